@@ -1,0 +1,162 @@
+//! What crosses the border between kernel and user space: keys, values, hints, settings, counters.
+//!
+//! Every type is `repr(C)`, a multiple of eight bytes, without implicit padding, and holds only integers, so that any
+//! bit pattern is valid on both sides.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::record::Record;
+
+/// Raised whenever the layout or the meaning of anything in this module changes; part of the pin directory's name.
+pub const ABI_VERSION: u32 = 1;
+
+/// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
+/// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientAddr(pub [u8; 16]);
+
+impl ClientAddr {
+    /// The key of an IPv4 address given in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_v4(octets: [u8; 4]) -> Self {
+        let [a, b, c, d] = octets;
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    /// The address as people write it; a mapped address is shown as IPv4.
+    #[must_use]
+    pub const fn ip(self) -> IpAddr {
+        Ipv6Addr::from_octets(self.0).to_canonical()
+    }
+}
+
+impl From<Ipv4Addr> for ClientAddr {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::from_v4(address.octets())
+    }
+}
+
+impl From<IpAddr> for ClientAddr {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => Self(v6.octets()),
+        }
+    }
+}
+
+impl core::fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+impl core::str::FromStr for ClientAddr {
+    type Err = core::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<IpAddr>().map(Into::into)
+    }
+}
+
+/// What the daemon tells the kernel, live: the only entry of the settings map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// A silence or a closed period of at least this many nanoseconds is latched in the record. 0 latches nothing.
+    pub limit: u64,
+    /// [`TRAFFIC_BOTH`] or [`TRAFFIC_CLIENT`]: whose data moves `traffic_at`.
+    pub direction: u32,
+    /// Always 0.
+    pub _pad: u32,
+}
+
+/// Data in either direction is traffic.
+pub const TRAFFIC_BOTH: u32 = 0;
+/// Only data sent by the client is traffic.
+pub const TRAFFIC_CLIENT: u32 = 1;
+
+/// A hint: a client's count of open connections left 0 or reached 0. The map is the truth; a hint only says where to look.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// The client.
+    pub client: ClientAddr,
+    /// When, in `CLOCK_BOOTTIME` nanoseconds.
+    pub at: u64,
+    /// [`HINT_OPENED`] or [`HINT_CLOSED`].
+    pub kind: u32,
+    /// Always 0.
+    pub _pad: u32,
+}
+
+/// The first connection of a client was established.
+pub const HINT_OPENED: u32 = 1;
+/// The last connection of a client was closed.
+pub const HINT_CLOSED: u32 = 2;
+
+/// How many ports the kernel side can watch at once.
+pub const MAX_PORTS: usize = 16;
+
+/// Everything that can go wrong in the kernel, counted per CPU.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// The ring buffer was full: a hint was lost, a resync is due.
+    HintDropped = 0,
+    /// The record map was full: a client is not tracked.
+    RecordMapFull = 1,
+    /// The mark on the socket could not be made: its connection is not tracked.
+    MarkFailed = 2,
+    /// The state callback could not be enabled: the connection was taken back.
+    CallbackRefused = 3,
+    /// A connection closed whose record was missing or already at 0.
+    CloseWithoutOpen = 4,
+    /// Data moved on a marked socket whose record is missing.
+    DataWithoutRecord = 5,
+    /// A packet of a marked socket could not be read as TCP.
+    Unreadable = 6,
+}
+
+impl Counter {
+    /// All of them, in the order of their slots.
+    pub const ALL: [Self; 7] = [
+        Self::HintDropped,
+        Self::RecordMapFull,
+        Self::MarkFailed,
+        Self::CallbackRefused,
+        Self::CloseWithoutOpen,
+        Self::DataWithoutRecord,
+        Self::Unreadable,
+    ];
+
+    /// The name in metrics and in `trackerctl status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HintDropped => "hint_dropped",
+            Self::RecordMapFull => "record_map_full",
+            Self::MarkFailed => "mark_failed",
+            Self::CallbackRefused => "callback_refused",
+            Self::CloseWithoutOpen => "close_without_open",
+            Self::DataWithoutRecord => "data_without_record",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 64);
+
+#[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "aya's marker trait: the types are repr(C), without padding, and hold only integers"
+)]
+mod pod {
+    unsafe impl aya::Pod for super::ClientAddr {}
+    unsafe impl aya::Pod for super::Settings {}
+    unsafe impl aya::Pod for super::Hint {}
+    unsafe impl aya::Pod for super::Record {}
+}

@@ -1,0 +1,121 @@
+//! The record of one client address and its three transitions.
+//!
+//! The packet that ends a silence arrives before anyone in user space can look. If it only refreshed `traffic_at`, an
+//! expired session would look fresh whenever the daemon was late, stopped or dead at the deadline. So a transition that
+//! ends a gap of at least the limit *latches* the moment it ended: whoever looks later decides as if it had always looked.
+
+/// What the kernel knows of one client address. Times are `CLOCK_BOOTTIME` nanoseconds; 0 means never.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Connections open now.
+    pub open: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// When `open` last rose from 0.
+    pub opened_at: u64,
+    /// When `open` last fell to 0.
+    pub closed_at: u64,
+    /// When stream data last moved: new data only, in the directions that count.
+    pub traffic_at: u64,
+    /// When the most recent silence of at least the limit ended.
+    pub traffic_gap_end: u64,
+    /// When the most recent closed period of at least the limit ended.
+    pub closed_gap_end: u64,
+    /// Payload bytes received from the client.
+    pub rx: u64,
+    /// Payload bytes sent to the client.
+    pub tx: u64,
+}
+
+/// Which way data went, seen from the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Received,
+    /// To the client.
+    Sent,
+}
+
+/// What closing a connection did to the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Other connections of the client are still open.
+    OthersOpen,
+    /// It was the client's last connection.
+    Last,
+    /// Nothing was open: an opening was missed. The count stays at 0.
+    WithoutOpen,
+}
+
+impl Record {
+    /// A record that begins now, with nothing open: gaps are measured from here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn starting(now: u64) -> Self {
+        Self {
+            open: 0,
+            _pad: 0,
+            opened_at: 0,
+            closed_at: now,
+            traffic_at: now,
+            traffic_gap_end: 0,
+            closed_gap_end: 0,
+            rx: 0,
+            tx: 0,
+        }
+    }
+
+    /// A connection was established. True if it is the client's first: `open` rose from 0.
+    #[inline(always)]
+    pub fn on_open(&mut self, now: u64, limit: u64) -> bool {
+        let first = self.open == 0;
+        if first {
+            if is_gap(self.closed_at, now, limit) {
+                self.closed_gap_end = now;
+            }
+            self.opened_at = now;
+        }
+        self.open = self.open.saturating_add(1);
+        first
+    }
+
+    /// New stream data moved; `counts` says whether this direction is traffic.
+    #[inline(always)]
+    pub fn on_data(&mut self, now: u64, limit: u64, direction: Direction, bytes: u64, counts: bool) {
+        match direction {
+            Direction::Received => self.rx = self.rx.wrapping_add(bytes),
+            Direction::Sent => self.tx = self.tx.wrapping_add(bytes),
+        }
+        // Two CPUs may read the clock in one order and arrive here in the other: time never runs backwards.
+        if counts && now > self.traffic_at {
+            if is_gap(self.traffic_at, now, limit) {
+                self.traffic_gap_end = now;
+            }
+            self.traffic_at = now;
+        }
+    }
+
+    /// A connection was closed, in whatever way.
+    #[inline(always)]
+    pub fn on_close(&mut self, now: u64) -> Closed {
+        match self.open {
+            0 => Closed::WithoutOpen,
+            1 => {
+                self.open = 0;
+                self.closed_at = now;
+                Closed::Last
+            }
+            more => {
+                self.open = more - 1;
+                Closed::OthersOpen
+            }
+        }
+    }
+}
+
+/// Whether the time from `since` to `now` is a gap worth latching.
+#[inline(always)]
+const fn is_gap(since: u64, now: u64, limit: u64) -> bool {
+    since != 0 && limit != 0 && now >= since && now - since >= limit
+}

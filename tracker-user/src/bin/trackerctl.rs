@@ -1,0 +1,2 @@
+//! trackerctl.
+fn main() {}

@@ -1,0 +1,2 @@
+//! trackerd.
+fn main() {}

@@ -1,0 +1,146 @@
+//! Time, in two types that never mix: boot time decides, wall time is shown. Nobody else reads a clock.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::TimerSetTimeFlags;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
+use nix::time::{ClockId as Clock, clock_gettime};
+use tokio::io::unix::AsyncFd;
+
+/// A moment of `CLOCK_BOOTTIME`, in nanoseconds since boot: it never jumps, and goes on while the machine is suspended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(u64);
+
+impl BootTime {
+    /// The moment `nanos` nanoseconds after boot.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since boot.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `span` later; the end of time where that cannot be expressed.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was, seen from here; zero if it is still to come.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The boot time now.
+#[must_use]
+pub fn boot_now() -> BootTime {
+    // Cannot fail on Linux >= 2.6.39 with this constant; 0 would only make everything look old, which fails closed.
+    let now = clock_gettime(Clock::CLOCK_BOOTTIME).unwrap_or(TimeSpec::new(0, 0));
+    BootTime(
+        u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0),
+    )
+}
+
+/// The wall time now, for people and for the store; it decides nothing while the machine is up.
+#[must_use]
+pub fn wall_now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// One moment on both clocks, to show boot times to people.
+#[derive(Clone, Copy, Debug)]
+pub struct Anchor {
+    boot: BootTime,
+    wall: Timestamp,
+}
+
+impl Anchor {
+    /// Both clocks, read now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { boot: boot_now(), wall: wall_now() }
+    }
+
+    /// The wall time at `moment`, as far as the wall clock's present setting tells.
+    #[must_use]
+    pub fn wall(&self, moment: BootTime) -> Timestamp {
+        let shifted = if moment >= self.boot {
+            self.wall.checked_add(moment.since(self.boot))
+        } else {
+            self.wall.checked_sub(self.boot.since(moment))
+        };
+        shifted.unwrap_or(self.wall)
+    }
+}
+
+/// A timer on `CLOCK_BOOTTIME`: exact to what the kernel can do, and right after a suspend, which tokio's own is not.
+pub struct BootTimer(AsyncFd<Fd>);
+
+/// nix's timer as tokio wants to see it.
+struct Fd(TimerFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl BootTimer {
+    /// A timer that is not set.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left, or outside a tokio runtime.
+    pub fn new() -> std::io::Result<Self> {
+        let timer =
+            TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        #[expect(
+            deprecated,
+            reason = "Fd owns its descriptor while it lives, which is all that the new constructor asks for"
+        )]
+        let timer = AsyncFd::new(Fd(timer))?;
+        Ok(Self(timer))
+    }
+
+    /// Sets the moment to wake at; `None` never wakes. A moment that has passed wakes at once.
+    ///
+    /// # Errors
+    /// Never on a valid descriptor; passed on from the kernel.
+    pub fn set(&self, deadline: Option<BootTime>) -> std::io::Result<()> {
+        let timer = &self.0.get_ref().0;
+        match deadline {
+            None => timer.unset()?,
+            Some(BootTime(nanos)) => {
+                // An absolute time of 0 would disarm the timer.
+                let at = TimeSpec::from_duration(Duration::from_nanos(nanos.max(1)));
+                timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the moment that was set. Cancel-safe.
+    pub async fn expired(&self) {
+        loop {
+            match self.0.readable().await {
+                Ok(mut guard) => {
+                    // EAGAIN means it was set anew in between.
+                    let fired = guard.try_io(|timer| timer.get_ref().0.wait().map_err(std::io::Error::from));
+                    if matches!(fired, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+                // The runtime is going away: nothing will be decided any more.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What clients do on the wire.
