@@ -147,7 +147,7 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 64);
+const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
 
 #[cfg(feature = "user")]
 #[expect(

@@ -2,7 +2,8 @@
 //!
 //! The packet that ends a silence arrives before anyone in user space can look. If it only refreshed `traffic_at`, an
 //! expired session would look fresh whenever the daemon was late, stopped or dead at the deadline. So a transition that
-//! ends a gap of at least the limit *latches* the moment it ended: whoever looks later decides as if it had always looked.
+//! ends a gap of at least the limit *latches* it: whoever looks later decides as if it had always looked. Only the most
+//! recent gap is kept, with both its ends: if it began before some moment, no earlier one ended after that moment.
 
 /// What the kernel knows of one client address. Times are `CLOCK_BOOTTIME` nanoseconds; 0 means never.
 #[repr(C)]
@@ -18,9 +19,13 @@ pub struct Record {
     pub closed_at: u64,
     /// When stream data last moved: new data only, in the directions that count.
     pub traffic_at: u64,
-    /// When the most recent silence of at least the limit ended.
+    /// When the most recent silence of at least the limit began.
+    pub traffic_gap_start: u64,
+    /// When it ended.
     pub traffic_gap_end: u64,
-    /// When the most recent closed period of at least the limit ended.
+    /// When the most recent closed period of at least the limit began.
+    pub closed_gap_start: u64,
+    /// When it ended.
     pub closed_gap_end: u64,
     /// Payload bytes received from the client.
     pub rx: u64,
@@ -59,7 +64,9 @@ impl Record {
             opened_at: 0,
             closed_at: now,
             traffic_at: now,
+            traffic_gap_start: 0,
             traffic_gap_end: 0,
+            closed_gap_start: 0,
             closed_gap_end: 0,
             rx: 0,
             tx: 0,
@@ -72,6 +79,7 @@ impl Record {
         let first = self.open == 0;
         if first {
             if is_gap(self.closed_at, now, limit) {
+                self.closed_gap_start = self.closed_at;
                 self.closed_gap_end = now;
             }
             self.opened_at = now;
@@ -90,6 +98,7 @@ impl Record {
         // Two CPUs may read the clock in one order and arrive here in the other: time never runs backwards.
         if counts && now > self.traffic_at {
             if is_gap(self.traffic_at, now, limit) {
+                self.traffic_gap_start = self.traffic_at;
                 self.traffic_gap_end = now;
             }
             self.traffic_at = now;

@@ -1,1 +1,24 @@
-//! The core.
+//! The core: who is logged in from where, since when, until when. Pure and synchronous: no IO, no clock, time is an
+//! argument, and nothing here can fail.
+//!
+//! [`judge`] says what a record and a moment mean for a session; [`table`] holds all sessions and their deadlines and
+//! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
+
+pub mod event;
+pub mod identity;
+pub mod index;
+pub mod judge;
+pub mod record;
+pub mod settings;
+pub mod table;
+
+#[cfg(test)]
+mod model_tests;
+
+pub use event::{Effect, Event, Reason};
+pub use identity::{Identity, Method};
+pub use index::{Admitted, Decision, Index};
+pub use judge::{Verdict, judge};
+pub use record::{Session, SessionId, State};
+pub use settings::{Mode, Policy, Timeouts};
+pub use table::{Admission, Proof, Refused, Table};

@@ -1,0 +1,125 @@
+//! What happens to sessions: the reasons they end for, the audit trail's events, and the effects the world must see.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tracker_ebpf::abi::ClientAddr;
+
+use super::identity::{Identity, Method};
+use super::record::SessionId;
+use crate::clock::BootTime;
+use crate::observe::ConnectionId;
+
+/// Why a session ended or went stale. One word each, the same in logs, metrics, CLI and API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Mode `absolute`: its time since creation or renewal was up.
+    AbsoluteTimeout,
+    /// An operator ended it.
+    Admin,
+    /// Mode `session`: the client's last connection had been closed for the timeout.
+    ClosedTimeout,
+    /// The hardware address behind the client address changed.
+    DeviceChanged,
+    /// Another user proved themselves from the same address.
+    Kicked,
+    /// The cap over all modes.
+    Lifetime,
+    /// The user logged out.
+    Logout,
+    /// The gateway stopped for good.
+    Shutdown,
+    /// Mode `traffic`: no new data had moved for the timeout.
+    TrafficTimeout,
+}
+
+impl Reason {
+    /// Every reason, in the order of their words.
+    pub const ALL: [Self; 9] = [
+        Self::AbsoluteTimeout,
+        Self::Admin,
+        Self::ClosedTimeout,
+        Self::DeviceChanged,
+        Self::Kicked,
+        Self::Lifetime,
+        Self::Logout,
+        Self::Shutdown,
+        Self::TrafficTimeout,
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AbsoluteTimeout => "absolute-timeout",
+            Self::Admin => "admin",
+            Self::ClosedTimeout => "closed-timeout",
+            Self::DeviceChanged => "device-changed",
+            Self::Kicked => "kicked",
+            Self::Lifetime => "lifetime",
+            Self::Logout => "logout",
+            Self::Shutdown => "shutdown",
+            Self::TrafficTimeout => "traffic-timeout",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One line of the audit trail about a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When it happened, which may be before anybody looked.
+    pub at: BootTime,
+    /// The client.
+    pub client: ClientAddr,
+    /// The session.
+    pub session: SessionId,
+    /// Whose session it is.
+    pub identity: Arc<Identity>,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A user logged in: the session began.
+    Login(Method),
+    /// The user of a stale session proved themselves again: it goes on.
+    Renewed(Method),
+    /// Its timeout ran out: nothing is served on it until its user proves themselves again.
+    Stale(Reason),
+    /// It ended, after this long; `by` is who took the address over in a kick-out.
+    Ended {
+        /// Why.
+        reason: Reason,
+        /// From creation to end.
+        duration: Duration,
+        /// The user who proved themselves, in a kick-out.
+        by: Option<Arc<Identity>>,
+    },
+}
+
+/// What the world must be made to see, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Close what is still open for this session, except the connection that carries the new proof.
+    Destroy {
+        /// The client.
+        client: ClientAddr,
+        /// The session whose connections are meant.
+        session: SessionId,
+        /// The connection to spare.
+        except: Option<ConnectionId>,
+    },
+    /// Write this into the audit trail.
+    Audit(Event),
+}

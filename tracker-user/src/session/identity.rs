@@ -1,0 +1,104 @@
+//! Who a user is, in canonical form.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
+/// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
+/// with the same bare name never merge. What is shown keeps its spelling.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    user: Box<str>,
+    domain: Box<str>,
+    key: Arc<str>,
+}
+
+impl Identity {
+    /// The user `user` of `realm`; `domain` is what people see in the realm's place.
+    #[must_use]
+    pub fn new(user: &str, realm: &str, domain: &str) -> Self {
+        // A realm cannot contain '@' and a user name here never does: the joined key is unambiguous.
+        let key = format!("{}@{}", user.to_lowercase(), realm.to_lowercase());
+        Self { user: user.into(), domain: domain.into(), key: key.into() }
+    }
+
+    /// The name, as it was proved.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The domain as people see it; empty where the configuration strips domains.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The canonical form, `user@realm` in lower case: what identities are compared by.
+    #[must_use]
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl fmt::Display for Identity {
+    /// `user@DOMAIN`, or the bare user where domains are stripped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.domain.is_empty() {
+            f.write_str(&self.user)
+        } else {
+            write!(f, "{}@{}", self.user, self.domain)
+        }
+    }
+}
+
+/// How an identity was proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// A Kerberos ticket, by the Negotiate scheme (RFC 4559).
+    Kerberos,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kerberos => "kerberos",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_person_in_another_case_is_the_same_identity() {
+        assert_eq!(
+            Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE"),
+            Identity::new("alice", "example.test", "")
+        );
+    }
+
+    #[test]
+    fn the_same_bare_name_in_two_realms_is_two_people_even_where_domains_are_stripped() {
+        assert_ne!(Identity::new("alice", "A.TEST", ""), Identity::new("alice", "B.TEST", ""));
+    }
+}

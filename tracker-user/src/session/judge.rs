@@ -1,0 +1,89 @@
+//! The judge: what a session, the kernel's record of its client, the policy and a moment come to.
+//!
+//! A session is expired if the gap of its mode has been running for the timeout, **or** if a gap of at least the limit
+//! was latched by the kernel after the session was last proved. The second half is what makes a late, stopped or dead
+//! daemon decide exactly as one that was awake.
+
+use tracker_ebpf::record::Record;
+
+use super::event::Reason;
+use super::record::{Session, State};
+use super::settings::{Mode, Policy, Revalidate};
+use crate::clock::BootTime;
+
+/// What the judge says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Requests are served.
+    Active {
+        /// Until this moment no gap of the timeout's length can complete: the record need not be read again before.
+        good_until: BootTime,
+        /// When the session will go stale or end if nothing more happens; `None` while nothing runs.
+        deadline: Option<BootTime>,
+        /// The client closed its last connection since the session was last proved. With `revalidate = "on-reopen"`
+        /// the next connection must prove itself although the session is not stale.
+        reopened: bool,
+    },
+    /// The timeout ran out; the session waits for its user.
+    Stale {
+        /// Which timeout.
+        reason: Reason,
+        /// When it ran out, as far as the record tells.
+        since: BootTime,
+    },
+    /// The lifetime is over, at this moment.
+    Ended {
+        /// When it was over.
+        at: BootTime,
+    },
+}
+
+/// Judges `session` at `now` by what the kernel recorded of its client.
+#[must_use]
+pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime) -> Verdict {
+    let lifetime_end = policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime));
+    if let Some(at) = lifetime_end.filter(|end| now >= *end) {
+        return Verdict::Ended { at };
+    }
+    if let State::Stale { reason, since } = session.state {
+        return Verdict::Stale { reason, since };
+    }
+
+    let timeout = policy.timeouts.timeout;
+    let proved = session.authenticated;
+    // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
+    // since, does not reach back.
+    let latched = |start: u64, end: u64| {
+        let (start, end) = (BootTime::from_nanos(start).max(proved), BootTime::from_nanos(end));
+        (end > policy.since && end.since(start) >= timeout).then(|| start.after(timeout))
+    };
+    let (reason, passed, runs_from) = match policy.timeouts.mode {
+        Mode::Session => {
+            let closed = (record.open == 0).then(|| proved.max(BootTime::from_nanos(record.closed_at)));
+            (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
+        }
+        Mode::Traffic => {
+            let silent = proved.max(BootTime::from_nanos(record.traffic_at));
+            (Reason::TrafficTimeout, latched(record.traffic_gap_start, record.traffic_gap_end), Some(silent))
+        }
+        Mode::Absolute => (Reason::AbsoluteTimeout, None, Some(session.counted_from)),
+    };
+    if let Some(since) = passed {
+        return Verdict::Stale { reason, since };
+    }
+    let timeout_end = runs_from.map(|start| start.after(timeout));
+    if let Some(since) = timeout_end.filter(|end| now >= *end) {
+        return Verdict::Stale { reason, since };
+    }
+
+    let until = timeout_end.unwrap_or_else(|| now.after(timeout));
+    let reopened = policy.timeouts.revalidate == Revalidate::OnReopen && record.closed_at > proved.as_nanos();
+    Verdict::Active {
+        good_until: lifetime_end.map_or(until, |end| until.min(end)),
+        deadline: match (timeout_end, lifetime_end) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        },
+        reopened,
+    }
+}

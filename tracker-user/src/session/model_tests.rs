@@ -1,0 +1,305 @@
+//! The table and the judge against a plain reference model that remembers everything and scans it at each decision,
+//! with one daemon that is always awake and one that sleeps through whatever it likes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::{Direction, Record};
+
+use super::settings::{Mode, Policy, Revalidate, Timeouts};
+use super::*;
+use crate::clock::BootTime;
+
+const TIMEOUT: u64 = 10_000;
+const LIFETIME: u64 = 45_000;
+const START: u64 = 1_000_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Wait(u64),
+    Open,
+    Close,
+    Data,
+    Request,
+    Prove(u8),
+    Logout,
+    /// Whether the second daemon sleeps from here on.
+    Sleep(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1..4_000_u64).prop_map(Step::Wait),
+        // At, just before and just after the edge.
+        3 => (TIMEOUT - 2..=TIMEOUT + 2).prop_map(Step::Wait),
+        1 => (LIFETIME / 2..LIFETIME).prop_map(Step::Wait),
+        3 => Just(Step::Open),
+        4 => Just(Step::Close),
+        3 => Just(Step::Data),
+        5 => Just(Step::Request),
+        3 => (0..2_u8).prop_map(Step::Prove),
+        1 => Just(Step::Logout),
+        2 => any::<bool>().prop_map(Step::Sleep),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn policy(mode: Mode, lifetime: bool, revalidate: Revalidate) -> Policy {
+    Policy {
+        timeouts: Timeouts {
+            timeout: Duration::from_nanos(TIMEOUT),
+            mode,
+            lifetime_enabled: lifetime,
+            lifetime_timeout: Duration::from_nanos(LIFETIME),
+            revalidate,
+            ..Timeouts::default()
+        },
+        max_users: 0,
+        devices_per_user: 5,
+        since: BootTime::default(),
+    }
+}
+
+/// A daemon: the table, and whether it sleeps. Asleep, it gets no hint and fires no deadline.
+struct Daemon {
+    table: Table,
+    index: Arc<Index>,
+    asleep: bool,
+    trail: Vec<Effect>,
+}
+
+impl Daemon {
+    fn new(policy: &Policy) -> Self {
+        let index = Arc::new(Index::default());
+        let table = Table::new(1, policy.clone(), Arc::clone(&index));
+        Self { table, index, asleep: false, trail: Vec::new() }
+    }
+
+    fn hint(&mut self, client: ClientAddr, record: &Record, now: BootTime) {
+        if !self.asleep {
+            self.table.look(client, record, now, &mut self.trail);
+        }
+    }
+
+    fn fire(&mut self, record: &Record, now: BootTime) {
+        while !self.asleep {
+            let Some(client) = self.table.pop_due(now) else { break };
+            self.table.look(client, record, now, &mut self.trail);
+        }
+    }
+
+    /// As the proxy does it: a connection that has not been cleared asks the table where reopening matters.
+    fn authorise(&mut self, client: ClientAddr, record: &Record, now: BootTime, cleared: bool) -> Decision {
+        let table_first = self.table.policy().timeouts.revalidate == Revalidate::OnReopen && !cleared;
+        match self.index.decide(client, now) {
+            Some(decision) if !table_first => decision,
+            _ => self.table.check(client, record, now, &mut self.trail),
+        }
+    }
+}
+
+/// Remembers all that ever happened to one client and decides by scanning it.
+struct Model {
+    mode: Mode,
+    lifetime: bool,
+    revalidate: Revalidate,
+    open: u32,
+    closed_since: Option<u64>,
+    closed_periods: Vec<(u64, u64)>,
+    data: Vec<u64>,
+    session: Option<ModelSession>,
+}
+
+#[derive(Clone, Copy)]
+struct ModelSession {
+    user: u8,
+    created: u64,
+    proved: u64,
+    counted_from: u64,
+}
+
+impl Model {
+    /// Whether the timeout ran out at some moment after the last proof, up to now.
+    fn ran_out(&self, session: &ModelSession, now: u64) -> bool {
+        match self.mode {
+            Mode::Session => {
+                let running = self.closed_since.map(|since| (since, now));
+                let mut periods = self.closed_periods.iter().copied().chain(running);
+                periods.any(|(from, to)| to > session.proved && to - from.max(session.proved) >= TIMEOUT)
+            }
+            Mode::Traffic => {
+                let moments = self.data.iter().copied().filter(|at| *at > session.proved).chain([now]);
+                let mut last = session.proved;
+                moments.into_iter().any(|at| at - std::mem::replace(&mut last, at) >= TIMEOUT)
+            }
+            Mode::Absolute => now >= session.counted_from + TIMEOUT,
+        }
+    }
+
+    fn over(&self, session: &ModelSession, now: u64) -> bool {
+        self.lifetime && now >= session.created + LIFETIME
+    }
+
+    /// Who is served, on a session created when.
+    fn served(&self, now: u64, cleared: bool) -> Option<(u8, u64)> {
+        let session = self.session.as_ref()?;
+        let closed_since_proof = self.closed_periods.iter().any(|(from, _)| *from > session.proved);
+        let reopened = self.revalidate == Revalidate::OnReopen && !cleared && closed_since_proof;
+        let valid = !self.over(session, now) && !self.ran_out(session, now) && !reopened;
+        valid.then_some((session.user, session.created))
+    }
+
+    fn prove(&mut self, user: u8, now: u64) {
+        self.session = Some(match self.session {
+            Some(old) if old.user == user && !self.over(&old, now) => {
+                let counted_from = if self.ran_out(&old, now) { now } else { old.counted_from };
+                ModelSession { proved: now, counted_from, ..old }
+            }
+            _ => ModelSession { user, created: now, proved: now, counted_from: now },
+        });
+    }
+}
+
+fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Result<(), TestCaseError> {
+    let client = ClientAddr::from_v4([10, 0, 0, 1]);
+    let people = [0_u8, 1].map(|n| Arc::new(Identity::new(&format!("user{n}"), "R", "R")));
+    let policy = policy(mode, lifetime, revalidate);
+    let mut daemons = [Daemon::new(&policy), Daemon::new(&policy)];
+    let mut now = START;
+    let mut record = Record::starting(now);
+    let mut model = Model {
+        mode,
+        lifetime,
+        revalidate,
+        open: 0,
+        closed_since: Some(now),
+        closed_periods: Vec::new(),
+        data: Vec::new(),
+        session: None,
+    };
+    // Whether any connection open now has been cleared, by a proof or a decision, since the last reopening.
+    let mut cleared = false;
+
+    for step in steps {
+        let at = |now: u64| BootTime::from_nanos(now);
+        let open = |record: &mut Record,
+                    model: &mut Model,
+                    daemons: &mut [Daemon; 2],
+                    cleared: &mut bool,
+                    now: u64| {
+            if let Some(since) = model.closed_since.take() {
+                model.closed_periods.push((since, now));
+                *cleared = false;
+            }
+            model.open += 1;
+            record.on_open(now, TIMEOUT);
+            daemons.iter_mut().for_each(|daemon| daemon.hint(client, record, at(now)));
+        };
+        match *step {
+            Step::Wait(span) => {
+                // Deadlines of a daemon that is awake fire on their way.
+                let target = now + span;
+                let due = daemons.iter().filter(|d| !d.asleep).filter_map(|d| d.table.next_deadline());
+                let mut stops: Vec<u64> = due.map(BootTime::as_nanos).filter(|at| *at < target).collect();
+                stops.sort_unstable();
+                for stop in stops {
+                    daemons.iter_mut().for_each(|daemon| daemon.fire(&record, at(stop.max(now))));
+                }
+                now = target;
+                daemons.iter_mut().for_each(|daemon| daemon.fire(&record, at(now)));
+            }
+            Step::Open => open(&mut record, &mut model, &mut daemons, &mut cleared, now),
+            Step::Close => {
+                record.on_close(now);
+                model.open = model.open.saturating_sub(1);
+                if model.open == 0 && model.closed_since.is_none() {
+                    model.closed_since = Some(now);
+                }
+                daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(now)));
+            }
+            Step::Data => {
+                record.on_data(now, TIMEOUT, Direction::Sent, 1, true);
+                model.data.push(now);
+            }
+            Step::Request | Step::Prove(_) => {
+                if record.open == 0 {
+                    open(&mut record, &mut model, &mut daemons, &mut cleared, now);
+                }
+                record.on_data(now, TIMEOUT, Direction::Received, 1, true);
+                model.data.push(now);
+                now += 1;
+                if let Step::Prove(user) = *step {
+                    model.prove(user, now);
+                    cleared = true;
+                    let proof = Proof {
+                        client,
+                        identity: Arc::clone(&people[usize::from(user)]),
+                        method: Method::Kerberos,
+                        connection: None,
+                    };
+                    for daemon in &mut daemons {
+                        let admission = daemon.table.prove(&proof, &record, at(now), &mut daemon.trail);
+                        prop_assert_eq!(
+                            admission.map(|a| a.admitted.identity),
+                            Ok(Arc::clone(&proof.identity))
+                        );
+                    }
+                }
+                let expected = model.served(now, cleared);
+                for (name, daemon) in ["awake", "asleep"].iter().zip(&mut daemons) {
+                    let decided = match daemon.authorise(client, &record, at(now), cleared) {
+                        Decision::Allow(admitted) => daemon.table.session(client).map(|session| {
+                            assert_eq!(session.id, admitted.session);
+                            (u8::from(admitted.identity == people[1]), session.created.as_nanos())
+                        }),
+                        Decision::Challenge => None,
+                    };
+                    prop_assert_eq!(decided, expected, "the daemon that is {}, at {}", name, now);
+                }
+                cleared |= expected.is_some();
+            }
+            Step::Logout => {
+                model.session = None;
+                for daemon in &mut daemons {
+                    daemon.table.end(client, Reason::Logout, at(now), &mut daemon.trail);
+                }
+            }
+            Step::Sleep(asleep) => daemons[1].asleep = asleep,
+        }
+        prop_assert_eq!(record.open, model.open);
+    }
+
+    for daemon in &mut daemons {
+        let licences = u32::from(daemon.table.sessions().any(|session| session.state == State::Active));
+        prop_assert_eq!(daemon.table.licences_used(), licences);
+        // Every session that began has ended, or is still there: exactly one end each.
+        let count = |wanted: fn(&event::What) -> bool| {
+            daemon
+                .trail
+                .iter()
+                .filter(|effect| matches!(effect, Effect::Audit(event) if wanted(&event.what)))
+                .count()
+        };
+        let logins = count(|what| matches!(what, event::What::Login(_)));
+        let ends = count(|what| matches!(what, event::What::Ended { .. }));
+        prop_assert_eq!(logins, ends + daemon.table.len());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn decides_as_the_reference_does_awake_or_asleep(
+        mode in prop_oneof![Just(Mode::Session), Just(Mode::Traffic), Just(Mode::Absolute)],
+        lifetime in any::<bool>(),
+        reopen in any::<bool>(),
+        steps in steps(),
+    ) {
+        let revalidate = if reopen { Revalidate::OnReopen } else { Revalidate::OnTimeout };
+        run(mode, lifetime, revalidate, &steps)?;
+    }
+}

@@ -1,0 +1,71 @@
+//! A session: a client, a user, how and when that was proved.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tracker_ebpf::abi::ClientAddr;
+
+use super::event::Reason;
+use super::identity::{Identity, Method};
+use crate::clock::BootTime;
+
+/// The number of a session, never used twice by one gateway. Shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether requests are served on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Yes, while the judge agrees.
+    Active,
+    /// No: its timeout ran out at `since`. It waits for its user to prove themselves again, or for its end.
+    Stale {
+        /// Which timeout.
+        reason: Reason,
+        /// When.
+        since: BootTime,
+    },
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Its number; renewals keep it.
+    pub id: SessionId,
+    /// The client address.
+    pub client: ClientAddr,
+    /// The user.
+    pub identity: Arc<Identity>,
+    /// How the user proved it, last.
+    pub method: Method,
+    /// When it began; renewals keep it, the lifetime counts from it.
+    pub created: BootTime,
+    /// When its user last proved themselves.
+    pub authenticated: BootTime,
+    /// When mode `absolute` began to count: at creation, or at the last renewal of the stale session.
+    pub counted_from: BootTime,
+    /// Whether requests are served on it.
+    pub state: State,
+}
