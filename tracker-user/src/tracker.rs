@@ -1,56 +1,227 @@
 //! The one event loop and single writer of sessions; [`Tracker`] is everybody else's handle on it.
+//!
+//! Hints, proofs, questions, deadlines and orders arrive here, one at a time; the table decides; the effects are carried
+//! out in order before the next one is looked at. Nothing here waits for the network or the disk.
+
+mod core;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
 use tracker_ebpf::abi::ClientAddr;
 
-use crate::session::{Admission, Decision, Method, Proof, SessionId};
+use crate::audit::{Audit, AuditEvent, Kind};
+use crate::clock::{boot_now, wall_now};
+use crate::observe::{Connections, Hints, Observer};
+use crate::session::settings::Revalidate;
+use crate::session::table::Refused;
+use crate::session::{
+    Admission, Decision, Identity, Index, Method, Policy, Proof, Reason, Session, SessionId, Table, Timeouts,
+};
+
+pub use self::core::Metrics;
+
+/// How many orders may wait for the loop; whoever adds one more waits.
+const QUEUE: usize = 4_096;
 
 /// A handle on the event loop: cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    inner: Arc<()>,
+    orders: mpsc::Sender<Order>,
+    shared: Arc<Shared>,
+}
+
+/// What handles read without asking the loop.
+#[derive(Debug)]
+struct Shared {
+    index: Arc<Index>,
+    audit: Arc<Audit>,
+    live: ArcSwap<Live>,
+}
+
+/// The part of the policy that the hot path reads.
+#[derive(Debug, Default)]
+struct Live {
+    on_reopen: bool,
+    shared_hosts: Vec<IpNet>,
+}
+
+impl From<&Timeouts> for Live {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            on_reopen: timeouts.revalidate == Revalidate::OnReopen,
+            shared_hosts: timeouts.shared_hosts.clone(),
+        }
+    }
+}
+
+/// Whose sessions are meant.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// The client's.
+    Client(ClientAddr),
+    /// The user's, on all their clients: `user`, or `user@domain`.
+    User(String),
 }
 
 /// A good proof was not admitted.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No licence, or the like.
+    /// The policy admits no further user.
     #[error(transparent)]
-    Policy(#[from] crate::session::table::Refused),
-    /// The client cannot be tracked, so it cannot be told from the next one.
-    #[error("{0}")]
-    Untracked(String),
+    Policy(#[from] Refused),
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
+    /// The client's record cannot be kept, so that it could not be told from the next one.
+    #[error("{0}")]
+    Untracked(String),
+}
+
+/// What the loop hands to a question.
+pub struct View<'a> {
+    /// The sessions.
+    pub table: &'a Table,
+}
+
+type Question = Box<dyn FnOnce(&View<'_>) + Send>;
+
+enum Order {
+    Ask(Question),
+    Check { client: ClientAddr, reply: oneshot::Sender<Decision> },
+    End { whose: Whose, reason: Reason, reply: oneshot::Sender<Vec<Session>> },
+    Policy { policy: Policy, reply: oneshot::Sender<()> },
+    Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
+}
+
+/// The event loop, ready to run.
+pub struct EventLoop(core::Core);
+
+impl EventLoop {
+    /// Runs until every handle is gone.
+    pub async fn run(self) {
+        self.0.run().await;
+    }
 }
 
 impl Tracker {
+    /// A tracker with no session, and the loop that serves it.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left for its timer.
+    pub fn new(
+        policy: Policy,
+        observer: Arc<Observer>,
+        hints: Hints,
+        connections: Arc<Connections>,
+        audit: Arc<Audit>,
+        metrics: Metrics,
+    ) -> std::io::Result<(Self, EventLoop)> {
+        let index = Arc::new(Index::default());
+        let live = ArcSwap::from_pointee(Live::from(&policy.timeouts));
+        // Wall time in the upper bits: numbers rise, and are not used again after a restart.
+        let first_id = u64::try_from(wall_now().as_millisecond()).unwrap_or(0) << 20;
+        let table = Table::new(first_id, policy, Arc::clone(&index));
+        let shared = Arc::new(Shared { index, audit: Arc::clone(&audit), live });
+        let (orders, queue) = mpsc::channel(QUEUE);
+        let core = core::Core::new(table, observer, hints, connections, audit, metrics, queue)?;
+        Ok((Self { orders, shared }, EventLoop(core)))
+    }
+
     /// Is a request of `client` served without credentials? `cleared` is the session for which the connection that
     /// carries it was cleared before, by a proof or by an earlier answer of this function.
     ///
     /// One table read and one comparison while the session is known to be good; otherwise the event loop reads the
     /// kernel's record first.
-    pub async fn authorise(&self, _client: ClientAddr, _cleared: Option<SessionId>) -> Decision {
-        Decision::Challenge
+    pub async fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Decision {
+        match self.shared.index.decide(client, boot_now()) {
+            // A connection that is new since the client's last one closed must be looked at: was it reopened?
+            Some(Decision::Allow(admitted))
+                if self.shared.live.load().on_reopen && cleared != Some(admitted.session) =>
+            {
+                self.check(client).await
+            }
+            Some(decision) => decision,
+            None => self.check(client).await,
+        }
+    }
+
+    async fn check(&self, client: ClientAddr) -> Decision {
+        // A loop that is gone fails closed.
+        self.order(|reply| Order::Check { client, reply }).await.unwrap_or(Decision::Challenge)
     }
 
     /// A verified proof: begins, confirms, renews or takes over the client's session.
     ///
     /// # Errors
     /// When no session may begin.
-    pub async fn prove(&self, _proof: Proof) -> Result<Admission, Refusal> {
-        Err(Refusal::Stopping)
+    pub async fn prove(&self, proof: Proof) -> Result<Admission, Refusal> {
+        self.order(|reply| Order::Prove { proof, reply }).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Credentials were offered and refused: one line in the audit trail, one count.
-    pub fn refused(&self, _client: ClientAddr, _method: Method, _why: &str) {}
+    /// Credentials were offered and refused: one line in the audit trail.
+    pub fn refused(&self, client: ClientAddr, method: Method, why: &str) {
+        let event = AuditEvent {
+            client: Some(client.to_string()),
+            method: Some(method.to_string()),
+            reason: Some(why.into()),
+            ..AuditEvent::new(wall_now(), Kind::Refused)
+        };
+        self.shared.audit.record(event, "credentials");
+    }
+
+    /// A proof on a shared host, where nothing is remembered per address: one line in the audit trail.
+    pub fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
+        let event = AuditEvent {
+            client: Some(client.to_string()),
+            user: Some(identity.user().into()),
+            domain: Some(identity.domain().into()),
+            method: Some(method.to_string()),
+            ..AuditEvent::new(wall_now(), Kind::Login)
+        };
+        self.shared.audit.record(event, "shared-host");
+    }
 
     /// Whether each connection of this client proves itself (`timeouts.shared-hosts`): then nothing is remembered per
     /// address, and neither `authorise` nor `prove` is asked.
     #[must_use]
-    pub fn is_shared(&self, _client: ClientAddr) -> bool {
-        false
+    pub fn is_shared(&self, client: ClientAddr) -> bool {
+        let live = self.shared.live.load();
+        !live.shared_hosts.is_empty() && live.shared_hosts.iter().any(|net| net.contains(&client.ip()))
+    }
+
+    /// Ends sessions; what ended comes back, after its connections were closed and the audit trail was written.
+    pub async fn end(&self, whose: Whose, reason: Reason) -> Vec<Session> {
+        self.order(|reply| Order::End { whose, reason, reply }).await.unwrap_or_default()
+    }
+
+    /// Puts a policy in force. When this returns, every decision goes by it.
+    pub async fn set_policy(&self, policy: Policy) {
+        let live = Live::from(&policy.timeouts);
+        self.order(|reply| Order::Policy { policy, reply }).await;
+        self.shared.live.store(Arc::new(live));
+    }
+
+    /// Asks the loop a question about all sessions. Keep it short: everybody else waits.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.order(|reply| {
+            Order::Ask(Box::new(move |view: &View<'_>| {
+                let _ = reply.send(question(view));
+            }))
+        })
+        .await
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply)).await.ok()?;
+        answer.await.ok()
     }
 }

@@ -108,6 +108,17 @@ pub enum What {
     },
 }
 
+impl What {
+    /// The reason, where there is one.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Stale(reason) | Self::Ended { reason, .. } => Some(*reason),
+            Self::Login(_) | Self::Renewed(_) => None,
+        }
+    }
+}
+
 /// What the world must be made to see, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {

@@ -37,6 +37,14 @@ impl Identity {
         &self.domain
     }
 
+    /// Whether `name` means this user: the bare name, or `user@domain` with the domain shown or the realm, in any case.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        let shown = self.to_string().to_lowercase();
+        name == self.key.as_ref() || name == shown || name == self.user.to_lowercase()
+    }
+
     /// The canonical form, `user@realm` in lower case: what identities are compared by.
     #[must_use]
     pub fn key(&self) -> &Arc<str> {

@@ -1,6 +1,7 @@
 //! What readers on the hot path see: one entry per valid session, one table read and one comparison per request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use tracker_ebpf::abi::ClientAddr;
@@ -30,6 +31,8 @@ pub enum Decision {
 #[derive(Clone, Debug)]
 struct Entry {
     good_until: BootTime,
+    /// The policy by which it was judged.
+    epoch: u64,
     admitted: Admitted,
 }
 
@@ -37,6 +40,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Index {
     entries: DashMap<ClientAddr, Entry>,
+    /// Counts the policies; what was published under an earlier one has to be judged anew.
+    epoch: AtomicU64,
 }
 
 impl Index {
@@ -45,13 +50,20 @@ impl Index {
     pub fn decide(&self, client: ClientAddr, now: BootTime) -> Option<Decision> {
         match self.entries.get(&client) {
             None => Some(Decision::Challenge),
-            Some(entry) if now < entry.good_until => Some(Decision::Allow(entry.admitted.clone())),
+            Some(entry) if now < entry.good_until && entry.epoch == self.epoch.load(Ordering::Acquire) => {
+                Some(Decision::Allow(entry.admitted.clone()))
+            }
             Some(_) => None,
         }
     }
 
     pub(super) fn publish(&self, client: ClientAddr, good_until: BootTime, admitted: Admitted) {
-        self.entries.insert(client, Entry { good_until, admitted });
+        let epoch = self.epoch.load(Ordering::Acquire);
+        self.entries.insert(client, Entry { good_until, epoch, admitted });
+    }
+
+    pub(super) fn outdate(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn withdraw(&self, client: ClientAddr) {

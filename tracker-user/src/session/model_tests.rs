@@ -85,7 +85,7 @@ impl Daemon {
 
     fn fire(&mut self, record: &Record, now: BootTime) {
         while !self.asleep {
-            let Some(client) = self.table.pop_due(now) else { break };
+            let Some((_, client)) = self.table.pop_due(now) else { break };
             self.table.look(client, record, now, &mut self.trail);
         }
     }

@@ -77,6 +77,7 @@ pub struct Table {
     /// Client addresses with an active session, by user.
     devices: HashMap<Arc<str>, u32>,
     licences: u32,
+    active: usize,
     next_id: u64,
     index: Arc<Index>,
 }
@@ -97,6 +98,7 @@ impl Table {
             deadlines: BTreeSet::new(),
             devices: HashMap::new(),
             licences: 0,
+            active: 0,
             next_id: first_id,
             index,
         }
@@ -131,6 +133,12 @@ impl Table {
         self.sessions.is_empty()
     }
 
+    /// How many sessions are active.
+    #[must_use]
+    pub const fn active(&self) -> usize {
+        self.active
+    }
+
     /// How many users have an active session.
     #[must_use]
     pub fn active_users(&self) -> usize {
@@ -149,8 +157,8 @@ impl Table {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// A client whose deadline is due at `now`; look at it with its record. Call until `None`.
-    pub fn pop_due(&mut self, now: BootTime) -> Option<ClientAddr> {
+    /// A deadline that is due at `now`, and whose it is; look at it with its record. Call until `None`.
+    pub fn pop_due(&mut self, now: BootTime) -> Option<(BootTime, ClientAddr)> {
         let &(at, client) = self.deadlines.first()?;
         if at > now {
             return None;
@@ -159,7 +167,7 @@ impl Table {
         if let Some(slot) = self.sessions.get_mut(&client) {
             slot.deadline = None;
         }
-        Some(client)
+        Some((at, client))
     }
 
     /// A request without credentials: is it served? `record` is the kernel's, read before
@@ -269,7 +277,8 @@ impl Table {
     /// been looked at before.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
-        self.count_licences();
+        self.licences = self.devices.values().map(|devices| self.licences_of(*devices)).sum();
+        self.index.outdate();
     }
 
     fn begin(&mut self, proof: &Proof, now: BootTime, out: &mut Vec<Effect>) -> Admitted {
@@ -316,10 +325,10 @@ impl Table {
         if was_active {
             slot.session.state = State::Stale { reason, since };
             self.index.withdraw(client);
-            out.push(audit(&slot.session, since, What::Stale(reason)));
             if self.policy.timeouts.on_timeout == OnTimeout::Close {
                 out.push(Effect::Destroy { client, session: slot.session.id, except: None });
             }
+            out.push(audit(&slot.session, since, What::Stale(reason)));
         }
         let forget_at = since.after(STALE_RETENTION);
         if now >= forget_at && record.open == 0 {
@@ -382,22 +391,20 @@ impl Table {
 
     fn device_added(&mut self, identity: &Identity) {
         let before = self.devices.get(identity.key()).copied().unwrap_or(0);
+        self.active += 1;
         self.devices.insert(Arc::clone(identity.key()), before + 1);
         self.licences += self.licences_of(before + 1) - self.licences_of(before);
     }
 
     fn device_removed(&mut self, identity: &Identity) {
         let Some(before) = self.devices.get(identity.key()).copied() else { return };
+        self.active -= 1;
         self.licences -= self.licences_of(before) - self.licences_of(before - 1);
         if before == 1 {
             self.devices.remove(identity.key());
         } else {
             self.devices.insert(Arc::clone(identity.key()), before - 1);
         }
-    }
-
-    fn count_licences(&mut self) {
-        self.licences = self.devices.values().map(|devices| self.licences_of(*devices)).sum();
     }
 }
 

@@ -1,0 +1,296 @@
+//! From the table and the records to what the API says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracker_ebpf::abi::{ClientAddr, Counter};
+use tracker_ebpf::record::Record;
+
+use super::wire;
+use crate::audit::Audit;
+use crate::clock::{Anchor, BootTime, boot_now};
+use crate::live::Live;
+use crate::observe::{Connections, Kind, ObserveError, Observer};
+use crate::session::{Policy, Session, State, Verdict, judge};
+use crate::tracker::Tracker;
+
+/// Between the two looks that a rate is made of.
+const RATE_SPAN: Duration = Duration::from_millis(500);
+
+/// What the API reports from.
+#[derive(Clone)]
+pub struct Sources {
+    /// The sessions.
+    pub tracker: Tracker,
+    /// The records.
+    pub observer: Arc<Observer>,
+    /// The proxy's connections.
+    pub connections: Arc<Connections>,
+    /// What happened.
+    pub audit: Arc<Audit>,
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// When the daemon started.
+    pub started: Timestamp,
+    /// Where it listens.
+    pub listen: Arc<[String]>,
+    /// What else an operator should be told.
+    pub warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The records cannot be read.
+    #[error("the records cannot be read: {0}")]
+    Observer(#[from] ObserveError),
+    /// The daemon is on its way out.
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+impl Sources {
+    /// `status`
+    ///
+    /// # Errors
+    /// When the gateway is stopping.
+    pub async fn status(&self) -> Result<wire::Status, ReportError> {
+        let counts = self.tracker.ask(|view| {
+            let table = view.table;
+            (table.active(), table.len() - table.active(), table.active_users(), table.licences_used())
+        });
+        let (active, stale, users, used) = counts.await.ok_or(ReportError::Stopping)?;
+        let config = self.live.config();
+        let mut warnings = (self.warnings)();
+        warnings.extend(self.live.warnings());
+        let mut errors = BTreeMap::new();
+        match self.observer.counters() {
+            Ok(counters) => {
+                let named = Counter::ALL.iter().zip(counters).filter(|(_, count)| *count > 0);
+                errors.extend(named.map(|(counter, count)| (counter.name().to_owned(), count)));
+            }
+            Err(error) => warnings.push(format!("the observer's counters cannot be read: {error}")),
+        }
+        if errors.contains_key(Counter::RecordMapFull.name()) {
+            warnings.push(
+                "the record map was full: new clients could not be tracked and were refused; idle records are \
+                 forgotten every minute, see docs/OPERATIONS.md"
+                    .to_owned(),
+            );
+        }
+        let (mode, cgroup, because) = match self.observer.kind() {
+            Kind::Ebpf { cgroup } => ("ebpf", Some(cgroup.display().to_string()), None),
+            Kind::Proxy { because } => {
+                warnings.push(format!(
+                    "observing with the proxy's own eyes, not the kernel's: {because}; other proxies' connections and \
+                     the time while the daemon is down are not seen"
+                ));
+                ("proxy", None, Some(because))
+            }
+        };
+        let records = self.observer.records().map(|records| records.len()).unwrap_or_default();
+        Ok(wire::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: self.started,
+            config: self.live.path().map(|path| path.display().to_string()),
+            listen: self.listen.to_vec(),
+            observer: wire::ObserverStatus { mode: mode.into(), cgroup, because, records, errors },
+            sessions: wire::SessionCounts { active, stale },
+            users,
+            licences: wire::Licences {
+                used,
+                max: (config.licences.max_users > 0).then_some(config.licences.max_users),
+            },
+            connections: self.connections.len(),
+            timeouts: config.timeouts.to_string(),
+            warnings,
+        })
+    }
+
+    /// `sessions`, the newest first.
+    ///
+    /// # Errors
+    /// When the gateway is stopping or a record cannot be read.
+    pub async fn sessions(&self) -> Result<Vec<wire::Session>, ReportError> {
+        let (mut sessions, policy) = self.snapshot(None).await?;
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.id));
+        let anchor = Anchor::now();
+        sessions.iter().map(|session| self.describe(session, &policy, &anchor)).collect()
+    }
+
+    /// `session CLIENT`; `None` if nobody is logged in there.
+    ///
+    /// # Errors
+    /// As `sessions`.
+    pub async fn session(&self, client: ClientAddr) -> Result<Option<wire::SessionDetail>, ReportError> {
+        let (sessions, policy) = self.snapshot(Some(client)).await?;
+        let Some(session) = sessions.first() else { return Ok(None) };
+        let anchor = Anchor::now();
+        let name = client.to_string();
+        let mut connections: Vec<wire::Connection> = self
+            .connections
+            .of(client)
+            .into_iter()
+            .map(|connection| wire::Connection {
+                port: connection.peer.port(),
+                since: anchor.wall(connection.since),
+                session: connection.session.map(|id| id.to_string()),
+                carries: connection.carries,
+                bytes_received: connection.received,
+                bytes_sent: connection.sent,
+            })
+            .collect();
+        connections.sort_by_key(|connection| connection.since);
+        Ok(Some(wire::SessionDetail {
+            session: self.describe(session, &policy, &anchor)?,
+            connections,
+            history: self.audit.past(|event| event.client.as_deref() == Some(name.as_str())),
+        }))
+    }
+
+    /// `users`, by name.
+    ///
+    /// # Errors
+    /// As `sessions`.
+    pub async fn users(&self) -> Result<Vec<wire::User>, ReportError> {
+        let (sessions, policy) = self.snapshot(None).await?;
+        let mut by_user: HashMap<Arc<str>, Vec<Session>> = HashMap::new();
+        for session in sessions {
+            by_user.entry(Arc::clone(session.identity.key())).or_default().push(session);
+        }
+        let anchor = Anchor::now();
+        let mut users = Vec::with_capacity(by_user.len());
+        for mut sessions in by_user.into_values() {
+            sessions.sort_by_key(|session| session.created);
+            let Some(first) = sessions.first() else { continue };
+            let mut user = wire::User {
+                user: first.identity.user().into(),
+                domain: first.identity.domain().into(),
+                clients: Vec::new(),
+                stale_clients: Vec::new(),
+                licences: 0,
+                since: anchor.wall(first.created),
+                open_connections: 0,
+                bytes_received: 0,
+                bytes_sent: 0,
+            };
+            for session in &sessions {
+                let record = self.observer.record(session.client)?.unwrap_or_default();
+                user.open_connections += record.open;
+                user.bytes_received += record.rx;
+                user.bytes_sent += record.tx;
+                let clients = match session.state {
+                    State::Active => &mut user.clients,
+                    State::Stale { .. } => &mut user.stale_clients,
+                };
+                clients.push(session.client.to_string());
+            }
+            let devices = u32::try_from(user.clients.len()).unwrap_or(u32::MAX);
+            user.licences = devices.div_ceil(policy.devices_per_user.max(1));
+            users.push(user);
+        }
+        users.sort_by(|a, b| (&a.user, &a.domain).cmp(&(&b.user, &b.domain)));
+        Ok(users)
+    }
+
+    /// `hosts`: every address that the observer knows, the busiest first. Takes half a second, for the rates.
+    ///
+    /// # Errors
+    /// As `sessions`.
+    pub async fn hosts(&self) -> Result<Vec<wire::Host>, ReportError> {
+        let before: HashMap<ClientAddr, Record> = self.observer.records()?.into_iter().collect();
+        let from = boot_now();
+        tokio::time::sleep(RATE_SPAN).await;
+        let (sessions, _) = self.snapshot(None).await?;
+        let sessions: HashMap<ClientAddr, Session> = sessions.into_iter().map(|s| (s.client, s)).collect();
+        let after = self.observer.records()?;
+        let anchor = Anchor::now();
+        let now = boot_now();
+        let span = now.since(from).as_secs_f64().max(1e-3);
+        let mut hosts: Vec<wire::Host> = after
+            .into_iter()
+            .map(|(client, record)| {
+                let earlier = before.get(&client).copied().unwrap_or(record);
+                let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / span;
+                let session = sessions.get(&client);
+                let moved = record.rx + record.tx > 0;
+                let seen = |at: u64| (at > 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+                wire::Host {
+                    client: client.to_string(),
+                    user: session.map(|session| session.identity.user().into()),
+                    domain: session.map(|session| session.identity.domain().into()),
+                    state: session.map(|session| state(session).into()),
+                    open_connections: record.open,
+                    receive_rate: rate(record.rx, earlier.rx),
+                    send_rate: rate(record.tx, earlier.tx),
+                    bytes_received: record.rx,
+                    bytes_sent: record.tx,
+                    last_traffic: seen(record.traffic_at).filter(|_| moved),
+                    inactivity: moved
+                        .then(|| now.since(BootTime::from_nanos(record.traffic_at)).as_secs_f64()),
+                    opened: seen(record.opened_at),
+                    closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+                }
+            })
+            .collect();
+        hosts.sort_by(|a, b| {
+            let busy = |host: &wire::Host| host.receive_rate + host.send_rate;
+            busy(b).total_cmp(&busy(a)).then_with(|| a.client.cmp(&b.client))
+        });
+        Ok(hosts)
+    }
+
+    async fn snapshot(&self, client: Option<ClientAddr>) -> Result<(Vec<Session>, Policy), ReportError> {
+        let ask = move |view: &crate::tracker::View<'_>| {
+            let sessions = match client {
+                Some(client) => view.table.session(client).into_iter().cloned().collect(),
+                None => view.table.sessions().cloned().collect(),
+            };
+            (sessions, view.table.policy().clone())
+        };
+        self.tracker.ask(ask).await.ok_or(ReportError::Stopping)
+    }
+
+    fn describe(&self, session: &Session, policy: &Policy, anchor: &Anchor) -> Result<wire::Session, ReportError> {
+        let record = self.observer.record(session.client)?.unwrap_or_default();
+        let (expires, reason) = match judge(session, &record, policy, boot_now()) {
+            Verdict::Active { deadline, .. } => (deadline, None),
+            // The lifetime goes on counting for a stale session.
+            Verdict::Stale { reason, .. } => {
+                (policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime)), Some(reason))
+            }
+            Verdict::Ended { at } => (Some(at), None),
+        };
+        let seen = |at: u64| (at > 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+        Ok(wire::Session {
+            id: session.id.to_string(),
+            client: session.client.to_string(),
+            user: session.identity.user().into(),
+            domain: session.identity.domain().into(),
+            method: session.method.to_string(),
+            state: if reason.is_some() { "stale" } else { state(session) }.into(),
+            reason: reason.map(|reason| reason.to_string()),
+            mode: policy.timeouts.mode.to_string(),
+            created: anchor.wall(session.created),
+            authenticated: anchor.wall(session.authenticated),
+            open_connections: record.open,
+            opened: seen(record.opened_at).filter(|_| record.open > 0),
+            closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+            last_traffic: seen(record.traffic_at),
+            expires: expires.map(|at| anchor.wall(at)),
+            device: None,
+            bytes_received: record.rx,
+            bytes_sent: record.tx,
+        })
+    }
+}
+
+fn state(session: &Session) -> &'static str {
+    match session.state {
+        State::Active => "active",
+        State::Stale { .. } => "stale",
+    }
+}

@@ -1,0 +1,263 @@
+//! The API's server: HTTP/1.1 and JSON over a unix socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+use tracker_ebpf::abi::ClientAddr;
+
+use super::report::{ReportError, Sources};
+use super::wire;
+use crate::live::ChangeError;
+use crate::session::Reason;
+use crate::tracker::Whose;
+
+/// The socket's name in the run directory.
+pub const SOCKET: &str = "admin.sock";
+/// The group of the directory may administer.
+const SOCKET_MODE: u32 = 0o660;
+/// No request body is larger.
+const BODY_LIMIT: usize = 64 * 1024;
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// The bound socket.
+#[derive(Debug)]
+pub struct AdminServer {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminServer {
+    /// Binds the socket in `run_dir`, which is made where it is missing. A socket that a dead daemon left is replaced;
+    /// one that answers is not.
+    ///
+    /// # Errors
+    /// When another daemon answers on it, or the directory cannot be used.
+    pub fn bind(run_dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(run_dir)?;
+        let path = run_dir.join(SOCKET);
+        if path.exists() {
+            if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+                let text = format!("another trackerd answers on {}", path.display());
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            std::fs::remove_file(&path)?;
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves until it is dropped.
+    pub async fn run(self, sources: Sources) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "an operator's connection could not be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let sources = sources.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let sources = sources.clone();
+                    async move { Ok::<_, Infallible>(answer(request, &sources).await) }
+                });
+                let served =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                if let Err(error) = served {
+                    debug!(%error, "an operator's connection failed");
+                }
+            });
+        }
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A refusal: status and sentence.
+struct Refused(StatusCode, String);
+
+impl From<ReportError> for Refused {
+    fn from(error: ReportError) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ChangeError> for Refused {
+    fn from(error: ChangeError) -> Self {
+        let status = match error {
+            ChangeError::UnknownKey(_) | ChangeError::BadValue(_) => StatusCode::BAD_REQUEST,
+            ChangeError::NeedsRestart { .. } => StatusCode::CONFLICT,
+            ChangeError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+async fn answer(request: Request<Incoming>, sources: &Sources) -> Response<Body> {
+    route(request, sources).await.unwrap_or_else(|Refused(status, error)| json(status, &wire::Problem { error }))
+}
+
+async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response<Body>, Refused> {
+    let path = request.uri().path().to_owned();
+    let path: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let method = request.method().clone();
+    match (&method, path.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => ok(&sources.status().await?),
+        (&Method::GET, ["v1", "sessions"]) => ok(&sources.sessions().await?),
+        (&Method::GET, ["v1", "sessions", client]) => match sources.session(address(client)?).await? {
+            Some(session) => ok(&session),
+            None => Err(Refused(StatusCode::NOT_FOUND, format!("nobody is logged in from {client}"))),
+        },
+        (&Method::GET, ["v1", "users"]) => ok(&sources.users().await?),
+        (&Method::GET, ["v1", "hosts"]) => ok(&sources.hosts().await?),
+        (&Method::POST, ["v1", "logout"]) => logout(request, sources).await,
+        (&Method::GET, ["v1", "settings"]) => settings(sources, None).await,
+        (&Method::GET, ["v1", "settings", key]) => settings(sources, Some(key)).await,
+        (&Method::PUT, ["v1", "settings", key]) => {
+            let wire::NewValue { value } = body(request).await?;
+            sources.live.set(key, &value).await?;
+            info!(key, value, "set by an operator");
+            settings(sources, Some(key)).await
+        }
+        (&Method::GET, ["v1", "events"]) => {
+            let follow = request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "follow=1"));
+            Ok(events(sources, follow))
+        }
+        _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
+    }
+}
+
+async fn settings(sources: &Sources, key: Option<&str>) -> Result<Response<Body>, Refused> {
+    let settings = sources.live.get(key).await?;
+    let settings: Vec<wire::Setting> = settings
+        .into_iter()
+        .map(|(key, value, source)| wire::Setting {
+            key: key.name().into(),
+            value,
+            source,
+            live: key.is_live(),
+            help: key.help().into(),
+        })
+        .collect();
+    match (key, settings.as_slice()) {
+        (Some(_), [setting]) => ok(setting),
+        _ => ok(&settings),
+    }
+}
+
+async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Response<Body>, Refused> {
+    let (whose, whom) = match body(request).await? {
+        wire::Logout { client: Some(client), user: None, all: false } => {
+            (Whose::Client(address(&client)?), format!("nobody is logged in from {client}"))
+        }
+        wire::Logout { client: None, user: Some(user), all: false } => {
+            let whom = format!("{user} is not logged in");
+            (Whose::User(user), whom)
+        }
+        wire::Logout { client: None, user: None, all: true } => (Whose::All, String::new()),
+        _ => {
+            let text = "exactly one of client, user and all is needed";
+            return Err(Refused(StatusCode::BAD_REQUEST, text.into()));
+        }
+    };
+    let everybody = matches!(whose, Whose::All);
+    let ended = sources.tracker.end(whose, Reason::Admin).await;
+    if ended.is_empty() && !everybody {
+        return Err(Refused(StatusCode::NOT_FOUND, whom));
+    }
+    let ended = ended.iter().map(|session| wire::EndedSession {
+        id: session.id.to_string(),
+        client: session.client.to_string(),
+        user: session.identity.user().into(),
+        domain: session.identity.domain().into(),
+    });
+    ok(&wire::LoggedOut { ended: ended.collect() })
+}
+
+/// The trail, a JSON document a line; with `follow` it goes on until the operator leaves.
+fn events(sources: &Sources, follow: bool) -> Response<Body> {
+    let (past, mut followed) = sources.audit.follow();
+    let (lines, mut body) = mpsc::channel::<Bytes>(64);
+    tokio::spawn(async move {
+        for event in past {
+            if lines.send(line(&event)).await.is_err() {
+                return;
+            }
+        }
+        while follow {
+            let event = match followed.recv().await {
+                Ok(event) => line(&event),
+                Err(RecvError::Lagged(lost)) => {
+                    line(&wire::Problem { error: format!("{lost} events were lost: the reader is too slow") })
+                }
+                Err(RecvError::Closed) => return,
+            };
+            if lines.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    let stream = futures_util::stream::poll_fn(move |context| {
+        body.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+    });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(stream)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+fn address(text: &str) -> Result<ClientAddr, Refused> {
+    text.parse().map_err(|_| Refused(StatusCode::BAD_REQUEST, format!("{text:?} is not an IP address")))
+}
+
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let bad = |error: &dyn std::fmt::Display| Refused(StatusCode::BAD_REQUEST, format!("the request body: {error}"));
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(|error| bad(&error))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(&error))
+}
+
+fn ok(value: &impl Serialize) -> Result<Response<Body>, Refused> {
+    Ok(json(StatusCode::OK, value))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let mut response = Response::new(Full::from(line(value)).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,259 @@
+//! What the API says, as types that both sides share. Times are RFC 3339.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditEvent;
+use crate::live::Source;
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// The configuration file, if there is one.
+    pub config: Option<String>,
+    /// Where it listens for clients.
+    pub listen: Vec<String>,
+    /// What watches the clients.
+    pub observer: ObserverStatus,
+    /// Sessions by state.
+    pub sessions: SessionCounts,
+    /// Users with an active session.
+    pub users: usize,
+    /// Licences.
+    pub licences: Licences,
+    /// Connections that clients hold to the proxy now.
+    pub connections: usize,
+    /// The timeouts in force, in short.
+    pub timeouts: String,
+    /// What an operator should look at; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+/// The observer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ObserverStatus {
+    /// `ebpf`, or `proxy` for the proxy's own eyes.
+    pub mode: String,
+    /// The cgroup it is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Why it is not `ebpf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Records kept.
+    pub records: usize,
+    /// What went wrong, by name; only what is not 0.
+    pub errors: std::collections::BTreeMap<String, u64>,
+}
+
+/// How many sessions.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SessionCounts {
+    /// Served.
+    pub active: usize,
+    /// Waiting for their user.
+    pub stale: usize,
+}
+
+/// Licences.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Licences {
+    /// In use.
+    pub used: u32,
+    /// The limit; `null` when there is none.
+    pub max: Option<u32>,
+}
+
+/// A session, in `GET /v1/sessions`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// Its number.
+    pub id: String,
+    /// The client address.
+    pub client: String,
+    /// The user.
+    pub user: String,
+    /// The user's domain.
+    pub domain: String,
+    /// How the user proved themselves.
+    pub method: String,
+    /// `active` or `stale`.
+    pub state: String,
+    /// Which timeout ran out, when stale.
+    pub reason: Option<String>,
+    /// The mode it is judged by.
+    pub mode: String,
+    /// When it began.
+    pub created: Timestamp,
+    /// When its user last proved themselves.
+    pub authenticated: Timestamp,
+    /// The client's open connections.
+    pub open_connections: u32,
+    /// When the client's first open connection was opened.
+    pub opened: Option<Timestamp>,
+    /// When the client's last connection closed.
+    pub closed: Option<Timestamp>,
+    /// When data last moved.
+    pub last_traffic: Option<Timestamp>,
+    /// When it goes stale or ends if nothing more happens; `null` while no deadline runs.
+    pub expires: Option<Timestamp>,
+    /// The hardware address behind the client address, where it is known.
+    pub device: Option<String>,
+    /// Payload bytes received from the client.
+    pub bytes_received: u64,
+    /// Payload bytes sent to the client.
+    pub bytes_sent: u64,
+}
+
+/// `GET /v1/sessions/{client}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionDetail {
+    /// The session.
+    #[serde(flatten)]
+    pub session: Session,
+    /// The client's connections to the proxy.
+    pub connections: Vec<Connection>,
+    /// What happened on this address, oldest first, as far as it is kept in memory.
+    pub history: Vec<AuditEvent>,
+}
+
+/// A connection of a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Connection {
+    /// The client's port.
+    pub port: u16,
+    /// Since when.
+    pub since: Timestamp,
+    /// The session it was served on.
+    pub session: Option<String>,
+    /// What it carries.
+    pub carries: String,
+    /// Bytes received from the client.
+    pub bytes_received: u64,
+    /// Bytes sent to the client.
+    pub bytes_sent: u64,
+}
+
+/// A user with at least one session, in `GET /v1/users`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// The user.
+    pub user: String,
+    /// The user's domain.
+    pub domain: String,
+    /// The addresses of their active sessions.
+    pub clients: Vec<String>,
+    /// The addresses of their stale sessions.
+    pub stale_clients: Vec<String>,
+    /// Licences they take.
+    pub licences: u32,
+    /// Their first session's beginning.
+    pub since: Timestamp,
+    /// Open connections of all their clients.
+    pub open_connections: u32,
+    /// Payload bytes received from all their clients.
+    pub bytes_received: u64,
+    /// Payload bytes sent to all their clients.
+    pub bytes_sent: u64,
+}
+
+/// A client address that the observer knows, in `GET /v1/hosts`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Host {
+    /// The address.
+    pub client: String,
+    /// Who is logged in there.
+    pub user: Option<String>,
+    /// Their domain.
+    pub domain: Option<String>,
+    /// The session's state.
+    pub state: Option<String>,
+    /// Open connections.
+    pub open_connections: u32,
+    /// Bytes per second received from the client, over the last half second.
+    pub receive_rate: f64,
+    /// Bytes per second sent to it.
+    pub send_rate: f64,
+    /// Payload bytes received from it in all.
+    pub bytes_received: u64,
+    /// Payload bytes sent to it in all.
+    pub bytes_sent: u64,
+    /// When data last moved.
+    pub last_traffic: Option<Timestamp>,
+    /// Seconds since then.
+    pub inactivity: Option<f64>,
+    /// When the first open connection was opened.
+    pub opened: Option<Timestamp>,
+    /// When the last connection closed.
+    pub closed: Option<Timestamp>,
+}
+
+/// `POST /v1/logout`: exactly one of the three.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logout {
+    /// This address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// This user, everywhere: `user` or `user@domain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Everybody.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoggedOut {
+    /// The sessions that ended.
+    pub ended: Vec<EndedSession>,
+}
+
+/// A session that was ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndedSession {
+    /// Its number.
+    pub id: String,
+    /// Its client.
+    pub client: String,
+    /// Its user.
+    pub user: String,
+    /// The user's domain.
+    pub domain: String,
+}
+
+/// A setting, in `GET /v1/settings`, and the answer to `PUT /v1/settings/{key}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setting {
+    /// The full key.
+    pub key: String,
+    /// The value in force, as `set` takes it.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Whether `set` changes it, or only the file and a restart.
+    pub live: bool,
+    /// What it means.
+    pub help: String,
+}
+
+/// `PUT /v1/settings/{key}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewValue {
+    /// The value, as in the file or as a bare number of minutes where a time is meant.
+    pub value: String,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// In a sentence, with the remedy.
+    pub error: String,
+}

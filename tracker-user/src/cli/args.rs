@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
+use tracker_ebpf::abi::ClientAddr;
+
+/// Where the daemon listens unless it was told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
+
+/// Look at, explain and tune the tracker, and end sessions.
+#[derive(Debug, Parser)]
+#[command(name = "trackerctl", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 refused or not found, 64 wrong usage, 69 daemon not reachable, 77 missing \
+                        privilege.")]
+pub struct Args {
+    /// The daemon's admin socket.
+    #[arg(long, global = true, value_name = "PATH", env = "TRACKER_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Print one JSON document instead of a table.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What runs, which observer, counts, licences, warnings.
+    Status,
+    /// Who is logged in from where, the newest first.
+    Sessions {
+        /// All of them, not only the newest 1000.
+        #[arg(long)]
+        all: bool,
+    },
+    /// One session, with its connections and its history.
+    Session {
+        /// The client address.
+        client: ClientAddr,
+    },
+    /// Who is logged in, by user.
+    Users,
+    /// The client addresses, with rates, totals and inactivity.
+    Hosts,
+    /// End sessions: their connections are closed at once.
+    Logout(Logout),
+    /// Show a setting, or all of them.
+    Get {
+        /// The key, as in the configuration file: proxy-auth-timeout, or timeouts.proxy-auth-timeout.
+        key: Option<String>,
+    },
+    /// Change a setting, at once and for good.
+    Set {
+        /// The key.
+        key: String,
+        /// The value; a bare number is minutes where a time is meant. Lists: separated by commas.
+        #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+        value: Vec<String>,
+    },
+    /// The audit trail: logins, refusals, timeouts, kick-outs, logouts, settings.
+    Events {
+        /// Go on showing events as they happen.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Whose sessions.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub struct Logout {
+    /// The session of this client address.
+    pub client: Option<ClientAddr>,
+    /// All sessions of this user: user, or user@domain.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// All sessions.
+    #[arg(long)]
+    pub all: bool,
+}

@@ -1,0 +1,7 @@
+//! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
+
+pub mod args;
+mod run;
+mod show;
+
+pub use run::run;

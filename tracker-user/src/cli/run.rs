@@ -1,0 +1,173 @@
+//! Carries a command out.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use hyper::Method;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::args::{Args, Command, Logout};
+use super::show;
+use crate::admin::client::{Client, ClientError};
+use crate::admin::wire;
+
+/// sysexits.h: the command was used wrongly.
+const EX_USAGE: u8 = 64;
+/// sysexits.h: a service is unavailable.
+const EX_UNAVAILABLE: u8 = 69;
+/// sysexits.h: permission denied.
+const EX_NOPERM: u8 = 77;
+/// So many sessions are shown unless all are asked for.
+const SHOWN: usize = 1_000;
+
+enum Failure {
+    Client(ClientError),
+    Output(io::Error),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Parses the command line and carries it out.
+pub async fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let failure = match carry_out(&args).await {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    let (code, text) = match failure {
+        Failure::Client(error) => {
+            let code = match error {
+                ClientError::Refused(_) => 1,
+                ClientError::Wrong(_) => EX_USAGE,
+                ClientError::Unreachable { .. } => EX_UNAVAILABLE,
+                ClientError::Privilege { .. } => EX_NOPERM,
+            };
+            (code, error.to_string())
+        }
+        Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
+    };
+    let _ = writeln!(io::stderr(), "trackerctl: {text}");
+    code.into()
+}
+
+async fn carry_out(args: &Args) -> Result<(), Failure> {
+    let client = Client::new(&args.socket);
+    match &args.command {
+        Command::Status => {
+            let value = client.get("/v1/status").await?;
+            print(args, &value, |status: wire::Status| show::status(&status))
+        }
+        Command::Sessions { all } => {
+            let value = client.get("/v1/sessions").await?;
+            let shown = if *all { usize::MAX } else { SHOWN };
+            print(args, &value, |sessions: Vec<wire::Session>| show::sessions(&sessions, shown))
+        }
+        Command::Session { client: address } => {
+            let value = client.get(&format!("/v1/sessions/{address}")).await?;
+            print(args, &value, |session: wire::SessionDetail| show::session(&session))
+        }
+        Command::Users => {
+            let value = client.get("/v1/users").await?;
+            print(args, &value, |users: Vec<wire::User>| show::users(&users))
+        }
+        Command::Hosts => {
+            let value = client.get("/v1/hosts").await?;
+            print(args, &value, |hosts: Vec<wire::Host>| show::hosts(&hosts))
+        }
+        Command::Logout(Logout { client: address, user, all }) => {
+            let whose = wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
+            let value = client.send_json(Method::POST, "/v1/logout", &whose).await?;
+            print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
+        }
+        Command::Get { key: Some(key) } => {
+            let value = client.get(&format!("/v1/settings/{}", path_segment(key)?)).await?;
+            print(args, &value, |setting: wire::Setting| setting.value)
+        }
+        Command::Get { key: None } => {
+            let value = client.get("/v1/settings").await?;
+            print(args, &value, |settings: Vec<wire::Setting>| show::settings(&settings))
+        }
+        Command::Set { key, value } => {
+            let value = wire::NewValue { value: value.join(" ") };
+            let path = format!("/v1/settings/{}", path_segment(key)?);
+            let value = client.send_json(Method::PUT, &path, &value).await?;
+            print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
+        }
+        Command::Events { follow } => events(args, &client, *follow).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?),
+    }
+}
+
+/// A key goes into the path as it is; what cannot be one is refused here rather than misunderstood there.
+fn path_segment(key: &str) -> Result<&str, ClientError> {
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    if plain { Ok(key) } else { Err(ClientError::Wrong(format!("{key:?} is not a key; trackerctl get lists them"))) }
+}
+
+async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failure> {
+    if !follow {
+        let mut all = Vec::new();
+        client
+            .lines("/v1/events", |event| {
+                all.push(event);
+                true
+            })
+            .await?;
+        return print(args, &Value::Array(all), |events: Vec<Value>| {
+            events.iter().map(show::event).collect::<Vec<_>>().join("\n")
+        });
+    }
+    // Followed, JSON is a document a line: there is no end to close a list at.
+    let mut failed = None;
+    let each = |event: Value| {
+        let line = if args.json { event.to_string() } else { show::event(&event) };
+        failed = write_line(&line).err();
+        failed.is_none()
+    };
+    client.lines("/v1/events?follow=1", each).await?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn print<T: DeserializeOwned>(args: &Args, value: &Value, show: impl FnOnce(T) -> String) -> Result<(), Failure> {
+    let text = if args.json {
+        if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() }
+    } else {
+        let value = serde_json::from_value(value.clone()).map_err(|error| {
+            ClientError::Refused(format!("the daemon is of another version: {error}; --json shows what it said"))
+        })?;
+        show(value)
+    };
+    Ok(write_line(&text)?)
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if !text.is_empty() {
+        writeln!(out, "{text}")?;
+    }
+    out.flush()
+}

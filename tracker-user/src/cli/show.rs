@@ -1,0 +1,308 @@
+//! Tables for people.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::admin::wire;
+use crate::audit::AuditEvent;
+use crate::clock::wall_now;
+
+pub(super) fn status(status: &wire::Status) -> String {
+    let observer = match (&status.observer.cgroup, &status.observer.because) {
+        (Some(cgroup), _) => format!("ebpf, attached to {cgroup}"),
+        (None, Some(because)) => format!("proxy (the kernel's is not available: {because})"),
+        (None, None) => status.observer.mode.clone(),
+    };
+    let licences = match status.licences.max {
+        Some(max) => format!("{} of {max}", status.licences.used),
+        None => format!("{}, no limit", status.licences.used),
+    };
+    let mut rows = vec![
+        ("trackerd", format!("{}, process {}, up {}", status.version, status.pid, age(Some(status.started)))),
+        ("configuration", status.config.clone().unwrap_or_else(|| "embedded defaults".into())),
+        ("listening on", status.listen.join(", ")),
+        ("observer", format!("{observer}; {} records", status.observer.records)),
+        ("timeouts", status.timeouts.clone()),
+        ("sessions", format!("{} active, {} stale", status.sessions.active, status.sessions.stale)),
+        ("users", status.users.to_string()),
+        ("licences", licences),
+        ("connections", status.connections.to_string()),
+    ];
+    for (what, count) in &status.observer.errors {
+        rows.push(("observer error", format!("{what}: {count}")));
+    }
+    if status.warnings.is_empty() {
+        rows.push(("warnings", "none".into()));
+    }
+    for warning in &status.warnings {
+        rows.push(("WARNING", warning.clone()));
+    }
+    let mut table = plain();
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), value]);
+    }
+    text(&table)
+}
+
+pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
+    if sessions.is_empty() {
+        return "nobody is logged in".into();
+    }
+    let mut table = plain();
+    table.set_header([
+        "CLIENT", "USER", "METHOD", "STATE", "MODE", "CREATED", "OPEN", "LAST TRAFFIC", "EXPIRES",
+    ]);
+    for session in sessions.iter().take(shown) {
+        let state = match &session.reason {
+            Some(reason) => format!("{} ({reason})", session.state),
+            None => session.state.clone(),
+        };
+        table.add_row([
+            session.client.clone(),
+            name(&session.user, &session.domain),
+            session.method.clone(),
+            state,
+            session.mode.clone(),
+            moment(session.created),
+            session.open_connections.to_string(),
+            format!("{} ago", age(session.last_traffic)),
+            session.expires.map_or_else(|| "-".into(), until),
+        ]);
+    }
+    right(&mut table, &[6]);
+    let mut out = text(&table);
+    if let Some(more) = sessions.len().checked_sub(shown).filter(|more| *more > 0) {
+        out.push_str(&format!("\n{more} more; --all shows them"));
+    }
+    out
+}
+
+pub(super) fn session(detail: &wire::SessionDetail) -> String {
+    let session = &detail.session;
+    let state = session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
+    let clock = match (session.mode.as_str(), session.open_connections, session.closed) {
+        ("session", 0, Some(closed)) => format!("runs since the last connection closed at {}", moment(closed)),
+        ("session", 0, None) => "runs since the login".into(),
+        ("session", open, _) => format!("stands still while connections are open ({open})"),
+        ("traffic", ..) => {
+            let since = session.last_traffic.map_or_else(|| "the login".into(), moment);
+            format!("runs since data last moved at {since}")
+        }
+        _ => "runs since the login or the last renewal".into(),
+    };
+    let mut table = plain();
+    for (key, value) in [
+        ("session", session.id.clone()),
+        ("client", session.client.clone()),
+        ("user", name(&session.user, &session.domain)),
+        ("proved by", format!("{} at {}", session.method, moment(session.authenticated))),
+        ("created", moment(session.created)),
+        ("state", state),
+        ("mode", session.mode.clone()),
+        ("clock", clock),
+        ("expires", session.expires.map_or_else(|| "no deadline runs".into(), until)),
+        ("device", session.device.clone().unwrap_or_else(|| "not known".into())),
+        ("received", bytes(session.bytes_received as f64)),
+        ("sent", bytes(session.bytes_sent as f64)),
+    ] {
+        table.add_row([key.to_owned(), value]);
+    }
+    let mut out = text(&table);
+    out.push_str("\n\n");
+    if detail.connections.is_empty() {
+        out.push_str("no connection to the proxy is open");
+    } else {
+        let mut table = plain();
+        table.set_header(["PORT", "SINCE", "CARRIES", "RECEIVED", "SENT"]);
+        for connection in &detail.connections {
+            table.add_row([
+                connection.port.to_string(),
+                moment(connection.since),
+                connection.carries.clone(),
+                bytes(connection.bytes_received as f64),
+                bytes(connection.bytes_sent as f64),
+            ]);
+        }
+        right(&mut table, &[0, 3, 4]);
+        out.push_str(&text(&table));
+    }
+    out.push_str("\n\n");
+    for event in &detail.history {
+        out.push_str(&audit_line(event));
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
+}
+
+pub(super) fn users(users: &[wire::User]) -> String {
+    if users.is_empty() {
+        return "nobody is logged in".into();
+    }
+    let mut table = plain();
+    table.set_header(["USER", "CLIENTS", "STALE", "LICENCES", "SINCE", "OPEN", "RECEIVED", "SENT"]);
+    for user in users {
+        table.add_row([
+            name(&user.user, &user.domain),
+            user.clients.join(" "),
+            user.stale_clients.join(" "),
+            user.licences.to_string(),
+            moment(user.since),
+            user.open_connections.to_string(),
+            bytes(user.bytes_received as f64),
+            bytes(user.bytes_sent as f64),
+        ]);
+    }
+    right(&mut table, &[3, 5, 6, 7]);
+    text(&table)
+}
+
+pub(super) fn hosts(hosts: &[wire::Host]) -> String {
+    if hosts.is_empty() {
+        return "no client has connected".into();
+    }
+    let mut table = plain();
+    table.set_header(["CLIENT", "USER", "STATE", "OPEN", "RX/S", "TX/S", "RECEIVED", "SENT", "INACTIVE", "CLOSED"]);
+    for host in hosts {
+        let user = host.user.as_ref().map(|user| name(user, host.domain.as_deref().unwrap_or_default()));
+        let closed = host.closed.filter(|_| host.open_connections == 0);
+        table.add_row([
+            host.client.clone(),
+            user.unwrap_or_else(|| "-".into()),
+            host.state.clone().unwrap_or_else(|| "-".into()),
+            host.open_connections.to_string(),
+            bytes(host.receive_rate),
+            bytes(host.send_rate),
+            bytes(host.bytes_received as f64),
+            bytes(host.bytes_sent as f64),
+            host.inactivity.map_or_else(|| "-".into(), span),
+            closed.map_or_else(|| "-".into(), |at| format!("{} ago", age(Some(at)))),
+        ]);
+    }
+    right(&mut table, &[3, 4, 5, 6, 7]);
+    text(&table)
+}
+
+pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {
+    if ended.ended.is_empty() {
+        return "nobody was logged in".into();
+    }
+    let line = |e: &wire::EndedSession| format!("{} was logged out from {}", name(&e.user, &e.domain), e.client);
+    ended.ended.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn settings(settings: &[wire::Setting]) -> String {
+    let mut table = plain();
+    table.set_header(["KEY", "VALUE", "FROM", "CHANGES"]);
+    for setting in settings {
+        let from = serde_json::to_value(setting.source).ok().and_then(|v| v.as_str().map(str::to_owned));
+        table.add_row([
+            setting.key.clone(),
+            if setting.value.is_empty() { "\"\"".into() } else { setting.value.clone() },
+            from.unwrap_or_default(),
+            if setting.live { "live" } else { "at start" }.into(),
+        ]);
+    }
+    text(&table)
+}
+
+/// An event of the trail, or the note that some were lost.
+pub(super) fn event(value: &Value) -> String {
+    match serde_json::from_value::<AuditEvent>(value.clone()) {
+        Ok(event) => audit_line(&event),
+        Err(_) => value.get("error").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned),
+    }
+}
+
+fn audit_line(event: &AuditEvent) -> String {
+    let kind = serde_json::to_value(event.event).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let mut line = format!("{}  {kind:<8}", moment(event.time));
+    let mut add = |text: String| {
+        line.push_str("  ");
+        line.push_str(&text);
+    };
+    if let Some(client) = &event.client {
+        add(client.clone());
+    }
+    if let Some(user) = &event.user {
+        add(name(user, event.domain.as_deref().unwrap_or_default()));
+    }
+    if let Some(method) = &event.method {
+        add(method.clone());
+    }
+    if let Some(reason) = &event.reason {
+        add(reason.clone());
+    }
+    if let Some(by) = &event.by {
+        add(format!("by {by}"));
+    }
+    if let Some(duration) = event.duration {
+        add(format!("after {}", span(duration)));
+    }
+    if let Some(closed) = event.connections_closed.filter(|closed| *closed > 0) {
+        add(format!("{closed} connections closed"));
+    }
+    if let Some(setting) = &event.setting {
+        add(setting.clone());
+    }
+    line
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table
+}
+
+fn right(table: &mut Table, columns: &[usize]) {
+    for index in columns {
+        if let Some(column) = table.column_mut(*index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn text(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn name(user: &str, domain: &str) -> String {
+    if domain.is_empty() { user.to_owned() } else { format!("{user}@{domain}") }
+}
+
+fn moment(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn until(at: Timestamp) -> String {
+    let seconds = at.duration_since(wall_now()).as_secs_f64();
+    if seconds >= 0.0 { format!("in {}", span(seconds)) } else { "now".into() }
+}
+
+fn age(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".into(), |at| span(wall_now().duration_since(at).as_secs_f64().max(0.0)))
+}
+
+fn span(seconds: f64) -> String {
+    let whole = seconds as u64;
+    let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds:.1}s"),
+        (0, 0, minutes) => format!("{minutes}m{:02}s", whole % 60),
+        (0, hours, minutes) => format!("{hours}h{minutes:02}m"),
+        (days, hours, _) => format!("{days}d{hours:02}h"),
+    }
+}
+
+fn bytes(count: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut count, mut unit) = (count, 0);
+    while count >= 1024.0 && unit + 1 < UNITS.len() {
+        count /= 1024.0;
+        unit += 1;
+    }
+    let unit_name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 { format!("{count:.0} {unit_name}") } else { format!("{count:.1} {unit_name}") }
+}

@@ -1,0 +1,146 @@
+//! `/metrics`, `/live` and `/ready`, for Prometheus and whoever supervises the daemon.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tracing::{debug, warn};
+use tracker_ebpf::abi::Counter;
+
+use crate::observe::Observer;
+
+/// How long a scraper may take to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether the gateway serves clients.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says so.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The bound listener.
+#[derive(Debug)]
+pub struct MetricsServer {
+    listener: TcpListener,
+    registry: Registry,
+    readiness: Readiness,
+}
+
+impl MetricsServer {
+    /// Binds the listener.
+    ///
+    /// # Errors
+    /// When the address is in use or not this machine's.
+    pub async fn bind(address: SocketAddr, registry: Registry, readiness: Readiness) -> std::io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness })
+    }
+
+    /// Serves until it is dropped.
+    pub async fn run(self) {
+        let Self { listener, registry, readiness } = self;
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "a scraper's connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (registry, readiness) = (registry.clone(), readiness.clone());
+            tokio::spawn(async move {
+                let service = service_fn(|request: Request<Incoming>| {
+                    let response = answer(&request, &registry, &readiness);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let served = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+                if let Err(error) = served {
+                    debug!(%error, "a scraper's connection failed");
+                }
+            });
+        }
+    }
+}
+
+fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readiness) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/metrics" => match TextEncoder::new().encode_to_string(&registry.gather()) {
+            Ok(page) => text(StatusCode::OK, page),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        "/live" => text(StatusCode::OK, "live\n".into()),
+        "/ready" if readiness.get() => text(StatusCode::OK, "ready\n".into()),
+        "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, value);
+    response
+}
+
+/// The kernel's own counters, read when they are asked for.
+pub struct ObserverCollector {
+    observer: Arc<Observer>,
+    errors: IntCounterVec,
+}
+
+impl ObserverCollector {
+    /// A collector for `observer`.
+    ///
+    /// # Errors
+    /// Never with these constant names; passed on.
+    pub fn new(observer: Arc<Observer>) -> prometheus::Result<Self> {
+        let opts = Opts::new("tracker_observer_errors_total", "What went wrong while observing, by what");
+        Ok(Self { observer, errors: IntCounterVec::new(opts, &["what"])? })
+    }
+}
+
+impl Collector for ObserverCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.errors.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        if let Ok(counters) = self.observer.counters() {
+            for (counter, value) in Counter::ALL.iter().zip(counters) {
+                let metric = self.errors.with_label_values(&[counter.name()]);
+                metric.inc_by(value.saturating_sub(metric.get()));
+            }
+        }
+        self.errors.collect()
+    }
+}
