@@ -61,6 +61,75 @@ impl core::str::FromStr for ClientAddr {
     }
 }
 
+/// The kernel's own lock. The kernel recognises it in a map's value by the name of its type.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct bpf_spin_lock {
+    /// Never to be touched; user space always reads 0.
+    pub val: u32,
+}
+
+/// The value of the record map. Programs change the record only while they hold the lock; user space reads it with
+/// `BPF_F_LOCK` ([`READ_LOCKED`]), so nobody ever sees half a transition and no count is lost between CPUs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slot {
+    /// Guards the rest. At the top level of the value, as the kernel demands.
+    pub lock: bpf_spin_lock,
+    /// Always 0.
+    pub _pad: u32,
+    /// The key once more: who holds a slot while it is deleted and given to another client can tell.
+    pub client: ClientAddr,
+    /// The record.
+    pub record: Record,
+}
+
+impl Slot {
+    /// The slot of a client that is seen for the first time.
+    #[inline(always)]
+    #[must_use]
+    pub const fn starting(client: ClientAddr, now: u64) -> Self {
+        Self { lock: bpf_spin_lock { val: 0 }, _pad: 0, client, record: Record::starting(now) }
+    }
+
+    /// Whether this still is the record of `client`. Only meaningful while the lock is held.
+    #[inline(always)]
+    #[must_use]
+    pub fn serves(&self, client: &ClientAddr) -> bool {
+        self.client == *client && !self.record.is_retired()
+    }
+}
+
+/// The kernel's flag `BPF_F_LOCK`: copy a value while holding its lock.
+pub const READ_LOCKED: u64 = 4;
+
+/// How many records the kernel side keeps unless the loader says otherwise.
+pub const DEFAULT_MAX_RECORDS: u32 = 131_072;
+
+/// A change that user space asks of a record. User space cannot hold a record's lock, so it never writes one itself: it
+/// runs the program `amend` with this as its packet, and the change is decided and made in the kernel in one step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amendment {
+    /// Whose record.
+    pub client: ClientAddr,
+    /// [`AMEND_OPEN`] or [`AMEND_FORGET`].
+    pub kind: u32,
+    /// The record's `changes` that the decision was based on; if it differs by now, nothing is done.
+    pub changes: u32,
+    /// The right count.
+    pub open: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// When the count was seen, in `CLOCK_BOOTTIME` nanoseconds.
+    pub at: u64,
+}
+
+/// Correct the count of open connections.
+pub const AMEND_OPEN: u32 = 1;
+/// Delete the record if no connection is open.
+pub const AMEND_FORGET: u32 = 2;
+
 /// What the daemon tells the kernel, live: the only entry of the settings map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,11 +187,13 @@ pub enum Counter {
     DataWithoutRecord = 5,
     /// A packet of a marked socket could not be read as TCP.
     Unreadable = 6,
+    /// A connection opened while its client's record was being deleted, again and again: it is not tracked.
+    RecordRetired = 7,
 }
 
 impl Counter {
     /// All of them, in the order of their slots.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::HintDropped,
         Self::RecordMapFull,
         Self::MarkFailed,
@@ -130,6 +201,7 @@ impl Counter {
         Self::CloseWithoutOpen,
         Self::DataWithoutRecord,
         Self::Unreadable,
+        Self::RecordRetired,
     ];
 
     /// The name in metrics and in `trackerctl status`.
@@ -143,11 +215,13 @@ impl Counter {
             Self::CloseWithoutOpen => "close_without_open",
             Self::DataWithoutRecord => "data_without_record",
             Self::Unreadable => "unreadable",
+            Self::RecordRetired => "record_retired",
         }
     }
 }
 
 const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
+const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -159,4 +233,5 @@ mod pod {
     unsafe impl aya::Pod for super::Settings {}
     unsafe impl aya::Pod for super::Hint {}
     unsafe impl aya::Pod for super::Record {}
+    unsafe impl aya::Pod for super::Slot {}
 }

@@ -11,8 +11,9 @@
 pub struct Record {
     /// Connections open now.
     pub open: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// How often a connection was opened or closed, wrapping. Two reads with the same number have seen the same
+    /// connections, so whoever compares a record with another source knows whether anything happened in between.
+    pub changes: u32,
     /// When `open` last rose from 0.
     pub opened_at: u64,
     /// When `open` last fell to 0.
@@ -42,6 +43,15 @@ pub enum Direction {
     Sent,
 }
 
+/// A client's connections began or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// `open` left 0.
+    Opened,
+    /// `open` reached 0.
+    Closed,
+}
+
 /// What closing a connection did to the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
@@ -60,7 +70,7 @@ impl Record {
     pub const fn starting(now: u64) -> Self {
         Self {
             open: 0,
-            _pad: 0,
+            changes: 0,
             opened_at: 0,
             closed_at: now,
             traffic_at: now,
@@ -78,13 +88,10 @@ impl Record {
     pub fn on_open(&mut self, now: u64, limit: u64) -> bool {
         let first = self.open == 0;
         if first {
-            if is_gap(self.closed_at, now, limit) {
-                self.closed_gap_start = self.closed_at;
-                self.closed_gap_end = now;
-            }
-            self.opened_at = now;
+            self.leave_zero(now, limit);
         }
         self.open = self.open.saturating_add(1);
+        self.changes = self.changes.wrapping_add(1);
         first
     }
 
@@ -109,19 +116,77 @@ impl Record {
     #[inline(always)]
     pub fn on_close(&mut self, now: u64) -> Closed {
         match self.open {
-            0 => Closed::WithoutOpen,
+            0 | RETIRED => Closed::WithoutOpen,
             1 => {
-                self.open = 0;
-                self.closed_at = now;
+                self.reach_zero(now);
+                self.changes = self.changes.wrapping_add(1);
                 Closed::Last
             }
             more => {
                 self.open = more - 1;
+                self.changes = self.changes.wrapping_add(1);
                 Closed::OthersOpen
             }
         }
     }
+
+    /// Sets the count to what another source (the socket dump) showed at `at`: openings or closings were missed.
+    #[inline(always)]
+    pub fn correct(&mut self, open: u32, at: u64, limit: u64) -> Option<Edge> {
+        let before = self.open;
+        if before == open {
+            return None;
+        }
+        self.changes = self.changes.wrapping_add(1);
+        if before == 0 {
+            self.leave_zero(at, limit);
+            self.open = open;
+            Some(Edge::Opened)
+        } else if open == 0 {
+            self.reach_zero(at);
+            Some(Edge::Closed)
+        } else {
+            self.open = open;
+            None
+        }
+    }
+
+    /// Takes the record out of service just before it is deleted, unless a connection is open. Whoever still holds it
+    /// sees so with [`Self::is_retired`] and looks for its successor: no opening is written into a deleted record.
+    #[inline(always)]
+    pub fn retire(&mut self) -> bool {
+        let idle = self.open == 0;
+        if idle {
+            self.open = RETIRED;
+        }
+        idle
+    }
+
+    /// Whether the record is about to be deleted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_retired(&self) -> bool {
+        self.open == RETIRED
+    }
+
+    #[inline(always)]
+    fn leave_zero(&mut self, now: u64, limit: u64) {
+        if is_gap(self.closed_at, now, limit) {
+            self.closed_gap_start = self.closed_at;
+            self.closed_gap_end = now;
+        }
+        self.opened_at = now;
+    }
+
+    #[inline(always)]
+    fn reach_zero(&mut self, now: u64) {
+        self.open = 0;
+        self.closed_at = now;
+    }
 }
+
+/// The count of a record that is about to be deleted; more connections than a machine can hold.
+const RETIRED: u32 = u32::MAX;
 
 /// Whether the time from `since` to `now` is a gap worth latching.
 #[inline(always)]

@@ -1,0 +1,137 @@
+//! The maps, and the few things that are done with them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::helpers::generated::{
+    bpf_sk_storage_delete, bpf_sk_storage_get, bpf_spin_lock, bpf_spin_unlock,
+};
+use aya_ebpf::macros::btf_map;
+use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Hint, Settings, Slot};
+use tracker_ebpf::record::Record;
+
+/// One record per client. A plain hash map: an eviction would forget a client who is logged in.
+#[btf_map]
+static RECORDS: HashMap<ClientAddr, Slot, { DEFAULT_MAX_RECORDS as usize }> = HashMap::new();
+
+/// What the daemon says, live.
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// What went wrong, by [`Counter`].
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+/// Wakes user space: only for a client's first and last connection.
+#[btf_map]
+static HINTS: RingBuf<Hint, { 256 * 1024 }> = RingBuf::new();
+
+/// The mark on a watched socket. The kernel frees it with the socket.
+#[btf_map]
+static MARKS: SkStorage<Mark> = SkStorage::new();
+
+/// What a watched socket carries.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    /// Whose connection it is.
+    pub(crate) client: ClientAddr,
+    /// The sequence number up to which data was sent: what lies below is a retransmission.
+    pub(crate) sent: u32,
+    /// Always 0.
+    pub(crate) _pad: u32,
+}
+
+/// The settings; without them (never: it is an array) nothing is latched.
+#[inline(always)]
+pub(crate) fn settings() -> Settings {
+    SETTINGS.get(0).copied().unwrap_or_default()
+}
+
+/// Counts something that went wrong.
+#[inline(always)]
+pub(crate) fn count(what: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(what as u32) {
+        // SAFETY: this CPU's own slot. A program that interrupts this one on the same CPU can at worst hide one event.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// Tells user space where to look.
+#[inline(always)]
+pub(crate) fn hint(client: ClientAddr, at: u64, kind: u32) {
+    if HINTS.output(Hint { client, at, kind, _pad: 0 }, 0).is_err() {
+        count(Counter::HintDropped);
+    }
+}
+
+/// The client's slot.
+#[inline(always)]
+pub(crate) fn slot(client: &ClientAddr) -> Option<*mut Slot> {
+    RECORDS.get_ptr_mut(client)
+}
+
+/// The client's slot, made if there is none. `None` if the map is full.
+#[inline(always)]
+pub(crate) fn slot_or_new(client: &ClientAddr, now: u64) -> Option<*mut Slot> {
+    if let Some(found) = slot(client) {
+        return Some(found);
+    }
+    // Another CPU may have been faster; then its slot is found below, and only a full map leaves nothing to find.
+    let _ = RECORDS.insert(client, Slot::starting(*client, now), u64::from(BPF_NOEXIST));
+    slot(client)
+}
+
+/// Deletes the client's slot.
+#[inline(always)]
+pub(crate) fn remove(client: &ClientAddr) -> bool {
+    RECORDS.remove(client).is_ok()
+}
+
+/// Does `work` on the record under its lock, if the slot still serves that client. No helper may be called in `work`.
+#[inline(always)]
+pub(crate) fn locked<T>(
+    slot: *mut Slot,
+    client: &ClientAddr,
+    work: impl FnOnce(&mut Record) -> T,
+) -> Option<T> {
+    // SAFETY: the slot comes from a look-up in this run of the program, and the kernel keeps its memory until the end of
+    // it. The record is touched only under its lock, here and everywhere else.
+    unsafe {
+        let lock = (&raw mut (*slot).lock).cast();
+        bpf_spin_lock(lock);
+        let done = if (*slot).serves(client) { Some(work(&mut (*slot).record)) } else { None };
+        bpf_spin_unlock(lock);
+        done
+    }
+}
+
+/// The mark of a socket, if it is watched.
+#[inline(always)]
+pub(crate) fn mark(socket: *mut bpf_sock) -> Option<&'static mut Mark> {
+    // SAFETY: the kernel checks the socket; a mark lives as long as its socket, which outlives this run.
+    unsafe { storage(socket, core::ptr::null_mut(), 0).as_mut() }
+}
+
+/// Marks a socket.
+#[inline(always)]
+pub(crate) fn set_mark(socket: *mut bpf_sock, mut mark: Mark) -> bool {
+    !storage(socket, &raw mut mark, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).is_null()
+}
+
+/// Takes the mark from a socket.
+#[inline(always)]
+pub(crate) fn clear_mark(socket: *mut bpf_sock) {
+    // SAFETY: the kernel checks the socket. A missing mark is no error.
+    unsafe { bpf_sk_storage_delete((&raw const MARKS).cast_mut().cast(), socket.cast::<c_void>()) };
+}
+
+/// The typed wrapper of aya-ebpf wants another kind of context.
+#[inline(always)]
+fn storage(socket: *mut bpf_sock, value: *mut Mark, flags: u64) -> *mut Mark {
+    // SAFETY: the kernel checks the socket, and copies from `value` only if it is not null.
+    unsafe {
+        bpf_sk_storage_get((&raw const MARKS).cast_mut().cast(), socket.cast(), value.cast(), flags).cast()
+    }
+}

@@ -1,0 +1,62 @@
+//! Two facts about the machine: where the cgroup tree is, and which network namespace we are in.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// The root of the cgroup v2 tree: of a unified machine, or of one that mounts both kinds.
+pub(super) fn cgroup_root() -> Option<PathBuf> {
+    cgroup_mount(&std::fs::read_to_string("/proc/self/mounts").ok()?)
+}
+
+/// The first mount of the type `cgroup2`: `device directory type options 0 0`.
+fn cgroup_mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (directory, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(directory))
+    })
+}
+
+/// The kernel's number for the network namespace of this thread; never used twice while the machine is up.
+pub(super) fn netns_cookie() -> io::Result<u64> {
+    let probe = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    #[expect(unsafe_code, reason = "nix does not know this option")]
+    // SAFETY: both pointers are to live variables, and `length` is the size of the first.
+    let outcome = unsafe {
+        libc::getsockopt(
+            probe.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if outcome == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_is_found_on_both_kinds_of_machine() {
+        let unified = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+        assert_eq!(cgroup_mount(unified), Some(PathBuf::from("/sys/fs/cgroup")));
+        let hybrid =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncg /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(cgroup_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup_mount("tmpfs /tmp tmpfs rw 0 0\n\nbroken"), None);
+    }
+
+    #[test]
+    fn a_namespace_has_a_cookie() {
+        assert_eq!(netns_cookie().unwrap(), netns_cookie().unwrap());
+    }
+}
