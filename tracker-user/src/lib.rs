@@ -3,6 +3,7 @@
 //! docs/ARCHITECTURE.md draws the rooms and the one way data takes through them.
 
 pub mod clock;
+pub mod config;
 pub mod observe;
 pub mod session;
 pub mod tracker;
