@@ -2,7 +2,14 @@
 //!
 //! docs/ARCHITECTURE.md draws the rooms and the one way data takes through them.
 
+pub mod admin;
+pub mod audit;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod live;
+pub mod metrics;
 pub mod observe;
 pub mod session;
+pub mod store;
 pub mod tracker;

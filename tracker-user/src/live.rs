@@ -142,7 +142,7 @@ impl Live {
     pub async fn get(&self, name: Option<&str>) -> Result<Vec<(&'static keys::Key, String, Source)>, ChangeError> {
         let wanted: Vec<&'static keys::Key> = match name {
             Some(name) => vec![find(name)?],
-            None => keys::all().collect(),
+            None => keys::all().iter().collect(),
         };
         let state = self.state.lock().await;
         let config = self.config();

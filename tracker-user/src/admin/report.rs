@@ -13,7 +13,8 @@ use crate::audit::Audit;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer};
-use crate::session::{Policy, Session, State, Verdict, judge};
+use crate::config::show_span;
+use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -105,7 +106,7 @@ impl Sources {
                 max: (config.licences.max_users > 0).then_some(config.licences.max_users),
             },
             connections: self.connections.len(),
-            timeouts: config.timeouts.to_string(),
+            timeouts: in_short(&config.timeouts),
             warnings,
         })
     }
@@ -293,4 +294,10 @@ fn state(session: &Session) -> &'static str {
         State::Active => "active",
         State::Stale { .. } => "stale",
     }
+}
+
+/// The timeouts in one line.
+fn in_short(timeouts: &Timeouts) -> String {
+    let lifetime = timeouts.lifetime().map_or_else(|| "no lifetime".into(), |l| format!("lifetime {}", show_span(l)));
+    format!("{} in mode {}, {lifetime}", show_span(timeouts.timeout), timeouts.mode)
 }

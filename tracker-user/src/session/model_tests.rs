@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::{Direction, Record};
 
-use super::settings::{Mode, Policy, Revalidate, Timeouts};
+use super::settings::{Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
 

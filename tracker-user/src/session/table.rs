@@ -15,7 +15,8 @@ use super::identity::{Identity, Method};
 use super::index::{Admitted, Decision, Index};
 use super::judge::{Verdict, judge};
 use super::record::{Session, SessionId, State};
-use super::settings::{OnTimeout, Policy};
+use super::policy::Policy;
+use super::settings::OnTimeout;
 use crate::clock::BootTime;
 use crate::observe::ConnectionId;
 

@@ -216,7 +216,7 @@ impl Core {
     fn set_policy(&mut self, policy: Policy) {
         // What ran out under the old policy ends by it.
         self.fire_deadlines();
-        if let Err(error) = self.observer.apply(policy.timeouts.kernel_settings()) {
+        if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
         self.table.set_policy(policy);

@@ -1,0 +1,101 @@
+//! The configuration: raw text to typed values, all problems reported at once.
+//!
+//! [`keys`] is the one table of keys. Reading a file ([`Config::read`]), `trackerctl get` and `set` ([`keys::find`]), what a
+//! reload changes ([`Config::differences`]) and docs/CONFIGURATION.md all go by it. Nothing here reads anything but the file.
+
+mod check;
+mod codec;
+mod document;
+pub mod keys;
+mod node;
+mod problem;
+mod span;
+mod suggest;
+mod text;
+mod types;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use keys::Key;
+pub use problem::{ConfigError, Problem};
+pub use span::show as show_span;
+pub use types::*;
+pub use values::{AddressPattern, Basic, Destination, KerberosTrust, ObserverMode, SecondFactorPolicy};
+
+/// The file that is read where none is named.
+pub const DEFAULT_PATH: &str = "/etc/tracker/tracker.toml";
+
+impl Config {
+    /// Reads a file. Every key that it does not have keeps its default.
+    ///
+    /// # Errors
+    /// When the file cannot be read ([`ConfigError::is_missing`] tells whether it is there at all) or is not right.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        match str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text, path),
+            Err(error) => {
+                let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let problem = Problem {
+                    line: 1 + sound.iter().filter(|byte| **byte == b'\n').count(),
+                    key: String::new(),
+                    message: "is not UTF-8 text".to_owned(),
+                    remedy: "save the file as UTF-8".to_owned(),
+                };
+                Err(ConfigError::Invalid { path: path.to_owned(), problems: vec![problem] })
+            }
+        }
+    }
+
+    /// Reads the text of a file called `name`.
+    ///
+    /// # Errors
+    /// When it is not right, with everything that is wrong with it.
+    pub fn parse(text: &str, name: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::default().with(text, name)
+    }
+
+    /// This configuration with the keys that `text` has, such as what an operator has [`set`](Key::set) on top of the file.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn with(&self, text: &str, name: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let mut config = self.clone();
+        let problems = document::apply(text, &mut config);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { path: name.into(), problems })
+        }
+    }
+
+    /// The keys whose values differ, in the table's order.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static Key> {
+        keys::all().iter().filter(|key| !key.is_same(self, other)).collect()
+    }
+
+    /// The keys in which this configuration differs from `base`, as text for [`Config::with`].
+    #[must_use]
+    pub fn changes_since(&self, base: &Self) -> String {
+        self.differences(base).iter().map(|key| format!("{} = {}\n", key.name(), key.toml(self))).collect()
+    }
+
+    /// What is allowed, but probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        check::warnings(self)
+    }
+
+    /// The keys that are set away from their defaults although the gateway does not act on them yet.
+    #[must_use]
+    pub fn not_yet_in_effect(&self) -> Vec<String> {
+        let set = self.differences(&Self::default()).into_iter().filter(|key| !key.is_in_effect());
+        set.map(|key| key.name().to_owned()).collect()
+    }
+}

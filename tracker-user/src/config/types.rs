@@ -1,0 +1,310 @@
+//! The configuration as types: one struct per table of the file, every field with its default.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::values::{AddressPattern, Basic, Destination, KerberosTrust, ObserverMode, SecondFactorPolicy};
+use crate::session::settings::Timeouts;
+
+/// Where the embedded database lives: the file hierarchy standard's place for what survives a reboot.
+pub const STATE_DIR: &str = "/var/lib/tracker";
+/// Where the admin socket lives: gone after a reboot, as it should be.
+pub const RUN_DIR: &str = "/run/tracker";
+/// Where the kernel side is pinned: bpffs' usual mount point, and a directory of our own.
+pub const PIN_DIR: &str = "/sys/fs/bpf/tracker";
+/// 3128, the port that Squid made the usual one of explicit proxies.
+pub const PROXY_PORT: u16 = 3128;
+/// CONNECT is for TLS, and TLS is on 443; Squid's `SSL_ports` says the same.
+pub const CONNECT_PORTS: [u16; 1] = [443];
+/// 0 = unlimited: whoever pays per user says how many.
+pub const MAX_USERS: u32 = 0;
+/// Kerio Control counts a person with up to five devices as one licence.
+pub const DEVICES_PER_USER: u32 = 5;
+/// Keep the domain, so that two people of one name in two domains stay two (`PortalGuard`'s `keepDomain`).
+pub const KEEP_DOMAIN: bool = true;
+/// `PortalGuard`'s cookie by which a browser opts out of Kerberos.
+pub const OPT_OUT_COOKIE: &str = "PstarNoKerberos";
+/// Every browser is offered Kerberos: today's browsers all answer it properly.
+pub const ALL_BROWSERS: &str = "*";
+/// Kerio Control's port of the web pages and the logout URL.
+pub const PORTAL_HTTP_PORT: u16 = 4080;
+/// Kerio Control's port of the web pages under TLS.
+pub const PORTAL_HTTPS_PORT: u16 = 4081;
+/// ACME's HTTP-01 challenge always comes to port 80 (RFC 8555, section 8.3).
+pub const ACME_HTTP_PORT: u16 = 80;
+/// The metrics' port; only this host may read them by default, as they tell how busy the site is.
+pub const METRICS_PORT: u16 = 9477;
+
+const fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+/// The whole configuration, complete and valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The directory of the embedded database.
+    pub state_dir: PathBuf,
+    /// The directory of the admin socket.
+    pub run_dir: PathBuf,
+    /// `[proxy]`
+    pub proxy: Proxy,
+    /// `[observer]`
+    pub observer: Observer,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[licences]`
+    pub licences: Licences,
+    /// `[kerberos]`
+    pub kerberos: Kerberos,
+    /// `[portal]`
+    pub portal: Portal,
+    /// `[second-factor]`
+    pub second_factor: SecondFactor,
+    /// `[mail]`
+    pub mail: Mail,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[acme]`
+    pub acme: Acme,
+    /// `[store]`
+    pub store: Store,
+    /// `[metrics]`
+    pub metrics: Metrics,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: STATE_DIR.into(),
+            run_dir: RUN_DIR.into(),
+            proxy: Proxy::default(),
+            observer: Observer::default(),
+            timeouts: Timeouts::default(),
+            licences: Licences::default(),
+            kerberos: Kerberos::default(),
+            portal: Portal::default(),
+            second_factor: SecondFactor::default(),
+            mail: Mail::default(),
+            tls: Tls::default(),
+            acme: Acme::default(),
+            store: Store::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// The explicit proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Where clients connect to.
+    pub listen: Vec<SocketAddr>,
+    /// The ports that CONNECT may reach.
+    pub connect_ports: Vec<u16>,
+    /// What is let through although the built-in deny list names it.
+    pub allow_destinations: Vec<Destination>,
+    /// Where passwords may be asked for.
+    pub basic: Basic,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            listen: vec![everywhere(PROXY_PORT)],
+            connect_ports: CONNECT_PORTS.to_vec(),
+            allow_destinations: Vec::new(),
+            basic: Basic::default(),
+        }
+    }
+}
+
+/// The observer of connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observer {
+    /// Which observer.
+    pub mode: ObserverMode,
+    /// The cgroup v2 directory to attach to; `None` finds it.
+    pub cgroup: Option<PathBuf>,
+    /// Where programs and records are pinned.
+    pub pin_dir: PathBuf,
+    /// Ports of other proxies on this host, watched besides the gateway's own.
+    pub watch_ports: Vec<u16>,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self { mode: ObserverMode::default(), cgroup: None, pin_dir: PIN_DIR.into(), watch_ports: Vec::new() }
+    }
+}
+
+/// How many users may be logged in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Licences {
+    /// How many licences there are; 0 = unlimited.
+    pub max_users: u32,
+    /// How many addresses one user has on one licence.
+    pub devices_per_user: u32,
+}
+
+impl Default for Licences {
+    fn default() -> Self {
+        Self { max_users: MAX_USERS, devices_per_user: DEVICES_PER_USER }
+    }
+}
+
+/// Kerberos.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kerberos {
+    /// The keytab; `None` is `KRB5_KTNAME` or the system's.
+    pub keytab: Option<PathBuf>,
+    /// Whether the domain is part of a user's name.
+    pub keep_domain: bool,
+    /// Realm to short domain name.
+    pub domains: BTreeMap<String, String>,
+    /// `[kerberos.conditions]`
+    pub conditions: Conditions,
+}
+
+impl Default for Kerberos {
+    fn default() -> Self {
+        Self {
+            keytab: None,
+            keep_domain: KEEP_DOMAIN,
+            domains: BTreeMap::new(),
+            conditions: Conditions::default(),
+        }
+    }
+}
+
+/// When Kerberos is offered: `PortalGuard`'s `SSOConditions`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conditions {
+    /// Kerberos is never offered.
+    pub disabled: bool,
+    /// Every decision is logged with its reasons.
+    pub debugging: bool,
+    /// The cookie by which a browser opts out; `None`: it cannot.
+    pub opt_out_cookie: Option<String>,
+    /// Clients that are offered Kerberos; empty: all.
+    pub ip_allow: Vec<AddressPattern>,
+    /// Clients that are not.
+    pub ip_deny: Vec<AddressPattern>,
+    /// Names of this host under which Kerberos works, in lower case; empty: all.
+    pub spns: Vec<String>,
+    /// Regular expressions on path and query where Kerberos is not offered.
+    pub url_deny: Vec<String>,
+    /// Parts of User-Agent, in any case; `*` is all, an empty list none.
+    pub browsers: Vec<String>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            debugging: false,
+            opt_out_cookie: Some(OPT_OUT_COOKIE.to_owned()),
+            ip_allow: Vec::new(),
+            ip_deny: Vec::new(),
+            spns: Vec::new(),
+            url_deny: Vec::new(),
+            browsers: vec![ALL_BROWSERS.to_owned()],
+        }
+    }
+}
+
+/// The web pages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portal {
+    /// Where the pages are without TLS; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// Where they are under TLS; `None`: nowhere.
+    pub https: Option<SocketAddr>,
+    /// This host's name in redirects; `None`: its host name.
+    pub host: Option<String>,
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Self {
+            http: Some(everywhere(PORTAL_HTTP_PORT)),
+            https: Some(everywhere(PORTAL_HTTPS_PORT)),
+            host: None,
+        }
+    }
+}
+
+/// The second factor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SecondFactor {
+    /// Who is asked, by domain; a domain that is not named is off.
+    pub domains: BTreeMap<String, SecondFactorPolicy>,
+    /// Whether Kerberos is enough.
+    pub kerberos: KerberosTrust,
+}
+
+/// Outgoing mail.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mail {
+    /// The mail server's URL; `None`: no mail is sent.
+    pub smtp: Option<String>,
+    /// The sender's address.
+    pub from: Option<String>,
+}
+
+/// TLS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// The certificate chain, PEM; `None`: self-signed.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Where the explicit proxy is under TLS.
+    pub proxy_listen: Vec<SocketAddr>,
+}
+
+/// Certificates by ACME.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acme {
+    /// The directory's URL; `None`: off.
+    pub directory: Option<String>,
+    /// The names to have certified.
+    pub domains: Vec<String>,
+    /// The mail address for notices.
+    pub contact: Option<String>,
+    /// One more root to trust, PEM, for a private authority.
+    pub root: Option<PathBuf>,
+    /// Where challenges are answered; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            domains: Vec::new(),
+            contact: None,
+            root: None,
+            http: Some(everywhere(ACME_HTTP_PORT)),
+        }
+    }
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Store {
+    /// The URL of the table shared between gateways; `None`: each keeps its own.
+    pub shared: Option<String>,
+}
+
+/// Metrics and health.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Where `/metrics`, `/live` and `/ready` are; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT)) }
+    }
+}

@@ -1,0 +1,33 @@
+//! The policy in force: what the judge and the table go by.
+
+use tracker_ebpf::abi::{self, TRAFFIC_BOTH, TRAFFIC_CLIENT};
+
+use super::settings::{Timeouts, TrafficDirection};
+use crate::clock::BootTime;
+
+/// The timeouts and licences in force, and since when they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The timeouts.
+    pub timeouts: Timeouts,
+    /// How many users may be logged in at once; 0 is no limit. One user's devices beyond `devices_per_user` count as
+    /// further users.
+    pub max_users: u32,
+    /// How many client addresses one licence covers.
+    pub devices_per_user: u32,
+    /// When this policy came into force: gaps that ended earlier are not judged by it.
+    pub since: BootTime,
+}
+
+impl Policy {
+    /// What the observer has to know of it.
+    #[must_use]
+    pub fn for_observer(&self) -> abi::Settings {
+        let limit = u64::try_from(self.timeouts.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let direction = match self.timeouts.traffic_direction {
+            TrafficDirection::Both => TRAFFIC_BOTH,
+            TrafficDirection::Client => TRAFFIC_CLIENT,
+        };
+        abi::Settings { limit, direction, ..abi::Settings::default() }
+    }
+}
