@@ -93,7 +93,13 @@ impl Start {
 impl Live {
     /// The configuration that `start` began with; `path` is the file, if there is one.
     #[must_use]
-    pub fn new(path: Option<PathBuf>, start: Start, store: Arc<Store>, audit: Arc<Audit>, apply: Apply) -> Self {
+    pub fn new(
+        path: Option<PathBuf>,
+        start: Start,
+        store: Arc<Store>,
+        audit: Arc<Audit>,
+        apply: Apply,
+    ) -> Self {
         let Start { config, file, set } = start;
         Self {
             path,
@@ -125,7 +131,8 @@ impl Live {
         let config = self.config();
         let mut warnings = Vec::new();
         if let Some(problem) = &*self.bad_file.lock().unwrap_or_else(PoisonError::into_inner) {
-            warnings.push(format!("the configuration file was refused, the earlier settings stand: {problem}"));
+            warnings
+                .push(format!("the configuration file was refused, the earlier settings stand: {problem}"));
         }
         for key in self.at_start.differences(&config).iter().filter(|key| !key.is_live()) {
             warnings.push(format!("{} was changed and takes effect at the next start", key.name()));
@@ -139,7 +146,10 @@ impl Live {
     ///
     /// # Errors
     /// When `name` is no key.
-    pub async fn get(&self, name: Option<&str>) -> Result<Vec<(&'static keys::Key, String, Source)>, ChangeError> {
+    pub async fn get(
+        &self,
+        name: Option<&str>,
+    ) -> Result<Vec<(&'static keys::Key, String, Source)>, ChangeError> {
         let wanted: Vec<&'static keys::Key> = match name {
             Some(name) => vec![find(name)?],
             None => keys::all().iter().collect(),

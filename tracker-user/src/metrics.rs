@@ -53,7 +53,11 @@ impl MetricsServer {
     ///
     /// # Errors
     /// When the address is in use or not this machine's.
-    pub async fn bind(address: SocketAddr, registry: Registry, readiness: Readiness) -> std::io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        registry: Registry,
+        readiness: Readiness,
+    ) -> std::io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness })
     }
 

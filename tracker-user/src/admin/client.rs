@@ -64,7 +64,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn send_json(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Value, ClientError> {
+    pub async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Value, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Wrong(error.to_string()))?;
         self.whole(self.send(method, path, body.into()).await?).await
     }
@@ -101,8 +106,9 @@ impl Client {
             .await
             .map_err(|error| self.unreachable(&error))?;
         tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(HOST, "trackerd").body(Full::from(body));
-        let request = request.map_err(|error| ClientError::Wrong(error.to_string()))?;
+        let request =
+            Request::builder().method(method).uri(path).header(HOST, "trackerd").body(Full::from(body));
+        let request: Request<Full<Bytes>> = request.map_err(|error| ClientError::Wrong(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);

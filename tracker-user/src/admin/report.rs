@@ -11,9 +11,9 @@ use tracker_ebpf::record::Record;
 use super::wire;
 use crate::audit::Audit;
 use crate::clock::{Anchor, BootTime, boot_now};
+use crate::config::show_span;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer};
-use crate::config::show_span;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::tracker::Tracker;
 
@@ -255,7 +255,12 @@ impl Sources {
         self.tracker.ask(ask).await.ok_or(ReportError::Stopping)
     }
 
-    fn describe(&self, session: &Session, policy: &Policy, anchor: &Anchor) -> Result<wire::Session, ReportError> {
+    fn describe(
+        &self,
+        session: &Session,
+        policy: &Policy,
+        anchor: &Anchor,
+    ) -> Result<wire::Session, ReportError> {
         let record = self.observer.record(session.client)?.unwrap_or_default();
         let (expires, reason) = match judge(session, &record, policy, boot_now()) {
             Verdict::Active { deadline, .. } => (deadline, None),
@@ -298,6 +303,7 @@ fn state(session: &Session) -> &'static str {
 
 /// The timeouts in one line.
 fn in_short(timeouts: &Timeouts) -> String {
-    let lifetime = timeouts.lifetime().map_or_else(|| "no lifetime".into(), |l| format!("lifetime {}", show_span(l)));
+    let lifetime =
+        timeouts.lifetime().map_or_else(|| "no lifetime".into(), |l| format!("lifetime {}", show_span(l)));
     format!("{} in mode {}, {lifetime}", show_span(timeouts.timeout), timeouts.mode)
 }

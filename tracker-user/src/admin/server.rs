@@ -87,8 +87,9 @@ impl AdminServer {
                     let sources = sources.clone();
                     async move { Ok::<_, Infallible>(answer(request, &sources).await) }
                 });
-                let served =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let served = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
                 if let Err(error) = served {
                     debug!(%error, "an operator's connection failed");
                 }
@@ -124,7 +125,9 @@ impl From<ChangeError> for Refused {
 }
 
 async fn answer(request: Request<Incoming>, sources: &Sources) -> Response<Body> {
-    route(request, sources).await.unwrap_or_else(|Refused(status, error)| json(status, &wire::Problem { error }))
+    route(request, sources)
+        .await
+        .unwrap_or_else(|Refused(status, error)| json(status, &wire::Problem { error }))
 }
 
 async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response<Body>, Refused> {
@@ -150,7 +153,8 @@ async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response
             settings(sources, Some(key)).await
         }
         (&Method::GET, ["v1", "events"]) => {
-            let follow = request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "follow=1"));
+            let follow =
+                request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "follow=1"));
             Ok(events(sources, follow))
         }
         _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
@@ -246,7 +250,9 @@ fn address(text: &str) -> Result<ClientAddr, Refused> {
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
-    let bad = |error: &dyn std::fmt::Display| Refused(StatusCode::BAD_REQUEST, format!("the request body: {error}"));
+    let bad = |error: &dyn std::fmt::Display| {
+        Refused(StatusCode::BAD_REQUEST, format!("the request body: {error}"))
+    };
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(|error| bad(&error))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(&error))
 }

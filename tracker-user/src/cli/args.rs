@@ -12,8 +12,10 @@ pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
 /// Look at, explain and tune the tracker, and end sessions.
 #[derive(Debug, Parser)]
 #[command(name = "trackerctl", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 refused or not found, 64 wrong usage, 69 daemon not reachable, 77 missing \
-                        privilege.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused or not found, 64 wrong usage, 69 daemon not reachable, 77 missing \
+                        privilege."
+)]
 pub struct Args {
     /// The daemon's admin socket.
     #[arg(long, global = true, value_name = "PATH", env = "TRACKER_SOCKET", default_value = DEFAULT_SOCKET)]

@@ -95,7 +95,8 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |hosts: Vec<wire::Host>| show::hosts(&hosts))
         }
         Command::Logout(Logout { client: address, user, all }) => {
-            let whose = wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
+            let whose =
+                wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
             let value = client.send_json(Method::POST, "/v1/logout", &whose).await?;
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
         }
@@ -124,8 +125,13 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
 
 /// A key goes into the path as it is; what cannot be one is refused here rather than misunderstood there.
 fn path_segment(key: &str) -> Result<&str, ClientError> {
-    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
-    if plain { Ok(key) } else { Err(ClientError::Wrong(format!("{key:?} is not a key; trackerctl get lists them"))) }
+    let plain =
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+    if plain {
+        Ok(key)
+    } else {
+        Err(ClientError::Wrong(format!("{key:?} is not a key; trackerctl get lists them")))
+    }
 }
 
 async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failure> {
@@ -152,12 +158,18 @@ async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failur
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn print<T: DeserializeOwned>(args: &Args, value: &Value, show: impl FnOnce(T) -> String) -> Result<(), Failure> {
+fn print<T: DeserializeOwned>(
+    args: &Args,
+    value: &Value,
+    show: impl FnOnce(T) -> String,
+) -> Result<(), Failure> {
     let text = if args.json {
         if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() }
     } else {
         let value = serde_json::from_value(value.clone()).map_err(|error| {
-            ClientError::Refused(format!("the daemon is of another version: {error}; --json shows what it said"))
+            ClientError::Refused(format!(
+                "the daemon is of another version: {error}; --json shows what it said"
+            ))
         })?;
         show(value)
     };

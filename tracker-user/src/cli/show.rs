@@ -53,7 +53,15 @@ pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
     }
     let mut table = plain();
     table.set_header([
-        "CLIENT", "USER", "METHOD", "STATE", "MODE", "CREATED", "OPEN", "LAST TRAFFIC", "EXPIRES",
+        "CLIENT",
+        "USER",
+        "METHOD",
+        "STATE",
+        "MODE",
+        "CREATED",
+        "OPEN",
+        "LAST TRAFFIC",
+        "EXPIRES",
     ]);
     for session in sessions.iter().take(shown) {
         let state = match &session.reason {
@@ -82,9 +90,12 @@ pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
 
 pub(super) fn session(detail: &wire::SessionDetail) -> String {
     let session = &detail.session;
-    let state = session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
+    let state =
+        session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
     let clock = match (session.mode.as_str(), session.open_connections, session.closed) {
-        ("session", 0, Some(closed)) => format!("runs since the last connection closed at {}", moment(closed)),
+        ("session", 0, Some(closed)) => {
+            format!("runs since the last connection closed at {}", moment(closed))
+        }
         ("session", 0, None) => "runs since the login".into(),
         ("session", open, _) => format!("stands still while connections are open ({open})"),
         ("traffic", ..) => {
@@ -164,7 +175,9 @@ pub(super) fn hosts(hosts: &[wire::Host]) -> String {
         return "no client has connected".into();
     }
     let mut table = plain();
-    table.set_header(["CLIENT", "USER", "STATE", "OPEN", "RX/S", "TX/S", "RECEIVED", "SENT", "INACTIVE", "CLOSED"]);
+    table.set_header([
+        "CLIENT", "USER", "STATE", "OPEN", "RX/S", "TX/S", "RECEIVED", "SENT", "INACTIVE", "CLOSED",
+    ]);
     for host in hosts {
         let user = host.user.as_ref().map(|user| name(user, host.domain.as_deref().unwrap_or_default()));
         let closed = host.closed.filter(|_| host.open_connections == 0);
@@ -189,7 +202,8 @@ pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {
     if ended.ended.is_empty() {
         return "nobody was logged in".into();
     }
-    let line = |e: &wire::EndedSession| format!("{} was logged out from {}", name(&e.user, &e.domain), e.client);
+    let line =
+        |e: &wire::EndedSession| format!("{} was logged out from {}", name(&e.user, &e.domain), e.client);
     ended.ended.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -217,7 +231,10 @@ pub(super) fn event(value: &Value) -> String {
 }
 
 fn audit_line(event: &AuditEvent) -> String {
-    let kind = serde_json::to_value(event.event).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let kind = serde_json::to_value(event.event)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default();
     let mut line = format!("{}  {kind:<8}", moment(event.time));
     let mut add = |text: String| {
         line.push_str("  ");
@@ -252,7 +269,7 @@ fn audit_line(event: &AuditEvent) -> String {
 
 fn plain() -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     table
 }
 

@@ -12,6 +12,31 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// All connections that the proxy holds to clients. TO BE BUILT by the proxy helper.
+/// STUB
 #[derive(Debug, Default)]
 pub struct Connections {}
+/// STUB
+pub struct ConnectionInfo {
+    pub peer: std::net::SocketAddr,
+    pub since: crate::clock::BootTime,
+    pub session: Option<crate::session::SessionId>,
+    pub carries: String,
+    pub received: u64,
+    pub sent: u64,
+}
+impl Connections {
+    pub fn len(&self) -> usize {
+        0
+    }
+    pub fn of(&self, _: tracker_ebpf::abi::ClientAddr) -> Vec<ConnectionInfo> {
+        vec![]
+    }
+    pub fn destroy(
+        &self,
+        _: tracker_ebpf::abi::ClientAddr,
+        _: crate::session::SessionId,
+        _: Option<ConnectionId>,
+    ) -> usize {
+        0
+    }
+}

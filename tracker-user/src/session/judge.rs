@@ -7,8 +7,8 @@
 use tracker_ebpf::record::Record;
 
 use super::event::Reason;
-use super::record::{Session, State};
 use super::policy::Policy;
+use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
 use crate::clock::BootTime;
 

@@ -28,7 +28,9 @@ pub struct StoredSetting {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The state directory cannot be made or written.
-    #[error("the state directory {path} cannot be used: {source}; make it writable for the daemon, or set state-dir")]
+    #[error(
+        "the state directory {path} cannot be used: {source}; make it writable for the daemon, or set state-dir"
+    )]
     Directory {
         /// The directory.
         path: PathBuf,

@@ -71,7 +71,10 @@ impl Metrics {
         };
         Ok(Self {
             active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,
-            stale: gauge("tracker_sessions_stale", "Sessions whose timeout ran out and which wait for their user")?,
+            stale: gauge(
+                "tracker_sessions_stale",
+                "Sessions whose timeout ran out and which wait for their user",
+            )?,
             users: gauge("tracker_users_active", "Users with at least one active session")?,
             licences: gauge("tracker_licences_used", "Licences in use")?,
             hints: counter("tracker_hints_total", "Hints received from the observer")?,
@@ -81,8 +84,14 @@ impl Metrics {
             )?,
             deadline: histogram("tracker_deadline_late_seconds", "How late deadlines were acted upon")?,
             resyncs: counter("tracker_resyncs_total", "Comparisons of the records with the sockets")?,
-            repaired: counter("tracker_records_repaired_total", "Records whose count of connections was repaired")?,
-            clients: gauge("tracker_clients_connected", "Client addresses with open connections, at the last resync")?,
+            repaired: counter(
+                "tracker_records_repaired_total",
+                "Records whose count of connections was repaired",
+            )?,
+            clients: gauge(
+                "tracker_clients_connected",
+                "Client addresses with open connections, at the last resync",
+            )?,
             connections: gauge("tracker_connections_watched", "Watched connections, at the last resync")?,
             unreadable: counter("tracker_record_read_errors_total", "Records that could not be read")?,
         })
@@ -188,10 +197,12 @@ impl Core {
 
     fn prove(&mut self, proof: &Proof) -> Result<crate::session::Admission, Refusal> {
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        self.observer.ensure(proof.client, boot_now()).map_err(|error| Refusal::Untracked(error.to_string()))?;
-        let record = self
-            .record(proof.client)
-            .ok_or_else(|| Refusal::Untracked("the client's record cannot be read; see trackerctl status".into()))?;
+        self.observer
+            .ensure(proof.client, boot_now())
+            .map_err(|error| Refusal::Untracked(error.to_string()))?;
+        let record = self.record(proof.client).ok_or_else(|| {
+            Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
+        })?;
         let outcome = self.table.prove(proof, &record, boot_now(), &mut self.effects);
         self.carry_out();
         Ok(outcome?)
@@ -207,7 +218,8 @@ impl Core {
             }
         };
         let now = boot_now();
-        let ended = clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
+        let ended =
+            clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
         let ended = ended.collect();
         self.carry_out();
         ended
