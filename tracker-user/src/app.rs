@@ -1,0 +1,248 @@
+//! The wiring, in three phases: parsed ([`Config`]), bound ([`App::bind`]: everything that can fail at start has been
+//! tried), running ([`App::run`]).
+
+mod watch;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::report::Sources;
+use crate::admin::server::AdminServer;
+use crate::audit::Audit;
+use crate::auth::negotiate::Verifier;
+use crate::clock::{boot_now, wall_now};
+use crate::config::{self, Config};
+use crate::live::{Apply, Live, Start};
+use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
+use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode};
+use crate::proxy::Proxy;
+use crate::session::{Policy, Reason};
+use crate::store::{Store, StoreError};
+use crate::tracker::{EventLoop, Metrics, Tracker, Whose};
+
+/// How long a stop waits for answers that are under way.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error("{what} cannot listen on {address}: {source}; free the address, or set {key}")]
+    Listen {
+        /// Who.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Which key says so.
+        key: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A metric is registered twice: a mistake in the program.
+    #[error("a metric cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The observer cannot start.
+    #[error("{0}")]
+    Observer(#[from] ObserveError),
+    /// The operating system refuses something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The store cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// The gateway, bound but not running.
+pub struct App {
+    live: Arc<Live>,
+    tracker: Tracker,
+    event_loop: EventLoop,
+    proxy: Proxy,
+    metrics: MetricsServer,
+    admin: AdminServer,
+    sources: Sources,
+    readiness: Readiness,
+}
+
+impl App {
+    /// Tries everything that can fail at start: the store, the observer, every listener. `path` is the file that
+    /// `file` was read from, to be reread when it changes.
+    ///
+    /// # Errors
+    /// When any of it fails; nothing is left behind.
+    pub async fn bind(path: Option<PathBuf>, file: Config) -> Result<Self, StartError> {
+        let started = wall_now();
+        let registry = Registry::new();
+        let store = Arc::new(Store::open(&file.state_dir)?);
+        let start = Start::new(file, &store)?;
+        let config = start.config.clone();
+
+        let audit = Arc::new(Audit::new(&registry)?);
+        let policy = policy(&config);
+        let (observer, hints) = Observer::start(&observe_options(&config, &policy))?;
+        let observer = Arc::new(observer);
+        registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
+        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
+        let (tracker, event_loop) = Tracker::new(
+            policy,
+            Arc::clone(&observer),
+            hints,
+            Arc::clone(&connections),
+            Arc::clone(&audit),
+            Metrics::new(&registry)?,
+        )
+        .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
+
+        let verifier = Arc::new(Verifier::start(kerberos(&config)));
+        let proxy = wire_proxy(&config, &registry, &tracker, &verifier, &connections).await?;
+        let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
+        let readiness = Readiness::default();
+        let address = config.metrics.listen;
+        let metrics = MetricsServer::bind(address, registry, readiness.clone())
+            .await
+            .map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?;
+        let admin = AdminServer::bind(&config.run_dir).map_err(|source| {
+            listen_error("the admin socket", config.run_dir.display(), "run-dir", source)
+        })?;
+
+        let apply = apply(&tracker, &verifier, &proxy);
+        let live = Arc::new(Live::new(path, start, store, Arc::clone(&audit), apply));
+        let keys = Arc::clone(&verifier);
+        let sources = Sources {
+            tracker: tracker.clone(),
+            observer,
+            connections,
+            audit,
+            live: Arc::clone(&live),
+            started,
+            listen: listen.into(),
+            warnings: Arc::new(move || keys.problem().into_iter().collect()),
+        };
+        Ok(Self { live, tracker, event_loop, proxy, metrics, admin, sources, readiness })
+    }
+
+    /// Runs until SIGTERM or SIGINT, then stops in order: no new connection, answers finished, sessions closed.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { live, tracker, event_loop, proxy, metrics, admin, sources, readiness } = self;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+
+        announce(&sources, &live, metrics_address(&live));
+        let stopped = CancellationToken::new();
+        let mut event_loop = tokio::spawn(event_loop.run());
+        tokio::spawn(stopped.clone().run_until_cancelled_owned(metrics.run()));
+        tokio::spawn(stopped.clone().run_until_cancelled_owned(admin.run(sources)));
+        tokio::spawn(stopped.clone().run_until_cancelled_owned(watch::reload_on_save(Arc::clone(&live))));
+        let proxy = proxy.start();
+        readiness.set(true);
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => live.reload().await,
+                // Only a panic ends it. Without it nothing may be decided: stop, and let the supervisor start anew.
+                ended = &mut event_loop => {
+                    error!(?ended, "the event loop is gone");
+                    return Err(io::Error::other("the event loop is gone"));
+                }
+            }
+        }
+        info!("stopping");
+        readiness.set(false);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        proxy.drain(DRAIN).await;
+        let ended = tracker.end(Whose::All, Reason::Shutdown).await;
+        info!(sessions = ended.len(), "stopped");
+        stopped.cancel();
+        // The last handles go with the servers; give them a turn to remove their socket.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+fn announce(sources: &Sources, live: &Live, metrics: SocketAddr) {
+    match sources.observer.kind() {
+        Kind::Ebpf { cgroup } => info!(cgroup = %cgroup.display(), "observing in the kernel"),
+        Kind::Proxy { because } => warn!(because, "observing with the proxy's own eyes"),
+    }
+    for warning in live.warnings().into_iter().chain((sources.warnings)()) {
+        warn!("{warning}");
+    }
+    info!(proxy = sources.listen.join(" "), %metrics, "ready");
+}
+
+fn metrics_address(live: &Live) -> SocketAddr {
+    live.config().metrics.listen
+}
+
+fn listen_error(
+    what: &'static str,
+    address: impl std::fmt::Display,
+    key: &'static str,
+    source: io::Error,
+) -> StartError {
+    StartError::Listen { what, address: address.to_string(), key, source }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        timeouts: config.timeouts.clone(),
+        max_users: config.licences.max_users,
+        devices_per_user: config.licences.devices_per_user,
+        since: boot_now(),
+    }
+}
+
+fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
+    let mut ports: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
+    ports.extend(&config.observer.watch_ports);
+    ports.sort_unstable();
+    ports.dedup();
+    ObserveOptions {
+        mode: match config.observer.mode {
+            config::ObserverMode::Auto => ObserverMode::Auto,
+            config::ObserverMode::Ebpf => ObserverMode::Ebpf,
+            config::ObserverMode::Proxy => ObserverMode::Proxy,
+        },
+        cgroup: config.observer.cgroup.clone(),
+        ports,
+        settings: policy.for_observer(),
+        ..ObserveOptions::default()
+    }
+}
+
+/// What a changed configuration does to the running parts.
+fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
+    let (tracker, verifier, options) = (tracker.clone(), Arc::clone(verifier), proxy.options());
+    Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (tracker, verifier, options) = (tracker.clone(), Arc::clone(&verifier), options.clone());
+        Box::pin(async move {
+            verifier.reconfigure(kerberos(&config));
+            options.store(Arc::new(proxy_options(&config)));
+            tracker.set_policy(policy(&config)).await;
+        })
+    })
+}
