@@ -270,6 +270,21 @@ fn reading_tells_missing_from_unreadable_from_wrong() {
     assert_eq!(Config::read(&path).unwrap().licences.max_users, 7);
 }
 
+#[test]
+fn nesting_without_end_is_an_error_like_any_other() {
+    for text in [
+        "[".repeat(100_000),
+        format!("a = {}", "[".repeat(100_000)),
+        "a = {b = ".repeat(50_000),
+        "a.".repeat(50_000),
+        format!("{}b = 1", "a.".repeat(50_000)),
+        format!("[{}b]", "a.".repeat(50_000)),
+        format!("[proxy.listen.{}b]", "a.".repeat(50_000)),
+    ] {
+        assert!(!lines(&text).is_empty());
+    }
+}
+
 fn anything() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
