@@ -26,31 +26,26 @@ impl Conflict {
 pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
     let mut found = clashes(config);
     found.extend(socket_path(&config.run_dir));
-    if config.tls.certificate.is_some() != config.tls.key.is_some() {
-        let (here, there) = if config.tls.key.is_none() {
-            ("tls.certificate", "tls.key")
-        } else {
-            ("tls.key", "tls.certificate")
-        };
-        let message = format!("is of no use without {there}");
+    // Of two keys that belong together, one can be set before the other: each pair has an order that `set` allows.
+    if config.tls.certificate.is_some() && config.tls.key.is_none() {
         found.push(Conflict::new(
-            [here, there],
-            message,
-            format!("set {there} as well, or leave both empty"),
+            ["tls.certificate", "tls.key"],
+            "is of no use without its private key",
+            "set tls.key first, or leave both empty",
         ));
     }
     if config.acme.directory.is_some() && config.acme.domains.is_empty() {
         found.push(Conflict::new(
             ["acme.directory", "acme.domains"],
             "there is nothing to have certified",
-            "set acme.domains to the names of this host",
+            "set acme.domains first, to the names of this host",
         ));
     }
     if config.mail.smtp.is_some() && config.mail.from.is_none() {
         found.push(Conflict::new(
             ["mail.smtp", "mail.from"],
             "mail would have no sender",
-            "set mail.from to the gateway's own mail address",
+            "set mail.from first, to the gateway's own mail address",
         ));
     }
     found
@@ -122,6 +117,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let beyond_this_host = |address: &SocketAddr| !is_loopback(address.ip());
     if config.proxy.basic == Basic::Always && config.proxy.listen.iter().any(beyond_this_host) {
         found.push("proxy.basic: always sends passwords over the network in the clear".to_owned());
+    }
+    if config.tls.key.is_some() && config.tls.certificate.is_none() {
+        found.push("tls.key: is not used without tls.certificate".to_owned());
     }
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(

@@ -132,6 +132,7 @@ pub(super) struct Count<T> {
     pub(super) most: T,
     /// What the number counts, for the documentation.
     pub(super) of: &'static str,
+    pub(super) example: T,
 }
 
 impl<T: Copy + PartialEq + Sync + TryFrom<i128> + Into<i64>> Codec for Count<T> {
@@ -162,8 +163,8 @@ impl<T: Copy + PartialEq + Sync + TryFrom<i128> + Into<i64>> Codec for Count<T> 
     }
 
     fn example(&self) -> String {
-        let least: i64 = self.least.into();
-        least.max(1).to_string()
+        let example: i64 = self.example.into();
+        example.to_string()
     }
 }
 

@@ -16,8 +16,9 @@ use super::types::Config;
 /// Sets the keys that `text` has. The problems are sorted by line; with any of them, `config` is not to be used.
 pub(super) fn apply(text: &str, config: &mut Config) -> Vec<Problem> {
     let (root, errors) = DeTable::parse_recoverable(text);
+    let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
     let mut reader =
-        Reader { text, config, problems: Vec::new(), seen: BTreeMap::new(), strict: errors.is_empty() };
+        Reader { line_ends, config, problems: Vec::new(), seen: BTreeMap::new(), strict: errors.is_empty() };
     reader.syntax(&errors);
     reader.table("", root.get_ref());
     if reader.strict {
@@ -30,7 +31,8 @@ pub(super) fn apply(text: &str, config: &mut Config) -> Vec<Problem> {
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    /// Where each line ends, in bytes.
+    line_ends: Vec<usize>,
     config: &'a mut Config,
     problems: Vec<Problem>,
     /// The keys that the text has: their line, and whether their value is right.
@@ -42,8 +44,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < at)
     }
 
     fn problem(&mut self, line: usize, key: &str, message: String, remedy: String) {

@@ -37,7 +37,10 @@ pub fn find(name: &str) -> Result<&'static Key, UnknownKey> {
             Err(UnknownKey { given: name.to_owned(), ambiguous: true, candidates })
         }
         (None, _) => {
-            let candidates = suggestion(name).into_iter().collect();
+            let mut candidates: Vec<_> = suggestion(name).into_iter().collect();
+            if candidates.is_empty() && name.len() >= 3 {
+                candidates.extend(all().iter().filter(|key| key.short().contains(name)).map(|key| key.name));
+            }
             Err(UnknownKey { given: name.to_owned(), ambiguous: false, candidates })
         }
     }
@@ -110,6 +113,7 @@ pub(super) enum Change {
 }
 
 /// One key of the configuration.
+#[derive(Clone)]
 pub struct Key {
     name: &'static str,
     change: Change,

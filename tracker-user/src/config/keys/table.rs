@@ -27,7 +27,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "store",
 ];
 
-const PORT: Count<u16> = Count { least: 1, most: u16::MAX, of: "port" };
+const PORT: Count<u16> = Count { least: 1, most: u16::MAX, of: "port", example: 443 };
 
 /// `NAME Live|Restart FIELD = KIND; HELP` for each key.
 macro_rules! keys {
@@ -91,9 +91,9 @@ keys! {
     "timeouts.shared-hosts" Live timeouts.shared_hosts = List { of: text::NETWORK, never_empty: None };
     "Addresses that many users share (terminal servers, NAT): nothing is remembered, each connection proves itself."
 
-    "licences.max-users" Live licences.max_users = Count { least: 0, most: u32::MAX, of: "users (0: unlimited)" };
-    "How many users may be logged in at once."
-    "licences.devices-per-user" Live licences.devices_per_user = Count { least: 1, most: u32::MAX, of: "addresses" };
+    "licences.max-users" Live licences.max_users = Count { least: 0, most: u32::MAX, of: "users", example: 50 };
+    "How many users may be logged in at once; 0: unlimited."
+    "licences.devices-per-user" Live licences.devices_per_user = Count { least: 1, most: u32::MAX, of: "addresses", example: 5 };
     "How many addresses one user has on one licence; one more takes another licence."
 
     "kerberos.keytab" Restart kerberos.keytab =

@@ -1,0 +1,5 @@
+//! Tests of the configuration as a whole.
+
+mod docs;
+mod file;
+mod live;
