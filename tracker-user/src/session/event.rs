@@ -133,4 +133,6 @@ pub enum Effect {
     },
     /// Write this into the audit trail.
     Audit(Event),
+    /// Keep the client's session as the table has it now, or that there is none any more.
+    Keep(ClientAddr),
 }

@@ -51,7 +51,7 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
     }
 
     let timeout = policy.timeouts.timeout;
-    let proved = session.authenticated;
+    let proved = session.judged_from;
     // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
     // since, does not reach back.
     let latched = |start: u64, end: u64| {

@@ -142,11 +142,15 @@ impl Model {
         self.lifetime && now >= session.created + LIFETIME
     }
 
+    fn closed_since(&self, proved: u64) -> bool {
+        self.closed_periods.iter().any(|(from, _)| *from > proved)
+    }
+
     /// Who is served, on a session created when.
     fn served(&self, now: u64, cleared: bool) -> Option<(u8, u64)> {
         let session = self.session.as_ref()?;
-        let closed_since_proof = self.closed_periods.iter().any(|(from, _)| *from > session.proved);
-        let reopened = self.revalidate == Revalidate::OnReopen && !cleared && closed_since_proof;
+        let reopened =
+            self.revalidate == Revalidate::OnReopen && !cleared && self.closed_since(session.proved);
         let valid = !self.over(session, now) && !self.ran_out(session, now) && !reopened;
         valid.then_some((session.user, session.created))
     }
@@ -154,8 +158,15 @@ impl Model {
     fn prove(&mut self, user: u8, now: u64) {
         self.session = Some(match self.session {
             Some(old) if old.user == user && !self.over(&old, now) => {
-                let counted_from = if self.ran_out(&old, now) { now } else { old.counted_from };
-                ModelSession { proved: now, counted_from, ..old }
+                // Credentials volunteered on a valid session change nothing (the request that carries them is data on
+                // an open connection, so no clock has run for long), unless reopening asked for them.
+                if self.ran_out(&old, now) {
+                    ModelSession { proved: now, counted_from: now, ..old }
+                } else if self.revalidate == Revalidate::OnReopen && self.closed_since(old.proved) {
+                    ModelSession { proved: now, ..old }
+                } else {
+                    old
+                }
             }
             _ => ModelSession { user, created: now, proved: now, counted_from: now },
         });

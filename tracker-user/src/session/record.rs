@@ -64,6 +64,10 @@ pub struct Session {
     pub created: BootTime,
     /// When its user last proved themselves.
     pub authenticated: BootTime,
+    /// The proof that the judge counts from. A proof that would move no deadline worth mentioning is only shown: what
+    /// the judge goes by is on disk before anyone relies on it, and a client that sends credentials with each request
+    /// must not cost a disk write each time.
+    pub judged_from: BootTime,
     /// When mode `absolute` began to count: at creation, or at the last renewal of the stale session.
     pub counted_from: BootTime,
     /// Whether requests are served on it.

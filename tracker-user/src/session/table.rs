@@ -230,8 +230,7 @@ impl Table {
             Some(slot) if slot.session.identity == proof.identity => {
                 let admitted = admitted(&slot.session);
                 if matches!(slot.session.state, State::Active) {
-                    slot.session.authenticated = now;
-                    slot.session.method = proof.method;
+                    confirm(&mut slot.session, proof, record, &self.policy, now, out);
                     (AdmissionKind::Confirmed, admitted)
                 } else {
                     self.licence(&proof.identity, None)?;
@@ -292,9 +291,11 @@ impl Table {
             method: proof.method,
             created: now,
             authenticated: now,
+            judged_from: now,
             counted_from: now,
             state: State::Active,
         };
+        out.push(Effect::Keep(proof.client));
         out.push(audit(&session, now, What::Login(proof.method)));
         let admitted = admitted(&session);
         self.sessions.insert(proof.client, Slot { session, deadline: None });
@@ -306,7 +307,9 @@ impl Table {
         let Some(slot) = self.sessions.get_mut(&proof.client) else { return };
         slot.session.state = State::Active;
         slot.session.authenticated = now;
+        slot.session.judged_from = now;
         slot.session.counted_from = now;
+        out.push(Effect::Keep(proof.client));
         slot.session.method = proof.method;
         out.push(audit(&slot.session, now, What::Renewed(proof.method)));
         self.device_added(&proof.identity);
@@ -326,6 +329,7 @@ impl Table {
         if was_active {
             slot.session.state = State::Stale { reason, since };
             self.index.withdraw(client);
+            out.push(Effect::Keep(client));
             if self.policy.timeouts.on_timeout == OnTimeout::Close {
                 out.push(Effect::Destroy { client, session: slot.session.id, except: None });
             }
@@ -364,6 +368,7 @@ impl Table {
             self.device_removed(&session.identity);
         }
         out.push(Effect::Destroy { client, session: session.id, except: spared });
+        out.push(Effect::Keep(client));
         out.push(audit(&session, at, What::Ended { reason, duration: at.since(session.created), by }));
         Some(session)
     }
@@ -406,6 +411,32 @@ impl Table {
         } else {
             self.devices.insert(Arc::clone(identity.key()), before - 1);
         }
+    }
+}
+
+/// A deadline that a proof would move by less than this part of the timeout is left where it is.
+const WORTH_MOVING: u32 = 100;
+
+/// The user of a valid session proved themselves again.
+fn confirm(
+    session: &mut Session,
+    proof: &Proof,
+    record: &Record,
+    policy: &Policy,
+    now: BootTime,
+    out: &mut Vec<Effect>,
+) {
+    session.authenticated = now;
+    session.method = proof.method;
+    let confirmed = Session { judged_from: now, ..session.clone() };
+    let (Verdict::Active { good_until: before, reopened, .. }, Verdict::Active { good_until: after, .. }) =
+        (judge(session, record, policy, now), judge(&confirmed, record, policy, now))
+    else {
+        return;
+    };
+    if reopened || after.since(before) >= policy.timeouts.timeout / WORTH_MOVING {
+        *session = confirmed;
+        out.push(Effect::Keep(proof.client));
     }
 }
 

@@ -305,6 +305,7 @@ impl Core {
                 Effect::Destroy { client, session, except } => {
                     closed = Some(self.connections.destroy(client, session, except));
                 }
+                Effect::Keep(_) => {}
                 Effect::Audit(event) => {
                     let Some(anchor) = &anchor else { continue };
                     let reason = event.what.reason().map_or("", Reason::as_str);
