@@ -15,6 +15,8 @@ pub mod table;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod table_tests;
 
 pub use event::{Effect, Event, Reason};
 pub use identity::{Identity, Method};

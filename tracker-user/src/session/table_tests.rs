@@ -1,0 +1,264 @@
+//! What the table does, one behaviour at a time; `model_tests` has the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Record;
+
+use super::event::What;
+use super::settings::{Mode, OnTimeout, Timeouts};
+use super::table::{AdmissionKind, STALE_RETENTION};
+use super::*;
+use crate::clock::BootTime;
+use crate::observe::ConnectionId;
+
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// One table, one clock, and per client a record that the test moves as the kernel would.
+struct World {
+    table: Table,
+    index: Arc<Index>,
+    now: u64,
+    out: Vec<Effect>,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy {
+            timeouts: Timeouts { timeout: TIMEOUT, mode: Mode::Session, ..Timeouts::default() },
+            max_users: 0,
+            devices_per_user: 5,
+            since: BootTime::default(),
+        };
+        change(&mut policy);
+        let index = Arc::new(Index::default());
+        Self { table: Table::new(1, policy, Arc::clone(&index)), index, now: 1_000_000_000, out: Vec::new() }
+    }
+
+    fn now(&self) -> BootTime {
+        BootTime::from_nanos(self.now)
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.now += span.as_nanos() as u64;
+    }
+
+    fn open_record(&self) -> Record {
+        let mut record = Record::starting(self.now - 2);
+        record.on_open(self.now - 1, TIMEOUT.as_nanos() as u64);
+        record
+    }
+
+    fn prove(&mut self, client: u8, user: &str, record: &Record) -> Result<Admission, Refused> {
+        let proof = Proof {
+            client: client_number(client),
+            identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
+            method: Method::Kerberos,
+            connection: Some(ConnectionId(7)),
+        };
+        self.table.prove(&proof, record, self.now(), &mut self.out)
+    }
+
+    /// Lets the deadlines that are due fire, as the loop does.
+    fn fire(&mut self, record: &Record) -> usize {
+        let mut fired = 0;
+        while let Some((_, client)) = self.table.pop_due(self.now()) {
+            self.table.look(client, record, self.now(), &mut self.out);
+            fired += 1;
+        }
+        fired
+    }
+
+    /// The effects so far, in a word each.
+    fn trail(&mut self) -> Vec<String> {
+        let word = |effect: Effect| match effect {
+            Effect::Destroy { except, .. } => format!("destroy except {:?}", except.map(|id| id.0)),
+            Effect::Keep(_) => "keep".into(),
+            Effect::Audit(event) => match event.what {
+                What::Login(_) => format!("login {}", event.identity.user()),
+                What::Renewed(_) => format!("renewed {}", event.identity.user()),
+                What::Stale(reason) => format!("stale {reason}"),
+                What::Ended { reason, by, .. } => match by {
+                    Some(by) => format!("ended {} {reason} by {}", event.identity.user(), by.user()),
+                    None => format!("ended {} {reason}", event.identity.user()),
+                },
+            },
+        };
+        self.out.drain(..).map(word).collect()
+    }
+}
+
+fn client_number(n: u8) -> ClientAddr {
+    ClientAddr::from_v4([10, 0, 0, n])
+}
+
+#[test]
+fn a_kick_out_closes_the_old_connections_first_then_ends_the_old_session_then_begins_the_new() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    let old = world.prove(1, "alice", &record).unwrap();
+    world.trail();
+    let new = world.prove(1, "bob", &record).unwrap();
+    assert_eq!(new.kind, AdmissionKind::TookOver);
+    assert_ne!(new.admitted.session, old.admitted.session);
+    assert_eq!(
+        world.trail(),
+        ["destroy except Some(7)", "keep", "ended alice kicked by bob", "keep", "login bob"]
+    );
+}
+
+#[test]
+fn the_same_user_again_keeps_session_and_creation_and_nothing_is_closed() {
+    let mut world = World::new(|_| ());
+    let mut record = world.open_record();
+    let first = world.prove(1, "alice", &record).unwrap();
+    let created = world.table.session(client_number(1)).unwrap().created;
+    record.on_close(world.now);
+    world.wait(TIMEOUT);
+    assert_eq!(
+        world.table.check(client_number(1), &record, world.now(), &mut world.out),
+        Decision::Challenge
+    );
+    world.trail();
+
+    record.on_open(world.now, TIMEOUT.as_nanos() as u64);
+    // The same name in another case is the same person.
+    let again = world.prove(1, "Alice", &record).unwrap();
+    assert_eq!(again.kind, AdmissionKind::Renewed);
+    assert_eq!(again.admitted.session, first.admitted.session);
+    assert_eq!(world.table.session(client_number(1)).unwrap().created, created);
+    assert_eq!(world.trail(), ["keep", "renewed alice"]);
+}
+
+#[test]
+fn a_stale_session_closes_its_connections_only_if_asked_to() {
+    for (on_timeout, expected) in [
+        (OnTimeout::Keep, vec!["keep", "stale traffic-timeout"]),
+        (OnTimeout::Close, vec!["keep", "destroy except None", "stale traffic-timeout"]),
+    ] {
+        let mut world = World::new(|policy| {
+            policy.timeouts.mode = Mode::Traffic;
+            policy.timeouts.on_timeout = on_timeout;
+        });
+        let record = world.open_record();
+        world.prove(1, "alice", &record).unwrap();
+        world.trail();
+        world.wait(TIMEOUT);
+        assert_eq!(world.fire(&record), 1);
+        assert_eq!(world.trail(), expected);
+    }
+}
+
+#[test]
+fn the_lifetime_ends_a_session_under_constant_use_and_says_when() {
+    let lifetime = Duration::from_secs(3600);
+    let mut world = World::new(|policy| {
+        policy.timeouts.lifetime_enabled = true;
+        policy.timeouts.lifetime_timeout = lifetime;
+    });
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    world.trail();
+    let end = world.now().after(lifetime);
+    assert_eq!(world.table.next_deadline(), Some(end));
+    // Looked at late, it still ended on time.
+    world.wait(lifetime + Duration::from_secs(5));
+    world.fire(&record);
+    let ended = world.out.iter().find_map(|effect| match effect {
+        Effect::Audit(event) if matches!(event.what, What::Ended { .. }) => Some(event.at),
+        _ => None,
+    });
+    assert_eq!(ended, Some(end));
+    assert_eq!(world.trail(), ["destroy except None", "keep", "ended alice lifetime"]);
+}
+
+#[test]
+fn an_open_client_has_no_deadline_in_mode_session() {
+    let mut world = World::new(|_| ());
+    let mut record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    assert_eq!(world.table.next_deadline(), None);
+    record.on_close(world.now);
+    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    assert_eq!(world.table.next_deadline(), Some(world.now().after(TIMEOUT)));
+}
+
+#[test]
+fn readers_decide_by_the_index_alone_while_no_gap_can_have_passed() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    let admission = world.prove(1, "alice", &record).unwrap();
+    let allow = Some(Decision::Allow(admission.admitted));
+    assert_eq!(world.index.decide(client_number(1), world.now()), allow);
+    world.wait(TIMEOUT - Duration::from_nanos(1));
+    assert_eq!(world.index.decide(client_number(1), world.now()), allow);
+    world.wait(Duration::from_nanos(1));
+    assert_eq!(world.index.decide(client_number(1), world.now()), None, "the record has to be read");
+    assert_eq!(world.index.decide(client_number(2), world.now()), Some(Decision::Challenge));
+}
+
+#[test]
+fn a_new_policy_outdates_what_was_published_under_the_old_one() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    let mut policy = world.table.policy().clone();
+    policy.timeouts.timeout = Duration::from_secs(1);
+    policy.since = world.now();
+    world.table.set_policy(policy);
+    assert_eq!(world.index.decide(client_number(1), world.now()), None);
+}
+
+#[test]
+fn a_gap_that_another_policy_latched_does_not_reach_back() {
+    let mut world = World::new(|_| ());
+    let mut record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    world.wait(TIMEOUT * 2);
+    // Silent, but open: no matter in mode `session`.
+    record.on_data(world.now, TIMEOUT.as_nanos() as u64, tracker_ebpf::record::Direction::Sent, 1, true);
+    world.wait(Duration::from_secs(1));
+    let mut policy = world.table.policy().clone();
+    policy.timeouts.mode = Mode::Traffic;
+    policy.since = world.now();
+    world.table.set_policy(policy);
+    let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
+    assert!(matches!(decision, Decision::Allow(_)));
+}
+
+#[test]
+fn licences_count_users_and_every_sixth_device() {
+    let mut world = World::new(|policy| policy.max_users = 2);
+    let record = world.open_record();
+    for client in 1..=5 {
+        world.prove(client, "alice", &record).unwrap();
+    }
+    assert_eq!(world.table.licences_used(), 1);
+    world.prove(6, "alice", &record).unwrap();
+    assert_eq!(world.table.licences_used(), 2, "the sixth device takes another licence");
+    assert_eq!(world.prove(7, "bob", &record), Err(Refused::Licences { max: 2 }));
+    // Whoever takes over an address takes over the licence it frees.
+    world.table.end(client_number(5), Reason::Logout, world.now(), &mut world.out);
+    assert_eq!(world.table.licences_used(), 1);
+    world.prove(7, "bob", &record).unwrap();
+    assert_eq!(world.prove(7, "carol", &record).map(|admission| admission.kind), Ok(AdmissionKind::TookOver));
+    assert_eq!(world.table.licences_used(), 2);
+}
+
+#[test]
+fn a_stale_session_takes_no_licence_and_is_forgotten_after_a_day() {
+    let mut world = World::new(|policy| policy.max_users = 1);
+    let mut record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    record.on_close(world.now);
+    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.wait(TIMEOUT);
+    world.fire(&record);
+    assert_eq!((world.table.licences_used(), world.table.active(), world.table.len()), (0, 0, 1));
+    world.trail();
+    world.wait(STALE_RETENTION);
+    world.fire(&record);
+    assert!(world.table.is_empty());
+    assert_eq!(world.trail(), ["destroy except None", "keep", "ended alice closed-timeout"]);
+}
