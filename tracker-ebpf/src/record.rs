@@ -5,7 +5,8 @@
 //! ends a gap of at least the limit *latches* it: whoever looks later decides as if it had always looked. Only the most
 //! recent gap is kept, with both its ends: if it began before some moment, no earlier one ended after that moment.
 
-/// What the kernel knows of one client address. Times are `CLOCK_BOOTTIME` nanoseconds; 0 means never.
+/// What the kernel knows of one client address. Times are `CLOCK_BOOTTIME` nanoseconds; 0 means never. A moment before
+/// this boot, which only user space can know of, is a negative number that wrapped around.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -103,7 +104,7 @@ impl Record {
             Direction::Sent => self.tx = self.tx.wrapping_add(bytes),
         }
         // Two CPUs may read the clock in one order and arrive here in the other: time never runs backwards.
-        if counts && now > self.traffic_at {
+        if counts && is_later(now, self.traffic_at) {
             if is_gap(self.traffic_at, now, limit) {
                 self.traffic_gap_start = self.traffic_at;
                 self.traffic_gap_end = now;
@@ -191,5 +192,11 @@ const RETIRED: u32 = u32::MAX;
 /// Whether the time from `since` to `now` is a gap worth latching.
 #[inline(always)]
 const fn is_gap(since: u64, now: u64, limit: u64) -> bool {
-    since != 0 && limit != 0 && now >= since && now - since >= limit
+    since != 0 && limit != 0 && now.wrapping_sub(since).cast_signed() >= limit.cast_signed()
+}
+
+/// Whether `a` is later than `b`, of which either may be before this boot.
+#[inline(always)]
+const fn is_later(a: u64, b: u64) -> bool {
+    a.cast_signed() > b.cast_signed()
 }

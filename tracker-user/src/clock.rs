@@ -11,32 +11,39 @@ use nix::time::{ClockId as Clock, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
 /// A moment of `CLOCK_BOOTTIME`, in nanoseconds since boot: it never jumps, and goes on while the machine is suspended.
+/// Moments before this boot are negative: a session that outlived a reboot began at one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BootTime(u64);
+pub struct BootTime(i64);
 
 impl BootTime {
-    /// The moment `nanos` nanoseconds after boot.
+    /// The moment as the kernel side writes it: a moment before boot is a number that wrapped around.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(nanos.cast_signed())
     }
 
-    /// Nanoseconds since boot.
+    /// The moment as the kernel side reads it.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.cast_unsigned()
     }
 
     /// The moment `span` later; the end of time where that cannot be expressed.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// The moment `span` earlier; the beginning of time where that cannot be expressed.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
     }
 
     /// How long ago `earlier` was, seen from here; zero if it is still to come.
     #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
@@ -45,15 +52,21 @@ impl BootTime {
 pub fn boot_now() -> BootTime {
     // Cannot fail on Linux >= 2.6.39 with this constant; 0 would only make everything look old, which fails closed.
     let now = clock_gettime(Clock::CLOCK_BOOTTIME).unwrap_or(TimeSpec::new(0, 0));
-    BootTime(
-        u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or(0),
-    )
+    BootTime(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
 }
 
 /// The wall time now, for people and for the store; it decides nothing while the machine is up.
 #[must_use]
 pub fn wall_now() -> Timestamp {
     Timestamp::now()
+}
+
+/// The kernel's name for this boot (`random(4)`, boot_id): boot times of another boot mean nothing in this one.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// One moment on both clocks, to show boot times to people.
@@ -68,6 +81,17 @@ impl Anchor {
     #[must_use]
     pub fn now() -> Self {
         Self { boot: boot_now(), wall: wall_now() }
+    }
+
+    /// The boot time at `moment`, as far as the wall clock's present setting tells; it may be before this boot.
+    #[must_use]
+    pub fn boot(&self, moment: Timestamp) -> BootTime {
+        let ahead = moment.duration_since(self.wall);
+        if ahead.is_negative() {
+            self.boot.before(ahead.unsigned_abs())
+        } else {
+            self.boot.after(ahead.unsigned_abs())
+        }
     }
 
     /// The wall time at `moment`, as far as the wall clock's present setting tells.
@@ -120,7 +144,7 @@ impl BootTimer {
             None => timer.unset()?,
             Some(BootTime(nanos)) => {
                 // An absolute time of 0 would disarm the timer.
-                let at = TimeSpec::from_duration(Duration::from_nanos(nanos.max(1)));
+                let at = TimeSpec::from_duration(Duration::from_nanos(nanos.max(1).cast_unsigned()));
                 timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             }
         }

@@ -52,19 +52,22 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
 
     let timeout = policy.timeouts.timeout;
     let proved = session.judged_from;
+    // What happened before the proof, or never, is the proof's own moment.
+    let seen = |at: u64| if at == 0 { proved } else { proved.max(BootTime::from_nanos(at)) };
     // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
     // since, does not reach back.
     let latched = |start: u64, end: u64| {
         let (start, end) = (BootTime::from_nanos(start).max(proved), BootTime::from_nanos(end));
-        (end > policy.since && end.since(start) >= timeout).then(|| start.after(timeout))
+        let counts = end != BootTime::default() && end > policy.since && end.since(start) >= timeout;
+        counts.then(|| start.after(timeout))
     };
     let (reason, passed, runs_from) = match policy.timeouts.mode {
         Mode::Session => {
-            let closed = (record.open == 0).then(|| proved.max(BootTime::from_nanos(record.closed_at)));
+            let closed = (record.open == 0).then(|| seen(record.closed_at));
             (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
         }
         Mode::Traffic => {
-            let silent = proved.max(BootTime::from_nanos(record.traffic_at));
+            let silent = seen(record.traffic_at);
             (Reason::TrafficTimeout, latched(record.traffic_gap_start, record.traffic_gap_end), Some(silent))
         }
         Mode::Absolute => (Reason::AbsoluteTimeout, None, Some(session.counted_from)),
@@ -78,7 +81,7 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
     }
 
     let until = timeout_end.unwrap_or_else(|| now.after(timeout));
-    let reopened = policy.timeouts.revalidate == Revalidate::OnReopen && record.closed_at > proved.as_nanos();
+    let reopened = policy.timeouts.revalidate == Revalidate::OnReopen && seen(record.closed_at) > proved;
     Verdict::Active {
         good_until: lifetime_end.map_or(until, |end| until.min(end)),
         deadline: match (timeout_end, lifetime_end) {

@@ -346,8 +346,11 @@ impl Core {
         // A dump of many sockets takes its time; nobody waits for it.
         self.resync = Some(tokio::task::spawn_blocking(move || {
             let resync = observer.resync()?;
-            let old = boot_now().as_nanos().saturating_sub(RECORD_RETENTION.as_nanos() as u64);
-            let idle = |record: &Record| record.open == 0 && record.closed_at.max(record.traffic_at) < old;
+            let old = boot_now().before(RECORD_RETENTION);
+            let last = |record: &Record| {
+                BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
+            };
+            let idle = |record: &Record| record.open == 0 && last(record) < old;
             let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
             Ok((resync, candidates.map(|(client, _)| client).collect()))
         }));
