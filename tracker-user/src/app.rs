@@ -1,6 +1,7 @@
 //! The wiring, in three phases: parsed ([`Config`]), bound ([`App::bind`]: everything that can fail at start has been
 //! tried), running ([`App::run`]).
 
+mod kept;
 mod watch;
 
 use std::future::Future;
@@ -21,15 +22,15 @@ use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit::Audit;
 use crate::auth::negotiate::Verifier;
-use crate::clock::{boot_now, wall_now};
+use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode};
 use crate::proxy::Proxy;
-use crate::session::{Policy, Reason};
-use crate::store::{Store, StoreError};
-use crate::tracker::{EventLoop, Metrics, Tracker, Whose};
+use crate::session::Policy;
+use crate::store::{Journal, Store, StoreError};
+use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -71,7 +72,7 @@ pub enum StartError {
 /// The gateway, bound but not running.
 pub struct App {
     live: Arc<Live>,
-    tracker: Tracker,
+    journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
     metrics: MetricsServer,
@@ -92,22 +93,28 @@ impl App {
         let store = Arc::new(Store::open(&file.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
+        let last = kept::read(&store, &config)?;
 
         let audit = Arc::new(Audit::new(&registry)?);
-        let policy = policy(&config);
+        let policy = kept::continued(&config, &last.tracker);
         let (observer, hints) = Observer::start(&observe_options(&config, &policy))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
-        let (tracker, event_loop) = Tracker::new(
-            policy,
-            Arc::clone(&observer),
+        let journal = Journal::start(Arc::clone(&store), last.revocation)
+            .map_err(|source| StartError::System { what: "the journal's thread", source })?;
+        let journal = Arc::new(journal);
+        let parts = Parts {
+            observer: Arc::clone(&observer),
             hints,
-            Arc::clone(&connections),
-            Arc::clone(&audit),
-            Metrics::new(&registry)?,
-        )
-        .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
+            connections: Arc::clone(&connections),
+            audit: Arc::clone(&audit),
+            journal: Arc::clone(&journal),
+            metrics: Metrics::new(&registry)?,
+        };
+        let text = kept::text(&config, &policy);
+        let (tracker, event_loop) = Tracker::new(parts, last.tracker, policy, text)
+            .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = Arc::new(Verifier::start(kerberos(&config)));
         let proxy = wire_proxy(&config, &registry, &tracker, &verifier, &connections).await?;
@@ -123,7 +130,7 @@ impl App {
 
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, store, Arc::clone(&audit), apply));
-        let keys = Arc::clone(&verifier);
+        let (keys, disk) = (Arc::clone(&verifier), Arc::clone(&journal));
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -132,17 +139,17 @@ impl App {
             live: Arc::clone(&live),
             started,
             listen: listen.into(),
-            warnings: Arc::new(move || keys.problem().into_iter().collect()),
+            warnings: Arc::new(move || keys.problem().into_iter().chain(disk.problem()).collect()),
         };
-        Ok(Self { live, tracker, event_loop, proxy, metrics, admin, sources, readiness })
+        Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
     }
 
-    /// Runs until SIGTERM or SIGINT, then stops in order: no new connection, answers finished, sessions closed.
+    /// Runs until SIGTERM or SIGINT, then stops in order: no new connection, answers finished, the journal written.
     ///
     /// # Errors
     /// When signals cannot be received.
     pub async fn run(self) -> io::Result<()> {
-        let Self { live, tracker, event_loop, proxy, metrics, admin, sources, readiness } = self;
+        let Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness } = self;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -174,8 +181,11 @@ impl App {
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         proxy.drain(DRAIN).await;
-        let ended = tracker.end(Whose::All, Reason::Shutdown).await;
-        info!(sessions = ended.len(), "stopped");
+        // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
+        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
+            error!(%error, "the journal did not close");
+        }
+        info!("stopped");
         stopped.cancel();
         // The last handles go with the servers; give them a turn to remove their socket.
         tokio::task::yield_now().await;
@@ -207,12 +217,12 @@ fn listen_error(
     StartError::Listen { what, address: address.to_string(), key, source }
 }
 
-fn policy(config: &Config) -> Policy {
+fn policy(config: &Config, since: BootTime) -> Policy {
     Policy {
         timeouts: config.timeouts.clone(),
         max_users: config.licences.max_users,
         devices_per_user: config.licences.devices_per_user,
-        since: boot_now(),
+        since,
     }
 }
 
@@ -242,7 +252,9 @@ fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
         Box::pin(async move {
             verifier.reconfigure(kerberos(&config));
             options.store(Arc::new(proxy_options(&config)));
-            tracker.set_policy(policy(&config)).await;
+            let policy = policy(&config, boot_now());
+            let text = kept::text(&config, &policy);
+            tracker.set_policy(policy, text).await;
         })
     })
 }

@@ -20,6 +20,7 @@ use crate::session::table::Refused;
 use crate::session::{
     Admission, Decision, Identity, Index, Method, Policy, Proof, Reason, Session, SessionId, Table, Timeouts,
 };
+use crate::store::Journal;
 
 pub use self::core::Metrics;
 
@@ -77,9 +78,42 @@ pub enum Refusal {
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
+    /// The session could not be written to disk.
+    #[error("{0}")]
+    NotKept(String),
     /// The client's record cannot be kept, so that it could not be told from the next one.
     #[error("{0}")]
     Untracked(String),
+}
+
+/// Sessions ended, but the store could not be told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("ended, but not on disk: {0}")]
+pub struct NotKept(pub String);
+
+/// What the store kept, to begin with.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The sessions.
+    pub sessions: Vec<Session>,
+    /// The policy that was in force when the daemon went away.
+    pub policy: Option<Policy>,
+}
+
+/// What the loop works with.
+pub struct Parts {
+    /// The records.
+    pub observer: Arc<Observer>,
+    /// Where to look.
+    pub hints: Hints,
+    /// The proxy's connections.
+    pub connections: Arc<Connections>,
+    /// What happened.
+    pub audit: Arc<Audit>,
+    /// What survives.
+    pub journal: Arc<Journal>,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// What the loop hands to a question.
@@ -93,9 +127,10 @@ type Question = Box<dyn FnOnce(&View<'_>) + Send>;
 enum Order {
     Ask(Question),
     Check { client: ClientAddr, reply: oneshot::Sender<Decision> },
-    End { whose: Whose, reason: Reason, reply: oneshot::Sender<Vec<Session>> },
-    Policy { policy: Policy, reply: oneshot::Sender<()> },
+    End { whose: Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>> },
+    Policy { policy: Policy, text: Vec<u8>, reply: oneshot::Sender<()> },
     Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
+    TakeBack { client: ClientAddr, session: SessionId },
 }
 
 /// The event loop, ready to run.
@@ -109,28 +144,32 @@ impl EventLoop {
 }
 
 impl Tracker {
-    /// A tracker with no session, and the loop that serves it.
+    /// A tracker, and the loop that serves it. The sessions in `kept` have been judged when this returns; `text` is the
+    /// policy as the store is to keep it, under [`Self::POLICY`].
     ///
     /// # Errors
     /// When the process has no file descriptor left for its timer.
     pub fn new(
+        parts: Parts,
+        kept: Kept,
         policy: Policy,
-        observer: Arc<Observer>,
-        hints: Hints,
-        connections: Arc<Connections>,
-        audit: Arc<Audit>,
-        metrics: Metrics,
+        text: Vec<u8>,
     ) -> std::io::Result<(Self, EventLoop)> {
         let index = Arc::new(Index::default());
         let live = ArcSwap::from_pointee(Live::from(&policy.timeouts));
         // Wall time in the upper bits: numbers rise, and are not used again after a restart.
         let first_id = u64::try_from(wall_now().as_millisecond()).unwrap_or(0) << 20;
-        let table = Table::new(first_id, policy, Arc::clone(&index));
-        let shared = Arc::new(Shared { index, audit: Arc::clone(&audit), live });
+        let before = kept.policy.unwrap_or_else(|| policy.clone());
+        let table = Table::new(first_id, before, Arc::clone(&index));
+        let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
         let (orders, queue) = mpsc::channel(QUEUE);
-        let core = core::Core::new(table, observer, hints, connections, audit, metrics, queue)?;
+        let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
+        core.restore(kept.sessions, policy, text);
         Ok((Self { orders, shared }, EventLoop(core)))
     }
+
+    /// The name under which the store keeps the policy in force.
+    pub const POLICY: &str = core::POLICY;
 
     /// Is a request of `client` served without credentials? `cleared` is the session for which the connection that
     /// carries it was cleared before, by a proof or by an earlier answer of this function.
@@ -194,15 +233,18 @@ impl Tracker {
         !live.shared_hosts.is_empty() && live.shared_hosts.iter().any(|net| net.contains(&client.ip()))
     }
 
-    /// Ends sessions; what ended comes back, after its connections were closed and the audit trail was written.
-    pub async fn end(&self, whose: Whose, reason: Reason) -> Vec<Session> {
-        self.order(|reply| Order::End { whose, reason, reply }).await.unwrap_or_default()
+    /// Ends sessions; what ended comes back when its connections are closed and its end is on disk.
+    ///
+    /// # Errors
+    /// When the end is not on disk: the sessions have ended all the same.
+    pub async fn end(&self, whose: Whose, reason: Reason) -> Result<Vec<Session>, NotKept> {
+        self.order(|reply| Order::End { whose, reason, reply }).await.unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    /// Puts a policy in force. When this returns, every decision goes by it.
-    pub async fn set_policy(&self, policy: Policy) {
+    /// Puts a policy in force; `text` is how the store keeps it. When this returns, every decision goes by it.
+    pub async fn set_policy(&self, policy: Policy, text: Vec<u8>) {
         let live = Live::from(&policy.timeouts);
-        self.order(|reply| Order::Policy { policy, reply }).await;
+        self.order(|reply| Order::Policy { policy, text, reply }).await;
         self.shared.live.store(Arc::new(live));
     }
 

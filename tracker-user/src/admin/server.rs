@@ -196,6 +196,7 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
     };
     let everybody = matches!(whose, Whose::All);
     let ended = sources.tracker.end(whose, Reason::Admin).await;
+    let ended = ended.map_err(|error| Refused(StatusCode::INSUFFICIENT_STORAGE, error.to_string()))?;
     if ended.is_empty() && !everybody {
         return Err(Refused(StatusCode::NOT_FOUND, whom));
     }

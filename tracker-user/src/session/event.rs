@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracker_ebpf::abi::ClientAddr;
 
 use super::identity::{Identity, Method};
@@ -13,7 +13,7 @@ use crate::clock::BootTime;
 use crate::observe::ConnectionId;
 
 /// Why a session ended or went stale. One word each, the same in logs, metrics, CLI and API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// Mode `absolute`: its time since creation or renewal was up.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
@@ -22,6 +22,12 @@ impl Identity {
     pub fn new(user: &str, realm: &str, domain: &str) -> Self {
         // A realm cannot contain '@' and a user name here never does: the joined key is unambiguous.
         let key = format!("{}@{}", user.to_lowercase(), realm.to_lowercase());
+        Self { user: user.into(), domain: domain.into(), key: key.into() }
+    }
+
+    /// An identity as the store kept it: [`Self::key`] is its last part.
+    #[must_use]
+    pub fn restore(user: &str, domain: &str, key: &str) -> Self {
         Self { user: user.into(), domain: domain.into(), key: key.into() }
     }
 
@@ -78,7 +84,7 @@ impl fmt::Display for Identity {
 }
 
 /// How an identity was proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// A Kerberos ticket, by the Negotiate scheme (RFC 4559).

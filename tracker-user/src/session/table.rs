@@ -255,6 +255,25 @@ impl Table {
         Ok(Admission { admitted, kind })
     }
 
+    /// Brings back a session that the store kept. Look at its client afterwards.
+    pub fn restore(&mut self, session: Session) {
+        self.next_id = self.next_id.max(session.id.0 + 1);
+        let identity = Arc::clone(&session.identity);
+        let active = matches!(session.state, State::Active);
+        self.sessions.insert(session.client, Slot { session, deadline: None });
+        if active {
+            self.device_added(&identity);
+        }
+    }
+
+    /// Takes a session back that could not be kept: it was never announced, so nothing is said of it.
+    pub fn take_back(&mut self, client: ClientAddr, id: SessionId, now: BootTime, out: &mut Vec<Effect>) {
+        if self.session(client).is_some_and(|session| session.id == id) {
+            self.finish(client, Reason::Shutdown, now, None, None, out);
+            out.retain(|effect| !matches!(effect, Effect::Audit(event) if event.session == id));
+        }
+    }
+
     /// Asks for a look at `at`: the record could not be read at the deadline.
     pub fn postpone(&mut self, client: ClientAddr, at: BootTime) {
         if let Some(slot) = self.sessions.get_mut(&client) {

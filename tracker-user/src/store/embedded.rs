@@ -1,10 +1,15 @@
 //! The embedded database (redb): one file, transactions that are on disk when they return.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
+use tracker_ebpf::abi::ClientAddr;
+
+use super::sessions::StoredSession;
+use crate::audit::AuditEvent;
 
 /// The file's name in the state directory.
 pub const FILE: &str = "tracker.redb";
@@ -13,6 +18,19 @@ const SCHEMA: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+/// By client address.
+const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("sessions");
+/// By client address: boot time of the last known activity.
+const SEEN: TableDefinition<'_, [u8; 16], i64> = TableDefinition::new("seen");
+/// By wall time in microseconds, and a number that tells events of one microsecond apart.
+const EVENTS: TableDefinition<'_, (i64, u32), &[u8]> = TableDefinition::new("events");
+/// Named pieces of state.
+const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+
+/// The audit history is kept for this long.
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+/// So many outdated events are removed by one transaction at most.
+const REMOVED_AT_ONCE: usize = 1_000;
 
 /// A setting that was changed live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,15 +137,16 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn settings(&self) -> Result<BTreeMap<String, StoredSetting>, StoreError> {
-        let read = self.database.begin_read().map_err(redb::Error::from)?;
-        let table = match read.open_table(SETTINGS) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(redb::Error::from(error).into()),
-        };
+        Ok(self.settings_raw()?)
+    }
+
+    fn settings_raw(&self) -> Result<BTreeMap<String, StoredSetting>, redb::Error> {
         let mut settings = BTreeMap::new();
-        for entry in table.iter().map_err(redb::Error::from)? {
-            let (key, value) = entry.map_err(redb::Error::from)?;
+        let Some(table) = existing(self.database.begin_read()?.open_table(SETTINGS))? else {
+            return Ok(settings);
+        };
+        for entry in table.iter()? {
+            let (key, value) = entry?;
             // A setting that cannot be read is one that another version wrote: the file's value stands.
             if let Ok(setting) = serde_json::from_slice(value.value()) {
                 settings.insert(key.value().to_owned(), setting);
@@ -141,22 +160,190 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the old value stands.
     pub fn set(&self, key: &str, setting: Option<&StoredSetting>) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(redb::Error::from)?;
+        let value = setting.map(|setting| serde_json::to_vec(setting).unwrap_or_default());
+        Ok(self.set_raw(key, value.as_deref())?)
+    }
+
+    fn set_raw(&self, key: &str, value: Option<&[u8]>) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        match value {
+            Some(value) => write.open_table(SETTINGS)?.insert(key, value)?.map(drop),
+            None => write.open_table(SETTINGS)?.remove(key)?.map(drop),
+        };
+        Ok(write.commit()?)
+    }
+
+    /// Writes what the journal has gathered, in one transaction. On disk when this returns.
+    pub(super) fn write(
+        &self,
+        sessions: &HashMap<ClientAddr, Option<StoredSession>>,
+        seen: &HashMap<ClientAddr, i64>,
+        events: &[AuditEvent],
+        state: &HashMap<&'static str, Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        Ok(self.write_raw(sessions, seen, events, state)?)
+    }
+
+    fn write_raw(
+        &self,
+        sessions: &HashMap<ClientAddr, Option<StoredSession>>,
+        seen: &HashMap<ClientAddr, i64>,
+        events: &[AuditEvent],
+        state: &HashMap<&'static str, Vec<u8>>,
+    ) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
         {
-            let mut table = write.open_table(SETTINGS).map_err(redb::Error::from)?;
-            match setting {
-                Some(setting) => {
-                    let value = serde_json::to_vec(setting).unwrap_or_default();
-                    table.insert(key, value.as_slice()).map_err(redb::Error::from)?;
-                }
-                None => {
-                    table.remove(key).map_err(redb::Error::from)?;
+            let mut sessions_table = write.open_table(SESSIONS)?;
+            let mut seen_table = write.open_table(SEEN)?;
+            for (client, session) in sessions {
+                match session {
+                    Some(session) => {
+                        let value = serde_json::to_vec(session).unwrap_or_default();
+                        sessions_table.insert(client.0, value.as_slice())?;
+                    }
+                    None => {
+                        sessions_table.remove(client.0)?;
+                        seen_table.remove(client.0)?;
+                    }
                 }
             }
+            for (client, at) in seen {
+                seen_table.insert(client.0, at)?;
+            }
+            let mut state_table = write.open_table(STATE)?;
+            for (name, value) in state {
+                state_table.insert(name, value.as_slice())?;
+            }
+            let mut events_table = write.open_table(EVENTS)?;
+            for event in events {
+                add_event(&mut events_table, event)?;
+            }
+            if let Some(newest) = events.last() {
+                remove_outdated(&mut events_table, newest)?;
+            }
         }
-        write.commit().map_err(redb::Error::from)?;
-        Ok(())
+        Ok(write.commit()?)
     }
+
+    /// The sessions, each with the boot time at which its client was last known to be active. What cannot be read is
+    /// left out: its user proves themselves again.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn sessions(&self) -> Result<Vec<(StoredSession, Option<i64>)>, StoreError> {
+        Ok(self.sessions_raw()?)
+    }
+
+    fn sessions_raw(&self) -> Result<Vec<(StoredSession, Option<i64>)>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let Some(sessions) = existing(read.open_table(SESSIONS))? else { return Ok(Vec::new()) };
+        let seen = existing(read.open_table(SEEN))?;
+        let mut all = Vec::new();
+        for entry in sessions.iter()? {
+            let (client, value) = entry?;
+            let last = match &seen {
+                Some(seen) => seen.get(client.value())?.map(|at| at.value()),
+                None => None,
+            };
+            match serde_json::from_slice(value.value()) {
+                Ok(session) => all.push((session, last)),
+                Err(error) => tracing::warn!(%error, "a session in the store cannot be read: left out"),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Forgets every session: they were revoked while the disk was full.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget_sessions(&self) -> Result<(), StoreError> {
+        let forget = || -> Result<(), redb::Error> {
+            let write = self.database.begin_write()?;
+            write.delete_table(SESSIONS)?;
+            write.delete_table(SEEN)?;
+            Ok(write.commit()?)
+        };
+        Ok(forget()?)
+    }
+
+    /// A named piece of state.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn state(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let get = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let Some(table) = existing(self.database.begin_read()?.open_table(STATE))? else {
+                return Ok(None);
+            };
+            Ok(table.get(name)?.map(|value| value.value().to_vec()))
+        };
+        Ok(get()?)
+    }
+
+    /// The audit history that `wanted` accepts, oldest first, at most the last `most`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events(
+        &self,
+        most: usize,
+        wanted: impl Fn(&AuditEvent) -> bool,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let get = || -> Result<Vec<AuditEvent>, redb::Error> {
+            let mut found = Vec::new();
+            let Some(table) = existing(self.database.begin_read()?.open_table(EVENTS))? else {
+                return Ok(found);
+            };
+            for entry in table.iter()?.rev() {
+                let (_, value) = entry?;
+                if let Ok(event) = serde_json::from_slice::<AuditEvent>(value.value())
+                    && wanted(&event)
+                {
+                    found.push(event);
+                    if found.len() == most {
+                        break;
+                    }
+                }
+            }
+            found.reverse();
+            Ok(found)
+        };
+        Ok(get()?)
+    }
+}
+
+/// A table that has never been written is not there.
+fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+type Events<'a> = redb::Table<'a, (i64, u32), &'static [u8]>;
+
+fn add_event(table: &mut Events<'_>, event: &AuditEvent) -> Result<(), redb::Error> {
+    let at = event.time.as_microsecond();
+    let number = match table.range((at, 0)..=(at, u32::MAX))?.next_back() {
+        Some(last) => last?.0.value().1.saturating_add(1),
+        None => 0,
+    };
+    let value = serde_json::to_vec(event).unwrap_or_default();
+    table.insert((at, number), value.as_slice())?;
+    Ok(())
+}
+
+fn remove_outdated(table: &mut Events<'_>, newest: &AuditEvent) -> Result<(), redb::Error> {
+    let Ok(oldest) = newest.time.checked_sub(RETENTION) else { return Ok(()) };
+    let outdated = table.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE);
+    let outdated: Vec<(i64, u32)> =
+        outdated.map(|entry| entry.map(|(key, _)| key.value())).collect::<Result<_, _>>()?;
+    for key in outdated {
+        table.remove(key)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

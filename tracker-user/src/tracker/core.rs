@@ -1,23 +1,27 @@
 //! The loop itself: what it owns and how it carries effects out.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter, Hint};
 use tracker_ebpf::record::Record;
 
-use super::{Order, Refusal, View, Whose};
+use super::{NotKept, Order, Parts, Refusal, View, Whose};
 use crate::audit::{Audit, AuditEvent, Kind};
-use crate::clock::{Anchor, BootTime, BootTimer, boot_now};
+use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
 use crate::observe::{Connections, Hints, ObserveError, Observer, Resync};
 use crate::session::event::{Event, What};
-use crate::session::{Decision, Effect, Policy, Proof, Reason, Session, Table};
+use crate::session::table::AdmissionKind;
+use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, State, Table};
+use crate::store::sessions::last_seen;
+use crate::store::{Entry, Journal, StoredSession};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -98,8 +102,14 @@ impl Metrics {
     }
 }
 
+/// What becomes of an answer once everything before it is on disk, or is not.
+type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+
 pub(super) struct Core {
     table: Table,
+    journal: Arc<Journal>,
+    boot: String,
+    back: mpsc::WeakSender<Order>,
     observer: Arc<Observer>,
     hints: Hints,
     connections: Arc<Connections>,
@@ -117,16 +127,17 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
+        parts: Parts,
         table: Table,
-        observer: Arc<Observer>,
-        hints: Hints,
-        connections: Arc<Connections>,
-        audit: Arc<Audit>,
-        metrics: Metrics,
         orders: mpsc::Receiver<Order>,
-    ) -> std::io::Result<Self> {
+        back: mpsc::WeakSender<Order>,
+    ) -> io::Result<Self> {
+        let Parts { observer, hints, connections, audit, journal, metrics } = parts;
         Ok(Self {
             table,
+            journal,
+            boot: boot_id(),
+            back,
             observer,
             hints,
             connections,
@@ -142,7 +153,28 @@ impl Core {
         })
     }
 
+    /// Brings back what the store kept, and judges it before anybody is served: first by the policy that was in force
+    /// when the daemon went away, then by the one that is.
+    pub(super) fn restore(&mut self, sessions: Vec<Session>, policy: Policy, policy_text: Vec<u8>) {
+        for session in sessions {
+            // Without a record, gaps would not be latched; a record that is there already knows more.
+            if let Err(error) = self.observer.ensure(session.client, session.judged_from) {
+                error!(client = %session.client, %error, "a session was dropped: its client cannot be tracked");
+                continue;
+            }
+            self.table.restore(session);
+        }
+        self.look_at_everyone();
+        if *self.table.policy() != policy {
+            self.table.set_policy(policy);
+            self.look_at_everyone();
+        }
+        self.keep_policy(policy_text);
+        self.publish();
+    }
+
     pub(super) async fn run(mut self) {
+        self.fire_deadlines();
         let mut resync_tick = interval_at(Instant::now() + RESYNC_EVERY, RESYNC_EVERY);
         let mut counters_tick = interval_at(Instant::now() + COUNTERS_EVERY, COUNTERS_EVERY);
         resync_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -173,17 +205,15 @@ impl Core {
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
-            Order::End { whose, reason, reply } => {
-                let ended = self.end(&whose, reason);
-                let _ = reply.send(ended);
-            }
-            Order::Policy { policy, reply } => {
-                self.set_policy(policy);
+            Order::End { whose, reason, reply } => self.end(&whose, reason, reply),
+            Order::Policy { policy, text, reply } => {
+                self.set_policy(policy, text);
                 let _ = reply.send(());
             }
-            Order::Prove { proof, reply } => {
-                let outcome = self.prove(&proof);
-                let _ = reply.send(outcome);
+            Order::Prove { proof, reply } => self.prove(&proof, reply),
+            Order::TakeBack { client, session } => {
+                self.table.take_back(client, session, boot_now(), &mut self.effects);
+                self.carry_out(None);
             }
         }
     }
@@ -191,11 +221,37 @@ impl Core {
     fn check(&mut self, client: ClientAddr) -> Decision {
         let Some(record) = self.record(client) else { return Decision::Challenge };
         let decision = self.table.check(client, &record, boot_now(), &mut self.effects);
-        self.carry_out();
+        self.carry_out(None);
         decision
     }
 
-    fn prove(&mut self, proof: &Proof) -> Result<crate::session::Admission, Refusal> {
+    fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
+        let outcome = self.admit(proof);
+        let client = proof.client;
+        let back = self.back.clone();
+        self.carry_out(Some(Box::new(move |kept| {
+            let outcome = match (outcome, kept) {
+                (Ok(admission), Err(problem)) => {
+                    // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
+                    let session = admission.admitted.session;
+                    if admission.kind != AdmissionKind::Confirmed
+                        && let Some(orders) = back.upgrade()
+                    {
+                        let _ = orders.blocking_send(Order::TakeBack { client, session });
+                    }
+                    Err(Refusal::NotKept(problem))
+                }
+                (outcome, _) => outcome,
+            };
+            // Whoever asked may have gone; the session stands all the same.
+            let _ = reply.send(outcome);
+        })));
+    }
+
+    fn admit(&mut self, proof: &Proof) -> Result<Admission, Refusal> {
+        if self.journal.is_failing() {
+            return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
+        }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
         self.observer
             .ensure(proof.client, boot_now())
@@ -203,12 +259,10 @@ impl Core {
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
-        let outcome = self.table.prove(proof, &record, boot_now(), &mut self.effects);
-        self.carry_out();
-        Ok(outcome?)
+        Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
     }
 
-    fn end(&mut self, whose: &Whose, reason: Reason) -> Vec<Session> {
+    fn end(&mut self, whose: &Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>>) {
         let clients: Vec<ClientAddr> = match whose {
             Whose::All => self.table.sessions().map(|session| session.client).collect(),
             Whose::Client(client) => vec![*client],
@@ -220,19 +274,25 @@ impl Core {
         let now = boot_now();
         let ended =
             clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
-        let ended = ended.collect();
-        self.carry_out();
-        ended
+        let ended: Vec<Session> = ended.collect();
+        self.carry_out(Some(Box::new(move |kept| {
+            let _ = reply.send(kept.map(|()| ended).map_err(NotKept));
+        })));
     }
 
-    fn set_policy(&mut self, policy: Policy) {
+    fn set_policy(&mut self, policy: Policy, text: Vec<u8>) {
         // What ran out under the old policy ends by it.
         self.fire_deadlines();
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
         self.table.set_policy(policy);
+        self.keep_policy(text);
         self.look_at_all();
+    }
+
+    fn keep_policy(&self, text: Vec<u8>) {
+        self.journal.submit(vec![Entry::State(POLICY, text)], None);
     }
 
     fn hint(&mut self, hint: Hint) {
@@ -250,7 +310,7 @@ impl Core {
         match self.record(client) {
             Some(record) => {
                 self.table.look(client, &record, boot_now(), &mut self.effects);
-                self.carry_out();
+                self.carry_out(None);
             }
             // Decisions are made afresh from the record, so a look put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
@@ -259,6 +319,13 @@ impl Core {
 
     fn look_at_all(&mut self) {
         self.to_look = self.table.sessions().map(|session| session.client).collect();
+    }
+
+    fn look_at_everyone(&mut self) {
+        self.look_at_all();
+        while !self.to_look.is_empty() {
+            self.look_at_some();
+        }
     }
 
     fn look_at_some(&mut self) {
@@ -297,22 +364,50 @@ impl Core {
         }
     }
 
-    fn carry_out(&mut self) {
+    /// Carries the effects out in order. What is to be kept goes to the journal; the audit trail is written and `answer`
+    /// given when it is on disk.
+    fn carry_out(&mut self, answer: Option<Answer>) {
+        if self.effects.is_empty() {
+            if let Some(answer) = answer {
+                answer(Ok(()));
+            }
+            return;
+        }
+        let anchor = Anchor::now();
         let mut closed = None;
-        let anchor = (!self.effects.is_empty()).then(Anchor::now);
+        let mut lines = Vec::new();
+        let mut entries = Vec::new();
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Destroy { client, session, except } => {
                     closed = Some(self.connections.destroy(client, session, except));
                 }
-                Effect::Keep(_) => {}
                 Effect::Audit(event) => {
-                    let Some(anchor) = &anchor else { continue };
                     let reason = event.what.reason().map_or("", Reason::as_str);
-                    self.audit.record(audit_event(&event, anchor, closed.take()), reason);
+                    let line = audit_event(&event, &anchor, closed.take());
+                    entries.push(Entry::Event(Box::new(line.clone())));
+                    lines.push((line, reason));
+                }
+                Effect::Keep(client) => {
+                    let session = self.table.session(client);
+                    let stored = session.map(|session| StoredSession::new(session, &self.boot, &anchor));
+                    entries.push(Entry::Session(client, stored));
                 }
             }
         }
+        let audit = Arc::clone(&self.audit);
+        let announce = move |kept: Result<(), String>| {
+            for (line, reason) in lines {
+                // An end is an end whether the disk took it or not; a login that was not kept is taken back.
+                if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {
+                    audit.record(line, reason);
+                }
+            }
+            if let Some(answer) = answer {
+                answer(kept);
+            }
+        };
+        self.journal.submit(entries, Some(Box::new(announce)));
     }
 
     fn publish(&self) {
@@ -356,6 +451,20 @@ impl Core {
         }));
     }
 
+    /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
+    fn keep_seen(&self) {
+        let now = boot_now();
+        let active = self.table.sessions().filter(|session| session.state == State::Active);
+        let seen = active.filter_map(|session| {
+            let record = self.observer.record(session.client).ok().flatten()?;
+            Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
+        });
+        let entries: Vec<Entry> = seen.collect();
+        if !entries.is_empty() {
+            self.journal.submit(entries, None);
+        }
+    }
+
     fn resynced(&mut self, outcome: Result<(Resync, Vec<ClientAddr>), ObserveError>) {
         self.metrics.resyncs.inc();
         let (resync, idle) = match outcome {
@@ -378,8 +487,12 @@ impl Core {
             }
         }
         self.look_at_all();
+        self.keep_seen();
     }
 }
+
+/// Under this name the store keeps the policy in force.
+pub(super) const POLICY: &str = "policy";
 
 /// Waits for the task, if there is one, and takes it away.
 async fn finished(

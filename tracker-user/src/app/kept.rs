@@ -1,0 +1,67 @@
+//! What the store kept of the last run, and how it keeps the policy.
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::StartError;
+use crate::clock::{Anchor, BootTime, boot_id, boot_now};
+use crate::config::Config;
+use crate::session::{Policy, Session};
+use crate::store::{Revocation, Store};
+use crate::tracker::{Kept, Tracker};
+
+/// The policy in force, as the store keeps it: the configuration it came from, and since when it is in force.
+#[derive(Serialize, Deserialize)]
+struct KeptPolicy {
+    boot: String,
+    since: i64,
+    config: String,
+}
+
+/// See the module.
+pub(super) struct Last {
+    pub(super) tracker: Kept,
+    pub(super) revocation: Revocation,
+}
+
+/// Reads the sessions of the last run and the policy it judged them by.
+pub(super) fn read(store: &Store, config: &Config) -> Result<Last, StartError> {
+    let revoke = |source| StartError::System { what: "the revocation mark in state-dir", source };
+    let (revocation, void) = Revocation::open(&config.state_dir).map_err(revoke)?;
+    if void {
+        warn!("the disk refused to note that sessions had ended: nobody is taken to be logged in");
+        store.forget_sessions()?;
+        revocation.lift();
+    }
+    let (boot, anchor, now) = (boot_id(), Anchor::now(), boot_now());
+    let kept = store.sessions()?.into_iter();
+    let sessions: Vec<Session> =
+        kept.filter_map(|(stored, seen)| stored.restore(&boot, &anchor, now, seen)).collect();
+    let policy = store.state(Tracker::POLICY)?.and_then(|text| policy(&text, &boot));
+    Ok(Last { tracker: Kept { sessions, policy }, revocation })
+}
+
+/// The policy of the last run. One that cannot be read is one that another version wrote: the present one judges.
+fn policy(text: &[u8], boot: &str) -> Option<Policy> {
+    let kept: KeptPolicy = serde_json::from_slice(text).ok()?;
+    let config = Config::parse(&kept.config, "the store").ok()?;
+    // In another boot, every gap the records know of came after.
+    let since = if kept.boot == boot { BootTime::from_nanos(kept.since.cast_unsigned()) } else { BootTime::default() };
+    Some(super::policy(&config, since))
+}
+
+/// The policy that `config` makes now: the one in force goes on if it is the same, and with it what it has seen.
+pub(super) fn continued(config: &Config, kept: &Kept) -> Policy {
+    let policy = super::policy(config, boot_now());
+    match &kept.policy {
+        Some(before) if Policy { since: before.since, ..policy.clone() } == *before => before.clone(),
+        _ => policy,
+    }
+}
+
+/// How the store keeps it.
+pub(super) fn text(config: &Config, policy: &Policy) -> Vec<u8> {
+    let since = policy.since.as_nanos().cast_signed();
+    let kept = KeptPolicy { boot: boot_id(), since, config: config.changes_since(&Config::default()) };
+    serde_json::to_vec(&kept).unwrap_or_default()
+}

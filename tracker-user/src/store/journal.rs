@@ -1,0 +1,212 @@
+//! The journal: one thread writes what the tracker decides, many decisions a transaction, and says when they are on disk.
+//!
+//! Whoever must not be told before that hands its answer to the journal. A transaction that fails is kept in memory and
+//! tried again; its answers are told the failure. Sessions that ended meanwhile must not come back after a crash: then
+//! the [revocation mark](super::revocation), which needs no free block, voids every session on disk.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::{error, info};
+use tracker_ebpf::abi::ClientAddr;
+
+use super::embedded::{Store, StoreError};
+use super::revocation::Revocation;
+use super::sessions::StoredSession;
+use crate::audit::AuditEvent;
+
+/// One transaction carries at most so many entries, so that nobody waits for more than that.
+const BATCH: usize = 4_096;
+/// A transaction that failed is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Something to be kept.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// The client's session is this, or there is none any more.
+    Session(ClientAddr, Option<StoredSession>),
+    /// The client was last active at this boot time.
+    Seen(ClientAddr, i64),
+    /// A line of the audit trail.
+    Event(Box<AuditEvent>),
+    /// A named piece of state.
+    State(&'static str, Vec<u8>),
+}
+
+/// Told when the entries before it are on disk, or why they are not.
+pub type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+enum Message {
+    Entries(Vec<Entry>, Option<Answer>),
+    Stop,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct Journal {
+    messages: mpsc::Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    problem: Arc<Mutex<Option<String>>>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Journal {
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(store: Arc<Store>, revocation: Revocation) -> std::io::Result<Self> {
+        let (messages, received) = mpsc::channel();
+        let problem = Arc::new(Mutex::new(None));
+        let failing = Arc::new(AtomicBool::new(false));
+        let mut writer = Writer {
+            store,
+            revocation,
+            pending: Pending::default(),
+            problem: Arc::clone(&problem),
+            failing: Arc::clone(&failing),
+        };
+        let thread =
+            std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&received))?;
+        Ok(Self { messages, thread: Mutex::new(Some(thread)), problem, failing })
+    }
+
+    /// Hands entries over; `answer` is told when they, and all before them, are on disk. Never waits.
+    pub fn submit(&self, entries: Vec<Entry>, answer: Option<Answer>) {
+        if let Err(mpsc::SendError(Message::Entries(_, Some(answer)))) =
+            self.messages.send(Message::Entries(entries, answer))
+        {
+            answer(Err("the store is closed".into()));
+        }
+    }
+
+    /// Whether the last transaction failed: then nobody new is let in.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
+    /// What is wrong with the disk, for the operator.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes what is left and ends the thread. Blocks for as long as one transaction takes.
+    pub fn close(&self) {
+        let _ = self.messages.send(Message::Stop);
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is not on disk yet. A later word on the same client replaces an earlier one.
+#[derive(Default)]
+struct Pending {
+    sessions: HashMap<ClientAddr, Option<StoredSession>>,
+    seen: HashMap<ClientAddr, i64>,
+    events: Vec<AuditEvent>,
+    state: HashMap<&'static str, Vec<u8>>,
+}
+
+impl Pending {
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Event(event) => self.events.push(*event),
+            Entry::Seen(client, at) => {
+                self.seen.insert(client, at);
+            }
+            Entry::Session(client, session) => {
+                self.sessions.insert(client, session);
+            }
+            Entry::State(name, value) => {
+                self.state.insert(name, value);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { sessions, seen, events, state } = self;
+        sessions.is_empty() && seen.is_empty() && events.is_empty() && state.is_empty()
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    revocation: Revocation,
+    pending: Pending,
+    problem: Arc<Mutex<Option<String>>>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn run(&mut self, received: &mpsc::Receiver<Message>) {
+        let mut stop = false;
+        while !stop {
+            let first = if self.pending.is_empty() {
+                received.recv().unwrap_or(Message::Stop)
+            } else {
+                match received.recv_timeout(RETRY) {
+                    Ok(message) => message,
+                    Err(mpsc::RecvTimeoutError::Timeout) => Message::Entries(Vec::new(), None),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => Message::Stop,
+                }
+            };
+            let mut answers = Vec::new();
+            let mut taken = 0;
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Entries(entries, answer) => {
+                        taken += entries.len();
+                        entries.into_iter().for_each(|entry| self.pending.add(entry));
+                        answers.extend(answer);
+                    }
+                    Message::Stop => stop = true,
+                }
+                next = if taken < BATCH && !stop { received.try_recv().ok() } else { None };
+            }
+            let outcome = self.write();
+            for answer in answers {
+                answer(outcome.clone());
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let Pending { sessions, seen, events, state } = &self.pending;
+        let written = self.store.write(sessions, seen, events, state);
+        match written {
+            Ok(()) => {
+                if self.failing.swap(false, Ordering::AcqRel) {
+                    info!("the store is written again");
+                    self.revocation.lift();
+                }
+                self.pending = Pending::default();
+                *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Ok(())
+            }
+            Err(cause) => Err(self.failed(&cause)),
+        }
+    }
+
+    fn failed(&mut self, cause: &StoreError) -> String {
+        let problem =
+            format!("{cause}; make room or repair the disk of state-dir: nobody is logged in until then");
+        if !self.failing.swap(true, Ordering::AcqRel) {
+            error!("{problem}");
+        }
+        // What ended or was taken over in memory must not come back from the disk.
+        if !self.pending.sessions.is_empty()
+            && let Err(error) = self.revocation.void_all()
+        {
+            error!(%error, "a restart now would revive sessions that have ended: the revocation mark cannot be written");
+        }
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
+        problem
+    }
+}

@@ -1,0 +1,179 @@
+//! A session as the store keeps it, and as it comes back: in the same boot with the same clock, after a reboot by wall
+//! time.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Record;
+
+use crate::clock::{Anchor, BootTime};
+use crate::session::{Identity, Method, Reason, Session, SessionId, State};
+
+/// A session, kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredSession {
+    id: u64,
+    client: String,
+    user: String,
+    domain: String,
+    key: String,
+    method: Method,
+    created: i64,
+    authenticated: i64,
+    judged_from: i64,
+    counted_from: i64,
+    stale: Option<(Reason, i64)>,
+    /// The boot that the numbers above belong to.
+    boot: String,
+    /// The wall time at the beginning of that boot, as the wall clock was set when this was written.
+    booted: Timestamp,
+}
+
+impl StoredSession {
+    /// What is to be kept of `session`.
+    #[must_use]
+    pub fn new(session: &Session, boot: &str, anchor: &Anchor) -> Self {
+        let Session {
+            id,
+            client,
+            identity,
+            method,
+            created,
+            authenticated,
+            judged_from,
+            counted_from,
+            state,
+        } = session;
+        Self {
+            id: id.0,
+            client: client.to_string(),
+            user: identity.user().into(),
+            domain: identity.domain().into(),
+            key: identity.key().to_string(),
+            method: *method,
+            created: nanos(*created),
+            authenticated: nanos(*authenticated),
+            judged_from: nanos(*judged_from),
+            counted_from: nanos(*counted_from),
+            stale: match state {
+                State::Active => None,
+                State::Stale { reason, since } => Some((*reason, nanos(*since))),
+            },
+            boot: boot.into(),
+            booted: anchor.wall(BootTime::default()),
+        }
+    }
+
+    /// The session, in this boot's time. `seen` is when the client was last known to be active.
+    ///
+    /// After a reboot nothing is open any more, and wall time decides: every clock has run at least since the client was
+    /// last seen. A wall clock that was set back would give sessions time they do not have: what would lie in the future
+    /// ends the session's validity at once.
+    #[must_use]
+    pub fn restore(&self, boot: &str, anchor: &Anchor, now: BootTime, seen: Option<i64>) -> Option<Session> {
+        let same_boot = self.boot == boot;
+        let moment = |nanos: i64| {
+            let there = BootTime::from_nanos(nanos.cast_unsigned());
+            if same_boot { there } else { anchor.boot(shift(self.booted, nanos)) }
+        };
+        let mut session = Session {
+            id: SessionId(self.id),
+            client: self.client.parse::<ClientAddr>().ok()?,
+            identity: Identity::restore(&self.user, &self.domain, &self.key).into(),
+            method: self.method,
+            created: moment(self.created),
+            authenticated: moment(self.authenticated),
+            judged_from: moment(self.judged_from),
+            counted_from: moment(self.counted_from),
+            state: match self.stale {
+                None => State::Active,
+                Some((reason, since)) => State::Stale { reason, since: moment(since) },
+            },
+        };
+        if !same_boot {
+            session.judged_from = session.judged_from.max(seen.map_or(session.judged_from, moment));
+            if session.judged_from > now || session.created > now {
+                session.state = State::Stale { reason: Reason::ClosedTimeout, since: now };
+            }
+        }
+        Some(session)
+    }
+}
+
+/// When the client was last active, as far as its record tells at `now`.
+#[must_use]
+pub fn last_seen(record: &Record, now: BootTime) -> BootTime {
+    if record.open > 0 {
+        now
+    } else {
+        BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
+    }
+}
+
+fn nanos(moment: BootTime) -> i64 {
+    moment.as_nanos().cast_signed()
+}
+
+fn shift(moment: Timestamp, nanos: i64) -> Timestamp {
+    moment.checked_add(SignedDuration::from_nanos(nanos)).unwrap_or(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::boot_now;
+
+    fn session(now: BootTime) -> Session {
+        Session {
+            id: SessionId(77),
+            client: ClientAddr::from_v4([10, 0, 0, 1]),
+            identity: Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE").into(),
+            method: Method::Kerberos,
+            created: now.before(Duration::from_secs(100)),
+            authenticated: now.before(Duration::from_secs(50)),
+            judged_from: now.before(Duration::from_secs(60)),
+            counted_from: now.before(Duration::from_secs(70)),
+            state: State::Active,
+        }
+    }
+
+    #[test]
+    fn in_the_same_boot_everything_comes_back_as_it_was() {
+        let (now, anchor) = (boot_now(), Anchor::now());
+        let before = session(now);
+        let text = serde_json::to_string(&StoredSession::new(&before, "this", &anchor)).unwrap();
+        let stored: StoredSession = serde_json::from_str(&text).unwrap();
+        let after = stored.restore("this", &anchor, now, None).unwrap();
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    }
+
+    #[test]
+    fn after_a_reboot_wall_time_goes_on_and_activity_moves_the_clock() {
+        let (now, anchor) = (boot_now(), Anchor::now());
+        let before = session(now);
+        let mut stored = StoredSession::new(&before, "earlier", &anchor);
+        // The earlier boot had been up for a day longer.
+        let day = 86_400_000_000_000;
+        for moment in [&mut stored.created, &mut stored.judged_from] {
+            *moment += day;
+        }
+        stored.booted = shift(stored.booted, -day);
+        let close = |a: BootTime, b: BootTime| a.since(b) + b.since(a) < Duration::from_millis(1);
+        let seen = nanos(now.before(Duration::from_secs(10))) + day;
+        let after = stored.restore("this", &anchor, now, Some(seen)).unwrap();
+        assert!(close(after.created, before.created), "{after:?}");
+        assert!(close(after.judged_from, now.before(Duration::from_secs(10))), "{after:?}");
+        assert_eq!(after.state, State::Active);
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_over_a_reboot_gives_nobody_time() {
+        let (now, anchor) = (boot_now(), Anchor::now());
+        let mut stored = StoredSession::new(&session(now), "earlier", &anchor);
+        stored.booted = shift(stored.booted, 3_600_000_000_000);
+        let after = stored.restore("this", &anchor, now, None).unwrap();
+        assert!(matches!(after.state, State::Stale { .. }));
+    }
+}
