@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,11 +22,11 @@ const HOLD: &str = r#"mount --bind "$1" /etc/hosts
 if [ -e /etc/resolv.conf ]; then mount --bind "$2" /etc/resolv.conf; fi
 ip link set lo up && echo ready && exec cat"#;
 
-/// A network namespace with a private `/etc/hosts` and no name server.
-#[derive(Debug)]
+/// A network namespace with a private `/etc/hosts` and no name server. Clones are the same; the last one ends it.
+#[derive(Clone, Debug)]
 pub struct Ns {
     name: String,
-    holder: Process,
+    holder: Arc<Process>,
 }
 
 impl Ns {
@@ -46,7 +47,7 @@ impl Ns {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
         ensure!(line.trim() == "ready", "the network namespace {name} could not be made");
-        Ok(Self { name: name.to_owned(), holder })
+        Ok(Self { name: name.to_owned(), holder: Arc::new(holder) })
     }
 
     /// Its name, for messages.
