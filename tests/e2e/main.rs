@@ -10,4 +10,9 @@
     reason = "a test fails loudly"
 )]
 
+mod closing;
+mod common;
+mod kickout;
 mod lab_itself;
+mod login;
+mod modes;

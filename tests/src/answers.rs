@@ -178,3 +178,10 @@ pub fn same_user(shown: &str, user: &str) -> bool {
 pub fn setting(document: &Value, key: &str) -> String {
     any(document, &["value", key]).map_or_else(|| plain(document), plain)
 }
+
+/// Which observer `status` says is at work: `ebpf` or `proxy`.
+#[must_use]
+pub fn observer(status: &Value) -> String {
+    let Some(observer) = any(status, &["observer"]) else { return String::new() };
+    any(observer, &["mode", "kind", "name"]).map_or_else(|| plain(observer), plain)
+}
