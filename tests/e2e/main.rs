@@ -10,9 +10,13 @@
     reason = "a test fails loudly"
 )]
 
+mod bad_input;
 mod closing;
 mod common;
 mod kickout;
 mod lab_itself;
 mod login;
+mod metrics;
 mod modes;
+mod operator;
+mod proxying;
