@@ -2,6 +2,7 @@
 
 mod build;
 mod build_ebpf;
+mod demo;
 mod run;
 mod setup;
 mod sh;
@@ -28,6 +29,8 @@ enum Task {
     Build(build::Options),
     /// Build, then start the gateway on this machine on 127.0.0.1:3128.
     Run(run::Options),
+    /// Show everything at work, with a throw-away realm and client hosts; needs root.
+    Demo(demo::Options),
     /// All checks and all tests; the end-to-end tests need root.
     Test(test::Options),
     /// Check the rules of the architecture.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build(options) => build::run(&options).map(drop),
         Task::Run(options) => run::run(&options),
+        Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
     };
