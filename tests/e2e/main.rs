@@ -1,1 +1,22 @@
-//! End-to-end tests.
+//! End-to-end tests: real kernel, real KDC, real curl, the real programs. `cargo xtask test` builds and runs them.
+//!
+//! One of them: `cargo xtask test NAME`, or, with what was built before, `cargo test -p tracker-tests --test e2e NAME`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+
+mod bad_input;
+mod closing;
+mod common;
+mod kickout;
+mod lab_itself;
+mod login;
+mod metrics;
+mod modes;
+mod operator;
+mod proxying;

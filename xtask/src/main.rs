@@ -1,2 +1,56 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands. `cargo xtask setup` prepares a machine, `cargo xtask demo` shows what it is all for.
+
+mod build;
+mod build_ebpf;
+mod demo;
+mod run;
+mod setup;
+mod sh;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need: Debian packages, bpf-linker, a mounted bpffs.
+    Setup,
+    /// Build the kernel side, `trackerd` and `trackerctl`.
+    Build(build::Options),
+    /// Build, then start the gateway on this machine on 127.0.0.1:3128.
+    Run(run::Options),
+    /// Show everything at work, with a throw-away realm and client hosts; needs root.
+    Demo(demo::Options),
+    /// All checks and all tests; the end-to-end tests need root.
+    Test(test::Options),
+    /// Check the rules of the architecture.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Task::Setup => setup::run(),
+        Task::Build(options) => build::run(&options).map(drop),
+        Task::Run(options) => run::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

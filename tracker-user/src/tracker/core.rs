@@ -281,8 +281,14 @@ impl Core {
     }
 
     fn set_policy(&mut self, policy: Policy, text: Vec<u8>) {
+        let now = Policy { since: self.table.policy().since, ..policy.clone() };
+        if now == *self.table.policy() {
+            return;
+        }
         // What ran out under the old policy ends by it.
-        self.fire_deadlines();
+        while self.table.next_deadline().is_some_and(|due| due <= boot_now()) {
+            self.fire_deadlines();
+        }
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }

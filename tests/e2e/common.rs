@@ -1,0 +1,68 @@
+//! What several tests need.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::Lab;
+use lab::answers::Session;
+use lab::wait::until;
+
+/// The origin's front page.
+pub(crate) const ORIGIN: &str = "http://origin.example.test/";
+/// How long something may take that should happen at once.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// The short timeout that most tests use.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than that timeout, by more than a loaded machine is late.
+pub(crate) const PAST_TIMEOUT: Duration = Duration::from_millis(3_500);
+
+/// Settings: this mode and the short timeout.
+pub(crate) fn mode(mode: &str) -> String {
+    format!("[timeouts]\nproxy-auth-timeout = \"2s\"\nproxy-re-authentication-mode = \"{mode}\"\n")
+}
+
+/// A URL on the origin.
+pub(crate) fn url(path: &str) -> String {
+    format!("{ORIGIN}{}", path.trim_start_matches('/'))
+}
+
+/// The session of a client, which must be there.
+pub(crate) fn session(lab: &Lab, client: usize) -> Result<Session> {
+    let found = lab.gateway.session(&lab.address(client))?;
+    found.ok_or_else(|| anyhow::anyhow!("client {client} has no session\n{}", lab.gateway.log()))
+}
+
+/// True if a request without credentials is served: a valid session is there.
+pub(crate) fn is_let_through(lab: &Lab, client: usize) -> bool {
+    status_without_credentials(lab, client) == 200
+}
+
+/// The status of a request without credentials.
+pub(crate) fn status_without_credentials(lab: &Lab, client: usize) -> u16 {
+    lab.curl(client).get(ORIGIN).map_or(0, |reply| reply.code)
+}
+
+/// Waits until the session of a client is stale.
+pub(crate) fn becomes_stale(lab: &Lab, client: usize) -> Result<Session> {
+    until("the session to be stale", TIMEOUT + SOON, || {
+        session(lab, client).ok().filter(|s| s.state == "stale")
+    })
+}
+
+/// The number of connections of a client that are open, as recorded.
+pub(crate) fn open_connections(lab: &Lab, client: usize) -> Option<u64> {
+    lab.gateway.host(&lab.address(client)).ok().flatten().map(|host| host.open_connections)
+}
+
+/// Waits until this many are open.
+pub(crate) fn has_open(lab: &Lab, client: usize, count: u64) -> Result<()> {
+    until(&format!("{count} open connections"), SOON, || {
+        (open_connections(lab, client)? == count).then_some(())
+    })
+}
+
+/// True if the audit trail has an end with this reason for this client.
+pub(crate) fn has_ended(lab: &Lab, client: usize, reason: &str) -> bool {
+    let events = lab.gateway.events().unwrap_or_default();
+    events.iter().any(|event| event.client == lab.address(client) && event.reason == reason)
+}

@@ -1,0 +1,305 @@
+//! HTTP by hand on a plain socket of a client host, for everything that curl does not do: idle connections, resets,
+//! half-closes, odd requests.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::ns::Ns;
+use crate::realm::Realm;
+use crate::wait::{Stopwatch, until};
+
+/// How long a read waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection with a buffer for what was read too far.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// An answer's status line and headers.
+#[derive(Debug)]
+pub struct Head {
+    /// The status.
+    pub code: u16,
+    /// The whole head.
+    pub text: String,
+}
+
+impl Head {
+    /// A header's first value.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.text.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
+impl Raw {
+    /// Connects from a host of the lab.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn connect(ns: &Ns, to: SocketAddr) -> Result<Self> {
+        let stream = ns.connect(to)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// Our end.
+    ///
+    /// # Errors
+    /// When the socket was destroyed.
+    pub fn local(&self) -> Result<SocketAddr> {
+        Ok(self.stream.local_addr()?)
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// When the connection is dead.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        Ok(self.stream.write_all(bytes.as_ref())?)
+    }
+
+    /// Sends a GET for a URL with more header lines, each ending in CR LF.
+    ///
+    /// # Errors
+    /// When the connection is dead.
+    pub fn get(&mut self, url: &str, headers: &str) -> Result<()> {
+        let host = url.split('/').nth(2).unwrap_or_default();
+        self.send(format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"))
+    }
+
+    /// Asks for a tunnel, with more header lines.
+    ///
+    /// # Errors
+    /// When the connection dies.
+    pub fn tunnel(&mut self, to: &str, headers: &str) -> Result<Head> {
+        self.send(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{headers}\r\n"))?;
+        self.head()
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn head(&mut self) -> Result<Head> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            ensure!(self.fill()? > 0, "the connection ended inside a head: {}", self.shown());
+        };
+        let text = String::from_utf8_lossy(&self.take(end)).into_owned();
+        let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+        Ok(Head { code, text })
+    }
+
+    /// Reads an answer with its body.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn answer(&mut self) -> Result<(Head, Vec<u8>)> {
+        let head = self.head()?;
+        let chunked = head.header("transfer-encoding").is_some_and(|value| value.contains("chunked"));
+        let body = if chunked {
+            self.chunks()?.0
+        } else if let Some(length) = head.header("content-length") {
+            self.exactly(length.parse()?)?
+        } else if matches!(head.code, 100..=199 | 204 | 304) {
+            Vec::new()
+        } else {
+            self.rest()?
+        };
+        Ok((head, body))
+    }
+
+    /// Reads a chunked body and its trailers.
+    ///
+    /// # Errors
+    /// When the connection ends before the last chunk.
+    pub fn chunks(&mut self) -> Result<(Vec<u8>, String)> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line()?;
+            let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
+                .with_context(|| format!("no chunk size: {line:?}"))?;
+            if size == 0 {
+                break;
+            }
+            body.extend(self.exactly(size)?);
+            self.exactly(2)?;
+        }
+        let mut trailers = String::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok((body, trailers));
+            }
+            trailers.push_str(&line);
+            trailers.push('\n');
+        }
+    }
+
+    /// Reads a line without its end.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn line(&mut self) -> Result<String> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(2).position(|two| two == b"\r\n") {
+                break at;
+            }
+            ensure!(self.fill()? > 0, "the connection ended inside a line: {}", self.shown());
+        };
+        let line = self.take(end);
+        self.take(2);
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// Reads this many bytes.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn exactly(&mut self, count: usize) -> Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            ensure!(self.fill()? > 0, "the connection ended after {} of {count} bytes", self.buffer.len());
+        }
+        Ok(self.take(count))
+    }
+
+    /// Reads up to the end.
+    ///
+    /// # Errors
+    /// When the connection is reset, or does not end.
+    pub fn rest(&mut self) -> Result<Vec<u8>> {
+        while self.fill()? > 0 {}
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// When the connection is dead.
+    pub fn half_close(&self) -> Result<()> {
+        Ok(self.stream.shutdown(Shutdown::Write)?)
+    }
+
+    /// Ends the connection with a RST.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn reset(self) -> Result<()> {
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        Ok(setsockopt(&self.stream, sockopt::Linger, &linger)?)
+    }
+
+    /// Makes the kernel send keep-alive probes, one a second.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn keep_alive_probes(&self) -> Result<()> {
+        setsockopt(&self.stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&self.stream, sockopt::TcpKeepIdle, &1)?;
+        Ok(setsockopt(&self.stream, sockopt::TcpKeepInterval, &1)?)
+    }
+
+    /// True if the other side has ended the connection in any way; waits up to `limit` for that.
+    ///
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn ended_within(&mut self, limit: Duration) -> Result<bool> {
+        let watch = Stopwatch::start();
+        let mut chunk = [0; 4096];
+        let ended = loop {
+            let left = limit.saturating_sub(watch.elapsed());
+            if left.is_zero() {
+                break false;
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    break false;
+                }
+                Err(_) => break true,
+            }
+        };
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(ended)
+    }
+
+    fn fill(&mut self) -> Result<usize> {
+        let mut chunk = [0; 16 * 1024];
+        let count = self.stream.read(&mut chunk).context("reading from the connection")?;
+        self.buffer.extend_from_slice(&chunk[..count]);
+        Ok(count)
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let rest = self.buffer.split_off(count);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+}
+
+/// A fresh `Negotiate` token (base64) for the proxy called `name`, as curl makes it from the tickets in `cache`.
+///
+/// curl sends it, unasked, to a listener on its own host that it takes for the proxy; no gateway has seen it.
+///
+/// # Errors
+/// When curl has no ticket and can get none.
+pub fn token(ns: &Ns, realm: &Realm, cache: &Path, name: &str) -> Result<String> {
+    let listener = ns.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let port = listener.local_addr()?.port();
+    let mut command = ns.command("curl");
+    command.args(["-sS", "--max-time", "10", "--proxy-negotiate", "--proxy-user", ":"]);
+    command.args(["--resolve", &format!("{name}:{port}:127.0.0.1")]);
+    command.args(["--proxy", &format!("http://{name}:{port}"), "http://token.invalid/"]);
+    command.envs(realm.environment()).env("KRB5CCNAME", cache);
+    let mut curl = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    listener.set_nonblocking(true)?;
+    let accepted = until("curl to connect", PATIENCE, || {
+        let gone = curl.try_wait().ok().flatten().is_some();
+        listener.accept().ok().map(Some).or_else(|| gone.then_some(None))
+    });
+    let head = match accepted {
+        Ok(Some((stream, _))) => {
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut raw = Raw { stream, buffer: Vec::new() };
+            while !raw.buffer.ends_with(b"\r\n\r\n") && raw.fill()? > 0 {}
+            raw.shown()
+        }
+        Ok(None) => String::new(),
+        Err(error) => {
+            let _ = curl.kill();
+            let _ = curl.wait();
+            return Err(error);
+        }
+    };
+    let _ = curl.wait();
+    match head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: Negotiate ")) {
+        Some(token) => Ok(token.trim().to_owned()),
+        None => bail!("curl sent no token: {head}"),
+    }
+}
+
+/// The header line that carries a token.
+#[must_use]
+pub fn credentials(token: &str) -> String {
+    format!("Proxy-Authorization: Negotiate {token}\r\n")
+}
