@@ -145,6 +145,12 @@ impl Kernel {
         Ok(sums)
     }
 
+    /// Deletes a record as nobody should.
+    #[cfg(test)]
+    pub(super) fn lose(&self, client: ClientAddr) {
+        self.records.write().unwrap().remove(&client).unwrap();
+    }
+
     fn records(&self) -> RwLockReadGuard<'_, Records> {
         self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
