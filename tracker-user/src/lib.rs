@@ -2,7 +2,9 @@
 //!
 //! docs/ARCHITECTURE.md draws the rooms and the one way data takes through them.
 
+pub mod auth;
 pub mod clock;
 pub mod observe;
+pub mod proxy;
 pub mod session;
 pub mod tracker;

@@ -2,4 +2,4 @@
 
 pub mod connections;
 
-pub use connections::{ConnectionId, Connections};
+pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
