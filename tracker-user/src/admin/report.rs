@@ -139,9 +139,9 @@ impl Sources {
                 port: connection.peer.port(),
                 since: anchor.wall(connection.since),
                 session: connection.session.map(|id| id.to_string()),
-                carries: connection.carries,
-                bytes_received: connection.received,
-                bytes_sent: connection.sent,
+                carries: connection.carries.to_string(),
+                bytes_received: connection.rx,
+                bytes_sent: connection.tx,
             })
             .collect();
         connections.sort_by_key(|connection| connection.since);

@@ -1,6 +1,31 @@
 //! The proxy's own connections: which client each belongs to, which session it was served on, and how to end it.
+//!
+//! A connection is in the registry from `accept` until just before its descriptor is closed. So whoever finds it there,
+//! and holds its lock, may use the descriptor: [`Connections::destroy`] ends a session's connections synchronously, and
+//! when it returns no byte moves on them any more.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Direction;
+
+use crate::clock::{BootTime, boot_now};
+use crate::session::SessionId;
 
 /// The number of a connection that the proxy accepted; never used twice in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,31 +37,436 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// STUB
-#[derive(Debug, Default)]
-pub struct Connections {}
-/// STUB
+/// Who wants to hear what happens on the proxy's connections, where the kernel is not asked.
+pub trait ClientEvents: Send + Sync {
+    /// A connection was accepted.
+    fn opened(&self, client: ClientAddr, at: BootTime);
+    /// Data moved.
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime);
+    /// A connection is about to be closed.
+    fn closed(&self, client: ClientAddr, at: BootTime);
+}
+
+/// What a connection carries at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Carries {
+    /// Nothing: no request is being served.
+    #[default]
+    Idle,
+    /// A request.
+    Request {
+        /// Its method.
+        method: Cow<'static, str>,
+        /// `host:port`.
+        to: Arc<str>,
+    },
+    /// A tunnel.
+    Tunnel {
+        /// `host:port`.
+        to: Arc<str>,
+    },
+}
+
+impl fmt::Display for Carries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::Request { method, to } => write!(f, "{method} {to}"),
+            Self::Tunnel { to } => write!(f, "CONNECT {to}"),
+        }
+    }
+}
+
+/// What the CLI shows of a connection.
+#[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    pub peer: std::net::SocketAddr,
-    pub since: crate::clock::BootTime,
-    pub session: Option<crate::session::SessionId>,
-    pub carries: String,
-    pub received: u64,
-    pub sent: u64,
+    /// Its number.
+    pub id: ConnectionId,
+    /// The client.
+    pub client: ClientAddr,
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// When it was accepted.
+    pub since: BootTime,
+    /// What it carries now.
+    pub carries: Carries,
+    /// The session it was last served on.
+    pub session: Option<SessionId>,
+    /// Bytes received from the client.
+    pub rx: u64,
+    /// Bytes sent to the client.
+    pub tx: u64,
 }
+
+/// All connections that the proxy holds to clients.
+#[derive(Default)]
+pub struct Connections {
+    eyes: Option<Arc<dyn ClientEvents>>,
+    clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
+    last_id: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("open", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl Connections {
+    /// An empty registry; `eyes` hears of every opening, close and movement of data.
+    #[must_use]
+    pub fn new(eyes: Option<Arc<dyn ClientEvents>>) -> Self {
+        Self { eyes, ..Self::default() }
+    }
+
+    /// Takes a connection in. It leaves the registry when the stream is dropped.
+    #[must_use]
+    pub fn accept(
+        self: &Arc<Self>,
+        client: ClientAddr,
+        peer: SocketAddr,
+        local: SocketAddr,
+        stream: TcpStream,
+    ) -> ClientStream {
+        let since = boot_now();
+        let connection = Arc::new(Connection {
+            id: ConnectionId(self.last_id.fetch_add(1, Relaxed) + 1),
+            client,
+            peer,
+            local,
+            since,
+            rx: AtomicU64::new(0),
+            tx: AtomicU64::new(0),
+            state: Mutex::new(Guarded {
+                fd: Some(stream.as_raw_fd()),
+                session: None,
+                carries: Carries::Idle,
+            }),
+            signalled: AtomicBool::new(false),
+            retiring: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        self.open.fetch_add(1, Relaxed);
+        self.clients.entry(client).or_default().insert(connection.id, Arc::clone(&connection));
+        if let Some(eyes) = &self.eyes {
+            eyes.opened(client, since);
+        }
+        ClientStream { registry: Arc::clone(self), connection, stream }
+    }
+
+    /// Ends every connection that was bound to `session`, except `except`: when this returns, no byte moves on them any
+    /// more. Their tunnels and pending work towards origins end with them. Returns how many there were.
+    pub fn destroy(&self, client: ClientAddr, session: SessionId, except: Option<ConnectionId>) -> usize {
+        // The system calls are made outside the map's lock.
+        let bound: Vec<_> = self
+            .snapshot(client)
+            .into_iter()
+            .filter(|connection| Some(connection.id) != except && connection.session() == Some(session))
+            .collect();
+        bound.iter().filter(|connection| connection.end()).count()
+    }
+
+    /// Asks every connection to close when what it carries has ended; tunnels go on.
+    pub fn retire_all(&self) {
+        self.each(Connection::retire);
+    }
+
+    /// Ends every connection at once, and returns how many there were.
+    pub fn end_all(&self) -> usize {
+        let mut count = 0;
+        self.each(|connection| count += usize::from(connection.end()));
+        count
+    }
+
+    /// The connections of one client.
+    #[must_use]
+    pub fn of(&self, client: ClientAddr) -> Vec<ConnectionInfo> {
+        self.snapshot(client).iter().map(|connection| connection.info()).collect()
+    }
+
+    /// How many connections there are.
+    #[must_use]
     pub fn len(&self) -> usize {
-        0
+        self.open.load(Relaxed)
     }
-    pub fn of(&self, _: tracker_ebpf::abi::ClientAddr) -> Vec<ConnectionInfo> {
-        vec![]
+
+    /// Whether there is no connection.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
-    pub fn destroy(
-        &self,
-        _: tracker_ebpf::abi::ClientAddr,
-        _: crate::session::SessionId,
-        _: Option<ConnectionId>,
-    ) -> usize {
-        0
+
+    fn snapshot(&self, client: ClientAddr) -> Vec<Arc<Connection>> {
+        self.clients.get(&client).map(|own| own.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn each(&self, mut act: impl FnMut(&Connection)) {
+        let all: Vec<Arc<Connection>> =
+            self.clients.iter().flat_map(|own| own.values().cloned().collect::<Vec<_>>()).collect();
+        all.iter().for_each(|connection| act(connection));
+    }
+
+    fn forget(&self, connection: &Connection) {
+        if let Entry::Occupied(mut own) = self.clients.entry(connection.client) {
+            own.get_mut().remove(&connection.id);
+            if own.get().is_empty() {
+                own.remove();
+            }
+        }
+        self.open.fetch_sub(1, Relaxed);
+        if let Some(eyes) = &self.eyes {
+            eyes.closed(connection.client, boot_now());
+        }
     }
 }
+
+/// One connection, as everybody but its owner sees it.
+#[derive(Debug)]
+pub struct Connection {
+    id: ConnectionId,
+    client: ClientAddr,
+    peer: SocketAddr,
+    local: SocketAddr,
+    since: BootTime,
+    rx: AtomicU64,
+    tx: AtomicU64,
+    state: Mutex<Guarded>,
+    signalled: AtomicBool,
+    retiring: CancellationToken,
+    ended: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    /// The descriptor, while it is certainly open and ours: the stream takes it out before it closes it.
+    fd: Option<RawFd>,
+    session: Option<SessionId>,
+    carries: Carries,
+}
+
+impl Connection {
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The client.
+    #[must_use]
+    pub const fn client(&self) -> ClientAddr {
+        self.client
+    }
+
+    /// The client's end.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// From now on this connection ends with `session`. Ask once more whether the session is still valid after a first
+    /// binding: it may have ended just before.
+    pub fn bind(&self, session: SessionId) {
+        self.guarded().session = Some(session);
+    }
+
+    /// The session it was last served on.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.guarded().session
+    }
+
+    /// Says what it carries from now on.
+    pub fn carry(&self, what: Carries) {
+        self.guarded().carries = what;
+    }
+
+    /// Cancelled when the connection is ended from outside.
+    #[must_use]
+    pub const fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    /// Cancelled when the connection is to close after what it carries.
+    #[must_use]
+    pub const fn retiring(&self) -> &CancellationToken {
+        &self.retiring
+    }
+
+    /// Whether either token may have been cancelled: one load, for a loop that is registered with both.
+    #[must_use]
+    pub fn is_signalled(&self) -> bool {
+        self.signalled.load(Relaxed)
+    }
+
+    /// Bytes received from and sent to the client.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.rx.load(Relaxed), self.tx.load(Relaxed))
+    }
+
+    fn info(&self) -> ConnectionInfo {
+        let (rx, tx) = self.bytes();
+        let state = self.guarded();
+        ConnectionInfo {
+            id: self.id,
+            client: self.client,
+            peer: self.peer,
+            local: self.local,
+            since: self.since,
+            carries: state.carries.clone(),
+            session: state.session,
+            rx,
+            tx,
+        }
+    }
+
+    fn retire(&self) {
+        self.signalled.store(true, Relaxed);
+        self.retiring.cancel();
+    }
+
+    /// False if it had ended before.
+    fn end(&self) -> bool {
+        if self.ended.is_cancelled() {
+            return false;
+        }
+        let was_open = match self.guarded().fd {
+            Some(fd) => {
+                disconnect(fd);
+                true
+            }
+            None => false,
+        };
+        self.signalled.store(true, Relaxed);
+        self.ended.cancel();
+        was_open
+    }
+
+    fn guarded(&self) -> MutexGuard<'_, Guarded> {
+        // Nobody panics while holding it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Breaks the TCP connection of `fd` off: what is still in its send queue is thrown away and the peer gets a reset.
+/// `shutdown` alone would let the kernel go on sending what it has buffered; it is what is left where this fails.
+#[expect(
+    unsafe_code,
+    reason = "libc's connect takes a pointer, and std knows no address family `unspecified`"
+)]
+fn disconnect(fd: RawFd) {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let size = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the caller holds the lock under which the stream takes the descriptor out before closing it, so it is
+    // open and ours; the address is a live, initialised sockaddr of the size given, and is only read.
+    let failed = unsafe { libc::connect(fd, &raw const nowhere, size) } != 0;
+    if failed {
+        let _ = shutdown(fd, Shutdown::Both);
+    }
+}
+
+/// The stream of a connection: counts what moves, and takes itself out of the registry before its descriptor closes.
+pub struct ClientStream {
+    registry: Arc<Connections>,
+    connection: Arc<Connection>,
+    stream: TcpStream,
+}
+
+impl fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientStream").field(&self.connection.id).finish()
+    }
+}
+
+impl ClientStream {
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    #[inline]
+    fn moved(&self, direction: Direction, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let bytes = bytes as u64;
+        match direction {
+            Direction::Received => &self.connection.rx,
+            Direction::Sent => &self.connection.tx,
+        }
+        .fetch_add(bytes, Relaxed);
+        if let Some(eyes) = &self.registry.eyes {
+            eyes.data(self.connection.client, direction, bytes, boot_now());
+        }
+    }
+
+    #[inline]
+    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.moved(Direction::Sent, bytes);
+        }
+        result
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        // The stream, a field, closes the descriptor after this function.
+        self.connection.guarded().fd = None;
+        self.registry.forget(&self.connection);
+    }
+}
+
+impl AsFd for ClientStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.moved(Direction::Received, buf.filled().len().saturating_sub(before));
+        result
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

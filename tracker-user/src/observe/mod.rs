@@ -18,20 +18,20 @@ mod kernel_tests;
 mod socket_dump;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
-use tracker_ebpf::record::Record;
+use tracker_ebpf::record::{Direction, Record};
 
 use crate::clock::{BootTime, boot_now};
-pub use connections::{ConnectionId, Connections};
+pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
 use drift::Looks;
 use ebpf::{Kernel, Wanted};
 pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
-pub use socket_dump::Connection;
+pub use socket_dump::Socket;
 use socket_dump::SocketDump;
 
 /// Which observer is wanted.
@@ -257,7 +257,7 @@ impl Observer {
     ///
     /// # Errors
     /// When the sockets cannot be listed.
-    pub fn connections(&self, client: ClientAddr) -> Result<Vec<Connection>, ObserveError> {
+    pub fn connections(&self, client: ClientAddr) -> Result<Vec<Socket>, ObserveError> {
         let dump = self.sockets.read()?;
         Ok(dump.into_iter().filter_map(|(owner, one)| (owner == client).then_some(one)).collect())
     }
@@ -288,6 +288,34 @@ impl Observer {
             }
         }
         Ok(untracked)
+    }
+}
+
+/// What the proxy has to report its connections to; `None` if the kernel side sees them by itself.
+#[must_use]
+pub fn eyes_of(observer: &Arc<Observer>) -> Option<Arc<dyn ClientEvents>> {
+    let observer: Arc<Observer> = Arc::clone(observer);
+    observer.eyes().is_some().then_some(observer as Arc<dyn ClientEvents>)
+}
+
+impl ClientEvents for Observer {
+    fn opened(&self, client: ClientAddr, at: BootTime) {
+        if let Some(eyes) = self.eyes() {
+            // Full: counted, and nobody is logged in from there.
+            let _ = eyes.opened(client, at);
+        }
+    }
+
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime) {
+        if let Some(eyes) = self.eyes() {
+            eyes.data(client, direction, bytes, at);
+        }
+    }
+
+    fn closed(&self, client: ClientAddr, at: BootTime) {
+        if let Some(eyes) = self.eyes() {
+            eyes.closed(client, at);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct Socket {
     /// The client's end.
     pub peer: SocketAddr,
     /// Our end; its port is a watched one.
@@ -32,7 +32,7 @@ pub struct Connection {
 }
 
 /// All connections of one moment.
-pub(super) type Dump = Vec<(ClientAddr, Connection)>;
+pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 
 /// The door to the list. It belongs to the network namespace in which it was opened.
 pub(super) struct SocketDump {
@@ -109,9 +109,9 @@ pub(super) fn count(dump: &Dump) -> HashMap<ClientAddr, u32> {
     counts
 }
 
-fn connection(header: &InetResponseHeader) -> (ClientAddr, Connection) {
+fn connection(header: &InetResponseHeader) -> (ClientAddr, Socket) {
     let id = &header.socket_id;
-    let connection = Connection {
+    let connection = Socket {
         peer: SocketAddr::new(id.destination_address.to_canonical(), id.destination_port),
         local: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
         state: state_name(header.state),
@@ -190,11 +190,8 @@ mod tests {
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let server = listener.accept().unwrap();
         let listed = dump.read().unwrap();
-        let expected = Connection {
-            peer: client.local_addr().unwrap(),
-            local: client.peer_addr().unwrap(),
-            state: "ESTAB",
-        };
+        let expected =
+            Socket { peer: client.local_addr().unwrap(), local: client.peer_addr().unwrap(), state: "ESTAB" };
         assert_eq!(listed, vec![(ClientAddr::from_v4([127, 0, 0, 1]), expected)]);
         assert_eq!(count(&listed).values().copied().collect::<Vec<_>>(), vec![1]);
 

@@ -1,0 +1,253 @@
+//! The Negotiate scheme (RFC 4559): tokens in, identities out, never on an async thread.
+//!
+//! [`Verifier`] is a bounded pool of threads in front of an [`Acceptor`]. What blocks or panics in there (the keytab, the
+//! replay cache, a name service) stays in there: the async side waits at most [`VERIFY_TIMEOUT`] and hears of a full
+//! queue at once.
+
+mod acceptor;
+mod keytab;
+mod queue;
+mod remedy;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+pub use keytab::KeytabProblem;
+
+use self::acceptor::GssAcceptor;
+use self::queue::Queue;
+use super::names::NameRules;
+use crate::session::Identity;
+
+/// How many tokens may wait for each thread. A token takes well under a millisecond, so a full queue is a wait that
+/// clients hardly notice; more than that is better told to them.
+pub const QUEUE_PER_THREAD: usize = 64;
+
+/// How long a token may take, waiting included.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the verifier goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The keytab; `None` is `KRB5_KTNAME` or the system's.
+    pub keytab: Option<PathBuf>,
+    /// How principals become identities.
+    pub names: NameRules,
+}
+
+/// A handshake that waits for the client's next token. It belongs to the connection that it came on.
+pub struct Pending(Box<dyn Any + Send>);
+
+impl Pending {
+    /// Wraps an acceptor's own state.
+    pub fn new(state: impl Any + Send) -> Self {
+        Self(Box::new(state))
+    }
+
+    fn into<T: Any>(self) -> Option<T> {
+        self.0.downcast().ok().map(|state| *state)
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+/// What a token came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It proves this.
+    Proved {
+        /// Who.
+        identity: Identity,
+        /// The last token for the client: the gateway's own proof.
+        answer: Option<Vec<u8>>,
+        /// For the log.
+        details: Details,
+    },
+    /// The handshake needs another token from the client.
+    Continue {
+        /// To be passed in with it.
+        pending: Pending,
+        /// What the client needs to make it.
+        answer: Vec<u8>,
+    },
+}
+
+/// What is worth knowing of an accepted ticket.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// The principal, before it was mapped.
+    pub principal: String,
+    /// How the token was wrapped.
+    pub wrapping: &'static str,
+    /// The token's size.
+    pub token_bytes: usize,
+    /// How long the ticket is still valid.
+    pub lifetime: Duration,
+    /// The context's flags, as in RFC 2744.
+    pub flags: u32,
+}
+
+/// A token that proves nothing.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why, and what probably helps, in one line.
+    pub why: String,
+    /// A token that tells the client's library why.
+    pub answer: Option<Vec<u8>>,
+}
+
+/// Why a token was not accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The queue is full: try again in a moment.
+    #[error("too many logins wait to be verified")]
+    Busy,
+    /// It took longer than [`VERIFY_TIMEOUT`].
+    #[error("verifying the token took longer than {} s", VERIFY_TIMEOUT.as_secs())]
+    TimedOut,
+    /// No token can be verified now; the gateway is to blame, not the client.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It proves nothing.
+    #[error("{}", .0.why)]
+    Refused(Refused),
+}
+
+impl VerifyError {
+    pub(crate) fn refused(why: impl Into<String>) -> Self {
+        Self::Refused(Refused { why: why.into(), answer: None })
+    }
+}
+
+/// Who verifies one token, blocking.
+pub trait Acceptor: Send + Sync + 'static {
+    /// One leg of a handshake.
+    ///
+    /// # Errors
+    /// When the token is not accepted.
+    fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError>;
+
+    /// What keeps every token from being accepted, and the remedy.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
+    /// Goes by other options from now on.
+    fn configure(&self, _options: Options) {}
+}
+
+/// See the module.
+pub struct Verifier {
+    acceptor: Arc<dyn Acceptor>,
+    queue: Arc<Queue<Job>>,
+}
+
+struct Job {
+    pending: Option<Pending>,
+    token: Vec<u8>,
+    reply: oneshot::Sender<Result<Outcome, VerifyError>>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Verifies with GSSAPI, on as many threads as there are cores, and at least two. A bad keytab is no error here:
+    /// it may become good; [`Self::problem`] tells.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let threads = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        Self::with(Arc::new(GssAcceptor::new(options)), threads, threads * QUEUE_PER_THREAD)
+    }
+
+    /// Verifies with `acceptor`, on `threads` threads with at most `queue` waiting tokens.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn with(acceptor: Arc<dyn Acceptor>, threads: usize, queue: usize) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(queue));
+        // Made first: if a later thread cannot be started, its drop ends the earlier ones.
+        let verifier = Self { acceptor, queue };
+        for number in 0..threads {
+            let (acceptor, queue) = (Arc::clone(&verifier.acceptor), Arc::clone(&verifier.queue));
+            thread::Builder::new()
+                .name(format!("negotiate-{number}"))
+                .spawn(move || work(&*acceptor, &queue))?;
+        }
+        Ok(verifier)
+    }
+
+    /// Verifies one token; `pending` is what an earlier one of the same handshake left.
+    ///
+    /// # Errors
+    /// When it is not accepted, or cannot be looked at.
+    pub async fn verify(&self, pending: Option<Pending>, token: Vec<u8>) -> Result<Outcome, VerifyError> {
+        let (reply, answer) = oneshot::channel();
+        if self.queue.push(Job { pending, token, reply }).is_err() {
+            return Err(VerifyError::Busy);
+        }
+        match tokio::time::timeout(VERIFY_TIMEOUT, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(VerifyError::refused("verifying the token failed inside the gateway")),
+            Err(_) => Err(VerifyError::TimedOut),
+        }
+    }
+
+    /// What keeps every token from being accepted, and the remedy.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.acceptor.problem()
+    }
+
+    /// Goes by other options from now on.
+    pub fn configure(&self, options: Options) {
+        self.acceptor.configure(options);
+    }
+
+    /// How many tokens wait.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        // The threads end by themselves; one that hangs must not hang the daemon's end.
+        self.queue.close();
+    }
+}
+
+fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
+    while let Some(Job { pending, token, reply }) = queue.pop() {
+        // Whoever asked may have gone away in the meantime.
+        if reply.is_closed() {
+            continue;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| acceptor.accept(pending, &token)));
+        // Without a result the sender is dropped, which is the answer.
+        if let Ok(result) = result {
+            let _ = reply.send(result);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What the registry promises.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (near, peer) = near.unwrap();
+    let local = near.local_addr().unwrap();
+    (registry.accept(peer.ip().into(), peer, local, near), far.unwrap())
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<String>>);
+
+impl ClientEvents for Seen {
+    fn opened(&self, client: ClientAddr, _at: BootTime) {
+        self.0.lock().unwrap().push(format!("open {client}"));
+    }
+    fn data(&self, _client: ClientAddr, direction: Direction, bytes: u64, _at: BootTime) {
+        self.0.lock().unwrap().push(format!("{direction:?} {bytes}"));
+    }
+    fn closed(&self, client: ClientAddr, _at: BootTime) {
+        self.0.lock().unwrap().push(format!("close {client}"));
+    }
+}
+
+#[tokio::test]
+async fn it_counts_and_tells_and_forgets() {
+    let seen = Arc::new(Seen::default());
+    let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
+    let (mut near, mut far) = pair(&registry).await;
+    let client = near.connection().client();
+    near.connection().carry(Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    far.write_all(b"hello").await.unwrap();
+    let mut buffer = [0; 5];
+    near.read_exact(&mut buffer).await.unwrap();
+    near.write_all(b"hi").await.unwrap();
+    let info = registry.of(client).pop().unwrap();
+    assert_eq!((info.rx, info.tx, info.carries.to_string().as_str()), (5, 2, "GET a.test:80"));
+    assert_eq!(registry.len(), 1);
+    drop(near);
+    assert!(registry.is_empty() && registry.of(client).is_empty());
+    assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2", "close 127.0.0.1"]);
+}
+
+#[tokio::test]
+async fn destroy_ends_what_the_session_holds_and_nothing_else() {
+    let registry = Arc::new(Connections::new(None));
+    let (mut bound, mut bound_far) = pair(&registry).await;
+    let (mut spared, mut spared_far) = pair(&registry).await;
+    let (mut other, mut other_far) = pair(&registry).await;
+    bound.connection().bind(SessionId(7));
+    spared.connection().bind(SessionId(7));
+    other.connection().bind(SessionId(8));
+    let client = bound.connection().client();
+
+    assert_eq!(registry.destroy(client, SessionId(7), Some(spared.connection().id())), 1);
+    assert!(bound.connection().ended().is_cancelled() && bound.connection().is_signalled());
+    assert!(bound.write_all(b"x").await.is_err() || bound.flush().await.is_err());
+    assert!(bound_far.read_u8().await.is_err());
+    for (near, far) in [(&mut spared, &mut spared_far), (&mut other, &mut other_far)] {
+        assert!(!near.connection().ended().is_cancelled());
+        near.write_all(b"x").await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'x');
+    }
+    assert_eq!(registry.destroy(client, SessionId(7), Some(spared.connection().id())), 0, "it has ended");
+}
+
+/// What the kernel had buffered for the previous user must not arrive after the kick-out.
+#[tokio::test]
+async fn no_byte_moves_after_destroy_not_even_from_the_send_queue() {
+    let registry = Arc::new(Connections::new(None));
+    let (mut near, mut far) = pair(&registry).await;
+    near.connection().bind(SessionId(1));
+    let chunk = vec![1_u8; 1 << 16];
+    let mut sent = 0;
+    while let Ok(result) = tokio::time::timeout(Duration::from_millis(50), near.write(&chunk)).await {
+        sent += result.unwrap();
+    }
+    registry.destroy(near.connection().client(), SessionId(1), None);
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(bytes) = far.read(&mut buffer).await {
+        assert!(bytes > 0, "it ended with a reset, not with a clean end");
+        received += bytes;
+    }
+    assert!(received < sent, "{received} of {sent} bytes arrived");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn accepts_closes_and_destroys_in_any_order_leave_nothing_behind() {
+    let registry = Arc::new(Connections::new(None));
+    let mut tasks = Vec::new();
+    for task in 0..8_u64 {
+        let registry = Arc::clone(&registry);
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                let (near, far) = pair(&registry).await;
+                near.connection().bind(SessionId(task % 2));
+                registry.destroy(near.connection().client(), SessionId((task + 1) % 2), None);
+                drop((near, far));
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(registry.is_empty());
+}
