@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask setup` prepares a machine, `cargo xtask demo` shows what it is all for.
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod demo;
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Options),
     /// All checks and all tests; the end-to-end tests need root.
     Test(test::Options),
+    /// Measure; see docs/BENCHMARKS.md.
+    Bench(bench::Options),
     /// Check the rules of the architecture.
     Tidy,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Tidy => tidy::run(),
     };
     match done {

@@ -1,0 +1,30 @@
+//! `cargo xtask bench SCENARIO`: what is claimed of speed, measured. Figures go to docs/BENCHMARKS.md with their method.
+
+mod closure;
+mod figures;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::build;
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// From a client's FIN or RST to its session's clock running.
+    Closure(closure::Options),
+}
+
+/// Builds the optimised programs and measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let bin = build::run(&build::Options::default())?;
+    match &options.scenario {
+        Scenario::Closure(options) => closure::run(options, &bin),
+    }
+}

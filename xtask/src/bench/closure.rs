@@ -1,0 +1,116 @@
+//! How long after a client's FIN or RST does its session's clock run, and when does the daemon know?
+//!
+//! The client reads the clock, closes its only connection, and asks the daemon for the session until it says that the
+//! connection closed. What the daemon says is the kernel's own stamp of the transition to CLOSE; client and gateway
+//! are namespaces of one machine and read one clock. How long the daemon then took to act is its own histogram.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use jiff::Timestamp;
+use lab::Lab;
+use lab::gateway::PROXY_PORT;
+use lab::net::GATEWAY_V4;
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt::Linger};
+use serde_json::Value;
+
+use super::figures::Distribution;
+
+/// How often.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Closures of each kind.
+    #[arg(long, default_value_t = 1_000)]
+    count: usize,
+}
+
+/// The connection is open for so long before it is closed.
+const OPEN_FOR: Duration = Duration::from_millis(2);
+/// The daemon is asked at most so often for one closure.
+const PATIENCE: usize = 2_000;
+
+/// Measures and prints.
+pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
+    let mut lab = Lab::prepare(1, bin)?;
+    lab.gateway.configure("[timeouts]\nproxy-auth-timeout = \"10m\"\n")?;
+    lab.gateway.start()?;
+    lab.login(0, "alice")?;
+    println!("| from the client's close to the clock's start, µs | n | min | p50 | p90 | p99 | max |");
+    println!("|---|---|---|---|---|---|---|");
+    for (name, reset) in [("FIN", false), ("RST", true)] {
+        let before = noticed(&lab)?;
+        let times = measure(&lab, reset, options.count)?;
+        println!("| {name} {}", Distribution::of(times).row());
+        let after = noticed(&lab)?;
+        println!("{}", knowledge(name, &before, &after));
+    }
+    Ok(())
+}
+
+fn measure(lab: &Lab, reset: bool, count: usize) -> Result<Vec<Duration>> {
+    let address = lab.address(0);
+    let socket = lab.gateway.socket();
+    let host = lab.net.clients.first().context("the lab has a client")?;
+    host.ns.inside(|| (0..count).map(|_| closure(&socket, &address, reset)).collect())
+}
+
+fn closure(socket: &Path, client: &str, reset: bool) -> Result<Duration> {
+    let stream = TcpStream::connect(SocketAddr::from((GATEWAY_V4, PROXY_PORT)))?;
+    if reset {
+        setsockopt(&stream, Linger, &linger { l_onoff: 1, l_linger: 0 })?;
+    }
+    std::thread::sleep(OPEN_FOR);
+    ensure!(session(socket, client)?["open_connections"] == 1, "the connection is not counted");
+    let before = Timestamp::now();
+    drop(stream);
+    for _ in 0..PATIENCE {
+        let session = session(socket, client)?;
+        if session["open_connections"] == 0 {
+            ensure!(!session["expires"].is_null(), "closed, but no clock runs");
+            let closed: Timestamp = session["closed"].as_str().context("no closing time")?.parse()?;
+            return Ok(Duration::try_from(closed.duration_since(before)).unwrap_or_default());
+        }
+    }
+    bail!("the closure was never noticed")
+}
+
+/// One question to the daemon, without a client library: HTTP/1.0 ends the answer by closing.
+fn session(socket: &Path, client: &str) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(stream, "GET /v1/sessions/{client} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    Ok(serde_json::from_str(body)?)
+}
+
+/// The daemon's histogram from the kernel's stamp to the session judged: cumulative counts by upper bound.
+fn noticed(lab: &Lab) -> Result<Vec<(String, f64)>> {
+    let prefix = "tracker_closure_to_clock_seconds_bucket{le=\"";
+    let metrics = lab.gateway.metrics()?;
+    let buckets = metrics.lines().filter_map(|line| line.strip_prefix(prefix)?.split_once("\"} "));
+    Ok(buckets.filter_map(|(bound, count)| Some((bound.to_owned(), count.parse().ok()?))).collect())
+}
+
+fn knowledge(name: &str, before: &[(String, f64)], after: &[(String, f64)]) -> String {
+    let counts: Vec<(&str, f64)> =
+        after.iter().zip(before).map(|((bound, now), (_, then))| (bound.as_str(), now - then)).collect();
+    let all = counts.last().map_or(0.0, |(_, count)| *count);
+    let within = |share: f64| {
+        let bound = counts.iter().find(|(_, count)| *count >= share * all).map_or("+Inf", |(bound, _)| bound);
+        bound.parse::<f64>().map_or_else(|_| "more".to_owned(), |seconds| format!("{:.0} µs", seconds * 1e6))
+    };
+    format!(
+        "\n{name}: the daemon had judged the session within {} at the median, {} at p99, {} at most, after the \
+         kernel's stamp ({all} closures)\n",
+        within(0.5),
+        within(0.99),
+        within(1.0)
+    )
+}
