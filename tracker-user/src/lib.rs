@@ -3,6 +3,7 @@
 //! docs/ARCHITECTURE.md draws the rooms and the one way data takes through them.
 
 pub mod admin;
+pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod live;
 pub mod metrics;
 pub mod observe;
+pub mod proxy;
 pub mod session;
 pub mod store;
 pub mod tracker;

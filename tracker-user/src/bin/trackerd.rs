@@ -1,2 +1,103 @@
-//! x
-fn main() {}
+//! `trackerd`, the gateway's daemon: arguments, configuration, [`App`], run.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+use tracker::app::{App, StartError};
+use tracker::config::{Config, ConfigError, DEFAULT_PATH};
+
+/// sysexits.h: the command or the configuration is wrong.
+const EX_USAGE: u8 = 64;
+/// sysexits.h: permission denied.
+const EX_NOPERM: u8 = 77;
+
+/// An explicit-proxy gateway that knows who sits behind each client address.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Args {
+    /// The configuration file; without it, /etc/tracker/tracker.toml where it exists, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, name every problem, and exit.
+    #[arg(long)]
+    check_config: bool,
+    /// Log as JSON, a document a line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let (path, config) = match read(args.config.as_deref()) {
+        Ok(read) => read,
+        Err(error) => {
+            eprintln!("{error}");
+            return EX_USAGE.into();
+        }
+    };
+    if args.check_config {
+        let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
+        for warning in config.warnings().into_iter().chain(config.not_yet_in_effect()) {
+            eprintln!("{name}: warning: {warning}");
+        }
+        println!("{name}: good");
+        return ExitCode::SUCCESS;
+    }
+    log(args.log_json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "no threads can be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(serve(path, config))
+}
+
+async fn serve(path: Option<PathBuf>, config: Config) -> ExitCode {
+    let app = match App::bind(path, config).await {
+        Ok(app) => app,
+        Err(error) => {
+            error!("{error}");
+            eprintln!("trackerd: {error}");
+            return match error {
+                StartError::Observer(error) if error.is_missing_privilege() => EX_NOPERM.into(),
+                _ => ExitCode::FAILURE,
+            };
+        }
+    };
+    match app.run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trackerd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The file that was named must be there; the default one may be missing.
+fn read(named: Option<&Path>) -> Result<(Option<PathBuf>, Config), ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+    match Config::read(path) {
+        Ok(config) => Ok((Some(path.into()), config)),
+        Err(error) if named.is_none() && error.is_missing() => Ok((None, Config::default())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything goes to standard output, for the journal or a file: the daemon's own lines, `access` and `audit`.
+/// `TRACKER_LOG` selects, as in `info,access=off`.
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("TRACKER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    if json { builder.json().init() } else { builder.init() }
+}
