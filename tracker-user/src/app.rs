@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,13 +20,14 @@ use tracing::{error, info, warn};
 use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit::Audit;
-use crate::auth::negotiate::Verifier;
+use crate::auth::NameRules;
+use crate::auth::negotiate::{self, Verifier};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode};
-use crate::proxy::Proxy;
+use crate::proxy::{self, AllowList, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
@@ -75,7 +75,7 @@ pub struct App {
     journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
-    metrics: MetricsServer,
+    metrics: Option<MetricsServer>,
     admin: AdminServer,
     sources: Sources,
     readiness: Readiness,
@@ -116,14 +116,29 @@ impl App {
         let (tracker, event_loop) = Tracker::new(parts, last.tracker, policy, text)
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
-        let verifier = Arc::new(Verifier::start(kerberos(&config)));
-        let proxy = wire_proxy(&config, &registry, &tracker, &verifier, &connections).await?;
+        let verifier = Verifier::start(kerberos(&config))
+            .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
+        let verifier = Arc::new(verifier);
+        let stats = Stats::new()?;
+        stats.register(&registry)?;
+        let parts = proxy::Parts {
+            gate: Arc::new(tracker.clone()),
+            verifier: Arc::clone(&verifier),
+            connections: Arc::clone(&connections),
+            stats,
+            options: proxy_options(&config),
+        };
+        let proxy = Proxy::bind(&config.proxy.listen, parts)
+            .map_err(|error| listen_error("the proxy", error.address, "proxy.listen", error.error))?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
-        let address = config.metrics.listen;
-        let metrics = MetricsServer::bind(address, registry, readiness.clone())
-            .await
-            .map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?;
+        let metrics = match config.metrics.listen {
+            None => None,
+            Some(address) => {
+                let bound = MetricsServer::bind(address, registry, readiness.clone()).await;
+                Some(bound.map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?)
+            }
+        };
         let admin = AdminServer::bind(&config.run_dir).map_err(|source| {
             listen_error("the admin socket", config.run_dir.display(), "run-dir", source)
         })?;
@@ -154,13 +169,15 @@ impl App {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
 
-        announce(&sources, &live, metrics_address(&live));
+        announce(&sources, &live);
         let stopped = CancellationToken::new();
         let mut event_loop = tokio::spawn(event_loop.run());
-        tokio::spawn(stopped.clone().run_until_cancelled_owned(metrics.run()));
+        if let Some(metrics) = metrics {
+            tokio::spawn(stopped.clone().run_until_cancelled_owned(metrics.run()));
+        }
         tokio::spawn(stopped.clone().run_until_cancelled_owned(admin.run(sources)));
         tokio::spawn(stopped.clone().run_until_cancelled_owned(watch::reload_on_save(Arc::clone(&live))));
-        let proxy = proxy.start();
+        let proxy = proxy.spawn();
         readiness.set(true);
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -193,7 +210,7 @@ impl App {
     }
 }
 
-fn announce(sources: &Sources, live: &Live, metrics: SocketAddr) {
+fn announce(sources: &Sources, live: &Live) {
     match sources.observer.kind() {
         Kind::Ebpf { cgroup } => info!(cgroup = %cgroup.display(), "observing in the kernel"),
         Kind::Proxy { because } => warn!(because, "observing with the proxy's own eyes"),
@@ -201,11 +218,8 @@ fn announce(sources: &Sources, live: &Live, metrics: SocketAddr) {
     for warning in live.warnings().into_iter().chain((sources.warnings)()) {
         warn!("{warning}");
     }
-    info!(proxy = sources.listen.join(" "), %metrics, "ready");
-}
-
-fn metrics_address(live: &Live) -> SocketAddr {
-    live.config().metrics.listen
+    let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
+    info!(proxy = sources.listen.join(" "), metrics, "ready");
 }
 
 fn listen_error(
@@ -244,14 +258,27 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
     }
 }
 
+fn kerberos(config: &Config) -> negotiate::Options {
+    let config::Kerberos { keytab, keep_domain, domains, .. } = &config.kerberos;
+    negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
+}
+
+fn proxy_options(config: &Config) -> ProxyOptions {
+    ProxyOptions {
+        connect_ports: config.proxy.connect_ports.clone(),
+        allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        ..ProxyOptions::default()
+    }
+}
+
 /// What a changed configuration does to the running parts.
 fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
-    let (tracker, verifier, options) = (tracker.clone(), Arc::clone(verifier), proxy.options());
+    let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(verifier), proxy.controls());
     Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (tracker, verifier, options) = (tracker.clone(), Arc::clone(&verifier), options.clone());
+        let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
         Box::pin(async move {
-            verifier.reconfigure(kerberos(&config));
-            options.store(Arc::new(proxy_options(&config)));
+            verifier.configure(kerberos(&config));
+            proxy.configure(proxy_options(&config));
             let policy = policy(&config, boot_now());
             let text = kept::text(&config, &policy);
             tracker.set_policy(policy, text).await;

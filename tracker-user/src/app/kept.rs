@@ -46,7 +46,11 @@ fn policy(text: &[u8], boot: &str) -> Option<Policy> {
     let kept: KeptPolicy = serde_json::from_slice(text).ok()?;
     let config = Config::parse(&kept.config, "the store").ok()?;
     // In another boot, every gap the records know of came after.
-    let since = if kept.boot == boot { BootTime::from_nanos(kept.since.cast_unsigned()) } else { BootTime::default() };
+    let since = if kept.boot == boot {
+        BootTime::from_nanos(kept.since.cast_unsigned())
+    } else {
+        BootTime::default()
+    };
     Some(super::policy(&config, since))
 }
 

@@ -70,7 +70,7 @@ async fn serve(path: Option<PathBuf>, config: Config) -> ExitCode {
             error!("{error}");
             eprintln!("trackerd: {error}");
             return match error {
-                StartError::Observer(error) if error.is_missing_privilege() => EX_NOPERM.into(),
+                StartError::Observer(error) if error.is_privilege() => EX_NOPERM.into(),
                 _ => ExitCode::FAILURE,
             };
         }

@@ -121,6 +121,7 @@ async fn prove(client: &Client, credentials: &[u8]) -> Verdict {
 async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderValue>) -> Verdict {
     let gate = &client.shared.gate;
     if gate.is_shared(client.address) {
+        gate.proved_on_shared_host(client.address, &identity, Method::Kerberos);
         client.auth().identity = Some(Arc::clone(&identity));
         return Ok(Cleared { user: identity, proof });
     }
@@ -142,7 +143,7 @@ async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderVa
                 Refusal::Policy(policy) => {
                     Page::new(StatusCode::FORBIDDEN, format!("You cannot be logged in: {policy}."))
                 }
-                Refusal::Untracked(why) => {
+                Refusal::NotKept(why) | Refusal::Untracked(why) => {
                     Page::new(StatusCode::SERVICE_UNAVAILABLE, format!("You cannot be logged in: {why}."))
                 }
                 Refusal::Stopping => {

@@ -21,10 +21,8 @@ pub(super) fn response(answer: Option<&[u8]>, close: bool) -> Response<Body> {
     let mut response = Response::new(Body::full(Bytes::from_static(PAGE)));
     *response.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     let headers = response.headers_mut();
-    headers.insert(
-        PROXY_AUTHENTICATE,
-        answer.and_then(value).unwrap_or(HeaderValue::from_static("Negotiate")),
-    );
+    headers
+        .insert(PROXY_AUTHENTICATE, answer.and_then(value).unwrap_or(HeaderValue::from_static("Negotiate")));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if close {

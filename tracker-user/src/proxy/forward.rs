@@ -41,7 +41,8 @@ pub(super) async fn forward(
     options: &Arc<ProxyOptions>,
     entry: &mut Option<Box<Entry>>,
 ) -> Reply {
-    let carries = Carries::Request { method: method_name(request.method()), to: Arc::clone(&destination.key) };
+    let carries =
+        Carries::Request { method: method_name(request.method()), to: Arc::clone(&destination.key) };
     client.connection.carry(carries);
     if let Some(answer) = last_hop(&mut request) {
         return Reply { response: answer, unread: Some(request.into_body()) };

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use tracker_ebpf::abi::ClientAddr;
 
-use crate::session::{Admission, Decision, Method, Proof, SessionId};
+use crate::session::{Admission, Decision, Identity, Method, Proof, SessionId};
 use crate::tracker::{Refusal, Tracker};
 
 /// An answer that may have to be waited for.
@@ -19,6 +19,8 @@ pub trait Gate: Send + Sync + 'static {
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
     /// [`Tracker::refused`].
     fn refused(&self, client: ClientAddr, method: Method, why: &str);
+    /// [`Tracker::proved_on_shared_host`].
+    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method);
     /// [`Tracker::is_shared`].
     fn is_shared(&self, client: ClientAddr) -> bool;
 }
@@ -34,6 +36,10 @@ impl Gate for Tracker {
 
     fn refused(&self, client: ClientAddr, method: Method, why: &str) {
         Self::refused(self, client, method, why);
+    }
+
+    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
+        Self::proved_on_shared_host(self, client, identity, method);
     }
 
     fn is_shared(&self, client: ClientAddr) -> bool {

@@ -124,6 +124,12 @@ impl Proxy {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
+    /// The handle on what will run.
+    #[must_use]
+    pub fn controls(&self) -> Running {
+        Running { shared: Arc::clone(&self.shared) }
+    }
+
     /// Begins to serve.
     #[must_use]
     pub fn spawn(self) -> Running {
@@ -137,6 +143,7 @@ impl Proxy {
 }
 
 /// The proxy while it runs.
+#[derive(Clone)]
 pub struct Running {
     shared: Arc<Shared>,
 }
