@@ -1,6 +1,7 @@
 //! Time, in two types that never mix: boot time decides, wall time is shown. Nobody else reads a clock.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -69,40 +70,45 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// One moment on both clocks, to show boot times to people.
+/// How the two clocks stand to each other, to show boot times to people.
 #[derive(Clone, Copy, Debug)]
 pub struct Anchor {
-    boot: BootTime,
-    wall: Timestamp,
+    /// Nanoseconds of wall time at boot.
+    offset: i128,
 }
 
+/// The offset that was told last. The clocks cannot be read at one moment, so each reading differs by some nanoseconds;
+/// the same boot time should always be shown as the same wall time, unless the wall clock was really set.
+static TOLD: AtomicI64 = AtomicI64::new(0);
+/// A smaller difference is the reading's, or the wall clock being disciplined.
+const SET: u64 = 1_000_000;
+
 impl Anchor {
-    /// Both clocks, read now.
+    /// How the clocks stand now.
     #[must_use]
     pub fn now() -> Self {
-        Self { boot: boot_now(), wall: wall_now() }
+        let read = wall_now().as_nanosecond() - i128::from(boot_now().0);
+        let read = i64::try_from(read).unwrap_or(i64::MAX);
+        let told = TOLD.load(Ordering::Relaxed);
+        if told != 0 && read.abs_diff(told) < SET {
+            return Self { offset: told.into() };
+        }
+        TOLD.store(read, Ordering::Relaxed);
+        Self { offset: read.into() }
     }
 
     /// The boot time at `moment`, as far as the wall clock's present setting tells; it may be before this boot.
     #[must_use]
     pub fn boot(&self, moment: Timestamp) -> BootTime {
-        let ahead = moment.duration_since(self.wall);
-        if ahead.is_negative() {
-            self.boot.before(ahead.unsigned_abs())
-        } else {
-            self.boot.after(ahead.unsigned_abs())
-        }
+        let nanos = moment.as_nanosecond() - self.offset;
+        BootTime(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
     }
 
     /// The wall time at `moment`, as far as the wall clock's present setting tells.
     #[must_use]
     pub fn wall(&self, moment: BootTime) -> Timestamp {
-        let shifted = if moment >= self.boot {
-            self.wall.checked_add(moment.since(self.boot))
-        } else {
-            self.wall.checked_sub(self.boot.since(moment))
-        };
-        shifted.unwrap_or(self.wall)
+        let nanos = i128::from(moment.0) + self.offset;
+        Timestamp::from_nanosecond(nanos).unwrap_or(if nanos < 0 { Timestamp::MIN } else { Timestamp::MAX })
     }
 }
 
