@@ -1,6 +1,7 @@
 //! However a connection ends, the record knows.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Stdio;
 use std::thread;
 
@@ -178,4 +179,27 @@ fn ten_thousand_connections_leave_nothing_open() -> Result<()> {
     drop(held);
     until("nothing to be open", SOON * 4, || all_have(0)).with_context(|| format!("{:#?}", look()))?;
     Ok(())
+}
+
+#[test]
+fn two_thousand_addresses_are_told_apart() -> Result<()> {
+    const ADDRESSES: u16 = 2_000;
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    let [a, b, c, d] = lab.net.many_addresses(0)?;
+    let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
+    let address = |number: u16| Ipv6Addr::new(a, b, c, d, 0, 0, 0, number);
+    let host = &lab.net.clients[0].ns;
+    let open: Vec<_> = (1..=ADDRESSES).map(|n| host.connect_from(address(n), to)).collect::<Result<_>>()?;
+    let all_have = |count: u64| {
+        let recorded = answers::hosts(&lab.gateway.ask(&["hosts"]).ok()?);
+        let of: BTreeMap<_, _> = recorded.iter().map(|h| (h.client.as_str(), h.open_connections)).collect();
+        let right = (1..=ADDRESSES).all(|n| of.get(address(n).to_string().as_str()) == Some(&count));
+        right.then_some(())
+    };
+    until("each to have one open connection", SOON * 4, || all_have(1))?;
+    drop(open);
+    until("none to have one", SOON * 4, || all_have(0))
 }
