@@ -1,6 +1,7 @@
 //! However a connection ends, the record knows.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Stdio;
 use std::thread;
 
@@ -103,8 +104,8 @@ fn a_gateway_that_was_away_finds_the_open_connections_again() -> Result<()> {
     lab.gateway.start()?;
     let address = lab.address(0);
     let agrees = || {
-        let sockets = lab.gateway.sockets(&address).ok()?;
-        (open_connections(&lab, 0).unwrap_or(0) == sockets as u64).then_some(())
+        let sockets = lab.gateway.sockets().ok()?.get(&address).copied().unwrap_or(0);
+        (open_connections(&lab, 0).unwrap_or(0) == sockets).then_some(())
     };
     until("record and socket dump to agree", SOON, agrees)
 }
@@ -162,20 +163,43 @@ fn ten_thousand_connections_leave_nothing_open() -> Result<()> {
         let host = &hosts[number];
         if number % 4 == 3 { host.v6.to_string() } else { host.v4.to_string() }
     };
+    let look = || anyhow::Ok((answers::hosts(&lab.gateway.ask(&["hosts"])?), lab.gateway.sockets()?));
     let all_have = |count: usize| {
-        let recorded = answers::hosts(&lab.gateway.ask(&["hosts"]).ok()?);
+        let (recorded, sockets) = look().ok()?;
         let right = (0..hosts.len()).all(|number| {
             let open =
                 recorded.iter().find(|host| host.client == address(number)).map(|h| h.open_connections);
-            let sockets = lab.gateway.sockets(&address(number)).ok();
-            open == Some(count as u64) && sockets == Some(count)
+            let dumped = sockets.get(&address(number)).copied().unwrap_or(0);
+            open == Some(count as u64) && dumped == count as u64
         });
         right.then_some(())
     };
     until("the held connections, and only they, to be open", SOON * 4, || all_have(HELD))
-        .with_context(|| lab.gateway.ask(&["hosts"]).map(|hosts| hosts.to_string()).unwrap_or_default())?;
+        .with_context(|| format!("{:#?}", look()))?;
     drop(held);
-    until("nothing to be open", SOON * 4, || all_have(0))
-        .with_context(|| lab.gateway.ask(&["hosts"]).map(|hosts| hosts.to_string()).unwrap_or_default())?;
+    until("nothing to be open", SOON * 4, || all_have(0)).with_context(|| format!("{:#?}", look()))?;
     Ok(())
+}
+
+#[test]
+fn two_thousand_addresses_are_told_apart() -> Result<()> {
+    const ADDRESSES: u16 = 2_000;
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    let [a, b, c, d] = lab.net.many_addresses(0)?;
+    let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
+    let address = |number: u16| Ipv6Addr::new(a, b, c, d, 0, 0, 0, number);
+    let host = &lab.net.clients[0].ns;
+    let open: Vec<_> = (1..=ADDRESSES).map(|n| host.connect_from(address(n), to)).collect::<Result<_>>()?;
+    let all_have = |count: u64| {
+        let recorded = answers::hosts(&lab.gateway.ask(&["hosts"]).ok()?);
+        let of: BTreeMap<_, _> = recorded.iter().map(|h| (h.client.as_str(), h.open_connections)).collect();
+        let right = (1..=ADDRESSES).all(|n| of.get(address(n).to_string().as_str()) == Some(&count));
+        right.then_some(())
+    };
+    until("each to have one open connection", SOON * 4, || all_have(1))?;
+    drop(open);
+    until("none to have one", SOON * 4, || all_have(0))
 }

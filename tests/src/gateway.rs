@@ -1,5 +1,6 @@
 //! The gateway under test: the real `trackerd` and `trackerctl`, in the gateway's namespace.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -322,14 +323,36 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
         Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
     }
 
-    /// How many sockets on the proxy's port the kernel has for a client (in any state but closed ones).
+    /// How many sockets on the proxy's port the kernel has for each client, by its own dump.
     ///
     /// # Errors
     /// When `ss` fails.
-    pub fn sockets(&self, client: &str) -> Result<usize> {
-        let filter = format!("( sport = :{PROXY_PORT} ) and dst {client}");
+    pub fn sockets(&self) -> Result<BTreeMap<String, u64>> {
+        let filter = format!("( sport = :{PROXY_PORT} )");
         let listed = self.ns.run(&["ss", "-Htn", "state", "connected", &filter])?;
-        Ok(listed.lines().filter(|line| !line.starts_with("TIME-WAIT") && !line.starts_with("SYN-")).count())
+        let mut counts = BTreeMap::new();
+        // TIME-WAIT is a memory of a closed connection; SYN-RECV is not one yet.
+        for line in listed.lines().filter(|line| !line.starts_with("TIME-WAIT") && !line.starts_with("SYN-"))
+        {
+            let peer = line.split_whitespace().nth(4).context("ss shows no peer")?;
+            let peer: SocketAddr = peer.parse().with_context(|| line.to_owned())?;
+            *counts.entry(peer.ip().to_canonical().to_string()).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Runs `trackerd --check-config`; returns its exit code and all it said.
+    ///
+    /// # Errors
+    /// When it does not come to an end.
+    pub fn check_config(&self) -> Result<(Option<i32>, String)> {
+        let path = self.scratch.unused("check-config");
+        let file = std::fs::File::create(&path)?;
+        let mut command = self.trackerd();
+        command.arg("--check-config").stdout(file.try_clone()?).stderr(file);
+        let mut process = self.scratch.spawn(&mut command)?;
+        let status = wait::until("trackerd --check-config to end", PATIENCE, || process.ended())?;
+        Ok((status.code(), std::fs::read_to_string(path)?))
     }
 }
 

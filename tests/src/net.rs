@@ -171,6 +171,18 @@ impl Net {
         self.gateway.ip(&format!("link set {port} {}", if plugged { "up" } else { "down" }))
     }
 
+    /// Gives a client a whole /64 of addresses, `fd77:0:0:1::1` and on, to connect from; returns the first 64 bits.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn many_addresses(&self, client: usize) -> Result<[u16; 4]> {
+        let host = self.clients.get(client).context("no such client")?;
+        host.ns.ip("route add local fd77:0:0:1::/64 dev lo")?;
+        host.ns.inside(|| std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1"))?;
+        self.gateway.ip(&format!("route add fd77:0:0:1::/64 via {}", host.v6))?;
+        Ok([0xfd77, 0, 0, 1])
+    }
+
     /// Adds a line to everyone's `/etc/hosts`.
     ///
     /// # Errors

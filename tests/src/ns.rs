@@ -6,7 +6,8 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn6};
 
 use crate::scratch::{Process, Scratch};
 
@@ -138,6 +140,22 @@ impl Ns {
             .with_context(|| format!("{} cannot connect to {to}", self.name))?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// Connects from inside, from one of several addresses of this host.
+    ///
+    /// # Errors
+    /// When the address is not this host's, or nobody answers.
+    pub fn connect_from(&self, from: Ipv6Addr, to: SocketAddrV6) -> Result<TcpStream> {
+        let connected = self.inside(|| -> Result<TcpStream> {
+            let socket =
+                socket::socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            let from = SocketAddrV6::new(from, 0, 0, 0);
+            socket::bind(socket.as_raw_fd(), &SockaddrIn6::from(from))?;
+            socket::connect(socket.as_raw_fd(), &SockaddrIn6::from(to))?;
+            Ok(TcpStream::from(socket))
+        });
+        connected.with_context(|| format!("{} cannot connect from {from} to {to}", self.name))
     }
 
     /// Listens inside.

@@ -19,7 +19,7 @@ use show::Show;
 
 /// Timeouts short enough to watch.
 const SETTINGS: &str =
-    "[timeouts]\nproxy-auth-timeout = \"3s\"\nproxy-re-authentication-mode = \"session\"\n";
+    "[timeouts]\nproxy-auth-timeout = \"10s\"\nproxy-re-authentication-mode = \"session\"\n";
 
 /// How to show it.
 #[derive(Args)]
