@@ -97,6 +97,24 @@ impl Anchor {
         Self { offset: read.into() }
     }
 
+    /// What is told from now on, unless the wall clock has really been set since: the offset that an earlier run of the
+    /// daemon told in this boot.
+    pub fn go_on(&self) {
+        TOLD.store(i64::try_from(self.offset).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// The offset, to be kept.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        i64::try_from(self.offset).unwrap_or_default()
+    }
+
+    /// An offset that was kept.
+    #[must_use]
+    pub const fn from_offset(offset: i64) -> Self {
+        Self { offset: offset as i128 }
+    }
+
     /// The boot time at `moment`, as far as the wall clock's present setting tells; it may be before this boot.
     #[must_use]
     pub fn boot(&self, moment: Timestamp) -> BootTime {

@@ -15,6 +15,8 @@ use crate::tracker::{Kept, Tracker};
 struct KeptPolicy {
     boot: String,
     since: i64,
+    /// How the clocks stood to each other, so that a session's times are shown the same after a restart.
+    offset: i64,
     config: String,
 }
 
@@ -33,11 +35,12 @@ pub(super) fn read(store: &Store, config: &Config) -> Result<Last, StartError> {
         store.forget_sessions()?;
         revocation.lift();
     }
-    let (boot, anchor, now) = (boot_id(), Anchor::now(), boot_now());
+    let boot = boot_id();
+    let policy = store.state(Tracker::POLICY)?.and_then(|text| policy(&text, &boot));
+    let (anchor, now) = (Anchor::now(), boot_now());
     let kept = store.sessions()?.into_iter();
     let sessions: Vec<Session> =
         kept.filter_map(|(stored, seen)| stored.restore(&boot, &anchor, now, seen)).collect();
-    let policy = store.state(Tracker::POLICY)?.and_then(|text| policy(&text, &boot));
     Ok(Last { tracker: Kept { sessions, policy }, revocation })
 }
 
@@ -47,6 +50,7 @@ fn policy(text: &[u8], boot: &str) -> Option<Policy> {
     let config = Config::parse(&kept.config, "the store").ok()?;
     // In another boot, every gap the records know of came after.
     let since = if kept.boot == boot {
+        Anchor::from_offset(kept.offset).go_on();
         BootTime::from_nanos(kept.since.cast_unsigned())
     } else {
         BootTime::default()
@@ -66,6 +70,8 @@ pub(super) fn continued(config: &Config, kept: &Kept) -> Policy {
 /// How the store keeps it.
 pub(super) fn text(config: &Config, policy: &Policy) -> Vec<u8> {
     let since = policy.since.as_nanos().cast_signed();
-    let kept = KeptPolicy { boot: boot_id(), since, config: config.changes_since(&Config::default()) };
+    let offset = Anchor::now().offset();
+    let kept =
+        KeptPolicy { boot: boot_id(), since, offset, config: config.changes_since(&Config::default()) };
     serde_json::to_vec(&kept).unwrap_or_default()
 }
