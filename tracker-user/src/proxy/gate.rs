@@ -1,0 +1,42 @@
+//! What the proxy asks the tracker. A trait, so that the proxy can be tried without one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tracker_ebpf::abi::ClientAddr;
+
+use crate::session::{Admission, Decision, Method, Proof, SessionId};
+use crate::tracker::{Refusal, Tracker};
+
+/// An answer that may have to be waited for.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// See [`Tracker`], whose functions these are.
+pub trait Gate: Send + Sync + 'static {
+    /// [`Tracker::authorise`].
+    fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision>;
+    /// [`Tracker::prove`].
+    fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
+    /// [`Tracker::refused`].
+    fn refused(&self, client: ClientAddr, method: Method, why: &str);
+    /// [`Tracker::is_shared`].
+    fn is_shared(&self, client: ClientAddr) -> bool;
+}
+
+impl Gate for Tracker {
+    fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision> {
+        Box::pin(Self::authorise(self, client, cleared))
+    }
+
+    fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>> {
+        Box::pin(Self::prove(self, proof))
+    }
+
+    fn refused(&self, client: ClientAddr, method: Method, why: &str) {
+        Self::refused(self, client, method, why);
+    }
+
+    fn is_shared(&self, client: ClientAddr) -> bool {
+        Self::is_shared(self, client)
+    }
+}

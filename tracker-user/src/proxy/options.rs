@@ -1,0 +1,107 @@
+//! What the proxy goes by. All of it may change while it runs.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The ports that tunnels may lead to.
+pub const CONNECT_PORTS: [u16; 1] = [443];
+
+/// How long a client may take to send a request's head, from its first byte.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client's connection may stay open without a request. Longer than browsers keep one, so that it is the
+/// browser who closes, and so that an idle connection holds a session in mode `session` as long as people expect.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long one attempt to reach one address may take, and how long names may take to be resolved.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an origin may take to answer, from the last byte of the request that it was sent.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long an origin's idle connection is kept. Many origins close after 5 s; later ones are seen to be closed.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many idle connections to one origin are kept.
+pub const POOL_PER_ORIGIN: usize = 32;
+
+/// The name by which proxies know this one, in `Via`, unless it is set to something of its own.
+pub const VIA: &str = "tracker";
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// The ports that tunnels may lead to.
+    pub connect_ports: Vec<u16>,
+    /// Destinations that are let through although they are on the built-in list of refused ones.
+    pub allow_destinations: AllowList,
+    /// The name in `Via`. Must differ from those of all other proxies in a chain: its return means a loop.
+    pub via: String,
+    /// See [`HEADER_TIMEOUT`].
+    pub header_timeout: Duration,
+    /// See [`IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// See [`CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// See [`RESPONSE_TIMEOUT`].
+    pub response_timeout: Duration,
+    /// See [`POOL_IDLE_TIMEOUT`].
+    pub pool_idle_timeout: Duration,
+    /// See [`POOL_PER_ORIGIN`].
+    pub pool_per_origin: usize,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            connect_ports: CONNECT_PORTS.to_vec(),
+            allow_destinations: AllowList::default(),
+            via: VIA.to_owned(),
+            header_timeout: HEADER_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            response_timeout: RESPONSE_TIMEOUT,
+            pool_idle_timeout: POOL_IDLE_TIMEOUT,
+            pool_per_origin: POOL_PER_ORIGIN,
+        }
+    }
+}
+
+/// Addresses and host names that are let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowList {
+    nets: Vec<IpNet>,
+    names: Vec<String>,
+}
+
+impl AllowList {
+    /// Each entry is a CIDR, an address or a host name.
+    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Self {
+        let mut list = Self::default();
+        for entry in entries {
+            let entry = entry.as_ref().trim();
+            if let Ok(net) = entry.parse::<IpNet>() {
+                list.nets.push(net);
+            } else if let Ok(address) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
+                list.nets.push(address.into());
+            } else {
+                list.names.push(entry.trim_end_matches('.').to_ascii_lowercase());
+            }
+        }
+        list
+    }
+
+    /// Whether an address is let through.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether a host name, in lower case and without a last dot, is let through wherever it leads.
+    #[must_use]
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.iter().any(|allowed| allowed == name)
+    }
+}

@@ -1,0 +1,170 @@
+//! What the proxy counts. No label carries a user or an address.
+
+use hyper::StatusCode;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters and gauges; cheap to clone, all clones are the same ones.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    requests: IntCounterVec,
+    by_class: [IntCounter; 6],
+    proofs: IntCounterVec,
+    /// Connections accepted from clients.
+    pub connections: IntCounter,
+    /// Connections from clients that are open.
+    pub connections_open: IntGauge,
+    /// Tunnels that are open.
+    pub tunnels_open: IntGauge,
+    /// Content bytes received from clients, in requests and tunnels.
+    pub bytes_received: IntCounter,
+    /// Content bytes sent to clients, in responses and tunnels.
+    pub bytes_sent: IntCounter,
+    /// Requests answered with 407.
+    pub challenges: IntCounter,
+    /// Credentials that proved a user.
+    pub proofs_accepted: IntCounter,
+    /// Credentials that proved nothing.
+    pub proofs_refused: IntCounter,
+    /// Handshakes that need another leg.
+    pub proofs_continued: IntCounter,
+    /// Credentials that were not looked at because the queue was full or slow.
+    pub proofs_busy: IntCounter,
+    /// Credentials that could not be looked at: the keytab is at fault.
+    pub proofs_unavailable: IntCounter,
+    /// Good proofs that were not admitted: licences, or the client cannot be tracked.
+    pub proofs_not_admitted: IntCounter,
+    /// Connections made to origins.
+    pub origins_connected: IntCounter,
+    /// Requests sent on a connection that was open already.
+    pub origins_reused: IntCounter,
+    /// Destinations that were refused.
+    pub destinations_refused: IntCounter,
+}
+
+impl Stats {
+    /// All at 0.
+    ///
+    /// # Errors
+    /// Never with these names; passed on from the library.
+    pub fn new() -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new("tracker_proxy_requests_total", "Requests answered, by class of status"),
+            &["class"],
+        )?;
+        let class = |class: &str| requests.get_metric_with_label_values(&[class]);
+        let by_class =
+            [class("aborted")?, class("1xx")?, class("2xx")?, class("3xx")?, class("4xx")?, class("5xx")?];
+        let proofs = IntCounterVec::new(
+            Opts::new("tracker_proxy_proofs_total", "Credentials offered by clients, by what they came to"),
+            &["result"],
+        )?;
+        let proof = |result: &str| proofs.get_metric_with_label_values(&[result]);
+        Ok(Self {
+            by_class,
+            proofs_accepted: proof("accepted")?,
+            proofs_refused: proof("refused")?,
+            proofs_continued: proof("continued")?,
+            proofs_busy: proof("busy")?,
+            proofs_unavailable: proof("unavailable")?,
+            proofs_not_admitted: proof("not_admitted")?,
+            requests,
+            proofs,
+            connections: IntCounter::new(
+                "tracker_proxy_connections_total",
+                "Connections accepted from clients",
+            )?,
+            connections_open: IntGauge::new(
+                "tracker_proxy_connections_open",
+                "Connections from clients that are open",
+            )?,
+            tunnels_open: IntGauge::new("tracker_proxy_tunnels_open", "Tunnels that are open")?,
+            bytes_received: IntCounter::new(
+                "tracker_proxy_received_bytes_total",
+                "Content bytes received from clients, in requests and tunnels",
+            )?,
+            bytes_sent: IntCounter::new(
+                "tracker_proxy_sent_bytes_total",
+                "Content bytes sent to clients, in responses and tunnels",
+            )?,
+            challenges: IntCounter::new("tracker_proxy_challenges_total", "Requests answered with 407")?,
+            origins_connected: IntCounter::new(
+                "tracker_proxy_origin_connections_total",
+                "Connections made to origins",
+            )?,
+            origins_reused: IntCounter::new(
+                "tracker_proxy_origin_reuses_total",
+                "Requests sent on an origin's connection that was open already",
+            )?,
+            destinations_refused: IntCounter::new(
+                "tracker_proxy_destinations_refused_total",
+                "Requests to destinations that the gateway does not reach out to",
+            )?,
+        })
+    }
+
+    /// Makes them visible.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.requests.clone()))?;
+        registry.register(Box::new(self.proofs.clone()))?;
+        registry.register(Box::new(self.connections_open.clone()))?;
+        registry.register(Box::new(self.tunnels_open.clone()))?;
+        for counter in [
+            &self.connections,
+            &self.bytes_received,
+            &self.bytes_sent,
+            &self.challenges,
+            &self.origins_connected,
+            &self.origins_reused,
+            &self.destinations_refused,
+        ] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Counts one answer; `None` is a request that ended without one.
+    pub(super) fn answered(&self, status: Option<StatusCode>) {
+        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100));
+        if let Some(counter) = self.by_class.get(class) {
+            counter.inc();
+        }
+    }
+}
+
+/// Adds one to a gauge while it lives.
+#[derive(Debug)]
+pub(super) struct Held(IntGauge);
+
+impl Held {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_register_once_and_count() {
+        let (stats, registry) = (Stats::new().unwrap(), Registry::new());
+        stats.register(&registry).unwrap();
+        assert!(stats.register(&registry).is_err());
+        stats.answered(Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED));
+        stats.answered(None);
+        stats.answered(StatusCode::from_u16(999).ok());
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("tracker_proxy_requests_total{class=\"4xx\"} 1"), "{text}");
+        assert!(text.lines().filter(|line| !line.starts_with('#')).all(|line| line.starts_with("tracker_")));
+    }
+}
