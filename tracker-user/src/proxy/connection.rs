@@ -262,7 +262,7 @@ async fn reply(
 /// Where a request wants to go, by its method and target (RFC 9112, section 3.2).
 fn destination(method: &Method, uri: &Uri) -> Result<Destination, Page> {
     let bad = |problem| Page::bad_request(format!("The request's target cannot be used: {problem}."));
-    let authority = uri.authority().map(|authority| authority.as_str());
+    let authority = uri.authority().map(hyper::http::uri::Authority::as_str);
     match (method == Method::CONNECT, uri.scheme_str(), authority) {
         (true, None, Some(authority)) if uri.path_and_query().is_none() => {
             Destination::parse(authority, None).map_err(bad)
