@@ -170,6 +170,8 @@ fn set(
 
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
+    // A client may close its half when it has sent its request, and still gets its answer.
+    builder.half_close(true);
     builder.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_HEAD + 16 * 1024);
     builder
 }

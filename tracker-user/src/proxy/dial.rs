@@ -1,7 +1,7 @@
 //! Reaching an origin: its name is resolved once, every address is checked, and one of exactly these is connected to.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::StatusCode;
 use tokio::net::{TcpSocket, TcpStream};
@@ -77,6 +77,11 @@ async fn resolve(destination: &Destination, options: &ProxyOptions) -> Result<Ve
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
         Host::Name(name) => name,
     };
+    // Loopback by definition, whatever a resolver says or does not know of it (RFC 6761, section 6.3).
+    if destination.host.name().is_some_and(|name| name == "localhost" || name.ends_with(".localhost")) {
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+        return Ok(loopback.map(|address| SocketAddr::new(address, destination.port)).to_vec());
+    }
     match timeout(options.connect_timeout, tokio::net::lookup_host((&**name, destination.port))).await {
         Ok(Ok(addresses)) => {
             let addresses: Vec<_> = addresses.collect();

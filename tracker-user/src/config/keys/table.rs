@@ -13,11 +13,8 @@ use crate::session::settings as core;
 /// function removes the line.
 pub(super) const NOT_YET: &[&str] = &[
     "proxy.basic",
-    "observer.watch-ports",
-    "timeouts.revalidate",
+    "observer.pin-dir",
     "timeouts.device-change",
-    "timeouts.shared-hosts",
-    "licences",
     "kerberos.conditions",
     "portal",
     "second-factor",
