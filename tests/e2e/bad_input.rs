@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use lab::{Lab, gateway};
 
-use crate::common::{ORIGIN, SOON, is_let_through, session};
+use crate::common::{ORIGIN, SOON, is_let_through, session, url};
 
 /// The gateway goes on: the session is there, a new one can be made, and nothing in the log looks like a panic.
 fn is_unharmed(lab: &Lab) -> Result<()> {
@@ -54,9 +54,6 @@ fn nonsense_on_the_wire_is_answered_or_closed() -> Result<()> {
         "CONNECT / HTTP/1.1\r\n\r\n".to_owned(),
         "CONNECT http://x/ HTTP/1.1\r\n\r\n".to_owned(),
         format!("POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
-        format!(
-            "POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        ),
         format!("POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03 a TLS client hello, more or less".to_owned(),
         "\0".repeat(2_000),
@@ -70,6 +67,25 @@ fn nonsense_on_the_wire_is_answered_or_closed() -> Result<()> {
         assert!(!text.contains("the origin greets you"), "{nonsense:?}: {text}");
         assert!(!text.starts_with("HTTP/1.1 200"), "{nonsense:?}: {text}");
     }
+    is_unharmed(&lab)
+}
+
+/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and what is forwarded must not have both.
+#[test]
+fn two_framings_are_forwarded_as_one() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    lab.login(0, "alice")?;
+    let mut raw = lab.raw(0)?;
+    let target = url("headers");
+    let framing = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+    raw.send(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n3\r\nabc\r\n0\r\n\r\n"))?;
+    let (head, body) = raw.answer()?;
+    assert_eq!(head.code, 200, "{head:?}");
+    let seen = String::from_utf8_lossy(&body).to_lowercase();
+    assert!(seen.contains("transfer-encoding") && !seen.contains("content-length"), "{seen}");
     is_unharmed(&lab)
 }
 
