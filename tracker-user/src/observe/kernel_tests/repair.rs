@@ -128,3 +128,11 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
         },
     );
 }
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
