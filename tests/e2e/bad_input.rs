@@ -1,10 +1,13 @@
 //! Bad input: a clear error, nothing lost, no panic.
 
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::{Lab, gateway};
+use lab::Lab;
+use lab::gateway::{self, PROXY_PORT};
+use lab::net::GATEWAY_V6;
 
 use crate::common::{ORIGIN, SOON, is_let_through, session, url};
 
@@ -67,6 +70,28 @@ fn nonsense_on_the_wire_is_answered_or_closed() -> Result<()> {
         assert!(!text.contains("the origin greets you"), "{nonsense:?}: {text}");
         assert!(!text.starts_with("HTTP/1.1 200"), "{nonsense:?}: {text}");
     }
+    is_unharmed(&lab)
+}
+
+/// A client that cannot be tracked could not be told from the next one on its address: it is not logged in, and told so.
+#[test]
+fn a_full_record_map_logs_nobody_in_and_forgets_nobody() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(2, "[observer]\nmax-records = 8\n")?;
+    lab.login(0, "alice")?;
+    let [a, b, c, d] = lab.net.many_addresses(1)?;
+    let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
+    let crowd = |n: u16| lab.net.clients[1].ns.connect_from(Ipv6Addr::new(a, b, c, d, 0, 0, 0, n), to);
+    let held: Vec<_> = (1..=20).map(crowd).collect::<Result<_>>()?;
+    let reply = lab.curl_as(1, "bob")?.get(ORIGIN)?;
+    assert_eq!(reply.code, 503, "{reply:?}");
+    assert!(reply.text().contains("observer.max-records"), "the page names the problem: {}", reply.text());
+    assert!(is_let_through(&lab, 0), "who is logged in stays logged in");
+    let status = lab.gateway.ask(&["status"])?.to_string();
+    assert!(status.contains("record map was full"), "{status}");
+    drop(held);
     is_unharmed(&lab)
 }
 

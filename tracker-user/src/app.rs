@@ -253,6 +253,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
         },
         cgroup: config.observer.cgroup.clone(),
         ports,
+        max_records: config.observer.max_records,
         settings: policy.for_observer(),
         ..ObserveOptions::default()
     }
