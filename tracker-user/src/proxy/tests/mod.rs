@@ -72,6 +72,8 @@ impl Gate for FakeGate {
         self.refused.lock().unwrap().push(why.to_owned());
     }
 
+    fn proved_on_shared_host(&self, _client: ClientAddr, _identity: &Identity, _method: Method) {}
+
     fn is_shared(&self, _client: ClientAddr) -> bool {
         self.shared
     }
