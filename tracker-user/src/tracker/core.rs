@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 use tracker_ebpf::abi::{ClientAddr, Hint};
 use tracker_ebpf::record::Record;
@@ -103,9 +103,12 @@ impl Core {
 
     pub(super) async fn run(mut self) {
         self.fire_deadlines();
-        let mut resync_tick = interval_at(Instant::now() + RESYNC_EVERY, RESYNC_EVERY);
-        let mut counters_tick = interval_at(Instant::now() + COUNTERS_EVERY, COUNTERS_EVERY);
+        let mut resync_tick = interval(RESYNC_EVERY);
+        let mut counters_tick = interval(COUNTERS_EVERY);
         resync_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of an interval comes at once; the observer's start has done that work.
+        resync_tick.reset();
+        counters_tick.reset();
         counters_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
