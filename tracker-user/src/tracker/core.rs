@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::{Audit, AuditEvent, Kind};
 use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
-use crate::observe::{Connections, Hints, Observer};
+use crate::observe::{Connections, Hints, ObserveError, Observer};
 use crate::session::event::{Event, What};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
@@ -51,6 +51,8 @@ pub(super) struct Core {
     pub(super) to_look: VecDeque<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
     pub(super) hints_lost: u64,
+    /// When records were last forgotten because there was no room.
+    pub(super) room_made: BootTime,
 }
 
 impl Core {
@@ -78,6 +80,7 @@ impl Core {
             to_look: VecDeque::new(),
             resync: None,
             hints_lost: 0,
+            room_made: BootTime::default(),
         })
     }
 
@@ -184,9 +187,11 @@ impl Core {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        self.observer
-            .ensure(proof.client, boot_now())
-            .map_err(|error| Refusal::Untracked(error.to_string()))?;
+        let mut tracked = self.observer.ensure(proof.client, boot_now());
+        if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
+            tracked = self.observer.ensure(proof.client, boot_now());
+        }
+        tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;

@@ -18,6 +18,9 @@ use crate::store::sessions::last_seen;
 /// The record of a client without session or connection is kept for this long after it was last used.
 const RECORD_RETENTION: Duration = Duration::from_secs(600);
 
+/// A full map is searched for idle records at most so often.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// What a resync found, and the clients whose records nobody has used for long.
 pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
 /// A resync under way.
@@ -55,6 +58,39 @@ impl Core {
         }));
     }
 
+    /// Forgets the records of clients without session or connection, however fresh they are: somebody who logs in needs
+    /// the room. False if there is nothing to be had, or it was tried a moment ago.
+    pub(super) fn make_room(&mut self) -> bool {
+        let now = boot_now();
+        if now.since(self.room_made) < ROOM_EVERY {
+            return false;
+        }
+        self.room_made = now;
+        let records = match self.observer.records() {
+            Ok(records) => records,
+            Err(error) => {
+                error!(%error, "the records cannot be read to make room");
+                return false;
+            }
+        };
+        let idle = records.into_iter().filter(|(_, record)| record.open == 0).map(|(client, _)| client);
+        let forgotten = idle.filter(|client| self.forget(*client)).count();
+        warn!(forgotten, "the record map is full: idle records were forgotten; raise observer.max-records");
+        forgotten > 0
+    }
+
+    /// Forgets the record of a client without session. Only the loop begins sessions, so nobody logs in meanwhile.
+    fn forget(&self, client: ClientAddr) -> bool {
+        if self.table.session(client).is_some() {
+            return false;
+        }
+        let forgotten = self.observer.forget(client);
+        if let Err(error) = &forgotten {
+            info!(%client, %error, "an idle record was not forgotten");
+        }
+        forgotten.is_ok()
+    }
+
     /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
     fn keep_seen(&self) {
         let now = boot_now();
@@ -82,14 +118,9 @@ impl Core {
             self.metrics.repaired.inc_by(repaired as u64);
             warn!(repaired, "records differed from the sockets and were repaired");
         }
-        for client in idle {
-            // Only the loop begins sessions, so nobody logs in between the question and the deed.
-            if self.table.session(client).is_none()
-                && let Err(error) = self.observer.forget(client)
-            {
-                info!(%client, %error, "an idle record was not forgotten");
-            }
-        }
+        idle.into_iter().for_each(|client| {
+            self.forget(client);
+        });
         self.look_at_all();
         self.keep_seen();
     }
