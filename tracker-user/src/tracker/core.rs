@@ -133,6 +133,8 @@ impl Core {
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
         let Parts { observer, hints, connections, audit, journal, metrics } = parts;
+        // What an earlier run lost does not matter: everybody is looked at now.
+        let hints_lost = observer.counters().map_or(0, |counters| lost_hints(&counters));
         Ok(Self {
             table,
             journal,
@@ -149,7 +151,7 @@ impl Core {
             effects: Vec::new(),
             to_look: VecDeque::new(),
             resync: None,
-            hints_lost: 0,
+            hints_lost,
         })
     }
 
@@ -164,7 +166,15 @@ impl Core {
             }
             self.table.restore(session);
         }
+        // Only now: what a kernel side that is new has not watched since then counts as a gap.
+        if let Err(error) = self.observer.settle() {
+            error!(%error, "the records could not be compared with the sockets");
+        }
         self.look_at_everyone();
+        // The kernel side latched gaps by the old policy until here.
+        if let Err(error) = self.observer.apply(policy.for_observer()) {
+            error!(%error, "the observer did not take the new settings");
+        }
         if *self.table.policy() != policy {
             self.table.set_policy(policy);
             self.look_at_everyone();
@@ -431,7 +441,7 @@ impl Core {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
         };
-        let lost = counters.get(Counter::HintDropped as usize).copied().unwrap_or(0);
+        let lost = lost_hints(&counters);
         if lost != self.hints_lost {
             warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
             self.hints_lost = lost;
@@ -499,6 +509,10 @@ impl Core {
 
 /// Under this name the store keeps the policy in force.
 pub(super) const POLICY: &str = "policy";
+
+fn lost_hints(counters: &[u64]) -> u64 {
+    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
+}
 
 /// Waits for the task, if there is one, and takes it away.
 async fn finished(
