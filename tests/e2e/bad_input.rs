@@ -1,12 +1,16 @@
 //! Bad input: a clear error, nothing lost, no panic.
 
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::{Lab, gateway};
+use lab::Lab;
+use lab::gateway::{self, PROXY_PORT};
+use lab::net::GATEWAY_V6;
+use lab::wait::until;
 
-use crate::common::{ORIGIN, SOON, is_let_through, session};
+use crate::common::{ORIGIN, SOON, is_let_through, session, url};
 
 /// The gateway goes on: the session is there, a new one can be made, and nothing in the log looks like a panic.
 fn is_unharmed(lab: &Lab) -> Result<()> {
@@ -54,9 +58,6 @@ fn nonsense_on_the_wire_is_answered_or_closed() -> Result<()> {
         "CONNECT / HTTP/1.1\r\n\r\n".to_owned(),
         "CONNECT http://x/ HTTP/1.1\r\n\r\n".to_owned(),
         format!("POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
-        format!(
-            "POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        ),
         format!("POST {ORIGIN} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03 a TLS client hello, more or less".to_owned(),
         "\0".repeat(2_000),
@@ -70,6 +71,48 @@ fn nonsense_on_the_wire_is_answered_or_closed() -> Result<()> {
         assert!(!text.contains("the origin greets you"), "{nonsense:?}: {text}");
         assert!(!text.starts_with("HTTP/1.1 200"), "{nonsense:?}: {text}");
     }
+    is_unharmed(&lab)
+}
+
+/// A client that cannot be tracked could not be told from the next one on its address: it is not logged in, and told so.
+#[test]
+fn a_full_record_map_logs_nobody_in_and_forgets_nobody() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(2, "[observer]\nmax-records = 8\n")?;
+    lab.login(0, "alice")?;
+    let [a, b, c, d] = lab.net.many_addresses(1)?;
+    let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
+    let crowd = |n: u16| lab.net.clients[1].ns.connect_from(Ipv6Addr::new(a, b, c, d, 0, 0, 0, n), to);
+    let held: Vec<_> = (1..=20).map(crowd).collect::<Result<_>>()?;
+    let reply = lab.curl_as(1, "bob")?.get(ORIGIN)?;
+    assert_eq!(reply.code, 503, "{reply:?}");
+    assert!(reply.text().contains("observer.max-records"), "the page names the problem: {}", reply.text());
+    assert!(is_let_through(&lab, 0), "who is logged in stays logged in");
+    let status = lab.gateway.ask(&["status"])?.to_string();
+    assert!(status.contains("record map was full"), "{status}");
+    drop(held);
+    // The crowd has gone: its records make room for whoever logs in.
+    until("room for bob", SOON, || (lab.curl_as(1, "bob").ok()?.get(ORIGIN).ok()?.code == 200).then_some(()))
+}
+
+/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and what is forwarded must not have both.
+#[test]
+fn two_framings_are_forwarded_as_one() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    lab.login(0, "alice")?;
+    let mut raw = lab.raw(0)?;
+    let target = url("headers");
+    let framing = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+    raw.send(format!("POST {target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n3\r\nabc\r\n0\r\n\r\n"))?;
+    let (head, body) = raw.answer()?;
+    assert_eq!(head.code, 200, "{head:?}");
+    let seen = String::from_utf8_lossy(&body).to_lowercase();
+    assert!(seen.contains("transfer-encoding") && !seen.contains("content-length"), "{seen}");
     is_unharmed(&lab)
 }
 

@@ -8,7 +8,7 @@ use lab::wait::{silence, throughout, until};
 use nix::sys::signal::Signal;
 
 use crate::common::{
-    ORIGIN, PAST_TIMEOUT, SOON, TIMEOUT, becomes_stale, has_ended, is_let_through, mode, session,
+    ORIGIN, PAST_TIMEOUT, SOON, TIMEOUT, becomes_stale, has_ended, has_open, is_let_through, mode, session,
     status_without_credentials, url,
 };
 
@@ -208,6 +208,8 @@ fn the_packet_that_ends_a_silence_does_not_refresh_it() -> Result<()> {
     }
     let lab = Lab::start(&mode("session"))?;
     lab.login(0, "alice")?;
+    // A connection is open until both sides have closed it: let the daemon do its part before it sleeps.
+    has_open(&lab, 0, 0)?;
     // The daemon sleeps over the deadline; the client comes back before it wakes.
     lab.gateway.signal(Signal::SIGSTOP)?;
     silence(PAST_TIMEOUT);

@@ -338,7 +338,11 @@ fn a_failed_origin_gets_a_clear_page() -> Result<()> {
     assert_eq!(reply.exit, 56, "{reply:?}");
     assert!([502, 504].contains(&reply.connect_code), "{reply:?}");
     let reply = lab.curl(0).get(&url("close"))?;
-    assert_eq!(reply.exit, 18, "a body that breaks off breaks off at the client, too: {reply:?}");
+    // In the middle of the body (18), or before the head was sent (52): never a whole answer.
+    assert!(
+        [18, 52].contains(&reply.exit),
+        "a body that breaks off breaks off at the client, too: {reply:?}"
+    );
     Ok(())
 }
 

@@ -262,8 +262,8 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
         cgroup: config.observer.cgroup.clone(),
         pin_dir: Some(config.observer.pin_dir.clone()),
         ports,
+        max_records: config.observer.max_records,
         settings: policy.for_observer(),
-        ..ObserveOptions::default()
     }
 }
 
@@ -272,10 +272,17 @@ fn kerberos(config: &Config) -> negotiate::Options {
     negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
 }
 
+/// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
+fn via() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).map_or_else(|| "tracker".into(), |name| format!("tracker-{name}"))
+}
+
 fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        via: via(),
         ..ProxyOptions::default()
     }
 }

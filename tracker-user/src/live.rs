@@ -138,7 +138,7 @@ impl Live {
             warnings.push(format!("{} was changed and takes effect at the next start", key.name()));
         }
         warnings.extend(config.warnings());
-        warnings.extend(config.not_yet_in_effect());
+        warnings.extend(not_in_effect(&config));
         warnings
     }
 
@@ -234,6 +234,13 @@ impl Live {
         self.in_force.store(Arc::clone(&config));
         (self.apply)(config).await;
     }
+}
+
+/// A sentence for each key that is set although nothing goes by it yet.
+#[must_use]
+pub fn not_in_effect(config: &Config) -> Vec<String> {
+    let sentence = |key| format!("{key} is set, but this version does not act on it yet");
+    config.not_yet_in_effect().into_iter().map(sentence).collect()
 }
 
 fn find(name: &str) -> Result<&'static keys::Key, ChangeError> {

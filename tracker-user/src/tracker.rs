@@ -4,6 +4,8 @@
 //! out in order before the next one is looked at. Nothing here waits for the network or the disk.
 
 mod core;
+mod metrics;
+mod resync;
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::session::{
 };
 use crate::store::Journal;
 
-pub use self::core::Metrics;
+pub use self::metrics::Metrics;
 
 /// How many orders may wait for the loop; whoever adds one more waits.
 const QUEUE: usize = 4_096;

@@ -219,7 +219,10 @@ fn events(sources: &Sources, follow: bool) -> Response<Body> {
                 return;
             }
         }
-        while follow {
+        if !follow {
+            return;
+        }
+        loop {
             let event = match followed.recv().await {
                 Ok(event) => line(&event),
                 Err(RecvError::Lagged(lost)) => {

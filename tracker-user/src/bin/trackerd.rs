@@ -8,6 +8,7 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
 use tracker::config::{Config, ConfigError, DEFAULT_PATH};
+use tracker::live::not_in_effect;
 
 /// sysexits.h: the command or the configuration is wrong.
 const EX_USAGE: u8 = 64;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     };
     if args.check_config {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
-        for warning in config.warnings().into_iter().chain(config.not_yet_in_effect()) {
+        for warning in config.warnings().into_iter().chain(not_in_effect(&config)) {
             eprintln!("{name}: warning: {warning}");
         }
         println!("{name}: good");

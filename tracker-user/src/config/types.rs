@@ -17,6 +17,8 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/tracker";
 pub const PROXY_PORT: u16 = 3128;
 /// CONNECT is for TLS, and TLS is on 443; Squid's `SSL_ports` says the same.
 pub const CONNECT_PORTS: [u16; 1] = [443];
+/// So many client addresses are room enough for most sites, at some 25 MiB of kernel memory.
+pub const MAX_RECORDS: u32 = 131_072;
 /// 0 = unlimited: whoever pays per user says how many.
 pub const MAX_USERS: u32 = 0;
 /// Kerio Control counts a person with up to five devices as one licence.
@@ -129,11 +131,19 @@ pub struct Observer {
     pub pin_dir: PathBuf,
     /// Ports of other proxies on this host, watched besides the gateway's own.
     pub watch_ports: Vec<u16>,
+    /// How many client addresses there is room for in the record map.
+    pub max_records: u32,
 }
 
 impl Default for Observer {
     fn default() -> Self {
-        Self { mode: ObserverMode::default(), cgroup: None, pin_dir: PIN_DIR.into(), watch_ports: Vec::new() }
+        Self {
+            mode: ObserverMode::default(),
+            cgroup: None,
+            pin_dir: PIN_DIR.into(),
+            watch_ports: Vec::new(),
+            max_records: MAX_RECORDS,
+        }
     }
 }
 

@@ -85,9 +85,7 @@ pub enum ObserveError {
 
 /// There is no room for another client's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "all {max_records} records are in use: this client cannot be tracked; raise the number of records, or end sessions"
-)]
+#[error("all {max_records} records are in use: this client cannot be tracked; raise observer.max-records")]
 pub struct Full {
     /// How many there are.
     pub max_records: u32,

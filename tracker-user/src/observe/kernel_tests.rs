@@ -167,7 +167,7 @@ fn ask(from: Ipv4Addr, up: usize, down: usize, round: u32) {
     let mut stream = connect_from(from);
     stream.write_all(&vec![0; up]).unwrap();
     stream.read_exact(&mut vec![0; down]).unwrap();
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         reset(stream);
     }
 }

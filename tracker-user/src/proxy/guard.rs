@@ -112,9 +112,9 @@ fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
             (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => add(v4(g, h)),
             // NAT64, the well-known prefix.
             (0x64, 0xff9b, 0, 0, 0, 0) => add(v4(g, h)),
-            // NAT64, a local prefix of 96 or 48 bits (RFC 8215, RFC 6052).
+            // NAT64, a local prefix of 96 bits, or of 48, which leaves the end zero (RFC 8215, RFC 6052).
+            (0x64, 0xff9b, 1, ..) if (g, h) != (0, 0) => add(v4(g, h)),
             (0x64, 0xff9b, 1, ..) => {
-                add(v4(g, h));
                 let ([_, high], [low, _]) = (e.to_be_bytes(), f.to_be_bytes());
                 add(v4(d, u16::from_be_bytes([high, low])));
             }
@@ -227,6 +227,8 @@ mod tests {
             ("64:ff9b::127.0.0.1", Some(Loopback)),
             ("64:ff9b::8.8.8.8", None),
             ("64:ff9b:1::127.0.0.1", Some(Loopback)),
+            ("64:ff9b:1::8.8.8.8", None),
+            ("64:ff9b:1:808:8:800::", None),
             ("64:ff9b:1:7f00:0:100::", Some(Loopback)),
             ("2002:7f00:1::", Some(Loopback)),
             ("2002:a9fe:a9fe::1", Some(Metadata)),

@@ -5,124 +5,54 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::{error, info, warn};
-use tracker_ebpf::abi::{ClientAddr, Counter, Hint};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::error;
+use tracker_ebpf::abi::{ClientAddr, Hint};
 use tracker_ebpf::record::Record;
 
-use super::{NotKept, Order, Parts, Refusal, View, Whose};
+use super::metrics::Metrics;
+use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::{Audit, AuditEvent, Kind};
 use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
-use crate::observe::{Connections, Hints, ObserveError, Observer, Resync};
+use crate::observe::{Connections, Hints, ObserveError, Observer};
 use crate::session::event::{Event, What};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, State, Table};
-use crate::store::sessions::last_seen;
+use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal, StoredSession};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// How long the record of a client without session or connection is kept after it last closed.
-const RECORD_RETENTION: Duration = Duration::from_secs(600);
 /// How many clients are looked at in one turn when all have to be.
 const LOOKS_PER_TURN: usize = 256;
 /// When a deadline's record cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the loop counts and measures.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    active: IntGauge,
-    stale: IntGauge,
-    users: IntGauge,
-    licences: IntGauge,
-    hints: IntCounter,
-    closure: Histogram,
-    deadline: Histogram,
-    resyncs: IntCounter,
-    repaired: IntCounter,
-    clients: IntGauge,
-    connections: IntGauge,
-    unreadable: IntCounter,
-}
-
-impl Metrics {
-    /// All of them, registered.
-    ///
-    /// # Errors
-    /// When one is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
-            let buckets = vec![5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0, 10.0];
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok(histogram)
-        };
-        Ok(Self {
-            active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,
-            stale: gauge(
-                "tracker_sessions_stale",
-                "Sessions whose timeout ran out and which wait for their user",
-            )?,
-            users: gauge("tracker_users_active", "Users with at least one active session")?,
-            licences: gauge("tracker_licences_used", "Licences in use")?,
-            hints: counter("tracker_hints_total", "Hints received from the observer")?,
-            closure: histogram(
-                "tracker_closure_to_clock_seconds",
-                "From a client's last connection closing to its session's clock running",
-            )?,
-            deadline: histogram("tracker_deadline_late_seconds", "How late deadlines were acted upon")?,
-            resyncs: counter("tracker_resyncs_total", "Comparisons of the records with the sockets")?,
-            repaired: counter(
-                "tracker_records_repaired_total",
-                "Records whose count of connections was repaired",
-            )?,
-            clients: gauge(
-                "tracker_clients_connected",
-                "Client addresses with open connections, at the last resync",
-            )?,
-            connections: gauge("tracker_connections_watched", "Watched connections, at the last resync")?,
-            unreadable: counter("tracker_record_read_errors_total", "Records that could not be read")?,
-        })
-    }
-}
-
 /// What becomes of an answer once everything before it is on disk, or is not.
 type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 pub(super) struct Core {
-    table: Table,
-    journal: Arc<Journal>,
-    boot: String,
-    back: mpsc::WeakSender<Order>,
-    observer: Arc<Observer>,
-    hints: Hints,
-    connections: Arc<Connections>,
-    audit: Arc<Audit>,
-    metrics: Metrics,
-    orders: mpsc::Receiver<Order>,
-    timer: BootTimer,
-    timer_set: Option<BootTime>,
-    effects: Vec<Effect>,
+    pub(super) table: Table,
+    pub(super) journal: Arc<Journal>,
+    pub(super) boot: String,
+    pub(super) back: mpsc::WeakSender<Order>,
+    pub(super) observer: Arc<Observer>,
+    pub(super) hints: Hints,
+    pub(super) connections: Arc<Connections>,
+    pub(super) audit: Arc<Audit>,
+    pub(super) metrics: Metrics,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) timer: BootTimer,
+    pub(super) timer_set: Option<BootTime>,
+    pub(super) effects: Vec<Effect>,
     /// Clients still to be looked at because something about all of them may have changed.
-    to_look: VecDeque<ClientAddr>,
-    resync: Option<JoinHandle<Result<(Resync, Vec<ClientAddr>), ObserveError>>>,
-    hints_lost: u64,
+    pub(super) to_look: VecDeque<ClientAddr>,
+    pub(super) resync: Option<resync::Running>,
+    pub(super) hints_lost: u64,
+    /// When records were last forgotten because there was no room.
+    pub(super) room_made: BootTime,
 }
 
 impl Core {
@@ -134,7 +64,7 @@ impl Core {
     ) -> io::Result<Self> {
         let Parts { observer, hints, connections, audit, journal, metrics } = parts;
         // What an earlier run lost does not matter: everybody is looked at now.
-        let hints_lost = observer.counters().map_or(0, |counters| lost_hints(&counters));
+        let hints_lost = observer.counters().map_or(0, |counters| resync::lost_hints(&counters));
         Ok(Self {
             table,
             journal,
@@ -152,6 +82,7 @@ impl Core {
             to_look: VecDeque::new(),
             resync: None,
             hints_lost,
+            room_made: BootTime::default(),
         })
     }
 
@@ -185,9 +116,12 @@ impl Core {
 
     pub(super) async fn run(mut self) {
         self.fire_deadlines();
-        let mut resync_tick = interval_at(Instant::now() + RESYNC_EVERY, RESYNC_EVERY);
-        let mut counters_tick = interval_at(Instant::now() + COUNTERS_EVERY, COUNTERS_EVERY);
+        let mut resync_tick = interval(RESYNC_EVERY);
+        let mut counters_tick = interval(COUNTERS_EVERY);
         resync_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of an interval comes at once; the observer's start has done that work.
+        resync_tick.reset();
+        counters_tick.reset();
         counters_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -199,7 +133,7 @@ impl Core {
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
                 _ = resync_tick.tick() => self.start_resync(),
-                outcome = finished(&mut self.resync) => self.resynced(outcome),
+                outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
                 () = std::future::ready(()), if !self.to_look.is_empty() => self.look_at_some(),
             }
             self.fire_deadlines();
@@ -263,9 +197,11 @@ impl Core {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        self.observer
-            .ensure(proof.client, boot_now())
-            .map_err(|error| Refusal::Untracked(error.to_string()))?;
+        let mut tracked = self.observer.ensure(proof.client, boot_now());
+        if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
+            tracked = self.observer.ensure(proof.client, boot_now());
+        }
+        tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
@@ -333,7 +269,7 @@ impl Core {
         }
     }
 
-    fn look_at_all(&mut self) {
+    pub(super) fn look_at_all(&mut self) {
         self.to_look = self.table.sessions().map(|session| session.client).collect();
     }
 
@@ -433,102 +369,10 @@ impl Core {
         users.set(self.table.active_users() as i64);
         licences.set(i64::from(self.table.licences_used()));
     }
-
-    // --- resync -------------------------------------------------------------------------------------------------
-
-    fn read_counters(&mut self) {
-        let counters = match self.observer.counters() {
-            Ok(counters) => counters,
-            Err(error) => return warn!(%error, "the observer's counters cannot be read"),
-        };
-        let lost = lost_hints(&counters);
-        if lost != self.hints_lost {
-            warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
-            self.hints_lost = lost;
-            self.start_resync();
-        }
-    }
-
-    fn start_resync(&mut self) {
-        if self.resync.is_some() {
-            return;
-        }
-        let observer = Arc::clone(&self.observer);
-        // A dump of many sockets takes its time; nobody waits for it.
-        self.resync = Some(tokio::task::spawn_blocking(move || {
-            let resync = observer.resync()?;
-            let old = boot_now().before(RECORD_RETENTION);
-            let last = |record: &Record| {
-                BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
-            };
-            let idle = |record: &Record| record.open == 0 && last(record) < old;
-            let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            Ok((resync, candidates.map(|(client, _)| client).collect()))
-        }));
-    }
-
-    /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
-    fn keep_seen(&self) {
-        let now = boot_now();
-        let active = self.table.sessions().filter(|session| session.state == State::Active);
-        let seen = active.filter_map(|session| {
-            let record = self.observer.record(session.client).ok().flatten()?;
-            Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
-        });
-        let entries: Vec<Entry> = seen.collect();
-        if !entries.is_empty() {
-            self.journal.submit(entries, None);
-        }
-    }
-
-    fn resynced(&mut self, outcome: Result<(Resync, Vec<ClientAddr>), ObserveError>) {
-        self.metrics.resyncs.inc();
-        let (resync, idle) = match outcome {
-            Ok(done) => done,
-            Err(error) => return error!(%error, "the records could not be compared with the sockets"),
-        };
-        let Resync { clients, connections, repaired, .. } = resync;
-        self.metrics.clients.set(clients as i64);
-        self.metrics.connections.set(connections as i64);
-        if repaired > 0 {
-            self.metrics.repaired.inc_by(repaired as u64);
-            warn!(repaired, "records differed from the sockets and were repaired");
-        }
-        for client in idle {
-            // Only the loop begins sessions, so nobody logs in between the question and the deed.
-            if self.table.session(client).is_none()
-                && let Err(error) = self.observer.forget(client)
-            {
-                info!(%client, %error, "an idle record was not forgotten");
-            }
-        }
-        self.look_at_all();
-        self.keep_seen();
-    }
 }
 
 /// Under this name the store keeps the policy in force.
 pub(super) const POLICY: &str = "policy";
-
-fn lost_hints(counters: &[u64]) -> u64 {
-    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
-}
-
-/// Waits for the task, if there is one, and takes it away.
-async fn finished(
-    task: &mut Option<JoinHandle<Result<(Resync, Vec<ClientAddr>), ObserveError>>>,
-) -> Result<(Resync, Vec<ClientAddr>), ObserveError> {
-    let Some(running) = task else { return std::future::pending().await };
-    let outcome = running.await;
-    *task = None;
-    match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            error!(%error, "the resync failed");
-            std::future::pending().await
-        }
-    }
-}
 
 fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>) -> AuditEvent {
     let kind = match event.what {
@@ -550,7 +394,7 @@ fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>
         What::Login(method) | What::Renewed(method) => line.method = Some(method.to_string()),
         What::Ended { duration, by, .. } => {
             line.duration = Some(duration.as_secs_f64());
-            line.by = by.as_ref().map(|identity| identity.to_string());
+            line.by = by.as_deref().map(ToString::to_string);
         }
         What::Stale(_) => {}
     }

@@ -66,18 +66,26 @@ fn closure(socket: &Path, client: &str, reset: bool) -> Result<Duration> {
         setsockopt(&stream, Linger, &linger { l_onoff: 1, l_linger: 0 })?;
     }
     std::thread::sleep(OPEN_FOR);
-    ensure!(session(socket, client)?["open_connections"] == 1, "the connection is not counted");
+    ensure!(open(&session(socket, client)?) == Some(1), "the connection is not counted");
     let before = Timestamp::now();
     drop(stream);
     for _ in 0..PATIENCE {
         let session = session(socket, client)?;
-        if session["open_connections"] == 0 {
-            ensure!(!session["expires"].is_null(), "closed, but no clock runs");
-            let closed: Timestamp = session["closed"].as_str().context("no closing time")?.parse()?;
+        if open(&session) == Some(0) {
+            ensure!(moment(&session, "expires")?.is_some(), "closed, but no clock runs");
+            let closed = moment(&session, "closed")?.context("no closing time")?;
             return Ok(Duration::try_from(closed.duration_since(before)).unwrap_or_default());
         }
     }
     bail!("the closure was never noticed")
+}
+
+fn open(session: &Value) -> Option<u64> {
+    session.get("open_connections")?.as_u64()
+}
+
+fn moment(session: &Value, field: &str) -> Result<Option<Timestamp>> {
+    Ok(session.get(field).and_then(Value::as_str).map(str::parse).transpose()?)
 }
 
 /// One question to the daemon, without a client library: HTTP/1.0 ends the answer by closing.

@@ -70,10 +70,18 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// The lines of code that runs in production, with their numbers: no comments, no test module at the end.
+    /// True for a file that holds nothing but tests.
+    fn is_test(&self) -> bool {
+        let (directories, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let in_tests = directories.split('/').skip(1).any(|part| part == "tests" || part.ends_with("_tests"));
+        in_tests || name == "tests.rs" || name.ends_with("_tests.rs")
+    }
+
+    /// The lines of code that runs in production, with their numbers: no comments, no tests.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate();
-        lines
+        let text = if self.is_test() { "" } else { &self.text };
+        text.lines()
+            .enumerate()
             .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
             .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
     }

@@ -130,10 +130,9 @@ mod tests {
             if let Some(content) = content {
                 std::fs::write(&path, content).unwrap();
             }
-            check(&path).map_err(|problem| {
+            check(&path).inspect_err(|problem| {
                 let text = problem.to_string();
                 assert!(text.contains(path.to_str().unwrap()) && !text.contains('\n'), "{text}");
-                problem
             })
         };
         assert!(matches!(problem(None), Err(KeytabProblem::Missing(_))));

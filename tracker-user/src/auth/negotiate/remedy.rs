@@ -10,8 +10,16 @@ const REMEDIES: &[(&str, &str)] = &[
     ("Ticket expired", "the user's ticket ran out: log in again, or run kinit"),
     ("not yet valid", "the ticket begins in the future: compare the clocks of client, gateway and KDC"),
     (
-        "kvno",
+        "likely out of date",
         "the keytab is older than the account's present password: export it again; or the ticket is older: log in again",
+    ),
+    (
+        "not found in keytab",
+        "the client asked for a name that is not in the keytab: add it (setspn, ktpass or ktadd), or use the right proxy name",
+    ),
+    (
+        "Cannot decrypt ticket",
+        "the key in the keytab is not the account's: export it again, and see that no second account has the same name (setspn -X)",
     ),
     (
         "No key table entry found",
@@ -44,5 +52,30 @@ pub(super) fn with_remedy(text: &str) -> String {
     match REMEDIES.iter().find(|(words, _)| text.contains(words)) {
         Some((_, remedy)) => format!("{text}: {remedy}"),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As MIT Kerberos 1.20 says it.
+    #[test]
+    fn what_is_said_gets_its_own_remedy() {
+        for (text, remedy) in [
+            ("(Request is a replay)", "sent twice"),
+            ("(Clock skew too great)", "time service"),
+            (
+                "(Request ticket server HTTP/p@R kvno 3 not found in keytab; keytab is likely out of date)",
+                "older",
+            ),
+            ("(Request ticket server HTTP/p@R not found in keytab (ticket kvno 4))", "right proxy name"),
+            ("(Ticket expired)", "kinit"),
+            ("(Token header is malformed or corrupt)", "damaged"),
+        ] {
+            let said = with_remedy(text);
+            assert!(said.starts_with(text) && said.contains(remedy), "{said}");
+        }
+        assert_eq!(with_remedy("something else"), "something else");
     }
 }

@@ -62,9 +62,11 @@ keys! {
     "observer.cgroup" Restart observer.cgroup = Maybe { none: "auto", some: text::PATH, means: "the mounted root" };
     "cgroup v2 directory that the programs are attached to: sockets outside of it are not seen."
     "observer.pin-dir" Restart observer.pin_dir = text::PATH;
-    "bpffs directory where programs and records are pinned, so that they outlive the daemon."
+    "Directory on the BPF file system where programs and records are pinned, so that they outlive the daemon."
     "observer.watch-ports" Restart observer.watch_ports = List { of: PORT, never_empty: None };
     "Ports of other proxies on this host, watched like the gateway's own."
+    "observer.max-records" Restart observer.max_records = Count { least: 1, most: 10_000_000, of: "client addresses", example: 131_072 };
+    "How many client addresses the record map has room for; a client that finds none cannot log in."
 
     "timeouts.proxy-auth-timeout" Live timeouts.timeout =
         Span { least: core::TIMEOUT_MIN, least_in_seconds: core::TIMEOUT_MIN, most: core::TIMEOUT_MAX };

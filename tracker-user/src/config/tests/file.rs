@@ -251,9 +251,9 @@ fn warnings_name_what_is_probably_not_meant() {
 fn what_is_not_built_yet_is_named_where_it_is_set() {
     assert_eq!(Config::default().not_yet_in_effect(), Vec::<String>::new());
     let config = good(
-        "[timeouts]\nrevalidate = \"on-reopen\"\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[portal]\nhttp = \"\"",
+        "[mail]\nfrom = \"a@b.test\"\n[timeouts]\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[portal]\nhttp = \"\"",
     );
-    assert_eq!(config.not_yet_in_effect(), ["timeouts.revalidate", "portal.http"]);
+    assert_eq!(config.not_yet_in_effect(), ["portal.http", "mail.from"]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ observer.mode = "proxy"
 observer.cgroup = "/sys/fs/cgroup/system.slice"
 observer.pin-dir = "/sys/fs/bpf/other"
 observer.watch-ports = [3129]
+observer.max-records = 4096
 timeouts.proxy-auth-timeout = "90s"
 timeouts.proxy-re-authentication-mode = "absolute"
 timeouts.proxy-auth-lifetime = "enable"

@@ -107,6 +107,7 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
                         }
                     });
                 }
+                let _stop = Stop(&done);
                 for _ in 0..2_000 {
                     let (mut client, server) = pair(&listener, A);
                     assert_eq!(record(observer, A).open, 1);
@@ -120,11 +121,19 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
                         std::thread::yield_now();
                     }
                 }
-                done.store(true, Ordering::Relaxed);
             });
             observer.forget(A.into()).unwrap();
             assert_eq!(find(observer, A), None);
             assert_clean(observer);
         },
     );
+}
+
+/// Lets the other threads end, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -1,0 +1,232 @@
+//! The record against a plain model that remembers everything that ever happened and answers questions by going through
+//! it again: the record must give the same answers from its few numbers.
+
+#![expect(clippy::unwrap_used, reason = "a model fails loudly")]
+
+use proptest::prelude::*;
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::{Closed, Direction, Edge, Record};
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Open,
+    Close,
+    Data { direction: Direction, bytes: u64, counts: bool },
+}
+
+/// Everything that happened, each with its time.
+struct History {
+    start: u64,
+    events: Vec<(u64, Event)>,
+}
+
+impl History {
+    /// How many connections are open at the end; closing what is not open does nothing.
+    fn open(&self) -> u32 {
+        self.events.iter().fold(0, |open, (_, event)| match event {
+            Event::Open => open + 1,
+            Event::Close => open.saturating_sub(1),
+            Event::Data { .. } => open,
+        })
+    }
+
+    /// All closed periods, from when to when; the last may still run.
+    fn closed_periods(&self) -> Vec<(u64, Option<u64>)> {
+        let mut periods = vec![(self.start, None)];
+        let mut open = 0_u32;
+        for (at, event) in &self.events {
+            match event {
+                Event::Open => {
+                    if open == 0 {
+                        periods.last_mut().unwrap().1 = Some(*at);
+                    }
+                    open += 1;
+                }
+                Event::Close => {
+                    if open == 1 {
+                        periods.push((*at, None));
+                    }
+                    open = open.saturating_sub(1);
+                }
+                Event::Data { .. } => {}
+            }
+        }
+        periods
+    }
+
+    /// All silences, from when to when; the last one always runs.
+    fn silences(&self) -> Vec<(u64, Option<u64>)> {
+        let mut silences = vec![(self.start, None)];
+        for (at, event) in &self.events {
+            if let Event::Data { counts: true, .. } = event {
+                silences.last_mut().unwrap().1 = Some(*at);
+                silences.push((*at, None));
+            }
+        }
+        silences
+    }
+
+    fn bytes(&self, wanted: Direction) -> u64 {
+        let bytes = |event: &Event| match event {
+            Event::Data { direction, bytes, .. } if *direction == wanted => *bytes,
+            _ => 0,
+        };
+        self.events.iter().map(|(_, event)| bytes(event)).sum()
+    }
+}
+
+/// Whether one of the periods was at least `limit` long and ended after `since`.
+fn one_ended_after(periods: &[(u64, Option<u64>)], limit: u64, since: u64) -> bool {
+    limit != 0 && periods.iter().any(|(from, to)| to.is_some_and(|to| to - from >= limit && to > since))
+}
+
+fn replay(history: &History, limit: u64) -> Record {
+    let mut record = Record::starting(history.start);
+    for (at, event) in &history.events {
+        apply(&mut record, *at, *event, limit);
+    }
+    record
+}
+
+fn apply(record: &mut Record, at: u64, event: Event, limit: u64) {
+    match event {
+        Event::Open => {
+            let first = record.open == 0;
+            assert_eq!(record.on_open(at, limit), first);
+        }
+        Event::Close => {
+            let expected = match record.open {
+                0 => Closed::WithoutOpen,
+                1 => Closed::Last,
+                _ => Closed::OthersOpen,
+            };
+            assert_eq!(record.on_close(at), expected);
+        }
+        Event::Data { direction, bytes, counts } => record.on_data(at, limit, direction, bytes, counts),
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::Open),
+        Just(Event::Close),
+        (any::<bool>(), 0..1_000_000_u64, any::<bool>()).prop_map(|(received, bytes, counts)| Event::Data {
+            direction: if received { Direction::Received } else { Direction::Sent },
+            bytes,
+            counts,
+        }),
+    ]
+}
+
+prop_compose! {
+    /// Steps around the limit, so that gaps just reach it or just do not.
+    fn history()(
+        start in 1..1_000_000_u64,
+        steps in prop::collection::vec((prop_oneof![0..25_u64, Just(10_u64), 0..1_000_u64], event()), 0..60),
+    ) -> History {
+        let mut now = start;
+        let events = steps.into_iter().map(|(step, event)| { now += step; (now, event) }).collect();
+        History { start, events }
+    }
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("start", &self.start).field("events", &self.events).finish()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whoever proved himself at any moment in between gets the right answer at the end, however long nobody looked.
+    #[test]
+    fn the_record_answers_like_the_history(history in history(), limit in prop_oneof![Just(0_u64), Just(10), 1..40_u64]) {
+        let record = replay(&history, limit);
+        let (closed, silences) = (history.closed_periods(), history.silences());
+        prop_assert_eq!(record.open, history.open());
+        for proved in std::iter::once(history.start).chain(history.events.iter().map(|(at, _)| *at)) {
+            prop_assert_eq!(record.closed_gap_end > proved, one_ended_after(&closed, limit, proved));
+            // The record does not move for data at the very moment of the last: no time, no gap.
+            prop_assert_eq!(record.traffic_gap_end > proved, one_ended_after(&silences, limit, proved));
+        }
+        if let (from, None) = closed.last().unwrap() {
+            prop_assert_eq!((record.open, record.closed_at), (0, *from));
+        }
+        prop_assert_eq!(record.traffic_at, silences.last().unwrap().0);
+        prop_assert_eq!(record.rx, history.bytes(Direction::Received));
+        prop_assert_eq!(record.tx, history.bytes(Direction::Sent));
+    }
+
+    /// The clocks of several CPUs do not agree to the nanosecond with the order in which they get the lock.
+    #[test]
+    fn times_in_any_order_never_break_the_record(
+        events in prop::collection::vec((any::<u64>(), event()), 0..60),
+        limit in any::<u64>(),
+    ) {
+        let mut record = Record::starting(1_000);
+        let mut open = 0_u32;
+        for (at, event) in events {
+            let before = record;
+            apply(&mut record, at, event, limit);
+            open = match event {
+                Event::Open => open + 1,
+                Event::Close => open.saturating_sub(1),
+                Event::Data { .. } => open,
+            };
+            prop_assert_eq!(record.open, open);
+            prop_assert!(record.traffic_at >= before.traffic_at, "traffic never moves back");
+            prop_assert_eq!(record.changes.wrapping_sub(before.changes), u32::from(record.open != before.open));
+        }
+    }
+
+    /// Correcting the count leaves the record as the missed events would have, at the moment they were noticed.
+    #[test]
+    fn a_correction_is_what_the_missed_events_would_have_done(
+        history in history(), right in 0..5_u32, later in 0..50_u64, limit in 0..40_u64,
+    ) {
+        let mut corrected = replay(&history, limit);
+        let mut missed = corrected;
+        let at = history.events.last().map_or(history.start, |(at, _)| *at) + later;
+        let edge = corrected.correct(right, at, limit);
+        let mut expected = None;
+        while missed.open < right {
+            if missed.on_open(at, limit) { expected = Some(Edge::Opened); }
+        }
+        while missed.open > right {
+            if missed.on_close(at) == Closed::Last { expected = Some(Edge::Closed); }
+        }
+        prop_assert_eq!(edge, expected);
+        prop_assert_eq!(Record { changes: 0, ..corrected }, Record { changes: 0, ..missed });
+    }
+
+    /// A record is retired only while nothing is open, and then nothing brings it back but a new one.
+    #[test]
+    fn only_an_idle_record_retires(history in history(), limit in 0..40_u64) {
+        let mut record = replay(&history, limit);
+        let before = record;
+        prop_assert_eq!(record.retire(), before.open == 0);
+        prop_assert_eq!(record.is_retired(), before.open == 0);
+        if record.is_retired() {
+            prop_assert_eq!(record.on_close(u64::MAX), Closed::WithoutOpen);
+            prop_assert!(record.is_retired() && !record.retire());
+        } else {
+            prop_assert_eq!(record, before);
+        }
+    }
+
+    #[test]
+    fn an_address_survives_its_text(octets in any::<[u8; 16]>()) {
+        let address = ClientAddr(octets);
+        prop_assert_eq!(address.to_string().parse::<ClientAddr>().unwrap(), address);
+    }
+}
+
+#[test]
+fn both_spellings_of_an_ipv4_address_are_one_client() {
+    let client = ClientAddr::from_v4([192, 0, 2, 7]);
+    assert_eq!("192.0.2.7".parse(), Ok(client));
+    assert_eq!("::ffff:192.0.2.7".parse(), Ok(client));
+    assert_eq!(client.to_string(), "192.0.2.7");
+    assert_ne!("2001:db8::7".parse(), Ok(client));
+}

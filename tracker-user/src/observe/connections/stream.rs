@@ -1,0 +1,116 @@
+//! The stream of a connection, which counts what it moves.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tracker_ebpf::record::Direction;
+
+use super::{Connection, Connections};
+use crate::clock::boot_now;
+
+/// The stream of a connection: counts what moves, and takes itself out of the registry before its descriptor closes.
+pub struct ClientStream {
+    pub(super) registry: Arc<Connections>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) stream: TcpStream,
+}
+
+impl fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientStream").field(&self.connection.id).finish()
+    }
+}
+
+impl ClientStream {
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    #[inline]
+    fn moved(&self, direction: Direction, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let bytes = bytes as u64;
+        match direction {
+            Direction::Received => &self.connection.rx,
+            Direction::Sent => &self.connection.tx,
+        }
+        .fetch_add(bytes, Relaxed);
+        if let Some(eyes) = &self.registry.eyes {
+            eyes.data(self.connection.client, direction, bytes, boot_now());
+        }
+    }
+
+    #[inline]
+    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.moved(Direction::Sent, bytes);
+        }
+        result
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        // The stream, a field, closes the descriptor after this function.
+        self.connection.guarded().fd = None;
+        self.registry.forget(&self.connection);
+    }
+}
+
+impl AsFd for ClientStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.moved(Direction::Received, buf.filled().len().saturating_sub(before));
+        result
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

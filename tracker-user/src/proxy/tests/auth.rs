@@ -1,0 +1,191 @@
+//! Who is served.
+
+use super::*;
+
+fn get(to: SocketAddr, more: &str) -> String {
+    format!("GET http://{to}/ HTTP/1.1\r\nHost: x\r\n{more}\r\n")
+}
+
+#[tokio::test]
+async fn a_challenge_then_a_login_and_then_no_credentials_are_needed() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let challenge = client.ask(get(to, "")).await;
+    assert_eq!(challenge.status(), 407);
+    assert_eq!(challenge.field("proxy-authenticate"), Some("Negotiate"));
+    assert!(challenge.text().contains("Kerberos") && challenge.body.len() < 1000);
+
+    let login = client.ask(get(to, &negotiate("user alice"))).await;
+    assert_eq!((login.status(), login.text().as_str()), (200, "ok"));
+    let proof = format!("Negotiate {}", token::encode(b"mutual"));
+    assert_eq!(login.field("proxy-authenticate"), Some(proof.as_str()));
+
+    for client in [&mut client, &mut lab.client().await] {
+        let answer = client.ask(get(to, "")).await;
+        assert_eq!((answer.status(), answer.field("proxy-authenticate")), (200, None));
+    }
+    let info = &lab.connections.of("127.0.0.1".parse().unwrap())[0];
+    assert_eq!((info.session, info.carries.to_string().as_str()), (Some(SessionId(1)), "idle"));
+    assert_eq!((lab.stats.challenges.get(), lab.stats.proofs_accepted.get()), (1, 1));
+
+    // The tracker decides, not the connection.
+    lab.gate.sessions.lock().unwrap().clear();
+    assert_eq!(client.ask(get(to, "")).await.status(), 407);
+}
+
+#[tokio::test]
+async fn a_handshake_over_two_legs() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let first = client.ask(get(to, &negotiate("first"))).await;
+    let go_on = format!("Negotiate {}", token::encode(b"go on"));
+    assert_eq!((first.status(), first.field("proxy-authenticate")), (407, Some(go_on.as_str())));
+    assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 200);
+
+    // The handshake belongs to its connection.
+    lab.gate.sessions.lock().unwrap().clear();
+    client.ask(get(to, &negotiate("first"))).await;
+    assert_eq!(lab.client().await.ask(get(to, &negotiate("second"))).await.status(), 407);
+    // And does not outlive a request without credentials.
+    assert_eq!(client.ask(get(to, "")).await.status(), 407);
+    assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 407);
+}
+
+#[tokio::test]
+async fn the_connection_stays_usable_when_a_post_is_challenged() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let post = |more: &str| format!("POST http://{to}/ HTTP/1.1\r\nHost: x\r\n{more}");
+    // Known length, in one piece and in several; chunked; all of it read and thrown away.
+    let large = "x".repeat(300_000);
+    let known = post(&format!("Content-Length: {}\r\n\r\n{large}", large.len()));
+    let chunked =
+        post(&format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n", large.len()));
+    for request in [known, chunked] {
+        let challenge = client.ask(request).await;
+        assert_eq!((challenge.status(), challenge.field("connection")), (407, None));
+    }
+    let login = post(&format!("Content-Length: 3\r\n{}\r\nabc", negotiate("user alice")));
+    assert_eq!(client.ask(login).await.status(), 200);
+}
+
+#[tokio::test]
+async fn more_content_than_is_worth_reading_ends_the_connection() {
+    let lab = Lab::closed();
+    let mut client = lab.client().await;
+    let request = "POST http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\nabc";
+    let challenge = client.ask(request).await;
+    assert_eq!((challenge.status(), challenge.field("connection")), (407, Some("close")));
+}
+
+#[tokio::test]
+async fn a_challenge_comes_before_the_content() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let head =
+        format!("POST http://{to}/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    assert_eq!(client.ask(head).await.status(), 407, "and no 100");
+    client.send("abc").await;
+    assert_eq!(client.ask(get(to, &negotiate("user alice"))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_challenge_to_old_clients_and_to_head() {
+    let lab = Lab::closed();
+    let mut client = lab.client().await;
+    let old = "GET http://192.0.2.1/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    for _ in 0..2 {
+        let challenge = client.ask(old).await;
+        assert_eq!((challenge.status(), challenge.field("connection")), (407, Some("keep-alive")));
+    }
+    client.send("HEAD http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(client.read(false).await.status(), 407);
+    assert_eq!(client.ask(old).await.status(), 407);
+}
+
+#[tokio::test]
+async fn refused_credentials_are_asked_for_again_but_not_for_ever() {
+    let lab = Lab::closed();
+    let mut client = lab.client().await;
+    let request =
+        |credentials: &str| format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{credentials}\r\n");
+    let reject = format!("Negotiate {}", token::encode(b"rejected"));
+    for (credentials, answer) in [
+        (negotiate("bad"), reject.as_str()),
+        ("Proxy-Authorization: Basic c2VjcmV0\r\n".into(), "Negotiate"),
+        ("Proxy-Authorization: Negotiate %%%\r\n".into(), "Negotiate"),
+        ("Proxy-Authorization: Negotiate\r\n".into(), "Negotiate"),
+        (negotiate("bad"), &reject),
+    ] {
+        let challenge = client.ask(request(&credentials)).await;
+        assert_eq!((challenge.status(), challenge.field("connection")), (407, None), "{credentials}");
+        assert_eq!(challenge.field("proxy-authenticate"), Some(answer), "{credentials}");
+    }
+    let last = client.ask(request(&negotiate("bad"))).await;
+    assert_eq!((last.status(), last.field("connection")), (407, Some("close")));
+    assert!(client.is_closed().await);
+    let refused = lab.gate.refused.lock().unwrap();
+    assert_eq!(refused.len(), 6);
+    assert!(refused[1].contains("\"Basic\"") && !refused[1].contains("c2Vj"), "{}", refused[1]);
+}
+
+#[tokio::test]
+async fn two_sets_of_credentials_are_none() {
+    let lab = Lab::closed();
+    let mut client = lab.client().await;
+    let both = negotiate("user alice") + &negotiate("user bob");
+    let answer = client.ask(format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{both}\r\n")).await;
+    assert_eq!(answer.status(), 400);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn what_the_gateway_cannot_do_now_is_no_challenge() {
+    let lab = Lab::closed();
+    let mut client = lab.client().await;
+    let ask = |token: &str| format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{}\r\n", negotiate(token));
+    let busy = client.ask(ask("busy")).await;
+    assert_eq!((busy.status(), busy.field("retry-after")), (503, Some("1")));
+    let down = client.ask(ask("down")).await;
+    assert_eq!(down.status(), 503);
+    assert!(!down.text().contains("gone"), "the reason is for the operator");
+    assert_eq!(*lab.gate.refused.lock().unwrap(), ["the keytab is gone"]);
+}
+
+#[tokio::test]
+async fn without_a_licence_the_page_says_so_and_names_nobody() {
+    let lab = Lab::new(FakeGate { licences_used_up: true, ..FakeGate::default() }, options(443));
+    let request = format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{}\r\n", negotiate("user alice"));
+    let answer = lab.client().await.ask(request).await;
+    assert_eq!(answer.status(), 403);
+    assert!(answer.text().contains("licences are in use") && !answer.text().contains("alice"));
+}
+
+#[tokio::test]
+async fn on_a_shared_host_each_connection_proves_itself() {
+    let lab = Lab::new(FakeGate { shared: true, ..FakeGate::default() }, options(443));
+    let (to, _) = Origin::new().await.serve(OK);
+    let (mut one, mut two) = (lab.client().await, lab.client().await);
+    assert_eq!(one.ask(get(to, &negotiate("user alice"))).await.status(), 200);
+    assert_eq!(one.ask(get(to, "")).await.status(), 200);
+    assert_eq!(two.ask(get(to, "")).await.status(), 407);
+    assert_eq!(two.ask(get(to, &negotiate("user bob"))).await.status(), 200);
+    assert!(lab.gate.sessions.lock().unwrap().is_empty(), "nothing is remembered by address");
+}
+
+#[tokio::test]
+async fn a_ticket_with_many_groups_passes_and_a_larger_head_is_told() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let large = format!("user alice{}", " ".repeat(60_000));
+    assert_eq!(client.ask(get(to, &negotiate(&large))).await.status(), 200);
+    let pad = |size| get(to, &format!("X-Pad: {}\r\n", "x".repeat(size)));
+    assert_eq!(client.ask(pad(128 * 1024)).await.status(), 200);
+    let too_large = client.ask(pad(200 * 1024)).await;
+    assert_eq!(too_large.status(), 431);
+}

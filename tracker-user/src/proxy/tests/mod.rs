@@ -1,0 +1,321 @@
+//! The proxy over loopback, with a gate and an acceptor that do as they are told, and origins of every kind.
+
+mod auth;
+mod failures;
+mod forwarding;
+mod life;
+mod tunnels;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tracker_ebpf::abi::ClientAddr;
+
+use super::*;
+use crate::auth::negotiate::{Acceptor, Details, Outcome, Pending, Refused, VerifyError};
+use crate::auth::token;
+use crate::session::table::AdmissionKind;
+use crate::session::{Admission, Admitted, Decision, Identity, Method, Proof, SessionId};
+use crate::tracker::Refusal;
+
+/// Admits whoever proves themselves, and remembers them until told otherwise.
+#[derive(Default)]
+pub(super) struct FakeGate {
+    open: bool,
+    shared: bool,
+    licences_used_up: bool,
+    sessions: Mutex<HashMap<ClientAddr, Admitted>>,
+    refused: Mutex<Vec<String>>,
+    next: AtomicUsize,
+}
+
+impl FakeGate {
+    fn admit(&self, client: ClientAddr, identity: Arc<Identity>) -> Admitted {
+        let mut sessions = self.sessions.lock().unwrap();
+        match sessions.get(&client) {
+            Some(known) if known.identity == identity => known.clone(),
+            _ => {
+                let session = SessionId(self.next.fetch_add(1, Relaxed) as u64 + 1);
+                let admitted = Admitted { session, identity };
+                sessions.insert(client, admitted.clone());
+                admitted
+            }
+        }
+    }
+}
+
+impl Gate for FakeGate {
+    fn authorise(&self, client: ClientAddr, _cleared: Option<SessionId>) -> gate::Answer<'_, Decision> {
+        if self.open {
+            self.admit(client, Arc::new(Identity::new("anybody", "R", "R")));
+        }
+        let known = self.sessions.lock().unwrap().get(&client).cloned();
+        Box::pin(async move { known.map_or(Decision::Challenge, Decision::Allow) })
+    }
+
+    fn prove(&self, proof: Proof) -> gate::Answer<'_, Result<Admission, Refusal>> {
+        Box::pin(async move {
+            if self.licences_used_up {
+                return Err(crate::session::Refused::Licences { max: 1 }.into());
+            }
+            let admitted = self.admit(proof.client, proof.identity);
+            Ok(Admission { admitted, kind: AdmissionKind::LoggedIn })
+        })
+    }
+
+    fn refused(&self, _client: ClientAddr, _method: Method, why: &str) {
+        self.refused.lock().unwrap().push(why.to_owned());
+    }
+
+    fn proved_on_shared_host(&self, _client: ClientAddr, _identity: &Identity, _method: Method) {}
+
+    fn is_shared(&self, _client: ClientAddr) -> bool {
+        self.shared
+    }
+}
+
+/// `user NAME` proves NAME, `first` needs a second leg, `down` and `busy` are what they say.
+struct FakeAcceptor;
+
+impl Acceptor for FakeAcceptor {
+    fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError> {
+        let text = String::from_utf8_lossy(token);
+        match (&*text, pending.is_some()) {
+            ("first", false) => {
+                Ok(Outcome::Continue { pending: Pending::new(()), answer: b"go on".to_vec() })
+            }
+            ("second", true) => Ok(proved("legged")),
+            ("busy", _) => Err(VerifyError::Busy),
+            ("down", _) => Err(VerifyError::Unavailable("the keytab is gone".into())),
+            (other, _) => match other.strip_prefix("user ") {
+                Some(name) => Ok(proved(name)),
+                None => Err(VerifyError::Refused(Refused {
+                    why: "no good".into(),
+                    answer: Some(b"rejected".to_vec()),
+                })),
+            },
+        }
+    }
+}
+
+fn proved(name: &str) -> Outcome {
+    Outcome::Proved {
+        identity: Identity::new(name, "R", "R"),
+        answer: Some(b"mutual".to_vec()),
+        details: Details::default(),
+    }
+}
+
+/// A header with a token in it.
+pub(super) fn negotiate(token: &str) -> String {
+    format!("Proxy-Authorization: Negotiate {}\r\n", token::encode(token.as_bytes()))
+}
+
+/// A proxy on loopback.
+pub(super) struct Lab {
+    address: SocketAddr,
+    gate: Arc<FakeGate>,
+    connections: Arc<Connections>,
+    stats: Stats,
+    running: Running,
+}
+
+/// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long.
+fn options(connect_port: u16) -> ProxyOptions {
+    ProxyOptions {
+        connect_ports: vec![connect_port],
+        allow_destinations: AllowList::new(["127.0.0.0/8"]),
+        ..ProxyOptions::default()
+    }
+}
+
+impl Lab {
+    fn new(gate: FakeGate, options: ProxyOptions) -> Self {
+        let gate = Arc::new(gate);
+        let connections = Arc::new(Connections::new(None));
+        let stats = Stats::new().unwrap();
+        let parts = Parts {
+            gate: Arc::clone(&gate) as Arc<dyn Gate>,
+            verifier: Arc::new(Verifier::with(Arc::new(FakeAcceptor), 1, 16).unwrap()),
+            connections: Arc::clone(&connections),
+            stats: stats.clone(),
+            options,
+        };
+        let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
+        let address = proxy.addresses()[0];
+        Self { address, gate, connections, stats, running: proxy.spawn() }
+    }
+
+    /// Everybody is served.
+    fn open() -> Self {
+        Self::new(FakeGate { open: true, ..FakeGate::default() }, options(443))
+    }
+
+    /// Everybody has to prove themselves first.
+    fn closed() -> Self {
+        Self::new(FakeGate::default(), options(443))
+    }
+
+    async fn client(&self) -> Peer {
+        Peer::new(TcpStream::connect(self.address).await.unwrap())
+    }
+}
+
+/// One end of a connection that speaks HTTP by hand.
+pub(super) struct Peer(BufReader<TcpStream>);
+
+/// A message as it was on the wire, with its content decoded.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    start: String,
+    head: String,
+    body: Vec<u8>,
+    trailers: String,
+}
+
+impl Message {
+    fn status(&self) -> u16 {
+        self.start.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    async fn send(&mut self, text: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(text.as_ref()).await.unwrap();
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        within(self.0.read_line(&mut line)).await.unwrap();
+        line
+    }
+
+    async fn head(&mut self) -> Message {
+        let mut message = Message { start: self.line().await, ..Message::default() };
+        loop {
+            let line = self.line().await;
+            if line.trim().is_empty() {
+                return message;
+            }
+            message.head.push_str(&line);
+        }
+    }
+
+    /// A whole message; `has_body` is false for answers to HEAD and the like.
+    async fn read(&mut self, has_body: bool) -> Message {
+        let mut message = self.head().await;
+        if !has_body {
+            return message;
+        }
+        if message.field("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(self.line().await.trim(), 16).unwrap();
+                if size == 0 {
+                    break;
+                }
+                let start = message.body.len();
+                message.body.resize(start + size, 0);
+                within(self.0.read_exact(&mut message.body[start..])).await.unwrap();
+                self.line().await;
+            }
+            loop {
+                let line = self.line().await;
+                if line.trim().is_empty() {
+                    return message;
+                }
+                message.trailers.push_str(&line);
+            }
+        }
+        match message.field("content-length").map(|length| length.parse().unwrap()) {
+            Some(length) => {
+                message.body.resize(length, 0);
+                within(self.0.read_exact(&mut message.body)).await.unwrap();
+            }
+            None if message.start.starts_with("HTTP/") => {
+                within(self.0.read_to_end(&mut message.body)).await.unwrap();
+            }
+            None => {}
+        }
+        message
+    }
+
+    async fn answer(&mut self) -> Message {
+        self.read(true).await
+    }
+
+    /// A request and its answer.
+    async fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
+        self.send(request).await;
+        self.answer().await
+    }
+
+    /// Whether the other side has closed.
+    async fn is_closed(&mut self) -> bool {
+        let mut rest = [0; 1];
+        !matches!(within(self.0.read(&mut rest)).await, Ok(1))
+    }
+}
+
+/// Nothing here takes longer, except a fault.
+pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(10), work).await.expect("in time")
+}
+
+/// An origin that is played by hand.
+pub(super) struct Origin(TcpListener);
+
+impl Origin {
+    async fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    async fn accept(&self) -> Peer {
+        Peer::new(within(self.0.accept()).await.unwrap().0)
+    }
+
+    /// Answers every request on every connection, and counts the connections.
+    fn serve(self, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+        let (address, count) = (self.address(), Arc::new(AtomicUsize::new(0)));
+        let counter = Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = self.0.accept().await else { return };
+                counter.fetch_add(1, Relaxed);
+                tokio::spawn(async move {
+                    let mut peer = Peer::new(stream);
+                    while !peer.0.fill_buf().await.unwrap_or_default().is_empty() {
+                        peer.read(true).await;
+                        peer.send(answer).await;
+                    }
+                });
+            }
+        });
+        (address, count)
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

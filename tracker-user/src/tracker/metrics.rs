@@ -1,0 +1,71 @@
+//! What the loop counts and measures.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+
+/// What the loop counts and measures.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub(super) active: IntGauge,
+    pub(super) stale: IntGauge,
+    pub(super) users: IntGauge,
+    pub(super) licences: IntGauge,
+    pub(super) hints: IntCounter,
+    pub(super) closure: Histogram,
+    pub(super) deadline: Histogram,
+    pub(super) resyncs: IntCounter,
+    pub(super) repaired: IntCounter,
+    pub(super) clients: IntGauge,
+    pub(super) connections: IntGauge,
+    pub(super) unreadable: IntCounter,
+}
+
+impl Metrics {
+    /// All of them, registered.
+    ///
+    /// # Errors
+    /// When one is registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
+            let buckets = vec![5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0, 10.0];
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        Ok(Self {
+            active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,
+            stale: gauge(
+                "tracker_sessions_stale",
+                "Sessions whose timeout ran out and which wait for their user",
+            )?,
+            users: gauge("tracker_users_active", "Users with at least one active session")?,
+            licences: gauge("tracker_licences_used", "Licences in use")?,
+            hints: counter("tracker_hints_total", "Hints received from the observer")?,
+            closure: histogram(
+                "tracker_closure_to_clock_seconds",
+                "From a client's last connection closing to its session's clock running",
+            )?,
+            deadline: histogram("tracker_deadline_late_seconds", "How late deadlines were acted upon")?,
+            resyncs: counter("tracker_resyncs_total", "Comparisons of the records with the sockets")?,
+            repaired: counter(
+                "tracker_records_repaired_total",
+                "Records whose count of connections was repaired",
+            )?,
+            clients: gauge(
+                "tracker_clients_connected",
+                "Client addresses with open connections, at the last resync",
+            )?,
+            connections: gauge("tracker_connections_watched", "Watched connections, at the last resync")?,
+            unreadable: counter("tracker_record_read_errors_total", "Records that could not be read")?,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! The records against the sockets: every minute, and when hints were lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+use tracker_ebpf::abi::{ClientAddr, Counter};
+use tracker_ebpf::record::Record;
+
+use super::core::Core;
+use crate::clock::{BootTime, boot_now};
+use crate::observe::{ObserveError, Resync};
+use crate::session::State;
+use crate::store::Entry;
+use crate::store::sessions::last_seen;
+
+/// The record of a client without session or connection is kept for this long after it was last used.
+const RECORD_RETENTION: Duration = Duration::from_secs(600);
+
+/// A full map is searched for idle records at most so often.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
+/// What a resync found, and the clients whose records nobody has used for long.
+pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
+/// A resync under way.
+pub(super) type Running = JoinHandle<Outcome>;
+
+impl Core {
+    pub(super) fn read_counters(&mut self) {
+        let counters = match self.observer.counters() {
+            Ok(counters) => counters,
+            Err(error) => return warn!(%error, "the observer's counters cannot be read"),
+        };
+        let lost = lost_hints(&counters);
+        if lost != self.hints_lost {
+            warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
+            self.hints_lost = lost;
+            self.start_resync();
+        }
+    }
+
+    pub(super) fn start_resync(&mut self) {
+        if self.resync.is_some() {
+            return;
+        }
+        let observer = Arc::clone(&self.observer);
+        // A dump of many sockets takes its time; nobody waits for it.
+        self.resync = Some(tokio::task::spawn_blocking(move || {
+            let resync = observer.resync()?;
+            let old = boot_now().before(RECORD_RETENTION);
+            let last = |record: &Record| {
+                BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
+            };
+            let idle = |record: &Record| record.open == 0 && last(record) < old;
+            let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
+            Ok((resync, candidates.map(|(client, _)| client).collect()))
+        }));
+    }
+
+    /// Forgets the records of clients without session or connection, however fresh they are: somebody who logs in needs
+    /// the room. False if there is nothing to be had, or it was tried a moment ago.
+    pub(super) fn make_room(&mut self) -> bool {
+        let now = boot_now();
+        if now.since(self.room_made) < ROOM_EVERY {
+            return false;
+        }
+        self.room_made = now;
+        let records = match self.observer.records() {
+            Ok(records) => records,
+            Err(error) => {
+                error!(%error, "the records cannot be read to make room");
+                return false;
+            }
+        };
+        let idle = records.into_iter().filter(|(_, record)| record.open == 0).map(|(client, _)| client);
+        let forgotten = idle.filter(|client| self.forget(*client)).count();
+        warn!(forgotten, "the record map is full: idle records were forgotten; raise observer.max-records");
+        forgotten > 0
+    }
+
+    /// Forgets the record of a client without session. Only the loop begins sessions, so nobody logs in meanwhile.
+    fn forget(&self, client: ClientAddr) -> bool {
+        if self.table.session(client).is_some() {
+            return false;
+        }
+        let forgotten = self.observer.forget(client);
+        if let Err(error) = &forgotten {
+            info!(%client, %error, "an idle record was not forgotten");
+        }
+        forgotten.is_ok()
+    }
+
+    /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
+    fn keep_seen(&self) {
+        let now = boot_now();
+        let active = self.table.sessions().filter(|session| session.state == State::Active);
+        let seen = active.filter_map(|session| {
+            let record = self.observer.record(session.client).ok().flatten()?;
+            Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
+        });
+        let entries: Vec<Entry> = seen.collect();
+        if !entries.is_empty() {
+            self.journal.submit(entries, None);
+        }
+    }
+
+    pub(super) fn resynced(&mut self, outcome: Outcome) {
+        self.metrics.resyncs.inc();
+        let (resync, idle) = match outcome {
+            Ok(done) => done,
+            Err(error) => return error!(%error, "the records could not be compared with the sockets"),
+        };
+        let Resync { clients, connections, repaired, .. } = resync;
+        self.metrics.clients.set(clients as i64);
+        self.metrics.connections.set(connections as i64);
+        if repaired > 0 {
+            self.metrics.repaired.inc_by(repaired as u64);
+            warn!(repaired, "records differed from the sockets and were repaired");
+        }
+        idle.into_iter().for_each(|client| {
+            self.forget(client);
+        });
+        self.look_at_all();
+        self.keep_seen();
+    }
+}
+
+/// How many hints found no room, of all counters.
+pub(super) fn lost_hints(counters: &[u64]) -> u64 {
+    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
+}
+
+/// Waits for the task, if there is one, and takes it away.
+pub(super) async fn finished(task: &mut Option<Running>) -> Outcome {
+    let Some(running) = task else { return std::future::pending().await };
+    let outcome = running.await;
+    *task = None;
+    match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            error!(%error, "the resync failed");
+            std::future::pending().await
+        }
+    }
+}
