@@ -1,6 +1,8 @@
 //! The record against a plain model that remembers everything that ever happened and answers questions by going through
 //! it again: the record must give the same answers from its 64 bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::{Closed, Direction, Edge, Record};

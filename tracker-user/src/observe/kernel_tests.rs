@@ -9,6 +9,7 @@ mod traffic;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
 
 use tracker_ebpf::abi::{HINT_CLOSED, HINT_OPENED};
 
@@ -17,98 +18,115 @@ use lab::*;
 
 #[test]
 fn a_connection_is_seen_from_establishment_to_fin() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let before = boot_now().as_nanos();
-            let (client, mut server) = pair(&listener, A);
-            let (other, _) = pair(&listener, A);
-            let open = record(observer, A);
-            assert_eq!(open.open, 2);
-            assert!(open.opened_at >= before && open.opened_at <= boot_now().as_nanos());
-            assert_eq!(observer.connections(A.into()).unwrap().len(), 2);
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let before = boot_now().as_nanos();
+        let (client, mut server) = pair(&listener, A);
+        let (other, _) = pair(&listener, A);
+        let open = record(observer, A);
+        assert_eq!(open.open, 2);
+        assert!(open.opened_at >= before && open.opened_at <= boot_now().as_nanos());
+        assert_eq!(observer.connections(A.into()).unwrap().len(), 2);
 
-            reset(other);
-            until(observer, A, |record| record.open == 1);
-            // The client's end is closed, ours is not: the connection lasts.
-            client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(server.read(&mut [0]).unwrap(), 0);
-            assert_eq!(record(observer, A).open, 1);
-            assert_eq!(observer.connections(A.into()).unwrap().first().unwrap().state, "CLOSE-WAIT");
-            let before = boot_now().as_nanos();
-            drop((client, server));
-            let closed = until(observer, A, |record| record.open == 0);
-            assert!(closed.closed_at >= before && closed.closed_at <= boot_now().as_nanos());
-            assert_eq!(closed.changes, 4);
-            assert_clean(observer);
-        },
-    );
+        reset(other);
+        until(observer, A, |record| record.open == 1);
+        // The client's end is closed, ours is not: the connection lasts.
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(server.read(&mut [0]).unwrap(), 0);
+        assert_eq!(record(observer, A).open, 1);
+        assert_eq!(observer.connections(A.into()).unwrap().first().unwrap().state, "CLOSE-WAIT");
+        let before = boot_now().as_nanos();
+        drop((client, server));
+        let closed = until(observer, A, |record| record.open == 0);
+        assert!(closed.closed_at >= before && closed.closed_at <= boot_now().as_nanos());
+        assert_eq!(closed.changes, 4);
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn every_way_of_closing_ends_the_connection_once() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let ways: [fn(TcpStream, TcpStream); 5] = [
-                |client, server| drop((client, server)),
-                |client, server| drop((server, client)),
-                |client, server| {
-                    reset(client);
-                    drop(server);
-                },
-                |client, server| {
-                    reset(server);
-                    drop(client);
-                },
-                // Unread data turns the close into a reset.
-                |mut client, server| {
-                    client.write_all(b"unread").unwrap();
-                    drop((server, client));
-                },
-            ];
-            for (round, close) in (1..).zip(ways) {
-                let (client, server) = pair(&listener, A);
-                assert_eq!(record(observer, A).open, 1);
-                close(client, server);
-                let closed = until(observer, A, |record| record.open == 0);
-                assert_eq!(closed.changes, 2 * round);
-                // What stays behind in TIME_WAIT is no connection.
-                assert_eq!(observer.resync().unwrap().suspected, 0);
-            }
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let ways: [fn(TcpStream, TcpStream); 5] = [
+            |client, server| drop((client, server)),
+            |client, server| drop((server, client)),
+            |client, server| {
+                reset(client);
+                drop(server);
+            },
+            |client, server| {
+                reset(server);
+                drop(client);
+            },
+            // Unread data turns the close into a reset.
+            |mut client, server| {
+                client.write_all(b"unread").unwrap();
+                drop((server, client));
+            },
+        ];
+        for (round, close) in (1..).zip(ways) {
+            let (client, server) = pair(&listener, A);
+            assert_eq!(record(observer, A).open, 1);
+            close(client, server);
+            let closed = until(observer, A, |record| record.open == 0);
+            assert_eq!(closed.changes, 2 * round);
+            // What stays behind in TIME_WAIT is no connection.
+            assert_eq!(observer.resync().unwrap().suspected, 0);
+        }
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn hints_come_for_the_first_and_the_last_connection_only() {
-    observed(
-        |_| (),
-        |observer, mut hints| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let first = pair(&listener, A);
-            let second = pair(&listener, A);
-            exchange(first, 10, 10);
-            exchange(second, 10, 10);
-            let closed = until(observer, A, |record| record.open == 0);
-            let third = pair(&listener, B);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (opened, last) = (hints.next().await, hints.next().await);
-                assert_eq!((opened.client, opened.kind), (A.into(), HINT_OPENED));
-                assert_eq!((last.client, last.kind, last.at), (A.into(), HINT_CLOSED, closed.closed_at));
-                let other = hints.next().await;
-                assert_eq!((other.client, other.kind), (B.into(), HINT_OPENED));
-                // Waiting for one that comes later.
-                let (last, ()) = tokio::join!(hints.next(), async { drop(third) });
-                assert_eq!((last.client, last.kind), (B.into(), HINT_CLOSED));
-            });
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, mut hints| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let first = pair(&listener, A);
+        let second = pair(&listener, A);
+        exchange(first, 10, 10);
+        exchange(second, 10, 10);
+        let closed = until(observer, A, |record| record.open == 0);
+        let third = pair(&listener, B);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (opened, last) = (hints.next().await, hints.next().await);
+            assert_eq!((opened.client, opened.kind), (A.into(), HINT_OPENED));
+            assert_eq!((last.client, last.kind, last.at), (A.into(), HINT_CLOSED, closed.closed_at));
+            let other = hints.next().await;
+            assert_eq!((other.client, other.kind), (B.into(), HINT_OPENED));
+            // Waiting for one that comes later.
+            let (last, ()) = tokio::join!(hints.next(), async { drop(third) });
+            assert_eq!((last.client, last.kind), (B.into(), HINT_CLOSED));
+        });
+        assert_clean(observer);
+    });
+}
+
+#[test]
+fn hints_that_find_no_room_are_counted_and_cost_no_record() {
+    observed(|observer, mut hints| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let mut connections = 0;
+        while counter(observer, Counter::HintDropped) == 0 {
+            let (client, server) = pair(&listener, A);
+            connections += 1;
+            reset(client);
+            drop(server);
+            until(observer, A, |record| record.changes == 2 * connections);
+        }
+        assert_eq!(record(observer, A).open, 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..connections {
+                assert_eq!(hints.next().await.client, A.into());
+            }
+            // There is room again, and a wake-up.
+            while tokio::time::timeout(Duration::from_millis(50), hints.next()).await.is_ok() {}
+            let (hint, _pair) = tokio::join!(hints.next(), async { pair(&listener, B) });
+            assert_eq!(hint.client, B.into());
+        });
+    });
 }
 
 #[test]
@@ -117,38 +135,35 @@ fn thousands_of_connections_on_all_cpus_leave_no_trace_but_exact_sums() {
     const ROUNDS: u32 = 250;
     const UP: usize = 300;
     const DOWN: usize = 5_000;
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            std::thread::scope(|scope| {
-                for _ in 0..THREADS {
-                    scope.spawn(|| serve(&listener, ROUNDS, UP, DOWN));
-                }
-                for thread in 0..THREADS {
-                    scope.spawn(move || {
-                        for round in 0..ROUNDS {
-                            // All of them on one address half of the time: that is where counts would be lost.
-                            let own = Ipv4Addr::new(127, 0, 1, 1 + thread as u8);
-                            ask(if round % 2 == 0 { A } else { own }, UP, DOWN, round);
-                        }
-                    });
-                }
-            });
-            let all = until(observer, A, |record| record.open == 0);
-            let rounds = u64::from(THREADS * ROUNDS / 2);
-            assert_eq!((all.rx, all.tx), (rounds * UP as u64, rounds * DOWN as u64));
-            assert_eq!(u64::from(all.changes), 2 * rounds);
-            for (client, _) in observer.records().unwrap() {
-                let one = until(observer, client.ip(), |record| record.open == 0);
-                assert_eq!(one.rx % UP as u64, 0);
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| serve(&listener, ROUNDS, UP, DOWN));
             }
-            assert_eq!(observer.records().unwrap().len(), 1 + THREADS as usize);
-            let resync = observer.resync().unwrap();
-            assert_eq!((resync.connections, resync.suspected, resync.repaired), (0, 0, 0));
-            assert_clean(observer);
-        },
-    );
+            for thread in 0..THREADS {
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        // All of them on one address half of the time: that is where counts would be lost.
+                        let own = Ipv4Addr::new(127, 0, 1, 1 + thread as u8);
+                        ask(if round % 2 == 0 { A } else { own }, UP, DOWN, round);
+                    }
+                });
+            }
+        });
+        let all = until(observer, A, |record| record.open == 0);
+        let rounds = u64::from(THREADS * ROUNDS / 2);
+        assert_eq!((all.rx, all.tx), (rounds * UP as u64, rounds * DOWN as u64));
+        assert_eq!(u64::from(all.changes), 2 * rounds);
+        for (client, _) in observer.records().unwrap() {
+            let one = until(observer, client.ip(), |record| record.open == 0);
+            assert_eq!(one.rx % UP as u64, 0);
+        }
+        assert_eq!(observer.records().unwrap().len(), 1 + THREADS as usize);
+        let resync = observer.resync().unwrap();
+        assert_eq!((resync.connections, resync.suspected, resync.repaired), (0, 0, 0));
+        assert_clean(observer);
+    });
 }
 
 fn serve(listener: &TcpListener, rounds: u32, up: usize, down: usize) {
@@ -173,101 +188,92 @@ fn ask(from: Ipv4Addr, up: usize, down: usize, round: u32) {
 
 #[test]
 fn both_families_and_the_mapped_one_are_told_apart_by_client_only() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv6Addr::UNSPECIFIED);
-            let (v4, v4_server) = pair(&listener, A);
-            assert_eq!(record(observer, A).open, 1);
-            let v6 = TcpStream::connect((Ipv6Addr::LOCALHOST, PORT)).unwrap();
-            let v6_server = listener.accept().unwrap().0;
-            assert_eq!(record(observer, Ipv6Addr::LOCALHOST).open, 1);
-            assert_eq!(observer.connections(IpAddr::from(A).into()).unwrap().len(), 1);
-            let resync = observer.resync().unwrap();
-            assert_eq!((resync.clients, resync.connections, resync.suspected), (2, 2, 0));
+    observed(|observer, _| {
+        let listener = listen(Ipv6Addr::UNSPECIFIED);
+        let (v4, v4_server) = pair(&listener, A);
+        assert_eq!(record(observer, A).open, 1);
+        let v6 = TcpStream::connect((Ipv6Addr::LOCALHOST, PORT)).unwrap();
+        let v6_server = listener.accept().unwrap().0;
+        assert_eq!(record(observer, Ipv6Addr::LOCALHOST).open, 1);
+        assert_eq!(observer.connections(IpAddr::from(A).into()).unwrap().len(), 1);
+        let resync = observer.resync().unwrap();
+        assert_eq!((resync.clients, resync.connections, resync.suspected), (2, 2, 0));
 
-            exchange((v4, v4_server), 1_000, 3_000_000);
-            exchange((v6, v6_server), 3_000_000, 1_000);
-            let v4 = until(observer, A, |record| record.open == 0);
-            let v6 = until(observer, Ipv6Addr::LOCALHOST, |record| record.open == 0);
-            assert_eq!((v4.rx, v4.tx), (1_000, 3_000_000));
-            assert_eq!((v6.rx, v6.tx), (3_000_000, 1_000));
-            assert_clean(observer);
-        },
-    );
+        exchange((v4, v4_server), 1_000, 3_000_000);
+        exchange((v6, v6_server), 3_000_000, 1_000);
+        let v4 = until(observer, A, |record| record.open == 0);
+        let v6 = until(observer, Ipv6Addr::LOCALHOST, |record| record.open == 0);
+        assert_eq!((v4.rx, v4.tx), (1_000, 3_000_000));
+        assert_eq!((v6.rx, v6.tx), (3_000_000, 1_000));
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn other_ports_and_other_namespaces_are_not_seen() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
-            let mut client = connect_socket(client_socket(A), 8080);
-            client.write_all(b"not for us").unwrap();
-            drop((client, other));
-            in_namespace(|| {
-                let listener = listen(Ipv4Addr::UNSPECIFIED);
-                exchange(pair(&listener, B), 10, 10);
-            });
-            assert_eq!(observer.records().unwrap(), vec![]);
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
+        let mut client = connect_socket(client_socket(A), 8080);
+        client.write_all(b"not for us").unwrap();
+        drop((client, other));
+        in_namespace(|| {
+            let listener = listen(Ipv4Addr::UNSPECIFIED);
+            exchange(pair(&listener, B), 10, 10);
+        });
+        assert_eq!(observer.records().unwrap(), vec![]);
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn a_full_map_is_counted_and_refused_and_room_is_given_back() {
-    observed(
-        |options| options.max_records = 2,
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let a = pair(&listener, A);
-            let b = pair(&listener, B);
-            let c = pair(&listener, C);
-            assert_eq!(find(observer, C), None);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            let full = observer.ensure(C.into(), boot_now());
-            assert!(matches!(full, Err(ObserveError::Full(Full { max_records: 2 }))), "{full:?}");
-            assert_eq!(observer.resync().unwrap().untracked, 1);
-            // An untracked connection works, and its end takes nothing from anyone.
-            exchange(c, 10, 10);
-            assert_eq!((record(observer, A).open, record(observer, B).open), (1, 1));
+    observed_with(ObserveOptions { max_records: 2, ..options() }, |observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let a = pair(&listener, A);
+        let b = pair(&listener, B);
+        let c = pair(&listener, C);
+        assert_eq!(find(observer, C), None);
+        assert_eq!(counter(observer, Counter::RecordMapFull), 1);
+        let full = observer.ensure(C.into(), boot_now());
+        assert!(matches!(full, Err(ObserveError::Full(Full { max_records: 2 }))), "{full:?}");
+        assert_eq!(observer.resync().unwrap().untracked, 1);
+        // An untracked connection works, and its end takes nothing from anyone.
+        exchange(c, 10, 10);
+        assert_eq!((record(observer, A).open, record(observer, B).open), (1, 1));
 
-            observer.forget(A.into()).unwrap();
-            assert_eq!(record(observer, A).open, 1);
-            drop(a);
-            until(observer, A, |record| record.open == 0);
-            observer.forget(A.into()).unwrap();
-            assert_eq!(find(observer, A), None);
-            let c = pair(&listener, C);
-            assert_eq!(record(observer, C).open, 1);
-            drop((b, c));
-            until(observer, C, |record| record.open == 0);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
-        },
-    );
+        observer.forget(A.into()).unwrap();
+        assert_eq!(record(observer, A).open, 1);
+        drop(a);
+        until(observer, A, |record| record.open == 0);
+        observer.forget(A.into()).unwrap();
+        assert_eq!(find(observer, A), None);
+        let c = pair(&listener, C);
+        assert_eq!(record(observer, C).open, 1);
+        drop((b, c));
+        until(observer, C, |record| record.open == 0);
+        assert_eq!(counter(observer, Counter::RecordMapFull), 1);
+        assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
+    });
 }
 
 #[test]
 fn what_cannot_be_attached_is_said_and_auto_falls_back() {
     in_namespace(|| {
-        let options = |mode| ObserveOptions {
+        let broken = |mode| ObserveOptions {
             mode,
             cgroup: Some("/nonexistent".into()),
             ports: vec![PORT],
             ..ObserveOptions::default()
         };
-        if start(|_| ()).is_none() {
+        if start(&options()).is_none() {
             return;
         }
-        let error = Observer::start(&options(ObserverMode::Ebpf)).err().expect("there is no such cgroup");
+        let error = Observer::start(&broken(ObserverMode::Ebpf)).err().expect("there is no such cgroup");
         assert!(error.to_string().contains("observer.cgroup"), "{error}");
-        let (observer, _hints) = Observer::start(&options(ObserverMode::Auto)).unwrap();
+        let (observer, _hints) = Observer::start(&broken(ObserverMode::Auto)).unwrap();
         assert!(observer.eyes().is_some());
         assert!(matches!(observer.kind(), Kind::Proxy { because } if because.contains("/nonexistent")));
-        let none = ObserveOptions { ports: vec![], cgroup: None, ..options(ObserverMode::Ebpf) };
+        let none = ObserveOptions { ports: vec![], cgroup: None, ..broken(ObserverMode::Ebpf) };
         assert!(matches!(Observer::start(&none).err(), Some(ObserveError::Ports(0))));
     });
 }

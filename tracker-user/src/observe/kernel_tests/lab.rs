@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::super::*;
 
@@ -34,29 +35,34 @@ pub(super) fn in_namespace(test: impl FnOnce() + Send) {
     });
 }
 
-/// The same, with an observer; `options` may change what it is started with.
-pub(super) fn observed(
-    options: impl FnOnce(&mut ObserveOptions) + Send,
-    test: impl FnOnce(&Observer, Hints) + Send,
-) {
+/// The same, with an observer of the usual options.
+pub(super) fn observed(test: impl FnOnce(&Observer, Hints) + Send) {
+    observed_with(options(), test);
+}
+
+/// The same, with other options.
+pub(super) fn observed_with(options: ObserveOptions, test: impl FnOnce(&Observer, Hints) + Send) {
     in_namespace(|| {
-        if let Some((observer, hints)) = start(options) {
+        if let Some((observer, hints)) = start(&options) {
             test(&observer, hints);
         }
     });
 }
 
-/// Starts an observer on the port, with a limit of an hour unless told otherwise.
-pub(super) fn start(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)> {
-    let mut options = ObserveOptions {
+/// The usual: the kernel side, the port, and a limit of an hour.
+pub(super) fn options() -> ObserveOptions {
+    ObserveOptions {
         mode: ObserverMode::Ebpf,
         ports: vec![PORT],
         max_records: 1024,
         settings: limit(Duration::from_secs(3600)),
         ..ObserveOptions::default()
-    };
-    change(&mut options);
-    match Observer::start(&options) {
+    }
+}
+
+/// Starts an observer in this thread's namespace.
+pub(super) fn start(options: &ObserveOptions) -> Option<(Observer, Hints)> {
+    match Observer::start(options) {
         Ok(started) => Some(started),
         Err(error) if error.is_privilege() || matches!(error, ObserveError::NoObject) => {
             skip(&error.because());
@@ -76,7 +82,10 @@ pub(super) fn limit(limit: Duration) -> Settings {
 }
 
 pub(super) fn listen(address: impl Into<IpAddr>) -> TcpListener {
-    TcpListener::bind(SocketAddr::new(address.into(), PORT)).unwrap()
+    let listener = TcpListener::bind(SocketAddr::new(address.into(), PORT)).unwrap();
+    // Holds for accepting, and for what is accepted: a test that fails on one end does not hang on the other.
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::seconds(20)).unwrap();
+    listener
 }
 
 /// A client's socket, not yet connected.

@@ -14,12 +14,16 @@ fn connections_older_than_the_observer_are_counted_and_their_end_is_noticed() {
     in_namespace(|| {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         let old = (pair(&listener, A), pair(&listener, A));
-        let Some((observer, mut hints)) = start(|_| ()) else { return };
+        let Some((observer, mut hints)) = start(&options()) else { return };
         assert_eq!(record(&observer, A).open, 2);
         // A new one of the same client is seen by the kernel side.
         let new = pair(&listener, A);
         assert_eq!(record(&observer, A).open, 3);
         drop(old);
+        // The last segments may still be on their way.
+        while observer.connections(A.into()).unwrap().len() > 1 {
+            std::thread::yield_now();
+        }
         assert_eq!(record(&observer, A).open, 3, "nobody saw them close");
         assert_eq!(observer.resync().unwrap().suspected, 1);
         assert_eq!(observer.resync().unwrap().repaired, 1);
@@ -38,95 +42,95 @@ fn connections_older_than_the_observer_are_counted_and_their_end_is_noticed() {
 
 #[test]
 fn a_lost_record_is_made_again() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut client, server) = pair(&listener, A);
-            let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
-            kernel.lose(A.into());
-            client.write_all(b"lost").unwrap();
-            assert_eq!(observer.resync().unwrap().suspected, 1);
-            assert_eq!(observer.resync().unwrap().repaired, 1);
-            assert_eq!(
-                observer.resync().unwrap(),
-                Resync { clients: 1, connections: 1, ..Resync::default() }
-            );
-            assert_eq!(record(observer, A).open, 1);
-            // The mark on the socket is still there: from here on everything is as before.
-            client.write_all(b"found").unwrap();
-            assert_eq!(until(observer, A, |record| record.rx > 0).rx, 5);
-            drop((client, server));
-            until(observer, A, |record| record.open == 0);
-            assert_eq!(counter(observer, Counter::DataWithoutRecord), 1);
-            assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut client, server) = pair(&listener, A);
+        let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
+        kernel.lose(A.into());
+        client.write_all(b"lost").unwrap();
+        assert_eq!(observer.resync().unwrap().suspected, 1);
+        assert_eq!(observer.resync().unwrap().repaired, 1);
+        assert_eq!(observer.resync().unwrap(), Resync { clients: 1, connections: 1, ..Resync::default() });
+        assert_eq!(record(observer, A).open, 1);
+        // The mark on the socket is still there: from here on everything is as before.
+        client.write_all(b"found").unwrap();
+        assert_eq!(until(observer, A, |record| record.rx > 0).rx, 5);
+        drop((client, server));
+        until(observer, A, |record| record.open == 0);
+        assert_eq!(counter(observer, Counter::DataWithoutRecord), 1);
+        assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
+    });
 }
 
 #[test]
 fn a_connection_that_comes_in_between_is_not_taken_for_drift() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let first = pair(&listener, A);
-            let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
-            let now = record(observer, A);
-            let wrong = tracker_ebpf::abi::Amendment {
-                client: A.into(),
-                kind: tracker_ebpf::abi::AMEND_OPEN,
-                changes: now.changes,
-                open: 0,
-                _pad: 0,
-                at: boot_now().as_nanos(),
-            };
-            let second = pair(&listener, A);
-            assert!(!kernel.amend(&wrong).unwrap(), "the decision was made on an older record");
-            assert_eq!(record(observer, A).open, 2);
-            assert!(!kernel.amend(&tracker_ebpf::abi::Amendment { kind: 9, ..wrong }).unwrap());
-            drop((first, second));
-            until(observer, A, |record| record.open == 0);
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let first = pair(&listener, A);
+        let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
+        let now = record(observer, A);
+        let wrong = tracker_ebpf::abi::Amendment {
+            client: A.into(),
+            kind: tracker_ebpf::abi::AMEND_OPEN,
+            changes: now.changes,
+            open: 0,
+            _pad: 0,
+            at: boot_now().as_nanos(),
+        };
+        let second = pair(&listener, A);
+        assert!(!kernel.amend(&wrong).unwrap(), "the decision was made on an older record");
+        assert_eq!(record(observer, A).open, 2);
+        assert!(!kernel.amend(&tracker_ebpf::abi::Amendment { kind: 9, ..wrong }).unwrap());
+        drop((first, second));
+        until(observer, A, |record| record.open == 0);
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let done = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                for _ in 0..2 {
-                    scope.spawn(|| {
-                        while !done.load(Ordering::Relaxed) {
-                            observer.forget(A.into()).unwrap();
-                        }
-                    });
-                }
-                for _ in 0..2_000 {
-                    let (mut client, server) = pair(&listener, A);
-                    assert_eq!(record(observer, A).open, 1);
-                    client.write_all(b"x").unwrap();
-                    reset(client);
-                    drop(server);
-                    for _ in 0..2_000 {
-                        if find(observer, A).is_none_or(|record| record.open == 0) {
-                            break;
-                        }
-                        std::thread::yield_now();
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let done = AtomicBool::new(false);
+        let mut missed = 0;
+        std::thread::scope(|scope| {
+            // Also when an assertion fails: the other threads would go on for ever.
+            let _stop = Stop(&done);
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        observer.forget(A.into()).unwrap();
                     }
+                });
+            }
+            for _ in 0..2_000 {
+                let (mut client, server) = pair(&listener, A);
+                if find(observer, A).is_none_or(|record| record.open != 1) {
+                    // It came in the very moment of the deletion, which is known, and repaired by the next resync.
+                    missed += 1;
+                    assert_eq!(counter(observer, Counter::RecordRetired), missed);
+                    while observer.resync().unwrap().repaired == 0 {}
+                    assert_eq!(record(observer, A).open, 1);
                 }
-                done.store(true, Ordering::Relaxed);
-            });
-            observer.forget(A.into()).unwrap();
-            assert_eq!(find(observer, A), None);
-            assert_clean(observer);
-        },
-    );
+                client.write_all(b"x").unwrap();
+                reset(client);
+                drop(server);
+                for _ in 0..2_000 {
+                    if find(observer, A).is_none_or(|record| record.open == 0) {
+                        break;
+                    }
+                    std::thread::yield_now();
+                }
+            }
+        });
+        observer.forget(A.into()).unwrap();
+        assert_eq!(find(observer, A), None);
+        for what in Counter::ALL {
+            let expected = if what == Counter::RecordRetired { missed } else { 0 };
+            assert_eq!(counter(observer, what), expected, "{}", what.name());
+        }
+        println!("{missed} connections came in the very moment of the deletion");
+    });
 }
 
 struct Stop<'a>(&'a AtomicBool);

@@ -16,97 +16,85 @@ use super::lab::*;
 
 #[test]
 fn bytes_are_exact_both_ways() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut total_up, mut total_down) = (0, 0);
-            for (up, down) in [(5, 100_000), (0, 1), (1, 0), (20_000_000, 3), (1448, 30_000_000)] {
-                exchange(pair(&listener, A), up, down);
-                total_up += up as u64;
-                total_down += down as u64;
-                let closed = until(observer, A, |record| record.open == 0);
-                assert_eq!((closed.rx, closed.tx), (total_up, total_down));
-            }
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut total_up, mut total_down) = (0, 0);
+        for (up, down) in [(5, 100_000), (0, 1), (1, 0), (20_000_000, 3), (1448, 30_000_000)] {
+            exchange(pair(&listener, A), up, down);
+            total_up += up as u64;
+            total_down += down as u64;
+            let closed = until(observer, A, |record| record.open == 0);
+            assert_eq!((closed.rx, closed.tx), (total_up, total_down));
+        }
+        assert_clean(observer);
+    });
 }
 
 /// The client's kernel waits with its bare ACK for the first data, and sends both in one segment.
 #[test]
 fn data_that_completes_the_handshake_is_counted() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let socket = client_socket(A);
-            set_option(socket.as_raw_fd(), libc::TCP_QUICKACK, 0);
-            let mut client = connect_socket(socket, PORT);
-            client.write_all(b"hello").unwrap();
-            let server = listener.accept().unwrap().0;
-            assert_eq!(until(observer, A, |record| record.rx > 0).rx, 5);
-            client.write_all(b"again").unwrap();
-            assert_eq!(until(observer, A, |record| record.rx > 5).rx, 10);
-            drop((client, server));
-            until(observer, A, |record| record.open == 0);
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let socket = client_socket(A);
+        set_option(socket.as_raw_fd(), libc::TCP_QUICKACK, 0);
+        let mut client = connect_socket(socket, PORT);
+        client.write_all(b"hello").unwrap();
+        let server = listener.accept().unwrap().0;
+        assert_eq!(until(observer, A, |record| record.rx > 0).rx, 5);
+        client.write_all(b"again").unwrap();
+        assert_eq!(until(observer, A, |record| record.rx > 5).rx, 10);
+        drop((client, server));
+        until(observer, A, |record| record.open == 0);
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn keep_alives_are_no_traffic() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut client, server) = pair(&listener, A);
-            client.write_all(b"hello").unwrap();
-            let before = until(observer, A, |record| record.rx == 5);
-            for end in [&client, &server] {
-                setsockopt(end, sockopt::KeepAlive, &true).unwrap();
-                setsockopt(end, sockopt::TcpKeepIdle, &1).unwrap();
-                setsockopt(end, sockopt::TcpKeepInterval, &1).unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(3_300));
-            assert_eq!(record(observer, A), before);
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut client, server) = pair(&listener, A);
+        client.write_all(b"hello").unwrap();
+        let before = until(observer, A, |record| record.rx == 5);
+        for end in [&client, &server] {
+            setsockopt(end, sockopt::KeepAlive, &true).unwrap();
+            setsockopt(end, sockopt::TcpKeepIdle, &1).unwrap();
+            setsockopt(end, sockopt::TcpKeepInterval, &1).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(3_300));
+        assert_eq!(record(observer, A), before);
+        assert_clean(observer);
+    });
 }
 
 /// Segments that are not new, made by hand: a keep-alive with a byte of garbage, and a retransmission.
 #[test]
 fn old_segments_are_no_traffic() {
-    observed(
-        |_| (),
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut client, server) = pair(&listener, A);
-            client.write_all(b"hello").unwrap();
-            let before = until(observer, A, |record| record.rx == 5);
-            let raw = Raw::of(&client);
-            raw.send(-1, b"x");
-            raw.send(-5, b"hello");
-            raw.send(0, b"");
-            std::thread::sleep(Duration::from_millis(100));
-            assert_eq!(record(observer, A), before);
-            // The same by hand with one new byte: the test would notice.
-            raw.send(-4, b"ello!");
-            let after = until(observer, A, |record| record.rx > 5);
-            assert_eq!(after.rx, 6);
-            assert!(after.traffic_at > before.traffic_at);
-            drop((client, server));
-            assert_clean(observer);
-        },
-    );
+    observed(|observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut client, server) = pair(&listener, A);
+        client.write_all(b"hello").unwrap();
+        let before = until(observer, A, |record| record.rx == 5);
+        let raw = Raw::of(&client);
+        raw.send(-1, b"x");
+        raw.send(-5, b"hello");
+        raw.send(0, b"");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(record(observer, A), before);
+        // The same by hand with one new byte: the test would notice.
+        raw.send(-4, b"ello!");
+        let after = until(observer, A, |record| record.rx > 5);
+        assert_eq!(after.rx, 6);
+        assert!(after.traffic_at > before.traffic_at);
+        drop((client, server));
+        assert_clean(observer);
+    });
 }
 
 #[test]
 fn the_end_of_a_silence_is_latched() {
-    observed(
-        |options| options.settings = limit(Duration::from_millis(300)),
+    observed_with(
+        ObserveOptions { settings: limit(Duration::from_millis(300)), ..options() },
         |observer, _| {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
             let (mut client, mut server) = pair(&listener, A);
@@ -135,25 +123,22 @@ fn the_end_of_a_silence_is_latched() {
 #[test]
 fn only_the_clients_data_counts_when_so_set() {
     let client_only = Settings { direction: TRAFFIC_CLIENT, ..limit(Duration::from_secs(3600)) };
-    observed(
-        move |options| options.settings = client_only,
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut client, mut server) = pair(&listener, A);
-            let before = record(observer, A);
-            server.write_all(b"a download").unwrap();
-            let after = until(observer, A, |record| record.tx == 10);
-            assert_eq!(after.traffic_at, before.traffic_at);
-            client.write_all(b"more").unwrap();
-            assert!(until(observer, A, |record| record.rx == 4).traffic_at > before.traffic_at);
-        },
-    );
+    observed_with(ObserveOptions { settings: client_only, ..options() }, |observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut client, mut server) = pair(&listener, A);
+        let before = record(observer, A);
+        server.write_all(b"a download").unwrap();
+        let after = until(observer, A, |record| record.tx == 10);
+        assert_eq!(after.traffic_at, before.traffic_at);
+        client.write_all(b"more").unwrap();
+        assert!(until(observer, A, |record| record.rx == 4).traffic_at > before.traffic_at);
+    });
 }
 
 #[test]
 fn the_end_of_a_closed_period_is_latched() {
-    observed(
-        |options| options.settings = limit(Duration::from_millis(300)),
+    observed_with(
+        ObserveOptions { settings: limit(Duration::from_millis(300)), ..options() },
         |observer, _| {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
             drop(pair(&listener, A));
