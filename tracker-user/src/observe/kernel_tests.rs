@@ -146,7 +146,7 @@ fn thousands_of_connections_on_all_cpus_leave_no_trace_but_exact_sums() {
                     for round in 0..ROUNDS {
                         // All of them on one address half of the time: that is where counts would be lost.
                         let own = Ipv4Addr::new(127, 0, 1, 1 + thread as u8);
-                        ask(if round % 2 == 0 { A } else { own }, UP, DOWN, round);
+                        ask(if round.is_multiple_of(2) { A } else { own }, UP, DOWN, round);
                     }
                 });
             }
@@ -181,7 +181,7 @@ fn ask(from: Ipv4Addr, up: usize, down: usize, round: u32) {
     let mut stream = connect_from(from);
     stream.write_all(&vec![0; up]).unwrap();
     stream.read_exact(&mut vec![0; down]).unwrap();
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         reset(stream);
     }
 }
@@ -227,7 +227,7 @@ fn other_ports_and_other_namespaces_are_not_seen() {
 
 #[test]
 fn a_full_map_is_counted_and_refused_and_room_is_given_back() {
-    observed_with(ObserveOptions { max_records: 2, ..options() }, |observer, _| {
+    observed_with(&ObserveOptions { max_records: 2, ..options() }, |observer, _| {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         let a = pair(&listener, A);
         let b = pair(&listener, B);

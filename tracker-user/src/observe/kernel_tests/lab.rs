@@ -37,13 +37,13 @@ pub(super) fn in_namespace(test: impl FnOnce() + Send) {
 
 /// The same, with an observer of the usual options.
 pub(super) fn observed(test: impl FnOnce(&Observer, Hints) + Send) {
-    observed_with(options(), test);
+    observed_with(&options(), test);
 }
 
 /// The same, with other options.
-pub(super) fn observed_with(options: ObserveOptions, test: impl FnOnce(&Observer, Hints) + Send) {
+pub(super) fn observed_with(options: &ObserveOptions, test: impl FnOnce(&Observer, Hints) + Send) {
     in_namespace(|| {
-        if let Some((observer, hints)) = start(&options) {
+        if let Some((observer, hints)) = start(options) {
             test(&observer, hints);
         }
     });

@@ -93,37 +93,35 @@ fn old_segments_are_no_traffic() {
 
 #[test]
 fn the_end_of_a_silence_is_latched() {
-    observed_with(
-        ObserveOptions { settings: limit(Duration::from_millis(300)), ..options() },
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let (mut client, mut server) = pair(&listener, A);
-            client.write_all(b"a").unwrap();
-            let first = until(observer, A, |record| record.rx == 1);
-            assert_eq!(first.traffic_gap_end, 0);
-            std::thread::sleep(Duration::from_millis(350));
-            server.write_all(b"b").unwrap();
-            let second = until(observer, A, |record| record.tx == 1);
-            assert_eq!(second.traffic_gap_end, second.traffic_at);
-            client.write_all(b"c").unwrap();
-            let third = until(observer, A, |record| record.rx == 2);
-            assert_eq!(third.traffic_gap_end, second.traffic_gap_end);
-            assert!(third.traffic_at > second.traffic_at);
+    let short = limit(Duration::from_millis(300));
+    observed_with(&ObserveOptions { settings: short, ..options() }, |observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let (mut client, mut server) = pair(&listener, A);
+        client.write_all(b"a").unwrap();
+        let first = until(observer, A, |record| record.rx == 1);
+        assert_eq!(first.traffic_gap_end, 0);
+        std::thread::sleep(Duration::from_millis(350));
+        server.write_all(b"b").unwrap();
+        let second = until(observer, A, |record| record.tx == 1);
+        assert_eq!(second.traffic_gap_end, second.traffic_at);
+        client.write_all(b"c").unwrap();
+        let third = until(observer, A, |record| record.rx == 2);
+        assert_eq!(third.traffic_gap_end, second.traffic_gap_end);
+        assert!(third.traffic_at > second.traffic_at);
 
-            // With a longer limit the same silence is none.
-            observer.apply(limit(Duration::from_secs(3600))).unwrap();
-            std::thread::sleep(Duration::from_millis(350));
-            client.write_all(b"d").unwrap();
-            let fourth = until(observer, A, |record| record.rx == 3);
-            assert_eq!(fourth.traffic_gap_end, second.traffic_gap_end);
-        },
-    );
+        // With a longer limit the same silence is none.
+        observer.apply(limit(Duration::from_secs(3600))).unwrap();
+        std::thread::sleep(Duration::from_millis(350));
+        client.write_all(b"d").unwrap();
+        let fourth = until(observer, A, |record| record.rx == 3);
+        assert_eq!(fourth.traffic_gap_end, second.traffic_gap_end);
+    });
 }
 
 #[test]
 fn only_the_clients_data_counts_when_so_set() {
     let client_only = Settings { direction: TRAFFIC_CLIENT, ..limit(Duration::from_secs(3600)) };
-    observed_with(ObserveOptions { settings: client_only, ..options() }, |observer, _| {
+    observed_with(&ObserveOptions { settings: client_only, ..options() }, |observer, _| {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         let (mut client, mut server) = pair(&listener, A);
         let before = record(observer, A);
@@ -137,22 +135,20 @@ fn only_the_clients_data_counts_when_so_set() {
 
 #[test]
 fn the_end_of_a_closed_period_is_latched() {
-    observed_with(
-        ObserveOptions { settings: limit(Duration::from_millis(300)), ..options() },
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            drop(pair(&listener, A));
-            until(observer, A, |record| record.open == 0);
-            let (client, server) = pair(&listener, A);
-            assert_eq!(record(observer, A).closed_gap_end, 0);
-            drop((client, server));
-            until(observer, A, |record| record.open == 0);
-            std::thread::sleep(Duration::from_millis(350));
-            let _third = pair(&listener, A);
-            let third = record(observer, A);
-            assert_eq!(third.closed_gap_end, third.opened_at);
-        },
-    );
+    let short = limit(Duration::from_millis(300));
+    observed_with(&ObserveOptions { settings: short, ..options() }, |observer, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        drop(pair(&listener, A));
+        until(observer, A, |record| record.open == 0);
+        let (client, server) = pair(&listener, A);
+        assert_eq!(record(observer, A).closed_gap_end, 0);
+        drop((client, server));
+        until(observer, A, |record| record.open == 0);
+        std::thread::sleep(Duration::from_millis(350));
+        let _third = pair(&listener, A);
+        let third = record(observer, A);
+        assert_eq!(third.closed_gap_end, third.opened_at);
+    });
 }
 
 fn set_option(fd: i32, option: i32, value: i32) {
