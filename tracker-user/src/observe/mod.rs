@@ -91,7 +91,7 @@ pub enum Kind {
 pub struct Resync {
     /// Clients with a record.
     pub clients: usize,
-    /// Connections to the watched ports, as the kernel lists them.
+    /// Connections to the watched ports, as the kernel lists them; the proxy's own, where it looks by itself.
     pub connections: usize,
     /// Records whose count of open connections was certainly wrong, and is right now.
     pub repaired: usize,
@@ -123,11 +123,28 @@ impl Observer {
     /// their end: until they are closed, their traffic is invisible, and their closing is noticed by a later resync.
     ///
     /// # Errors
-    /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed.
+    /// In mode `Ebpf`, when the kernel side cannot be had. The other modes always start.
     pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
-        let sockets = SocketDump::open(&options.ports)?;
-        let (source, hints) = source(options)?;
-        let observer = Self { source, sockets, looks: Mutex::default() };
+        let because = match options.mode {
+            ObserverMode::Proxy => "observer.mode is \"proxy\"".to_owned(),
+            ObserverMode::Auto | ObserverMode::Ebpf => match Self::start_kernel(options) {
+                Ok(started) => return Ok(started),
+                Err(error) if options.mode == ObserverMode::Ebpf => return Err(error),
+                Err(error) => error.because(),
+            },
+        };
+        let (eyes, hints) = Eyes::new(options.max_records, options.settings);
+        Ok((Self::new(Source::Eyes { eyes, because }, options), hints))
+    }
+
+    fn start_kernel(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
+        let (kernel, hints) = Kernel::start(&Wanted {
+            cgroup: options.cgroup.as_deref(),
+            ports: &options.ports,
+            max_records: options.max_records,
+            settings: options.settings,
+        })?;
+        let observer = Self::new(Source::Kernel(Box::new(kernel)), options);
         for look in 1..=FIRST_LOOKS {
             if observer.resync()?.suspected == 0 || look == FIRST_LOOKS {
                 break;
@@ -135,6 +152,10 @@ impl Observer {
             std::thread::sleep(SECOND_LOOK);
         }
         Ok((observer, hints))
+    }
+
+    fn new(source: Source, options: &ObserveOptions) -> Self {
+        Self { source, sockets: SocketDump::new(&options.ports), looks: Mutex::default() }
     }
 
     /// Which observer runs.
@@ -220,7 +241,7 @@ impl Observer {
 
     /// Compares the records with the kernel's list of sockets. A difference is repaired when it is seen for the second
     /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
-    /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
+    /// The proxy's own eyes miss nothing of what they look at: there the records are only counted.
     ///
     /// # Errors
     /// When the sockets cannot be listed, or the kernel refuses.
@@ -228,8 +249,9 @@ impl Observer {
         let kernel = match &self.source {
             Source::Kernel(kernel) => kernel,
             Source::Eyes { eyes, .. } => {
-                let (clients, connections) = (eyes.records().len(), self.sockets.read()?.len());
-                return Ok(Resync { clients, connections, ..Resync::default() });
+                let records = eyes.records();
+                let connections = records.iter().map(|(_, record)| record.open as usize).sum();
+                return Ok(Resync { clients: records.len(), connections, ..Resync::default() });
             }
         };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,23 +309,4 @@ impl Observer {
         }
         Ok(untracked)
     }
-}
-
-fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
-    let wanted = Wanted {
-        cgroup: options.cgroup.as_deref(),
-        ports: &options.ports,
-        max_records: options.max_records,
-        settings: options.settings,
-    };
-    let because = match options.mode {
-        ObserverMode::Proxy => "observer.mode is \"proxy\"".to_owned(),
-        ObserverMode::Auto | ObserverMode::Ebpf => match Kernel::start(&wanted) {
-            Ok((kernel, hints)) => return Ok((Source::Kernel(Box::new(kernel)), hints)),
-            Err(error) if options.mode == ObserverMode::Ebpf => return Err(error),
-            Err(error) => error.because(),
-        },
-    };
-    let (eyes, hints) = Eyes::new(options.max_records, options.settings);
-    Ok((Source::Eyes { eyes, because }, hints))
 }
