@@ -13,6 +13,8 @@
 mod bad_input;
 mod closing;
 mod common;
+mod conditions;
+
 mod kickout;
 mod lab_itself;
 mod login;
