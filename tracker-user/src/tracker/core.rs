@@ -22,7 +22,7 @@ use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session
 use crate::store::{Entry, Journal, StoredSession};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
-const RESYNC_EVERY: Duration = Duration::from_secs(60);
+pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// How many clients are looked at in one turn when all have to be.
@@ -262,15 +262,18 @@ impl Core {
         }
     }
 
-    fn look(&mut self, client: ClientAddr) {
-        match self.record(client) {
+    /// Looks at a client, and returns what its record says.
+    fn look(&mut self, client: ClientAddr) -> Option<Record> {
+        let record = self.record(client);
+        match &record {
             Some(record) => {
-                self.table.look(client, &record, boot_now(), &mut self.effects);
+                self.table.look(client, record, boot_now(), &mut self.effects);
                 self.carry_out(None);
             }
             // Decisions are made afresh from the record, so a look put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
         }
+        record
     }
 
     pub(super) fn look_at_all(&mut self) {
@@ -285,9 +288,15 @@ impl Core {
     }
 
     fn look_at_some(&mut self) {
+        let mut seen = Vec::new();
         for _ in 0..LOOKS_PER_TURN {
-            let Some(client) = self.to_look.pop_front() else { return };
-            self.look(client);
+            let Some(client) = self.to_look.pop_front() else { break };
+            if let Some(record) = self.look(client) {
+                seen.extend(self.seen(client, &record));
+            }
+        }
+        if !seen.is_empty() {
+            self.journal.submit(seen, None);
         }
     }
 
