@@ -20,3 +20,4 @@ mod metrics;
 mod modes;
 mod operator;
 mod proxying;
+mod takeover;

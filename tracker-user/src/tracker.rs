@@ -4,6 +4,7 @@
 //! out in order before the next one is looked at. Nothing here waits for the network or the disk.
 
 mod core;
+mod effects;
 mod metrics;
 mod resync;
 
