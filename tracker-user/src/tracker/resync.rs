@@ -46,7 +46,9 @@ impl Core {
         }
         let observer = Arc::clone(&self.observer);
         // A dump of many sockets takes its time; nobody waits for it.
+        let took = self.metrics.resync.clone();
         self.resync = Some(tokio::task::spawn_blocking(move || {
+            let began = boot_now();
             let resync = observer.resync()?;
             let old = boot_now().before(RECORD_RETENTION);
             let last = |record: &Record| {
@@ -54,7 +56,9 @@ impl Core {
             };
             let idle = |record: &Record| record.open == 0 && last(record) < old;
             let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            Ok((resync, candidates.map(|(client, _)| client).collect()))
+            let idle = candidates.map(|(client, _)| client).collect();
+            took.observe(boot_now().since(began).as_secs_f64());
+            Ok((resync, idle))
         }));
     }
 
