@@ -193,7 +193,7 @@ fn closed(lab: &Lab, client: usize, reason: &str) -> Result<u64> {
     let address = lab.address(client);
     let ended =
         lab.gateway.events()?.into_iter().filter(|event| event.client == address && event.reason == reason);
-    let last: serde_json::Value = serde_json::from_str(&ended.last().expect("an end").text)?;
+    let last: serde_json::Value = serde_json::from_str(&ended.next_back().expect("an end").text)?;
     Ok(last["connections_closed"].as_u64().unwrap_or_default())
 }
 

@@ -98,7 +98,7 @@ impl App {
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last.tracker);
         let judged_by = last.tracker.policy.as_ref().unwrap_or(&policy);
-        let (observer, hints) = Observer::start(&observe_options(&config, judged_by))?;
+        let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
@@ -107,7 +107,7 @@ impl App {
         let journal = Arc::new(journal);
         let parts = Parts {
             observer: Arc::clone(&observer),
-            hints,
+            events,
             connections: Arc::clone(&connections),
             audit: Arc::clone(&audit),
             journal: Arc::clone(&journal),

@@ -10,6 +10,7 @@ mod attach;
 mod bpf;
 pub mod connections;
 mod destroy;
+mod devices;
 mod drift;
 mod ebpf;
 mod error;
@@ -18,6 +19,7 @@ mod hints;
 mod host;
 #[cfg(test)]
 mod kernel_tests;
+mod neighbours;
 mod netlink;
 mod pins;
 mod socket_dump;
@@ -36,6 +38,8 @@ use attach::Wanted;
 use crate::clock::{BootTime, boot_now};
 pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
 use destroy::Destroyer;
+pub use devices::DeviceWatch;
+use devices::Devices;
 use drift::Looks;
 use ebpf::Kernel;
 pub use error::{Full, ObserveError};
@@ -89,6 +93,14 @@ impl Default for ObserveOptions {
     }
 }
 
+/// What an observer tells by itself.
+pub struct Events {
+    /// Where to look.
+    pub hints: Hints,
+    /// That devices have changed.
+    pub devices: DeviceWatch,
+}
+
 /// Which observer runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -126,6 +138,7 @@ pub struct Observer {
     source: Source,
     sockets: SocketDump,
     destroyer: Destroyer,
+    devices: Devices,
     looks: Mutex<Looks>,
 }
 
@@ -144,12 +157,14 @@ impl Observer {
     /// # Errors
     /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed, or another
     /// daemon uses the pin directory.
-    pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
+    pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
         let sockets = SocketDump::open(&options.ports)?;
         sockets.read()?;
         let (source, hints) = source(options)?;
         let destroyer = Destroyer::open(&options.foreign_ports)?;
-        Ok((Self { source, sockets, destroyer, looks: Mutex::default() }, hints))
+        let (devices, changes) = Devices::open();
+        let observer = Self { source, sockets, destroyer, devices, looks: Mutex::default() };
+        Ok((observer, Events { hints, devices: changes }))
     }
 
     /// Makes the records agree with the list of sockets: connections that are older than the kernel side are counted from

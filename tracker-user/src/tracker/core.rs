@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
-use crate::observe::{Connections, Hints, ObserveError, Observer};
+use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
@@ -35,7 +35,7 @@ pub(super) struct Core {
     pub(super) boot: String,
     pub(super) back: mpsc::WeakSender<Order>,
     pub(super) observer: Arc<Observer>,
-    pub(super) hints: Hints,
+    pub(super) events: Events,
     pub(super) connections: Arc<Connections>,
     pub(super) audit: Arc<Audit>,
     pub(super) metrics: Metrics,
@@ -58,7 +58,7 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, hints, connections, audit, journal, metrics } = parts;
+        let Parts { observer, events, connections, audit, journal, metrics } = parts;
         // What an earlier run lost does not matter: everybody is looked at now.
         let hints_lost = observer.counters().map_or(0, |counters| resync::lost_hints(&counters));
         Ok(Self {
@@ -67,7 +67,7 @@ impl Core {
             boot: boot_id(),
             back,
             observer,
-            hints,
+            events,
             connections,
             audit,
             metrics,
@@ -125,7 +125,11 @@ impl Core {
                     Some(order) => self.order(order),
                     None => return,
                 },
-                hint = self.hints.next() => self.hint(hint),
+                hint = self.events.hints.next() => self.hint(hint),
+                () = self.events.devices.changed() => {
+                    self.look_at_devices();
+                    self.carry_out(None);
+                }
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
                 _ = resync_tick.tick() => self.start_resync(),
@@ -159,8 +163,13 @@ impl Core {
     }
 
     fn check(&mut self, client: ClientAddr) -> Decision {
-        let Some(record) = self.record(client) else { return Decision::Challenge };
-        let decision = self.table.check(client, &record, boot_now(), &mut self.effects);
+        // The first packet of another device has told the kernel who it is; by now it is told to us.
+        self.look_at_devices();
+        self.look_at_device(client);
+        let decision = match self.record(client) {
+            Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
+            None => Decision::Challenge,
+        };
         self.carry_out(None);
         decision
     }
@@ -198,6 +207,9 @@ impl Core {
             tracked = self.observer.ensure(proof.client, boot_now());
         }
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
+        self.look_at_devices();
+        self.look_at_device(proof.client);
+        let proof = &Proof { device: self.observer.device(proof.client), ..proof.clone() };
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
@@ -257,6 +269,7 @@ impl Core {
 
     /// Judges a client anew; what comes of it is still to be carried out.
     fn look(&mut self, client: ClientAddr) {
+        self.look_at_device(client);
         match self.record(client) {
             Some(record) => {
                 self.table.look(client, &record, boot_now(), &mut self.effects);
