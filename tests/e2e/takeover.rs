@@ -191,7 +191,7 @@ fn one_pin_directory_has_one_daemon_and_detach_waits_for_it() -> Result<()> {
 /// How many connections the last end of a client's session closed, by the audit trail.
 fn closed(lab: &Lab, client: usize, reason: &str) -> Result<u64> {
     let address = lab.address(client);
-    let ended =
+    let mut ended =
         lab.gateway.events()?.into_iter().filter(|event| event.client == address && event.reason == reason);
     let last: serde_json::Value = serde_json::from_str(&ended.next_back().expect("an end").text)?;
     Ok(last["connections_closed"].as_u64().unwrap_or_default())
