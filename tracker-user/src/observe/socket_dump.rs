@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
@@ -14,7 +13,7 @@ use netlink_packet_sock_diag::inet::{
 use nix::sys::socket::SockProtocol;
 use tracker_ebpf::abi::ClientAddr;
 
-use super::netlink::{Netlink, malformed};
+use super::netlink::{Door, Netlink, malformed};
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +29,9 @@ pub struct Socket {
 /// All connections of one moment.
 pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 
-/// The door to the list. It belongs to the network namespace in which it was opened.
+/// The door to the list. It belongs to the network namespace of the thread that reads first.
 pub(super) struct SocketDump {
-    socket: Mutex<Netlink>,
+    door: Door,
     ports: BTreeSet<u16>,
 }
 
@@ -59,20 +58,21 @@ const fn state_name(state: u8) -> &'static str {
 }
 
 impl SocketDump {
-    /// Opens the door.
-    pub(super) fn open(ports: &[u16]) -> io::Result<Self> {
-        let socket = Netlink::open(SockProtocol::NetlinkSockDiag, 0)?;
-        Ok(Self { socket: Mutex::new(socket), ports: ports.iter().copied().collect() })
+    pub(super) fn new(ports: &[u16]) -> Self {
+        Self { door: Door::new(SockProtocol::NetlinkSockDiag), ports: ports.iter().copied().collect() }
     }
 
     /// All connections to the watched ports.
     pub(super) fn read(&self) -> io::Result<Dump> {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.door.with(|socket| self.read_from(socket))
+    }
+
+    fn read_from(&self, socket: &mut Netlink) -> io::Result<Dump> {
         // The list is not one moment's: a socket that moves while it is read can be told twice.
         let mut seen = HashSet::new();
         let mut dump = Vec::new();
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
-            each_connection(&mut socket, id, &[], |header| {
+            each_connection(socket, id, &[], |header| {
                 let counted = self.ports.contains(&header.socket_id.source_port);
                 if counted && seen.insert(header.socket_id.cookie) {
                     dump.push(connection(header));
@@ -149,7 +149,7 @@ mod tests {
     fn a_connection_is_listed_while_it_lasts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dump = SocketDump::open(&[port]).unwrap();
+        let dump = SocketDump::new(&[port]);
         assert_eq!(dump.read().unwrap(), vec![]);
 
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
