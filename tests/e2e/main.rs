@@ -14,7 +14,7 @@ mod bad_input;
 mod closing;
 mod common;
 mod conditions;
-
+mod device;
 mod kickout;
 mod lab_itself;
 mod login;
@@ -22,3 +22,4 @@ mod metrics;
 mod modes;
 mod operator;
 mod proxying;
+mod takeover;

@@ -185,6 +185,7 @@ async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderVa
         identity,
         method: Proved::Kerberos,
         connection: Some(client.connection.id()),
+        device: None,
     };
     match gate.prove(offer).await {
         Ok(admission) => {
