@@ -15,6 +15,7 @@ use crate::config::show_span;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer};
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
+use crate::store::{Store, StoreError};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -33,6 +34,8 @@ pub struct Sources {
     pub audit: Arc<Audit>,
     /// The configuration in force.
     pub live: Arc<Live>,
+    /// What survives.
+    pub store: Arc<Store>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -50,6 +53,9 @@ pub enum ReportError {
     /// The daemon is on its way out.
     #[error("the gateway is stopping")]
     Stopping,
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
 }
 
 impl Sources {
@@ -244,7 +250,10 @@ impl Sources {
         Ok(hosts)
     }
 
-    async fn snapshot(&self, client: Option<ClientAddr>) -> Result<(Vec<Session>, Policy), ReportError> {
+    pub(super) async fn snapshot(
+        &self,
+        client: Option<ClientAddr>,
+    ) -> Result<(Vec<Session>, Policy), ReportError> {
         let ask = move |view: &crate::tracker::View<'_>| {
             let sessions = match client {
                 Some(client) => view.table.session(client).into_iter().cloned().collect(),

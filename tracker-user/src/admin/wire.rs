@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditEvent;
 use crate::live::Source;
+use crate::store;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -138,6 +139,28 @@ pub struct Connection {
     pub bytes_received: u64,
     /// Bytes sent to the client.
     pub bytes_sent: u64,
+}
+
+/// A user's time on an address, in `GET /v1/history`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tenure {
+    /// Who, where, from when until when, and how it ended.
+    #[serde(flatten)]
+    pub tenure: store::Tenure,
+    /// `active`, `stale` or `ended`.
+    pub state: String,
+}
+
+impl From<store::Tenure> for Tenure {
+    fn from(tenure: store::Tenure) -> Self {
+        let waits = tenure.stale.last().is_some_and(|period| period.until.is_none());
+        let state = match (tenure.until, waits) {
+            (Some(_), _) => "ended",
+            (None, true) => "stale",
+            (None, false) => "active",
+        };
+        Self { tenure, state: state.into() }
+    }
 }
 
 /// A user with at least one session, in `GET /v1/users`.

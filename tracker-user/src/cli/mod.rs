@@ -1,7 +1,9 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
 pub mod args;
+mod past;
 mod run;
 mod show;
+mod when;
 
 pub use run::run;

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use hyper::Method;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Command, Logout};
-use super::show;
+use super::args::{Args, Command, History, Logout};
+use super::{past, show};
 use crate::admin::client::{Client, ClientError};
-use crate::admin::wire;
+use crate::admin::{query, wire};
 
 /// sysexits.h: the command was used wrongly.
 const EX_USAGE: u8 = 64;
@@ -94,6 +95,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.get("/v1/hosts").await?;
             print(args, &value, |hosts: Vec<wire::Host>| show::hosts(&hosts))
         }
+        Command::History(wanted) => {
+            let value = client.get(&history(wanted)).await?;
+            print(args, &value, |tenures: Vec<wire::Tenure>| past::history(&tenures, wanted.limit))
+        }
         Command::Logout(Logout { client: address, user, all }) => {
             let whose =
                 wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
@@ -114,7 +119,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.send_json(Method::PUT, &path, &value).await?;
             print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
         }
-        Command::Events { follow } => events(args, &client, *follow).await,
+        Command::Events { follow, since } => events(args, &client, *follow, *since).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
             Ok(())
@@ -134,11 +139,29 @@ fn path_segment(key: &str) -> Result<&str, ClientError> {
     }
 }
 
-async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failure> {
+fn history(wanted: &History) -> String {
+    let History { client, user, at, limit } = wanted;
+    let mut path = format!("/v1/history?limit={limit}");
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", query::encode(&value)));
+        }
+    };
+    add("client", client.map(|client| client.to_string()));
+    add("user", user.clone());
+    add("at", at.map(|at| at.to_string()));
+    path
+}
+
+async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timestamp>) -> Result<(), Failure> {
+    let mut path = format!("/v1/events?follow={}", u8::from(follow));
+    if let Some(since) = since {
+        path.push_str(&format!("&since={}", query::encode(&since.to_string())));
+    }
     if !follow {
         let mut all = Vec::new();
         client
-            .lines("/v1/events", |event| {
+            .lines(&path, |event| {
                 all.push(event);
                 true
             })
@@ -154,7 +177,7 @@ async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failur
         failed = write_line(&line).err();
         failed.is_none()
     };
-    client.lines("/v1/events?follow=1", each).await?;
+    client.lines(&path, each).await?;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
