@@ -19,4 +19,5 @@ mod login;
 mod metrics;
 mod modes;
 mod operator;
+mod past;
 mod proxying;

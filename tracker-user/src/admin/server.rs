@@ -159,6 +159,7 @@ async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response
             settings(sources, Some(key)).await
         }
         (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query()),
+        (&Method::GET, ["v1", "explain", client]) => ok(&sources.explain(address(client)?).await?),
         (&Method::GET, ["v1", "history"]) => history(sources, request.uri().query()).await,
         _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
     }

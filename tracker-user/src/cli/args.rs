@@ -53,6 +53,11 @@ pub enum Command {
     Hosts,
     /// Who had which address when, the newest first.
     History(History),
+    /// What a request of this client without credentials would get now, and why, rule by rule.
+    Explain {
+        /// The client address.
+        client: ClientAddr,
+    },
     /// End sessions: their connections are closed at once.
     Logout(Logout),
     /// Show a setting, or all of them.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{Args, Command, History, Logout};
-use super::{past, show};
+use super::{explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 
@@ -98,6 +98,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
         Command::History(wanted) => {
             let value = client.get(&history(wanted)).await?;
             print(args, &value, |tenures: Vec<wire::Tenure>| past::history(&tenures, wanted.limit))
+        }
+        Command::Explain { client: address } => {
+            let value = client.get(&format!("/v1/explain/{address}")).await?;
+            print(args, &value, |explained: wire::Explanation| explain::explanation(&explained))
         }
         Command::Logout(Logout { client: address, user, all }) => {
             let whose =

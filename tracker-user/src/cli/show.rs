@@ -313,7 +313,7 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
-fn bytes(count: f64) -> String {
+pub(super) fn bytes(count: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut count, mut unit) = (count, 0);
     while count >= 1024.0 && unit + 1 < UNITS.len() {

@@ -5,6 +5,7 @@
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
 pub mod event;
+pub mod explain;
 pub mod identity;
 pub mod index;
 pub mod judge;
@@ -14,11 +15,14 @@ pub mod settings;
 pub mod table;
 
 #[cfg(test)]
+mod explain_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod table_tests;
 
 pub use event::{Effect, Event, Reason};
+pub use explain::{Explanation, Finding, Rule, Situation, explain};
 pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};
 pub use judge::{Verdict, judge};
