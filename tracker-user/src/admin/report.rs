@@ -66,12 +66,20 @@ impl Sources {
     pub async fn status(&self) -> Result<wire::Status, ReportError> {
         let counts = self.tracker.ask(|view| {
             let table = view.table;
-            (table.active(), table.len() - table.active(), table.active_users(), table.licences_used())
+            let shared = view.overlaps.warnings(&table.policy().timeouts.shared_hosts, boot_now());
+            (
+                table.active(),
+                table.len() - table.active(),
+                table.active_users(),
+                table.licences_used(),
+                shared,
+            )
         });
-        let (active, stale, users, used) = counts.await.ok_or(ReportError::Stopping)?;
+        let (active, stale, users, used, shared) = counts.await.ok_or(ReportError::Stopping)?;
         let config = self.live.config();
         let mut warnings = (self.warnings)();
         warnings.extend(self.live.warnings());
+        warnings.extend(shared);
         let mut errors = BTreeMap::new();
         match self.observer.counters() {
             Ok(counters) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::error;
+use tracing::{error, warn};
 use tracker_ebpf::abi::{ClientAddr, Hint};
 use tracker_ebpf::record::Record;
 
@@ -18,7 +18,7 @@ use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
 use crate::observe::{Connections, Hints, ObserveError, Observer};
 use crate::session::event::{Event, What};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal, StoredSession};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
@@ -51,6 +51,7 @@ pub(super) struct Core {
     pub(super) to_look: VecDeque<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
     pub(super) hints_lost: u64,
+    pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
 }
@@ -80,6 +81,7 @@ impl Core {
             to_look: VecDeque::new(),
             resync: None,
             hints_lost: 0,
+            overlaps: Overlaps::default(),
             room_made: BootTime::default(),
         })
     }
@@ -133,7 +135,7 @@ impl Core {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Ask(question) => question(&View { table: &self.table }),
+            Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
             Order::Check { client, reply } => {
                 let decision = self.check(client);
                 // Whoever asked may have gone; the decision stands all the same.
@@ -326,6 +328,12 @@ impl Core {
                 }
                 Effect::Audit(event) => {
                     let reason = event.what.reason().map_or("", Reason::as_str);
+                    if let Some(suspected) = self.overlaps.observe(&event, closed.unwrap_or(0)) {
+                        self.metrics.shared_suspected.inc();
+                        if suspected.is_new {
+                            warn!("{}", suspected.suspicion.sentence());
+                        }
+                    }
                     let line = audit_event(&event, &anchor, closed.take());
                     entries.push(Entry::Event(Box::new(line.clone())));
                     lines.push((line, reason));
