@@ -21,5 +21,6 @@ mod login;
 mod metrics;
 mod modes;
 mod operator;
+mod past;
 mod proxying;
 mod takeover;

@@ -3,19 +3,19 @@
 //! RFC 2743 (the GSSAPI wrapper), RFC 4178 (SPNEGO), RFC 4121 and 4120 (Kerberos), MS-NLMP (NTLM). Nothing is verified
 //! here, and nothing that is encrypted is shown.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::der::{Der, Value};
 
 /// One line of the explanation, and what belongs under it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// What is explained.
     pub what: String,
     /// What it is.
     pub is: String,
     /// Details.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Line>,
 }
 

@@ -17,7 +17,7 @@ use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
 use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
@@ -50,6 +50,7 @@ pub(super) struct Core {
     pub(super) amiss: u64,
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
+    pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
 }
@@ -82,6 +83,7 @@ impl Core {
             resync: None,
             amiss,
             look_twice: false,
+            overlaps: Overlaps::default(),
             room_made: BootTime::default(),
         })
     }
@@ -147,7 +149,7 @@ impl Core {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Ask(question) => question(&View { table: &self.table }),
+            Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
             Order::Check { client, reply } => {
                 let decision = self.check(client);
                 // Whoever asked may have gone; the decision stands all the same.
