@@ -9,12 +9,12 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS,
+    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, Mark,
     TRAFFIC_BOTH,
 };
 use tracker_ebpf::record::{Closed, Direction, Edge};
 
-use crate::maps::{self, Mark, count, hint};
+use crate::maps::{self, count, hint};
 use crate::packet::{self, Packet};
 
 /// The watched local ports, written by the loader; 0 is an empty place.
@@ -93,7 +93,7 @@ fn established(ctx: &SockOpsContext) {
     for _ in 0..ATTEMPTS {
         if let Some(first) = maps::locked(slot, &client, |record| record.on_open(now, limit)) {
             if first {
-                hint(client, now, HINT_OPENED);
+                hint(client, now, HINT_OPENED, false);
             }
             return with_handshake(ctx, &client, now);
         }
@@ -140,7 +140,7 @@ fn closed(ctx: &SockOpsContext) {
         .unwrap_or(Closed::WithoutOpen);
     match outcome {
         Closed::OthersOpen => {}
-        Closed::Last => hint(client, now, HINT_CLOSED),
+        Closed::Last => hint(client, now, HINT_CLOSED, false),
         Closed::WithoutOpen => count(Counter::CloseWithoutOpen),
     }
 }
@@ -229,8 +229,8 @@ fn correct(amendment: &Amendment) -> bool {
     });
     let Some(Some(edge)) = outcome else { return false };
     match edge {
-        Some(Edge::Opened) => hint(amendment.client, amendment.at, HINT_OPENED),
-        Some(Edge::Closed) => hint(amendment.client, amendment.at, HINT_CLOSED),
+        Some(Edge::Opened) => hint(amendment.client, amendment.at, HINT_OPENED, true),
+        Some(Edge::Closed) => hint(amendment.client, amendment.at, HINT_CLOSED, true),
         None => {}
     }
     true

@@ -26,7 +26,7 @@ use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode};
+use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
 use crate::proxy::{self, AllowList, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
@@ -97,7 +97,8 @@ impl App {
 
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last.tracker);
-        let (observer, hints) = Observer::start(&observe_options(&config, &policy))?;
+        let judged_by = last.tracker.policy.as_ref().unwrap_or(&policy);
+        let (observer, hints) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
@@ -212,10 +213,17 @@ impl App {
 
 fn announce(sources: &Sources, live: &Live) {
     match sources.observer.kind() {
-        Kind::Ebpf { cgroup } => info!(cgroup = %cgroup.display(), "observing in the kernel"),
-        Kind::Proxy { because } => warn!(because, "observing with the proxy's own eyes"),
+        Kind::Ebpf { cgroup, pinning } => {
+            let (directory, adopted) = match &pinning {
+                Pinning::Kept { directory, adopted, .. } => (directory.display().to_string(), *adopted),
+                Pinning::Lost { .. } => (String::new(), false),
+            };
+            info!(cgroup = %cgroup.display(), pinned = directory, adopted, "observing in the kernel");
+        }
+        Kind::Proxy { .. } => {}
     }
-    for warning in live.warnings().into_iter().chain((sources.warnings)()) {
+    let warnings = live.warnings().into_iter().chain((sources.warnings)()).chain(sources.observer.warnings());
+    for warning in warnings {
         warn!("{warning}");
     }
     let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
@@ -252,6 +260,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
             config::ObserverMode::Proxy => ObserverMode::Proxy,
         },
         cgroup: config.observer.cgroup.clone(),
+        pin_dir: Some(config.observer.pin_dir.clone()),
         ports,
         max_records: config.observer.max_records,
         settings: policy.for_observer(),

@@ -13,7 +13,7 @@ use crate::audit::Audit;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
-use crate::observe::{Connections, Kind, ObserveError, Observer};
+use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::tracker::Tracker;
 
@@ -81,15 +81,18 @@ impl Sources {
                     .to_owned(),
             );
         }
-        let (mode, cgroup, because) = match self.observer.kind() {
-            Kind::Ebpf { cgroup } => ("ebpf", Some(cgroup.display().to_string()), None),
-            Kind::Proxy { because } => {
-                warnings.push(format!(
-                    "observing with the proxy's own eyes, not the kernel's: {because}; other proxies' connections and \
-                     the time while the daemon is down are not seen"
-                ));
-                ("proxy", None, Some(because))
+        warnings.extend(self.observer.warnings());
+        let (mode, cgroup, pinned, because) = match self.observer.kind() {
+            Kind::Ebpf { cgroup, pinning } => {
+                let pinned = match pinning {
+                    Pinning::Kept { directory, adopted, .. } => {
+                        Some(wire::Pinned { directory: directory.display().to_string(), adopted })
+                    }
+                    Pinning::Lost { .. } => None,
+                };
+                ("ebpf", Some(cgroup.display().to_string()), pinned, None)
             }
+            Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
         let records = self.observer.records().map(|records| records.len()).unwrap_or_default();
         Ok(wire::Status {
@@ -98,7 +101,7 @@ impl Sources {
             started: self.started,
             config: self.live.path().map(|path| path.display().to_string()),
             listen: self.listen.to_vec(),
-            observer: wire::ObserverStatus { mode: mode.into(), cgroup, because, records, errors },
+            observer: wire::ObserverStatus { mode: mode.into(), cgroup, pinned, because, records, errors },
             sessions: wire::SessionCounts { active, stale },
             users,
             licences: wire::Licences {

@@ -43,6 +43,9 @@ pub struct ObserverStatus {
     /// The cgroup it is attached to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Where the kernel side is pinned; absent if it ends with the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
     /// Why it is not `ebpf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -50,6 +53,15 @@ pub struct ObserverStatus {
     pub records: usize,
     /// What went wrong, by name; only what is not 0.
     pub errors: std::collections::BTreeMap<String, u64>,
+}
+
+/// A kernel side that outlives the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The directory.
+    pub directory: String,
+    /// Whether it goes on from an earlier run of the daemon.
+    pub adopted: bool,
 }
 
 /// How many sessions.

@@ -69,6 +69,16 @@ pub enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Detach the kernel side that a daemon has left behind, and remove its records. For good: the daemon itself never
+    /// does so, that nothing is lost while it is down. Stop it first.
+    Detach {
+        /// The configuration file that says where it is pinned; without it, /etc/tracker/tracker.toml where it exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where it is pinned, whatever a configuration file says.
+        #[arg(long, value_name = "DIR", conflicts_with = "config")]
+        pin_dir: Option<PathBuf>,
+    },
     /// Print the completions for a shell.
     Completions {
         /// Which shell.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{Args, Command, Logout};
+use super::detach::{self, DetachError};
 use super::show;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire;
@@ -24,12 +25,19 @@ const SHOWN: usize = 1_000;
 
 enum Failure {
     Client(ClientError),
+    Detach(DetachError),
     Output(io::Error),
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         Self::Client(error)
+    }
+}
+
+impl From<DetachError> for Failure {
+    fn from(error: DetachError) -> Self {
+        Self::Detach(error)
     }
 }
 
@@ -63,6 +71,15 @@ pub async fn run() -> ExitCode {
                 ClientError::Privilege { .. } => EX_NOPERM,
             };
             (code, error.to_string())
+        }
+        Failure::Detach(error) => {
+            let code = match &error {
+                DetachError::Config(_) => EX_USAGE,
+                DetachError::Observer(error) if error.is_privilege() => EX_NOPERM,
+                DetachError::Observer(_) | DetachError::Nothing(_) => 1,
+            };
+            let remedy = if code == EX_NOPERM { " (run trackerctl as root)" } else { "" };
+            (code, format!("{error}{remedy}"))
         }
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
     };
@@ -115,6 +132,12 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
         }
         Command::Events { follow } => events(args, &client, *follow).await,
+        Command::Detach { config, pin_dir } => {
+            let pin_dir = detach::detach(config.as_deref(), pin_dir.as_deref())?;
+            let value = serde_json::json!({ "detached": pin_dir });
+            let text = format!("the kernel side that was pinned in {} is detached", pin_dir.display());
+            print(args, &value, |_: Value| text)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
             Ok(())

@@ -12,7 +12,13 @@ use crate::clock::wall_now;
 
 pub(super) fn status(status: &wire::Status) -> String {
     let observer = match (&status.observer.cgroup, &status.observer.because) {
-        (Some(cgroup), _) => format!("ebpf, attached to {cgroup}"),
+        (Some(cgroup), _) => match &status.observer.pinned {
+            Some(pinned) if pinned.adopted => {
+                format!("ebpf, attached to {cgroup}, goes on from an earlier run")
+            }
+            Some(_) => format!("ebpf, attached to {cgroup}, pinned"),
+            None => format!("ebpf, attached to {cgroup}, not pinned"),
+        },
         (None, Some(because)) => format!("proxy (the kernel's is not available: {because})"),
         (None, None) => status.observer.mode.clone(),
     };

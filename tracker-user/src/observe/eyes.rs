@@ -137,7 +137,7 @@ impl Eyes {
     }
 
     fn hint(&self, client: ClientAddr, at: u64, kind: u32) {
-        if self.hints.try_send(Hint { client, at, kind, _pad: 0 }).is_err() {
+        if self.hints.try_send(Hint { client, at, kind, amended: 0 }).is_err() {
             self.count(Counter::HintDropped);
         }
     }

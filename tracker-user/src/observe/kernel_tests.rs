@@ -4,6 +4,7 @@
 //! `TRACKER_REQUIRE_PRIVILEGED=1`, which makes that a failure.
 
 mod lab;
+mod pinned;
 mod repair;
 mod traffic;
 

@@ -6,6 +6,8 @@
 //! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
 //! belong on a blocking thread.
 
+mod attach;
+mod bpf;
 pub mod connections;
 mod drift;
 mod ebpf;
@@ -15,19 +17,23 @@ mod hints;
 mod host;
 #[cfg(test)]
 mod kernel_tests;
+mod pins;
 mod socket_dump;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
 use tracker_ebpf::record::{Direction, Record};
 
+pub use attach::Pinning;
+use attach::Wanted;
+
 use crate::clock::{BootTime, boot_now};
 pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
 use drift::Looks;
-use ebpf::{Kernel, Wanted};
+use ebpf::Kernel;
 pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
@@ -53,11 +59,13 @@ pub struct ObserveOptions {
     pub mode: ObserverMode,
     /// The cgroup v2 directory to attach to; `None` finds the root of the tree.
     pub cgroup: Option<PathBuf>,
+    /// Where the kernel side is pinned, so that it outlives the daemon; `None`: nowhere.
+    pub pin_dir: Option<PathBuf>,
     /// The local ports whose connections are watched.
     pub ports: Vec<u16>,
     /// How many clients there is room for.
     pub max_records: u32,
-    /// The first settings; see [`Observer::apply`].
+    /// The first settings; see [`Observer::apply`]. A kernel side that is adopted keeps those it has.
     pub settings: Settings,
 }
 
@@ -66,6 +74,7 @@ impl Default for ObserveOptions {
         Self {
             mode: ObserverMode::default(),
             cgroup: None,
+            pin_dir: None,
             ports: Vec::new(),
             max_records: DEFAULT_MAX_RECORDS,
             settings: Settings::default(),
@@ -80,6 +89,8 @@ pub enum Kind {
     Ebpf {
         /// Where it is attached.
         cgroup: PathBuf,
+        /// Whether it outlives the daemon.
+        pinning: Pinning,
     },
     /// The proxy's own eyes.
     Proxy {
@@ -103,7 +114,7 @@ pub struct Resync {
     pub untracked: usize,
 }
 
-/// The observer. Share it in an `Arc`; dropping it detaches the kernel side.
+/// The observer. Share it in an `Arc`. A pinned kernel side goes on when it is dropped.
 pub struct Observer {
     source: Source,
     sockets: SocketDump,
@@ -115,35 +126,78 @@ enum Source {
     Eyes { eyes: Eyes, because: String },
 }
 
-/// The start looks again this soon, and this often at most, to make sure of connections older than the observer.
+/// [`Observer::settle`] looks again this soon, and this often at most.
 const SECOND_LOOK: Duration = Duration::from_millis(5);
 const FIRST_LOOKS: usize = 4;
 
 impl Observer {
-    /// Starts observing, in the network namespace of the calling thread. Connections that are older than the observer
-    /// are counted from the list of sockets. The kernel side never saw them begin, so it neither sees their packets nor
-    /// their end: until they are closed, their traffic is invisible, and their closing is noticed by a later resync.
+    /// Starts observing, in the network namespace of the calling thread. Follow it with [`Self::settle`].
     ///
     /// # Errors
-    /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed.
+    /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed, or another
+    /// daemon uses the pin directory.
     pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
         let sockets = SocketDump::open(&options.ports)?;
+        sockets.read()?;
         let (source, hints) = source(options)?;
-        let observer = Self { source, sockets, looks: Mutex::default() };
+        Ok((Self { source, sockets, looks: Mutex::default() }, hints))
+    }
+
+    /// Makes the records agree with the list of sockets: connections that are older than the kernel side are counted from
+    /// it. The kernel side never saw them begin, so it neither sees their packets nor their end: until they are closed,
+    /// their traffic is invisible, and their closing is noticed by a later resync.
+    ///
+    /// Whoever knows of clients from an earlier run calls [`Self::ensure`] for them before this: what nobody watched since
+    /// then is taken for a gap.
+    ///
+    /// # Errors
+    /// When the sockets cannot be listed, or the kernel refuses.
+    pub fn settle(&self) -> Result<(), ObserveError> {
         for look in 1..=FIRST_LOOKS {
-            if observer.resync()?.suspected == 0 || look == FIRST_LOOKS {
+            if self.resync()?.suspected == 0 || look == FIRST_LOOKS {
                 break;
             }
             std::thread::sleep(SECOND_LOOK);
         }
-        Ok((observer, hints))
+        Ok(())
+    }
+
+    /// Detaches the kernel side that is pinned in `pin_dir`, of whatever version, and removes its records. False if there
+    /// is none.
+    ///
+    /// # Errors
+    /// Without privilege, and while a daemon uses the directory.
+    pub fn detach(pin_dir: &Path) -> Result<bool, ObserveError> {
+        Ok(pins::detach(pin_dir)?.is_some_and(|removed| removed > 0))
+    }
+
+    /// What an operator should be told.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.kind() {
+            Kind::Ebpf { pinning: Pinning::Lost { because }, .. } => warnings.push(format!(
+                "the kernel side is not pinned: {because}; when the daemon ends, what it has recorded is lost"
+            )),
+            Kind::Ebpf { pinning: Pinning::Kept { replaced: Some(why), .. }, .. } => warnings.push(format!(
+                "the kernel side of an earlier run was replaced at start: {why}; its records were not relied upon"
+            )),
+            Kind::Ebpf { .. } => {}
+            Kind::Proxy { because } => warnings.push(format!(
+                "observing with the proxy's own eyes, not the kernel's: {because}; other proxies' connections and the \
+                 time while the daemon is down are not seen"
+            )),
+        }
+        warnings
     }
 
     /// Which observer runs.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match &self.source {
-            Source::Kernel(kernel) => Kind::Ebpf { cgroup: kernel.cgroup().to_owned() },
+            Source::Kernel(kernel) => {
+                Kind::Ebpf { cgroup: kernel.cgroup().to_owned(), pinning: kernel.pinning().clone() }
+            }
             Source::Eyes { because, .. } => Kind::Proxy { because: because.clone() },
         }
     }
@@ -322,6 +376,7 @@ impl ClientEvents for Observer {
 fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
     let wanted = Wanted {
         cgroup: options.cgroup.as_deref(),
+        pin_dir: options.pin_dir.as_deref(),
         ports: &options.ports,
         max_records: options.max_records,
         settings: options.settings,
@@ -330,7 +385,7 @@ fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
         ObserverMode::Proxy => "observer.mode is \"proxy\"".to_owned(),
         ObserverMode::Auto | ObserverMode::Ebpf => match Kernel::start(&wanted) {
             Ok((kernel, hints)) => return Ok((Source::Kernel(Box::new(kernel)), hints)),
-            Err(error) if options.mode == ObserverMode::Ebpf => return Err(error),
+            Err(error) if options.mode == ObserverMode::Ebpf || error.is_conflict() => return Err(error),
             Err(error) => error.because(),
         },
     };

@@ -63,6 +63,8 @@ impl Core {
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
         let Parts { observer, hints, connections, audit, journal, metrics } = parts;
+        // What an earlier run lost does not matter: everybody is looked at now.
+        let hints_lost = observer.counters().map_or(0, |counters| resync::lost_hints(&counters));
         Ok(Self {
             table,
             journal,
@@ -79,7 +81,7 @@ impl Core {
             effects: Vec::new(),
             to_look: VecDeque::new(),
             resync: None,
-            hints_lost: 0,
+            hints_lost,
             room_made: BootTime::default(),
         })
     }
@@ -95,7 +97,15 @@ impl Core {
             }
             self.table.restore(session);
         }
+        // Only now: what a kernel side that is new has not watched since then counts as a gap.
+        if let Err(error) = self.observer.settle() {
+            error!(%error, "the records could not be compared with the sockets");
+        }
         self.look_at_everyone();
+        // The kernel side latched gaps by the old policy until here.
+        if let Err(error) = self.observer.apply(policy.for_observer()) {
+            error!(%error, "the observer did not take the new settings");
+        }
         if *self.table.policy() != policy {
             self.table.set_policy(policy);
             self.look_at_everyone();

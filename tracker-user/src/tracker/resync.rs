@@ -32,7 +32,7 @@ impl Core {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
         };
-        let lost = counters.get(Counter::HintDropped as usize).copied().unwrap_or(0);
+        let lost = lost_hints(&counters);
         if lost != self.hints_lost {
             warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
             self.hints_lost = lost;
@@ -124,6 +124,11 @@ impl Core {
         self.look_at_all();
         self.keep_seen();
     }
+}
+
+/// How many hints the kernel side could not hand over.
+pub(super) fn lost_hints(counters: &[u64]) -> u64 {
+    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
 }
 
 /// Waits for the task, if there is one, and takes it away.

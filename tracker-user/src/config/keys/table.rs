@@ -13,7 +13,6 @@ use crate::session::settings as core;
 /// function removes the line.
 pub(super) const NOT_YET: &[&str] = &[
     "proxy.basic",
-    "observer.pin-dir",
     "timeouts.device-change",
     "kerberos.conditions",
     "portal",
