@@ -204,7 +204,7 @@ pub enum Counter {
     DataWithoutRecord = 5,
     /// A packet of a marked socket could not be read as TCP.
     Unreadable = 6,
-    /// A connection opened while its client's record was being deleted, again and again: it is not tracked.
+    /// A connection opened in the very moment in which its client's record was deleted: a resync is due, which counts it.
     RecordRetired = 7,
 }
 

@@ -60,16 +60,27 @@ pub(crate) fn slot(client: &ClientAddr) -> Option<*mut Slot> {
     RECORDS.get_ptr_mut(client)
 }
 
-/// The client's slot, made if there is none. `None` if the map is full.
-#[inline(always)]
-pub(crate) fn slot_or_new(client: &ClientAddr, now: u64) -> Option<*mut Slot> {
-    if let Some(found) = slot(client) {
-        return Some(found);
-    }
-    // Another CPU may have been faster; then its slot is found below, and only a full map leaves nothing to find.
-    let _ = RECORDS.insert(client, Slot::starting(*client, now), u64::from(BPF_NOEXIST));
-    slot(client)
+/// What became of an attempt to make a slot.
+pub(crate) enum Made {
+    /// It is in the map now.
+    New,
+    /// Another one was there first.
+    Exists,
+    /// There is no room.
+    Full,
 }
+
+/// Puts a new slot into the map.
+#[inline(always)]
+pub(crate) fn make(slot: &Slot) -> Made {
+    match RECORDS.insert(slot.client, slot, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Made::New,
+        Err(EEXIST) => Made::Exists,
+        Err(_) => Made::Full,
+    }
+}
+
+const EEXIST: i32 = -17;
 
 /// Deletes the client's slot.
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod closure;
 mod figures;
+mod scale;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -19,6 +20,8 @@ pub(crate) struct Options {
 enum Scenario {
     /// From a client's FIN or RST to its session's clock running.
     Closure(closure::Options),
+    /// A million records and 200,000 sessions: memory, taking over, deadlines. Takes some minutes and 2 GiB.
+    Scale(scale::Options),
 }
 
 /// Builds the optimised programs and measures.
@@ -26,5 +29,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bin = build::run(&build::Options::default())?;
     match &options.scenario {
         Scenario::Closure(options) => closure::run(options, &bin),
+        Scenario::Scale(options) => scale::run(options, &bin),
     }
 }

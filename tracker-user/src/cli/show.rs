@@ -288,7 +288,9 @@ fn right(table: &mut Table, columns: &[usize]) {
 }
 
 fn text(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    // Cells have a space on either side, also where the table begins and ends.
+    let inner = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
+    table.lines().map(inner).collect::<Vec<_>>().join("\n")
 }
 
 fn name(user: &str, domain: &str) -> String {

@@ -78,6 +78,8 @@ impl Kernel {
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
+        // Not while `forget` runs: a record that is just being deleted would pass for an existing one.
+        let _programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = Slot::starting(client, now.as_nanos());
         let outcome =
             self.records.write().unwrap_or_else(PoisonError::into_inner).insert(client, slot, BPF_NOEXIST);

@@ -134,11 +134,9 @@ impl Observer {
     /// Starts observing, in the network namespace of the calling thread. Follow it with [`Self::settle`].
     ///
     /// # Errors
-    /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed, or another
-    /// daemon uses the pin directory.
+    /// In mode `Ebpf`, when the kernel side cannot be had; in the others, when another daemon uses the pin directory.
     pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
-        let sockets = SocketDump::open(&options.ports)?;
-        sockets.read()?;
+        let sockets = SocketDump::new(&options.ports);
         let (source, hints) = source(options)?;
         Ok((Self { source, sockets, looks: Mutex::default() }, hints))
     }

@@ -34,9 +34,9 @@ pub struct Socket {
 /// All connections of one moment.
 pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 
-/// The door to the list. It belongs to the network namespace in which it was opened.
+/// The door to the list. It belongs to the network namespace of the thread that reads first.
 pub(super) struct SocketDump {
-    socket: Mutex<OwnedFd>,
+    socket: Mutex<Option<OwnedFd>>,
     ports: BTreeSet<u16>,
 }
 
@@ -63,28 +63,30 @@ const fn state_name(state: u8) -> &'static str {
 }
 
 impl SocketDump {
-    /// Opens the door.
-    pub(super) fn open(ports: &[u16]) -> io::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        )?;
-        // The kernel answers at once; only a lost answer could make us wait.
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
-        Ok(Self { socket: Mutex::new(socket), ports: ports.iter().copied().collect() })
+    pub(super) fn new(ports: &[u16]) -> Self {
+        Self { socket: Mutex::new(None), ports: ports.iter().copied().collect() }
     }
 
     /// All connections to the watched ports.
     pub(super) fn read(&self) -> io::Result<Dump> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = match kept.take() {
+            Some(socket) => socket,
+            None => open()?,
+        };
+        let dump = self.read_from(&socket)?;
+        // Kept only after a good end: nothing of a failed answer is left in it for the next.
+        *kept = Some(socket);
+        Ok(dump)
+    }
+
+    fn read_from(&self, socket: &OwnedFd) -> io::Result<Dump> {
         // The list is not one moment's: a socket that moves while it is read can be told twice.
         let mut seen = HashSet::new();
         let mut dump = Vec::new();
         for (sequence, family, id) in [(1, AF_INET, SocketId::new_v4()), (2, AF_INET6, SocketId::new_v6())] {
-            request(&socket, sequence, family, id)?;
-            replies(&socket, sequence, |header| {
+            request(socket, sequence, family, id)?;
+            replies(socket, sequence, |header| {
                 if self.is_counted(header) && seen.insert(header.socket_id.cookie) {
                     dump.push(connection(header));
                 }
@@ -97,6 +99,14 @@ impl SocketDump {
         // What is left of a socket after CLOSE can call itself FIN_WAIT2: the timer tells it from a live one.
         self.ports.contains(&header.socket_id.source_port) && header.timer != Some(Timer::TimeWait)
     }
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    // The kernel answers at once; only a lost answer could make us wait.
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
+    Ok(socket)
 }
 
 /// How many connections each client has.
@@ -150,7 +160,7 @@ fn replies(socket: &OwnedFd, sequence: u32, mut each: impl FnMut(&InetResponseHe
         while !rest.is_empty() {
             let message = NetlinkBuffer::new_checked(rest).map_err(malformed)?;
             let step = (message.length() as usize).next_multiple_of(4);
-            // An answer to an earlier request that was given up.
+            // Never anything else: one request at a time.
             if message.sequence_number() == sequence {
                 match message.message_type() {
                     NLMSG_DONE => return Ok(()),
@@ -184,7 +194,7 @@ mod tests {
     fn a_connection_is_listed_while_it_lasts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dump = SocketDump::open(&[port]).unwrap();
+        let dump = SocketDump::new(&[port]);
         assert_eq!(dump.read().unwrap(), vec![]);
 
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();

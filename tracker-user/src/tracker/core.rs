@@ -50,7 +50,10 @@ pub(super) struct Core {
     /// Clients still to be looked at because something about all of them may have changed.
     pub(super) to_look: VecDeque<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
-    pub(super) hints_lost: u64,
+    /// What the observer counted as missed, so far.
+    pub(super) amiss: u64,
+    /// The resync under way is to be followed by another if something looks wrong.
+    pub(super) look_twice: bool,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
 }
@@ -64,7 +67,7 @@ impl Core {
     ) -> io::Result<Self> {
         let Parts { observer, hints, connections, audit, journal, metrics } = parts;
         // What an earlier run lost does not matter: everybody is looked at now.
-        let hints_lost = observer.counters().map_or(0, |counters| resync::lost_hints(&counters));
+        let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
             table,
             journal,
@@ -81,7 +84,8 @@ impl Core {
             effects: Vec::new(),
             to_look: VecDeque::new(),
             resync: None,
-            hints_lost,
+            amiss,
+            look_twice: false,
             room_made: BootTime::default(),
         })
     }
@@ -132,7 +136,7 @@ impl Core {
                 hint = self.hints.next() => self.hint(hint),
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
-                _ = resync_tick.tick() => self.start_resync(),
+                _ = resync_tick.tick() => self.compare_with_sockets(),
                 outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
                 () = std::future::ready(()), if !self.to_look.is_empty() => self.look_at_some(),
             }

@@ -13,6 +13,7 @@ pub struct Metrics {
     pub(super) closure: Histogram,
     pub(super) deadline: Histogram,
     pub(super) resyncs: IntCounter,
+    pub(super) resync: Histogram,
     pub(super) repaired: IntCounter,
     pub(super) clients: IntGauge,
     pub(super) connections: IntGauge,
@@ -56,6 +57,10 @@ impl Metrics {
             )?,
             deadline: histogram("tracker_deadline_late_seconds", "How late deadlines were acted upon")?,
             resyncs: counter("tracker_resyncs_total", "Comparisons of the records with the sockets")?,
+            resync: histogram(
+                "tracker_resync_seconds",
+                "How long comparing the records with the sockets took",
+            )?,
             repaired: counter(
                 "tracker_records_repaired_total",
                 "Records whose count of connections was repaired",

@@ -32,21 +32,33 @@ impl Core {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
         };
-        let lost = lost_hints(&counters);
-        if lost != self.hints_lost {
-            warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
-            self.hints_lost = lost;
-            self.start_resync();
+        let amiss = amiss(&counters);
+        if amiss != self.amiss {
+            warn!(
+                events = amiss.wrapping_sub(self.amiss),
+                "the observer missed something: comparing with the sockets"
+            );
+            self.amiss = amiss;
+            self.compare_with_sockets();
         }
     }
 
-    pub(super) fn start_resync(&mut self) {
+    /// Compares the records with the sockets, and once more if something looks wrong: a difference counts when it is seen
+    /// twice.
+    pub(super) fn compare_with_sockets(&mut self) {
+        self.look_twice = true;
+        self.start_resync();
+    }
+
+    fn start_resync(&mut self) {
         if self.resync.is_some() {
             return;
         }
         let observer = Arc::clone(&self.observer);
         // A dump of many sockets takes its time; nobody waits for it.
+        let took = self.metrics.resync.clone();
         self.resync = Some(tokio::task::spawn_blocking(move || {
+            let began = boot_now();
             let resync = observer.resync()?;
             let old = boot_now().before(RECORD_RETENTION);
             let last = |record: &Record| {
@@ -54,7 +66,9 @@ impl Core {
             };
             let idle = |record: &Record| record.open == 0 && last(record) < old;
             let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            Ok((resync, candidates.map(|(client, _)| client).collect()))
+            let idle = candidates.map(|(client, _)| client).collect();
+            took.observe(boot_now().since(began).as_secs_f64());
+            Ok((resync, idle))
         }));
     }
 
@@ -111,9 +125,12 @@ impl Core {
             Ok(done) => done,
             Err(error) => return error!(%error, "the records could not be compared with the sockets"),
         };
-        let Resync { clients, connections, repaired, .. } = resync;
+        let Resync { clients, connections, repaired, suspected, .. } = resync;
         self.metrics.clients.set(clients as i64);
         self.metrics.connections.set(connections as i64);
+        if suspected > 0 && std::mem::take(&mut self.look_twice) {
+            self.start_resync();
+        }
         if repaired > 0 {
             self.metrics.repaired.inc_by(repaired as u64);
             warn!(repaired, "records differed from the sockets and were repaired");
@@ -126,9 +143,11 @@ impl Core {
     }
 }
 
-/// How many hints the kernel side could not hand over.
-pub(super) fn lost_hints(counters: &[u64]) -> u64 {
-    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
+/// How often the observer missed something: a hint, a client that found no room, a connection that met the deletion of
+/// its record. The sockets tell the rest.
+pub(super) fn amiss(counters: &[u64; Counter::ALL.len()]) -> u64 {
+    let missed = [Counter::HintDropped, Counter::RecordMapFull, Counter::RecordRetired];
+    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
 }
 
 /// Waits for the task, if there is one, and takes it away.
