@@ -15,10 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::Lab;
 use lab::chance::Chance;
 use lab::gateway::Gateway;
 use lab::wait::{Stopwatch, silence};
+use lab::{Lab, answers};
 
 use self::client::{Client, Shared};
 use self::model::{Comparison, Fact, Mode, Model, Outcome, Rules};
@@ -113,7 +113,7 @@ revalidate = \"{revalidate}\"
             Ok((killed?, traces))
         })?;
         let log = gateway.log();
-        let users = users(&log);
+        let users = answers::served(&log);
         let mut tally = Tally { kills, ..Tally::default() };
         for (number, facts) in traces.iter().enumerate() {
             let compared = self.compare(facts, &users).with_context(|| {
@@ -125,13 +125,13 @@ revalidate = \"{revalidate}\"
     }
 
     /// Tells the reference what happened, and compares its decisions with those that were taken.
-    fn compare(&self, facts: &[Fact], users: &HashMap<&str, &str>) -> Result<Tally> {
+    fn compare(&self, facts: &[Fact], users: &HashMap<String, String>) -> Result<Tally> {
         let mut model = Model::new(self.rules);
         let mut tally = Tally::default();
         for (index, fact) in facts.iter().enumerate() {
             let mut fact = fact.clone();
             if let Fact::Request { path, outcome: Outcome::Served(user), .. } = &mut fact {
-                *user = users.get(path.as_str()).map(|user| (*user).to_owned());
+                *user = users.get(path).cloned();
                 tally.served += 1;
                 tally.named += u32::from(user.is_some());
             }
@@ -184,19 +184,6 @@ fn kill_again_and_again(gateway: &mut Gateway, shared: &Shared, round: &Round) -
     let rest = round.length.saturating_sub(shared.clock.elapsed()).max(ms(1_500));
     silence(rest);
     Ok(kills)
-}
-
-/// Who each path was served for, by the access log.
-fn users(log: &str) -> HashMap<&str, &str> {
-    let lines = log.lines().filter(|line| line.contains(" access: "));
-    let pair = |line: &str| -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
-        let user = line.find(" user=")? + 6;
-        let user_end = user + line[user..].find(['@', ' '])?;
-        let path = line.find(" path=\"")? + 7;
-        let path_end = path + line[path..].find('"')?;
-        Some((path..path_end, user..user_end))
-    };
-    lines.filter_map(|line| pair(line).map(|(path, user)| (&line[path], &line[user]))).collect()
 }
 
 fn log_tail(log: &str) -> String {

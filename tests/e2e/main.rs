@@ -21,3 +21,4 @@ mod metrics;
 mod modes;
 mod operator;
 mod proxying;
+mod takeover_table;

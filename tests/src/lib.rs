@@ -14,6 +14,7 @@
 pub mod answers;
 pub mod chance;
 pub mod client;
+pub mod dhcp;
 pub mod gateway;
 pub mod net;
 pub mod ns;
