@@ -98,7 +98,7 @@ impl App {
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last.tracker);
         let judged_by = last.tracker.policy.as_ref().unwrap_or(&policy);
-        let (observer, hints) = Observer::start(&observe_options(&config, judged_by))?;
+        let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
@@ -107,7 +107,7 @@ impl App {
         let journal = Arc::new(journal);
         let parts = Parts {
             observer: Arc::clone(&observer),
-            hints,
+            events,
             connections: Arc::clone(&connections),
             audit: Arc::clone(&audit),
             journal: Arc::clone(&journal),
@@ -249,8 +249,10 @@ fn policy(config: &Config, since: BootTime) -> Policy {
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
-    let mut ports: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
-    ports.extend(&config.observer.watch_ports);
+    let own: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
+    let watched = config.observer.watch_ports.iter().copied();
+    let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
+    let mut ports = [own, foreign_ports.clone()].concat();
     ports.sort_unstable();
     ports.dedup();
     ObserveOptions {
@@ -262,6 +264,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
         cgroup: config.observer.cgroup.clone(),
         pin_dir: Some(config.observer.pin_dir.clone()),
         ports,
+        foreign_ports,
         max_records: config.observer.max_records,
         settings: policy.for_observer(),
     }

@@ -14,6 +14,7 @@ use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
+use crate::session::settings::DeviceChange;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::tracker::Tracker;
 
@@ -82,6 +83,9 @@ impl Sources {
             );
         }
         warnings.extend(self.observer.warnings());
+        if config.timeouts.device_change == DeviceChange::Reauthenticate {
+            warnings.extend(self.observer.devices_problem());
+        }
         let (mode, cgroup, pinned, because) = match self.observer.kind() {
             Kind::Ebpf { cgroup, pinning } => {
                 let pinned = match pinning {
@@ -290,7 +294,7 @@ impl Sources {
             closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
             last_traffic: seen(record.traffic_at),
             expires: expires.map(|at| anchor.wall(at)),
-            device: None,
+            device: session.device.map(|device| device.to_string()),
             bytes_received: record.rx,
             bytes_sent: record.tx,
         })

@@ -3,6 +3,8 @@
 //! They need root, and the eBPF object of `cargo xtask build`. Without them they say "skipped: ...", unless
 //! `TRACKER_REQUIRE_PRIVILEGED=1`, which makes that a failure.
 
+mod device;
+mod foreign;
 mod lab;
 mod pinned;
 mod repair;

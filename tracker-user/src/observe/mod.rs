@@ -9,6 +9,8 @@
 mod attach;
 mod bpf;
 pub mod connections;
+mod destroy;
+mod devices;
 mod drift;
 mod ebpf;
 mod error;
@@ -17,9 +19,12 @@ mod hints;
 mod host;
 #[cfg(test)]
 mod kernel_tests;
+mod neighbours;
+mod netlink;
 mod pins;
 mod socket_dump;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +37,9 @@ use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
 pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
+use destroy::Destroyer;
+pub use devices::DeviceWatch;
+use devices::Devices;
 use drift::Looks;
 use ebpf::Kernel;
 pub use error::{Full, ObserveError};
@@ -63,6 +71,8 @@ pub struct ObserveOptions {
     pub pin_dir: Option<PathBuf>,
     /// The local ports whose connections are watched.
     pub ports: Vec<u16>,
+    /// Those of them that belong to other proxies.
+    pub foreign_ports: Vec<u16>,
     /// How many clients there is room for.
     pub max_records: u32,
     /// The first settings; see [`Observer::apply`]. A kernel side that is adopted keeps those it has.
@@ -76,10 +86,19 @@ impl Default for ObserveOptions {
             cgroup: None,
             pin_dir: None,
             ports: Vec::new(),
+            foreign_ports: Vec::new(),
             max_records: DEFAULT_MAX_RECORDS,
             settings: Settings::default(),
         }
     }
+}
+
+/// What an observer tells by itself.
+pub struct Events {
+    /// Where to look.
+    pub hints: Hints,
+    /// That devices have changed.
+    pub devices: DeviceWatch,
 }
 
 /// Which observer runs.
@@ -118,6 +137,8 @@ pub struct Resync {
 pub struct Observer {
     source: Source,
     sockets: SocketDump,
+    destroyer: Destroyer,
+    devices: Devices,
     looks: Mutex<Looks>,
 }
 
@@ -135,10 +156,13 @@ impl Observer {
     ///
     /// # Errors
     /// In mode `Ebpf`, when the kernel side cannot be had; in the others, when another daemon uses the pin directory.
-    pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
+    pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
         let sockets = SocketDump::new(&options.ports);
         let (source, hints) = source(options)?;
-        Ok((Self { source, sockets, looks: Mutex::default() }, hints))
+        let destroyer = Destroyer::open(&options.foreign_ports)?;
+        let (devices, changes) = Devices::open();
+        let observer = Self { source, sockets, destroyer, devices, looks: Mutex::default() };
+        Ok((observer, Events { hints, devices: changes }))
     }
 
     /// Makes the records agree with the list of sockets: connections that are older than the kernel side are counted from
@@ -186,6 +210,7 @@ impl Observer {
                  time while the daemon is down are not seen"
             )),
         }
+        warnings.extend(self.destroyer.refusal());
         warnings
     }
 
@@ -314,6 +339,13 @@ impl Observer {
         Ok(dump.into_iter().filter_map(|(owner, one)| (owner == client).then_some(one)).collect())
     }
 
+    /// Ends all connections of these clients to other proxies on this host, and returns how many each of them had. The
+    /// proxy's own are not touched. Costs nothing where no other proxy is watched; else some microseconds a connection,
+    /// and a walk through the kernel's table of sockets.
+    pub fn destroy(&self, clients: &HashSet<ClientAddr>) -> HashMap<ClientAddr, usize> {
+        self.destroyer.destroy(clients)
+    }
+
     /// Where the proxy reports its connections; `None` if the kernel side sees them by itself.
     #[must_use]
     pub fn eyes(&self) -> Option<&Eyes> {
@@ -330,7 +362,7 @@ impl Observer {
         listed: impl Iterator<Item = ClientAddr>,
         now: BootTime,
     ) -> Result<usize, ObserveError> {
-        let known: std::collections::HashSet<_> = records.iter().map(|(client, _)| *client).collect();
+        let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
         let mut untracked = 0;
         for client in listed.filter(|client| !known.contains(client)) {
             match self.ensure(client, now) {

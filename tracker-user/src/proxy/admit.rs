@@ -130,6 +130,7 @@ async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderVa
         identity,
         method: Method::Kerberos,
         connection: Some(client.connection.id()),
+        device: None,
     };
     match gate.prove(offer).await {
         Ok(admission) => {

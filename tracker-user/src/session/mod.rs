@@ -4,6 +4,7 @@
 //! [`judge`] says what a record and a moment mean for a session; [`table`] holds all sessions and their deadlines and
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
+pub mod device;
 pub mod event;
 pub mod identity;
 pub mod index;
@@ -18,6 +19,7 @@ mod model_tests;
 #[cfg(test)]
 mod table_tests;
 
+pub use device::Device;
 pub use event::{Effect, Event, Reason};
 pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};

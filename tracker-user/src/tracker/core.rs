@@ -13,13 +13,12 @@ use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
-use crate::audit::{Audit, AuditEvent, Kind};
-use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
-use crate::observe::{Connections, Hints, ObserveError, Observer};
-use crate::session::event::{Event, What};
+use crate::audit::Audit;
+use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
+use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
-use crate::store::{Entry, Journal, StoredSession};
+use crate::store::{Entry, Journal};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -30,16 +29,13 @@ const LOOKS_PER_TURN: usize = 256;
 /// When a deadline's record cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What becomes of an answer once everything before it is on disk, or is not.
-type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
-
 pub(super) struct Core {
     pub(super) table: Table,
     pub(super) journal: Arc<Journal>,
     pub(super) boot: String,
     pub(super) back: mpsc::WeakSender<Order>,
     pub(super) observer: Arc<Observer>,
-    pub(super) hints: Hints,
+    pub(super) events: Events,
     pub(super) connections: Arc<Connections>,
     pub(super) audit: Arc<Audit>,
     pub(super) metrics: Metrics,
@@ -65,7 +61,7 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, hints, connections, audit, journal, metrics } = parts;
+        let Parts { observer, events, connections, audit, journal, metrics } = parts;
         // What an earlier run lost does not matter: everybody is looked at now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
@@ -74,7 +70,7 @@ impl Core {
             boot: boot_id(),
             back,
             observer,
-            hints,
+            events,
             connections,
             audit,
             metrics,
@@ -133,7 +129,11 @@ impl Core {
                     Some(order) => self.order(order),
                     None => return,
                 },
-                hint = self.hints.next() => self.hint(hint),
+                hint = self.events.hints.next() => self.hint(hint),
+                () = self.events.devices.changed() => {
+                    self.look_at_devices();
+                    self.carry_out(None);
+                }
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
                 _ = resync_tick.tick() => self.compare_with_sockets(),
@@ -167,8 +167,13 @@ impl Core {
     }
 
     fn check(&mut self, client: ClientAddr) -> Decision {
-        let Some(record) = self.record(client) else { return Decision::Challenge };
-        let decision = self.table.check(client, &record, boot_now(), &mut self.effects);
+        // The first packet of another device has told the kernel who it is; by now it is told to us.
+        self.look_at_devices();
+        self.look_at_device(client);
+        let decision = match self.record(client) {
+            Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
+            None => Decision::Challenge,
+        };
         self.carry_out(None);
         decision
     }
@@ -206,6 +211,9 @@ impl Core {
             tracked = self.observer.ensure(proof.client, boot_now());
         }
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
+        self.look_at_devices();
+        self.look_at_device(proof.client);
+        let proof = &Proof { device: self.observer.device(proof.client), ..proof.clone() };
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
@@ -257,16 +265,18 @@ impl Core {
             return;
         }
         self.look(hint.client);
+        self.carry_out(None);
         if hint.kind == tracker_ebpf::abi::HINT_CLOSED {
             self.metrics.closure.observe(boot_now().since(BootTime::from_nanos(hint.at)).as_secs_f64());
         }
     }
 
+    /// Judges a client anew; what comes of it is still to be carried out.
     fn look(&mut self, client: ClientAddr) {
+        self.look_at_device(client);
         match self.record(client) {
             Some(record) => {
                 self.table.look(client, &record, boot_now(), &mut self.effects);
-                self.carry_out(None);
             }
             // Decisions are made afresh from the record, so a look put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
@@ -286,9 +296,10 @@ impl Core {
 
     fn look_at_some(&mut self) {
         for _ in 0..LOOKS_PER_TURN {
-            let Some(client) = self.to_look.pop_front() else { return };
+            let Some(client) = self.to_look.pop_front() else { break };
             self.look(client);
         }
+        self.carry_out(None);
     }
 
     fn fire_deadlines(&mut self) {
@@ -298,6 +309,7 @@ impl Core {
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
             self.look(client);
         }
+        self.carry_out(None);
         let next = self.table.next_deadline();
         if next != self.timer_set {
             match self.timer.set(next) {
@@ -320,52 +332,6 @@ impl Core {
         }
     }
 
-    /// Carries the effects out in order. What is to be kept goes to the journal; the audit trail is written and `answer`
-    /// given when it is on disk.
-    fn carry_out(&mut self, answer: Option<Answer>) {
-        if self.effects.is_empty() {
-            if let Some(answer) = answer {
-                answer(Ok(()));
-            }
-            return;
-        }
-        let anchor = Anchor::now();
-        let mut closed = None;
-        let mut lines = Vec::new();
-        let mut entries = Vec::new();
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Destroy { client, session, except } => {
-                    closed = Some(self.connections.destroy(client, session, except));
-                }
-                Effect::Audit(event) => {
-                    let reason = event.what.reason().map_or("", Reason::as_str);
-                    let line = audit_event(&event, &anchor, closed.take());
-                    entries.push(Entry::Event(Box::new(line.clone())));
-                    lines.push((line, reason));
-                }
-                Effect::Keep(client) => {
-                    let session = self.table.session(client);
-                    let stored = session.map(|session| StoredSession::new(session, &self.boot, &anchor));
-                    entries.push(Entry::Session(client, stored));
-                }
-            }
-        }
-        let audit = Arc::clone(&self.audit);
-        let announce = move |kept: Result<(), String>| {
-            for (line, reason) in lines {
-                // An end is an end whether the disk took it or not; a login that was not kept is taken back.
-                if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {
-                    audit.record(line, reason);
-                }
-            }
-            if let Some(answer) = answer {
-                answer(kept);
-            }
-        };
-        self.journal.submit(entries, Some(Box::new(announce)));
-    }
-
     fn publish(&self) {
         let Metrics { active, stale, users, licences, .. } = &self.metrics;
         active.set(self.table.active() as i64);
@@ -377,30 +343,3 @@ impl Core {
 
 /// Under this name the store keeps the policy in force.
 pub(super) const POLICY: &str = "policy";
-
-fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>) -> AuditEvent {
-    let kind = match event.what {
-        What::Login(_) => Kind::Login,
-        What::Renewed(_) => Kind::Renewed,
-        What::Stale(_) => Kind::Stale,
-        What::Ended { .. } => Kind::Ended,
-    };
-    let mut line = AuditEvent {
-        client: Some(event.client.to_string()),
-        user: Some(event.identity.user().into()),
-        domain: Some(event.identity.domain().into()),
-        session: Some(event.session.to_string()),
-        reason: event.what.reason().map(|reason| reason.to_string()),
-        connections_closed,
-        ..AuditEvent::new(anchor.wall(event.at), kind)
-    };
-    match &event.what {
-        What::Login(method) | What::Renewed(method) => line.method = Some(method.to_string()),
-        What::Ended { duration, by, .. } => {
-            line.duration = Some(duration.as_secs_f64());
-            line.by = by.as_deref().map(ToString::to_string);
-        }
-        What::Stale(_) => {}
-    }
-    line
-}

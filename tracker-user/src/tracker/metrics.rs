@@ -1,6 +1,6 @@
 //! What the loop counts and measures.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// What the loop counts and measures.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Metrics {
     pub(super) clients: IntGauge,
     pub(super) connections: IntGauge,
     pub(super) unreadable: IntCounter,
+    pub(super) destroyed_own: IntCounter,
+    pub(super) destroyed_foreign: IntCounter,
 }
 
 impl Metrics {
@@ -42,7 +44,15 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
+        let opts = Opts::new(
+            "tracker_connections_destroyed_total",
+            "Connections that were ended with their session, by what ended them",
+        );
+        let destroyed = IntCounterVec::new(opts, &["by"])?;
+        registry.register(Box::new(destroyed.clone()))?;
         Ok(Self {
+            destroyed_own: destroyed.with_label_values(&["proxy"]),
+            destroyed_foreign: destroyed.with_label_values(&["netlink"]),
             active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,
             stale: gauge(
                 "tracker_sessions_stale",

@@ -109,7 +109,7 @@ fn launch(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)>
     };
     change(&mut options);
     match Observer::start(&options) {
-        Ok(started) => Some(started),
+        Ok((observer, events)) => Some((observer, events.hints)),
         Err(error) if error.is_privilege() || matches!(error, ObserveError::NoObject) => {
             skip(&error.because());
             None
