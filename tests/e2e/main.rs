@@ -13,6 +13,7 @@
 mod bad_input;
 mod closing;
 mod common;
+mod conditions;
 mod crash;
 mod device;
 mod kickout;

@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit::Audit;
-use crate::auth::NameRules;
 use crate::auth::negotiate::{self, Verifier};
+use crate::auth::{Conditions, NameRules};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
@@ -275,6 +275,14 @@ fn kerberos(config: &Config) -> negotiate::Options {
     negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
 }
 
+fn conditions(config: &Config) -> Conditions {
+    Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
+        // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
+        error!(%error, "the conditions for Kerberos cannot be used: it is not offered");
+        Conditions::default()
+    })
+}
+
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
 fn via() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -285,6 +293,8 @@ fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        conditions: Arc::new(conditions(config)),
+        debugging: config.kerberos.conditions.debugging,
         via: via(),
         ..ProxyOptions::default()
     }

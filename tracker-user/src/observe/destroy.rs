@@ -13,13 +13,13 @@ use nix::sys::socket::SockProtocol;
 use tracing::warn;
 use tracker_ebpf::abi::ClientAddr;
 
-use super::netlink::Netlink;
+use super::netlink::{Door, Netlink};
 use super::socket_dump::{each_connection, request};
 
 /// What ends other proxies' connections.
 pub(super) struct Destroyer {
     /// Its own door, not the dump's: nobody waits here for a long list to be read.
-    socket: Mutex<Netlink>,
+    door: Door,
     ports: BTreeSet<u16>,
     /// What the kernel said when it did not let us.
     refusal: Mutex<Option<String>>,
@@ -27,12 +27,12 @@ pub(super) struct Destroyer {
 
 impl Destroyer {
     /// For the ports of the other proxies.
-    pub(super) fn open(ports: &[u16]) -> io::Result<Self> {
-        Ok(Self {
-            socket: Mutex::new(Netlink::open(SockProtocol::NetlinkSockDiag, 0)?),
+    pub(super) fn new(ports: &[u16]) -> Self {
+        Self {
+            door: Door::new(SockProtocol::NetlinkSockDiag),
             ports: ports.iter().copied().collect(),
             refusal: Mutex::default(),
-        })
+        }
     }
 
     /// Whether there is anything to end.
@@ -47,9 +47,8 @@ impl Destroyer {
         if clients.is_empty() || !self.is_needed() {
             return destroyed;
         }
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.find(&mut socket, clients).and_then(|found| {
-            for (client, id) in found {
+        let outcome = self.door.with(|socket| {
+            for (client, id) in self.find(socket, clients)? {
                 match socket.order(SOCK_DESTROY, &request(id)) {
                     Ok(()) => *destroyed.entry(client).or_default() += 1,
                     // It was faster.
@@ -59,7 +58,6 @@ impl Destroyer {
             }
             Ok(())
         });
-        drop(socket);
         if let Err(error) = outcome {
             self.refused(&error);
         }
@@ -151,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_allow_is_remembered_with_its_remedy() {
-        let destroyer = Destroyer::open(&[8080]).unwrap();
+        let destroyer = Destroyer::new(&[8080]);
         assert_eq!(destroyer.refusal(), None);
         for (error, start) in [
             (libc::EOPNOTSUPP, "kernel without SOCK_DESTROY"),

@@ -159,7 +159,7 @@ impl Observer {
     pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
         let sockets = SocketDump::new(&options.ports);
         let (source, hints) = source(options)?;
-        let destroyer = Destroyer::open(&options.foreign_ports)?;
+        let destroyer = Destroyer::new(&options.foreign_ports);
         let (devices, changes) = Devices::open();
         let observer = Self { source, sockets, destroyer, devices, looks: Mutex::default() };
         Ok((observer, Events { hints, devices: changes }))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use nix::sys::socket::{
@@ -95,6 +96,30 @@ impl Netlink {
         message.extend(request);
         send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
         Ok(())
+    }
+}
+
+/// A netlink socket that is opened when it is first needed.
+pub(super) struct Door {
+    protocol: SockProtocol,
+    socket: Mutex<Option<Netlink>>,
+}
+
+impl Door {
+    pub(super) const fn new(protocol: SockProtocol) -> Self {
+        Self { protocol, socket: Mutex::new(None) }
+    }
+
+    /// Does `work` with it. It is kept only after a good end: nothing of a failed answer is left in it for the next.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Netlink) -> io::Result<T>) -> io::Result<T> {
+        let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = match kept.take() {
+            Some(socket) => socket,
+            None => Netlink::open(self.protocol, 0)?,
+        };
+        let done = work(&mut socket)?;
+        *kept = Some(socket);
+        Ok(done)
     }
 }
 

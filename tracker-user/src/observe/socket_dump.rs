@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
@@ -14,7 +13,7 @@ use netlink_packet_sock_diag::inet::{
 use nix::sys::socket::SockProtocol;
 use tracker_ebpf::abi::ClientAddr;
 
-use super::netlink::{Netlink, malformed};
+use super::netlink::{Door, Netlink, malformed};
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 
 /// The door to the list. It belongs to the network namespace of the thread that reads first.
 pub(super) struct SocketDump {
-    socket: Mutex<Option<Netlink>>,
+    door: Door,
     ports: BTreeSet<u16>,
 }
 
@@ -60,29 +59,26 @@ const fn state_name(state: u8) -> &'static str {
 
 impl SocketDump {
     pub(super) fn new(ports: &[u16]) -> Self {
-        Self { socket: Mutex::new(None), ports: ports.iter().copied().collect() }
+        Self { door: Door::new(SockProtocol::NetlinkSockDiag), ports: ports.iter().copied().collect() }
     }
 
     /// All connections to the watched ports.
     pub(super) fn read(&self) -> io::Result<Dump> {
-        let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut socket = match kept.take() {
-            Some(socket) => socket,
-            None => Netlink::open(SockProtocol::NetlinkSockDiag, 0)?,
-        };
+        self.door.with(|socket| self.read_from(socket))
+    }
+
+    fn read_from(&self, socket: &mut Netlink) -> io::Result<Dump> {
         // The list is not one moment's: a socket that moves while it is read can be told twice.
         let mut seen = HashSet::new();
         let mut dump = Vec::new();
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
-            each_connection(&mut socket, id, &[], |header| {
+            each_connection(socket, id, &[], |header| {
                 let counted = self.ports.contains(&header.socket_id.source_port);
                 if counted && seen.insert(header.socket_id.cookie) {
                     dump.push(connection(header));
                 }
             })?;
         }
-        // Kept only after a good end: nothing of a failed answer is left in it for the next.
-        *kept = Some(socket);
         Ok(dump)
     }
 }
