@@ -22,6 +22,7 @@ use lab::{Lab, answers};
 
 use self::client::{Client, Shared};
 use self::model::{Comparison, Fact, Mode, Model, Outcome, Rules};
+use crate::takeover::{foreign_proxy, watching};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LIFETIME: Duration = Duration::from_secs(5);
@@ -89,7 +90,8 @@ revalidate = \"{revalidate}\"
 
     /// Lets the clients loose on a gateway, kills it as often as wanted, and compares.
     fn run(&self) -> Result<Tally> {
-        let mut lab = Lab::start_with(CLIENTS, &self.settings())?;
+        let mut lab = Lab::start_with(CLIENTS, &watching(&self.settings()))?;
+        foreign_proxy(&lab)?;
         let tokens = 8 + usize::try_from(self.length.as_secs())? * 4;
         let credentials = |user| anyhow::Ok(Mutex::new(lab.many_credentials(0, user, tokens)?));
         let shared = Shared {

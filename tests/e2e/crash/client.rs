@@ -14,6 +14,7 @@ use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence};
 
 use super::model::{Fact, Outcome, Span};
+use crate::takeover::FOREIGN;
 
 /// How often a waiting client looks what the gateway did to its connections.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
@@ -51,7 +52,17 @@ pub(super) struct Client<'a> {
 struct Connection {
     id: u32,
     raw: Raw,
-    dripping: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// To the gateway, ready for a request.
+    Idle,
+    /// To the gateway, with an answer that has not come to its end.
+    Dripping,
+    /// To the other proxy on the gateway's host, which the daemon's death does not touch.
+    Foreign,
 }
 
 impl<'a> Client<'a> {
@@ -86,7 +97,13 @@ impl<'a> Client<'a> {
                 let which = self.choose();
                 self.again(which)
             }
-            65..75 => self.open(Self::drip),
+            65..73 => self.open(Self::drip),
+            // To the other proxy, and data through it.
+            73..80 => self.open_foreign(),
+            80..86 => {
+                let which = self.choose();
+                self.ping(which)
+            }
             _ => {
                 let which = self.choose();
                 if which < self.open.len() { self.close(which) } else { Ok(()) }
@@ -139,32 +156,65 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Opens a connection, if the gateway is there, and does something with it.
+    /// Opens a connection to the gateway, if it is there, and does something with it.
     fn open(&mut self, act: impl FnOnce(&mut Self, Connection) -> Result<()>) -> Result<()> {
+        self.open_to(PROXY_PORT, Kind::Idle, act)
+    }
+
+    fn open_foreign(&mut self) -> Result<()> {
+        self.open_to(FOREIGN, Kind::Foreign, |client, connection| {
+            client.open.push(connection);
+            let last = client.open.len() - 1;
+            client.ping(last)
+        })
+    }
+
+    fn open_to(
+        &mut self,
+        port: u16,
+        kind: Kind,
+        act: impl FnOnce(&mut Self, Connection) -> Result<()>,
+    ) -> Result<()> {
         if self.open.len() >= MOST_OPEN {
             let which = self.choose();
             return self.close(which);
         }
         self.look()?;
         let from = self.now();
-        let Ok(raw) = Raw::connect(self.ns, SocketAddr::from((GATEWAY_V4, PROXY_PORT))) else {
+        let Ok(raw) = Raw::connect(self.ns, SocketAddr::from((GATEWAY_V4, port))) else {
             return Ok(());
         };
         self.opened += 1;
         self.facts.push(Fact::Opened(self.opened, self.since(from)));
         // Whatever ends now has ended after this opening.
         self.look()?;
-        act(self, Connection { id: self.opened, raw, dripping: false })
+        act(self, Connection { id: self.opened, raw, kind })
     }
 
     /// One more request on an open connection.
     fn again(&mut self, which: usize) -> Result<()> {
         self.look()?;
-        if self.open.get(which).is_none_or(|connection| connection.dripping) {
+        if self.open.get(which).is_none_or(|connection| connection.kind != Kind::Idle) {
             return Ok(());
         }
         let connection = self.open.remove(which);
         self.request(connection, None)
+    }
+
+    /// Data through the other proxy and back, if that connection is one to it.
+    fn ping(&mut self, which: usize) -> Result<()> {
+        self.look()?;
+        let from = self.now();
+        let Some(connection) = self.open.get_mut(which).filter(|one| one.kind == Kind::Foreign) else {
+            return Ok(());
+        };
+        // It may be dead; the next look tells.
+        let echoed = connection.raw.send("ping").and_then(|()| connection.raw.exactly(4));
+        let at = self.since(from);
+        if echoed.is_ok() {
+            self.facts.push(Fact::Data(at));
+        }
+        self.look()
     }
 
     fn drip(&mut self, connection: Connection) -> Result<()> {
@@ -198,11 +248,9 @@ impl<'a> Client<'a> {
         };
         let at = self.since(from);
         self.shared.answers.fetch_add(1, SeqCst);
-        if outcome == Outcome::Challenged && drip.is_some() {
-            // The page that comes with it is read by the next look.
-            connection.dripping = true;
+        if drip.is_some() {
+            connection.kind = Kind::Dripping;
         }
-        connection.dripping |= drip.is_some();
         let broken = outcome == Outcome::Broken;
         let offered = credentials.map(|(user, _)| user);
         self.facts.push(Fact::Request { at, path, offered, outcome });
@@ -222,7 +270,7 @@ impl<'a> Client<'a> {
             return Ok(());
         }
         let mut connection = self.open.remove(which);
-        let by_reset = connection.dripping || self.chance.percent(50);
+        let by_reset = connection.kind == Kind::Dripping || self.chance.percent(50);
         let from = self.now();
         if by_reset {
             connection.raw.reset()?;
