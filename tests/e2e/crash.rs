@@ -41,6 +41,8 @@ struct Tally {
     kills: u32,
     agreed: u32,
     unclear: u32,
+    /// Of those that agreed, how many refused the client although a user of it was known.
+    refused: u32,
     /// Requests that were served.
     served: u32,
     /// Of those, how many for somebody whose name the access log told.
@@ -52,6 +54,7 @@ impl Tally {
         self.kills += other.kills;
         self.agreed += other.agreed;
         self.unclear += other.unclear;
+        self.refused += other.refused;
         self.served += other.served;
         self.named += other.named;
     }
@@ -140,7 +143,11 @@ revalidate = \"{revalidate}\"
             let before = model.shown();
             match model.learn(&fact) {
                 Comparison::None => {}
-                Comparison::Agreed => tally.agreed += 1,
+                Comparison::Agreed => {
+                    tally.agreed += 1;
+                    let refused = matches!(&fact, Fact::Request { outcome: Outcome::Challenged, .. });
+                    tally.refused += u32::from(refused && model.waits());
+                }
                 Comparison::Unclear => tally.unclear += 1,
                 Comparison::Disagreed => {
                     let mut story = String::new();

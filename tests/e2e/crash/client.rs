@@ -74,7 +74,15 @@ impl<'a> Client<'a> {
     /// Acts until told to stop; returns what happened.
     pub(super) fn run(mut self) -> Result<Vec<Fact>> {
         while !self.shared.stop.load(SeqCst) {
-            let longest = if self.chance.percent(20) { 3_000 } else { 400 };
+            let longest = if self.chance.percent(20) {
+                // Over the timeout, more often than not with nothing open.
+                while self.chance.percent(80) && !self.open.is_empty() {
+                    self.close(0)?;
+                }
+                3_000
+            } else {
+                400
+            };
             let pause = self.chance.span(Duration::from_millis(20)..Duration::from_millis(longest));
             self.wait(pause)?;
             self.act()?;
@@ -112,7 +120,7 @@ impl<'a> Client<'a> {
     }
 
     fn choose(&mut self) -> usize {
-        usize::try_from(self.chance.number(0..MOST_OPEN as u64)).unwrap_or(0)
+        usize::try_from(self.chance.number(0..self.open.len() as u64)).unwrap_or(0)
     }
 
     fn now(&self) -> Duration {

@@ -187,6 +187,11 @@ impl Model {
         }
     }
 
+    /// Whether a user is known who has to prove themselves again.
+    pub(super) fn waits(&self) -> bool {
+        self.worlds.iter().flatten().any(|session| session.stale || session.reopened)
+    }
+
     /// What may be the case now, for people.
     pub(super) fn shown(&self) -> String {
         format!("{:#?}", self.worlds)
