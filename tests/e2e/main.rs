@@ -22,4 +22,5 @@ mod metrics;
 mod modes;
 mod operator;
 mod proxying;
+mod sight;
 mod takeover;

@@ -28,6 +28,7 @@ pub(super) type Running = JoinHandle<Outcome>;
 
 impl Core {
     pub(super) fn read_counters(&mut self) {
+        self.check_sight();
         let counters = match self.observer.counters() {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
@@ -110,7 +111,7 @@ impl Core {
         let now = boot_now();
         let active = self.table.sessions().filter(|session| session.state == State::Active);
         let seen = active.filter_map(|session| {
-            let record = self.observer.record(session.client).ok().flatten()?;
+            let record = self.observer.evidence(session.client).ok().flatten()?;
             Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
         });
         let entries: Vec<Entry> = seen.collect();
@@ -121,6 +122,7 @@ impl Core {
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
         self.metrics.resyncs.inc();
+        self.sight_changed();
         let (resync, idle) = match outcome {
             Ok(done) => done,
             Err(error) => return error!(%error, "the records could not be compared with the sockets"),
