@@ -24,5 +24,6 @@ mod modes;
 mod operator;
 mod past;
 mod proxying;
+mod sight;
 mod takeover;
 mod takeover_table;

@@ -119,7 +119,15 @@ impl Sources {
             started: self.started,
             config: self.live.path().map(|path| path.display().to_string()),
             listen: self.listen.to_vec(),
-            observer: wire::ObserverStatus { mode: mode.into(), cgroup, pinned, because, records, errors },
+            observer: wire::ObserverStatus {
+                mode: mode.into(),
+                cgroup,
+                pinned,
+                because,
+                blind: self.observer.blindness().map(|blindness| blindness.why),
+                records,
+                errors,
+            },
             sessions: wire::SessionCounts { active, stale },
             users,
             licences: wire::Licences {
@@ -286,7 +294,8 @@ impl Sources {
         anchor: &Anchor,
     ) -> Result<wire::Session, ReportError> {
         let record = self.observer.record(session.client)?.unwrap_or_default();
-        let (expires, reason) = match judge(session, &record, policy, boot_now()) {
+        let evidence = self.observer.evidence(session.client)?.unwrap_or_default();
+        let (expires, reason) = match judge(session, &evidence, policy, boot_now()) {
             Verdict::Active { deadline, .. } => (deadline, None),
             // The lifetime goes on counting for a stale session.
             Verdict::Stale { reason, .. } => {

@@ -50,6 +50,9 @@ pub struct ObserverStatus {
     /// Why it is not `ebpf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// Why its records cannot be relied upon; absent while they can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<String>,
     /// Records kept.
     pub records: usize,
     /// What went wrong, by name; only what is not 0.

@@ -53,6 +53,10 @@ pub(super) struct Core {
     pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
+    /// The records cannot be relied upon.
+    pub(super) blind: bool,
+    /// When something was last done about that.
+    pub(super) mended: BootTime,
 }
 
 impl Core {
@@ -85,6 +89,8 @@ impl Core {
             look_twice: false,
             overlaps: Overlaps::default(),
             room_made: BootTime::default(),
+            blind: false,
+            mended: BootTime::default(),
         })
     }
 
@@ -113,6 +119,7 @@ impl Core {
             self.look_at_everyone();
         }
         self.keep_policy(policy_text);
+        self.sight_changed();
         self.publish();
     }
 
@@ -176,6 +183,7 @@ impl Core {
             Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
             None => Decision::Challenge,
         };
+        let decision = if self.may_have_reopened(client) { Decision::Challenge } else { decision };
         self.carry_out(None);
         decision
     }
@@ -262,6 +270,7 @@ impl Core {
     }
 
     fn hint(&mut self, hint: Hint) {
+        self.observer.noticed(&hint);
         self.metrics.hints.inc();
         if self.table.session(hint.client).is_none() {
             return;
@@ -329,9 +338,9 @@ impl Core {
         }
     }
 
-    /// The record as it is now; `None` where it cannot be read, which is logged and counted, and fails closed.
+    /// The record as it is now, as far as it can be relied upon; `None` where it cannot be read, which is logged and counted, and fails closed.
     fn record(&self, client: ClientAddr) -> Option<Record> {
-        match self.observer.record(client) {
+        match self.observer.evidence(client) {
             // A client that never connected has nothing open.
             Ok(record) => Some(record.unwrap_or_default()),
             Err(error) => {

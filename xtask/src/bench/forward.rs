@@ -242,7 +242,7 @@ fn squid(lab: &Lab) -> Result<Process> {
             "http_port {SQUID_PORT}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log {dir}/squid.log\n\
              pid_filename {dir}/squid.pid\ncoredump_dir {dir}\nworkers 1\nvia off\nforwarded_for delete\n\
              server_persistent_connections on\nclient_persistent_connections on\nshutdown_lifetime 0 seconds\n\
-             cache_effective_user root\nhost_verify_strict off\ndns_v4_first on\n"
+             cache_effective_user proxy\nhost_verify_strict off\n"
         ),
     )?;
     let ns = &lab.net.gateway;
