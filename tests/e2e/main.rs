@@ -22,6 +22,7 @@ mod login;
 mod metrics;
 mod modes;
 mod operator;
+mod past;
 mod proxying;
 mod takeover;
 mod takeover_table;
