@@ -13,6 +13,7 @@
 mod bad_input;
 mod closing;
 mod common;
+mod disk;
 mod kickout;
 mod lab_itself;
 mod login;

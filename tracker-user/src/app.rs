@@ -93,15 +93,15 @@ impl App {
         let store = Arc::new(Store::open(&file.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
-        let last = kept::read(&store, &config)?;
+        let last = kept::read(&store)?;
 
         let audit = Arc::new(Audit::new(&registry)?);
-        let policy = kept::continued(&config, &last.tracker);
+        let policy = kept::continued(&config, &last);
         let (observer, hints) = Observer::start(&observe_options(&config, &policy))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
-        let journal = Journal::start(Arc::clone(&store), last.revocation)
+        let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
         let parts = Parts {
@@ -113,7 +113,7 @@ impl App {
             metrics: Metrics::new(&registry)?,
         };
         let text = kept::text(&config, &policy);
-        let (tracker, event_loop) = Tracker::new(parts, last.tracker, policy, text)
+        let (tracker, event_loop) = Tracker::new(parts, last, policy, text)
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = Verifier::start(kerberos(&config))
@@ -145,7 +145,7 @@ impl App {
 
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
-        let (keys, disk) = (Arc::clone(&verifier), Arc::clone(&journal));
+        let keys = Arc::clone(&verifier);
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -153,9 +153,10 @@ impl App {
             audit,
             live: Arc::clone(&live),
             store,
+            journal: Arc::clone(&journal),
             started,
             listen: listen.into(),
-            warnings: Arc::new(move || keys.problem().into_iter().chain(disk.problem()).collect()),
+            warnings: Arc::new(move || keys.problem().into_iter().collect()),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
     }

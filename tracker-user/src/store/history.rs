@@ -9,7 +9,8 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use tracker_ebpf::abi::ClientAddr;
 
-use super::embedded::{REMOVED_AT_ONCE, RETENTION, existing};
+use super::content::{REMOVED_AT_ONCE, RETENTION};
+use super::embedded::existing;
 use crate::audit::{AuditEvent, Kind};
 use crate::session::SessionId;
 

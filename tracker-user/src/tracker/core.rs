@@ -19,7 +19,7 @@ use crate::observe::{Connections, Hints, ObserveError, Observer};
 use crate::session::event::{Event, What};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
-use crate::store::{Entry, Journal, StoredSession};
+use crate::store::{Entry, Journal, StoredSession, Unkept};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ const LOOKS_PER_TURN: usize = 256;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What becomes of an answer once everything before it is on disk, or is not.
-type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
 
 pub(super) struct Core {
     pub(super) table: Table,
@@ -88,15 +88,27 @@ impl Core {
 
     /// Brings back what the store kept, and judges it before anybody is served: first by the policy that was in force
     /// when the daemon went away, then by the one that is.
-    pub(super) fn restore(&mut self, sessions: Vec<Session>, policy: Policy, policy_text: Vec<u8>) {
+    pub(super) fn restore(
+        &mut self,
+        sessions: Vec<Session>,
+        rebooted: &[ClientAddr],
+        policy: Policy,
+        policy_text: Vec<u8>,
+    ) {
         for session in sessions {
             // Without a record, gaps would not be latched; a record that is there already knows more.
-            if let Err(error) = self.observer.ensure(session.client, session.judged_from) {
-                error!(client = %session.client, %error, "a session was dropped: its client cannot be tracked");
-                continue;
-            }
+            let (client, tracked) =
+                (session.client, self.observer.ensure(session.client, session.judged_from));
             self.table.restore(session);
+            if let Err(error) = tracked {
+                error!(%client, %error, "a session was dropped: its client cannot be tracked");
+                // On disk, too: or a later start would bring back what nobody could log out meanwhile.
+                self.table.end(client, Reason::Shutdown, boot_now(), &mut self.effects);
+            }
         }
+        // Their times are written anew in this boot's, so that the next restart reads them as they are.
+        self.effects.extend(rebooted.iter().copied().map(Effect::Keep));
+        self.carry_out(None);
         self.look_at_everyone();
         if *self.table.policy() != policy {
             self.table.set_policy(policy);
@@ -147,9 +159,10 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { client, session } => {
-                self.table.take_back(client, session, boot_now(), &mut self.effects);
+            Order::TakeBack { client, session, before } => {
+                self.table.take_back(client, session, before, boot_now(), &mut self.effects);
                 self.carry_out(None);
+                self.look(client);
             }
         }
     }
@@ -162,20 +175,21 @@ impl Core {
     }
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
-        let outcome = self.admit(proof);
         let client = proof.client;
+        let before = self.table.session(client).cloned();
+        let outcome = self.admit(proof);
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
             let outcome = match (outcome, kept) {
-                (Ok(admission), Err(problem)) => {
+                (Ok(admission), Err(unkept)) => {
                     // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
                     let session = admission.admitted.session;
                     if admission.kind != AdmissionKind::Confirmed
                         && let Some(orders) = back.upgrade()
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { client, session });
+                        let _ = orders.blocking_send(Order::TakeBack { client, session, before });
                     }
-                    Err(Refusal::NotKept(problem))
+                    Err(Refusal::NotKept(unkept.problem))
                 }
                 (outcome, _) => outcome,
             };
@@ -214,7 +228,10 @@ impl Core {
             clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out(Some(Box::new(move |kept| {
-            let _ = reply.send(kept.map(|()| ended).map_err(NotKept));
+            let _ = reply.send(match kept {
+                Ok(()) => Ok(ended),
+                Err(unkept) => Err(NotKept { ended, unkept }),
+            });
         })));
     }
 
@@ -346,7 +363,7 @@ impl Core {
             }
         }
         let audit = Arc::clone(&self.audit);
-        let announce = move |kept: Result<(), String>| {
+        let announce = move |kept: Result<(), Unkept>| {
             for (line, reason) in lines {
                 // An end is an end whether the disk took it or not; a login that was not kept is taken back.
                 if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {

@@ -9,8 +9,8 @@ use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{AuditEvent, Kind};
 use crate::session::SessionId;
-use crate::store::embedded::RETENTION;
-use crate::store::{Store, Tenure, Wanted};
+use crate::store::content::Batch;
+use crate::store::{RETENTION, Store, Tenure, Wanted};
 
 const USERS: [&str; 3] = ["Alice", "bob", "Älfred"];
 
@@ -37,7 +37,7 @@ fn event(second: i64, kind: Kind, of: u8, session: u64, user: usize) -> AuditEve
 }
 
 fn write(store: &Store, events: &[AuditEvent]) {
-    store.write(&HashMap::new(), &HashMap::new(), events, &HashMap::new()).unwrap();
+    store.write(&Batch { events: events.to_vec(), ..Batch::default() }).unwrap();
 }
 
 fn open(directory: &Path) -> Store {
