@@ -142,6 +142,11 @@ pub struct Settings {
     pub direction: u32,
     /// Always 0.
     pub _pad: u32,
+    /// Since when every connection was watched, without interruption. Kept here for the next daemon, which adopts the
+    /// records: the programs do not read it.
+    pub watched_since: u64,
+    /// Since when the records cannot be relied upon; 0: they can.
+    pub blind_since: u64,
 }
 
 /// Data in either direction is traffic.
@@ -237,7 +242,7 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
+const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
 const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 24);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
@@ -263,6 +268,8 @@ pub const LAYOUT: u64 = fold(&[
     size_of::<Settings>(),
     offset_of!(Settings, limit),
     offset_of!(Settings, direction),
+    offset_of!(Settings, watched_since),
+    offset_of!(Settings, blind_since),
     size_of::<Mark>(),
     offset_of!(Mark, client),
     offset_of!(Mark, sent),

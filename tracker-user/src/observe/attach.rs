@@ -17,6 +17,7 @@ use super::error::{self, ObserveError};
 use super::hints::Hints;
 use super::host;
 use super::pins::{Form, Found, LINKS, PinDir, Unclaimed, forms};
+use crate::clock::boot_now;
 
 /// The programs; empty if the build had none.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf.o"));
@@ -65,6 +66,8 @@ pub(super) struct Attached {
     /// In the order of [`LINKS`]. Without pins they are all that holds the programs where they are.
     pub(super) links: Vec<OwnedFd>,
     pub(super) cgroup: PathBuf,
+    /// The number of the cgroup, which is its directory's inode.
+    pub(super) cgroup_id: u64,
     pub(super) pins: Option<PinDir>,
     pub(super) pinning: Pinning,
 }
@@ -85,9 +88,10 @@ impl Attached {
             Some(root) => PinDir::claim(root),
             None => Err(Unclaimed::Unusable("no pin directory is wanted".into())),
         };
+        let cgroup_id = cgroup.metadata().map_err(|error| broken_cgroup(&path, error))?.ino();
         let (programs, links, pinning, pins) = match claimed {
             Ok(pins) => {
-                let (programs, links, pinning) = pinned(wanted, &pins, &path, &cgroup)?;
+                let (programs, links, pinning) = pinned(wanted, &pins, cgroup_id, &cgroup)?;
                 (programs, links, pinning, Some(pins))
             }
             Err(Unclaimed::Unusable(because)) => {
@@ -96,13 +100,14 @@ impl Attached {
             }
             Err(Unclaimed::Refused(error)) => return Err(error),
         };
-        Self::open(programs, links, path, pins, pinning)
+        Self::open(programs, links, path, cgroup_id, pins, pinning)
     }
 
     fn open(
         mut programs: Ebpf,
         links: Vec<OwnedFd>,
         cgroup: PathBuf,
+        cgroup_id: u64,
         pins: Option<PinDir>,
         pinning: Pinning,
     ) -> Result<Self, ObserveError> {
@@ -114,6 +119,7 @@ impl Attached {
             programs,
             links,
             cgroup,
+            cgroup_id,
             pins,
             pinning,
         })
@@ -125,11 +131,10 @@ type Loaded = (Ebpf, Vec<OwnedFd>);
 fn pinned(
     wanted: &Wanted<'_>,
     pins: &PinDir,
-    path: &Path,
+    cgroup_id: u64,
     cgroup: &File,
 ) -> Result<(Ebpf, Vec<OwnedFd>, Pinning), ObserveError> {
-    let id = cgroup.metadata().map_err(|error| broken_cgroup(path, error))?.ino();
-    let (found, mut replaced) = match pins.find(&forms(wanted.max_records), id) {
+    let (found, mut replaced) = match pins.find(&forms(wanted.max_records), cgroup_id) {
         Found::Nothing => (None, None),
         Found::Whole(links) => (Some(links), None),
         Found::Broken(why) => (None, Some(why)),
@@ -178,7 +183,10 @@ fn afresh(wanted: &Wanted<'_>, pins: Option<&PinDir>, cgroup: &File) -> Result<L
     let mut programs = load(wanted, pins)?;
     let map = programs.map_mut("SETTINGS").ok_or_else(|| missing("opening the maps", "SETTINGS"))?;
     maps::Array::try_from(map)
-        .and_then(|mut settings| settings.set(0, wanted.settings, 0))
+        .and_then(|mut map| {
+            let watched_since = boot_now().as_nanos();
+            map.set(0, Settings { watched_since, ..wanted.settings }, 0)
+        })
         .map_err(|error| error::map("writing the settings", &error))?;
     let mut links = Vec::with_capacity(LINKS.len());
     for (name, hook) in LINKS {

@@ -12,6 +12,7 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 
@@ -123,6 +124,14 @@ pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resu
     #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
     // SAFETY: no pointer is involved.
     unsafe { bpf(BPF_LINK_UPDATE, &mut request) }.map(drop)
+}
+
+/// Detaches a link's program, whoever else holds the link.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut request = number(link);
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: no pointer is involved.
+    unsafe { bpf(BPF_LINK_DETACH, &mut request) }.map(drop)
 }
 
 /// What a link is; `InvalidData` if it is no cgroup's.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use aya::Ebpf;
@@ -21,35 +22,67 @@ const BPF_NOEXIST: u64 = 1;
 
 /// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {
-    /// Locked only to run `amend`.
-    programs: Mutex<Ebpf>,
+    /// Locked only to run `amend`, and to attach.
+    pub(super) programs: Mutex<Ebpf>,
     records: RwLock<Records>,
-    settings: Mutex<maps::Array<MapData, Settings>>,
+    /// The map, and what is in it.
+    settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
-    _links: Vec<OwnedFd>,
+    pub(super) links: Mutex<Vec<OwnedFd>>,
     cgroup: PathBuf,
-    _pins: Option<PinDir>,
+    pub(super) cgroup_id: AtomicU64,
+    pub(super) pins: Option<PinDir>,
+    pub(super) pinned_maps: Vec<(&'static str, OwnedFd)>,
     pinning: Pinning,
     max_records: u32,
+    /// What an earlier daemon left word of; see [`Kernel::was_blind_since`].
+    was_blind: Mutex<Option<BootTime>>,
 }
 
 impl Kernel {
     /// Attaches the programs, or goes on with those that are.
     pub(super) fn start(wanted: &Wanted<'_>) -> Result<(Self, Hints), ObserveError> {
-        let Attached { programs, records, settings, counters, hints, links, cgroup, pins, pinning } =
-            Attached::start(wanted)?;
+        let Attached {
+            programs,
+            records,
+            settings,
+            counters,
+            hints,
+            links,
+            cgroup,
+            cgroup_id,
+            pins,
+            pinning,
+        } = Attached::start(wanted)?;
+        let now = settings.get(&0, 0).map_err(|error| error::map("reading the settings", &error))?;
+        let was_blind = (now.blind_since != 0).then(|| BootTime::from_nanos(now.blind_since));
+        let pinned_maps = pins.as_ref().map(|pins| pins.open_maps(wanted.max_records)).transpose()?;
         let kernel = Self {
             programs: Mutex::new(programs),
             records: RwLock::new(records),
-            settings: Mutex::new(settings),
+            settings: Mutex::new((settings, now)),
             counters,
-            _links: links,
+            links: Mutex::new(links),
             cgroup,
-            _pins: pins,
+            cgroup_id: AtomicU64::new(cgroup_id),
+            pins,
+            pinned_maps: pinned_maps.unwrap_or_default(),
             pinning,
             max_records: wanted.max_records,
+            was_blind: Mutex::new(was_blind),
         };
         Ok((kernel, hints))
+    }
+
+    /// Since when the kernel side is where it is, and sees everything.
+    pub(super) fn watched_since(&self) -> BootTime {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        BootTime::from_nanos(settings.1.watched_since)
+    }
+
+    /// Since when the records prove nothing, if an earlier daemon said so. Answered once.
+    pub(super) fn was_blind_since(&self) -> Option<BootTime> {
+        self.was_blind.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn cgroup(&self) -> &Path {
@@ -109,12 +142,18 @@ impl Kernel {
         Ok(result.return_value == 1)
     }
 
-    pub(super) fn apply(&self, settings: Settings) -> Result<(), ObserveError> {
-        self.settings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .set(0, settings, 0)
-            .map_err(|error| error::map("writing the settings", &error))
+    pub(super) fn apply(&self, new: Settings) -> Result<(), ObserveError> {
+        self.change_settings(|settings| (settings.limit, settings.direction) = (new.limit, new.direction))
+    }
+
+    pub(super) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), ObserveError> {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (map, now) = &mut *settings;
+        let mut new = *now;
+        change(&mut new);
+        map.set(0, new, 0).map_err(|error| error::map("writing the settings", &error))?;
+        *now = new;
+        Ok(())
     }
 
     pub(super) fn counters(&self) -> Result<[u64; Counter::ALL.len()], ObserveError> {
@@ -132,14 +171,15 @@ impl Kernel {
     /// What it is working by.
     #[cfg(test)]
     pub(super) fn settings(&self) -> Result<Settings, MapError> {
-        self.settings.lock().unwrap().get(&0, 0)
+        self.settings.lock().unwrap().0.get(&0, 0)
     }
 
     /// The programs that are attached.
     #[cfg(test)]
     pub(super) fn program_ids(&self) -> Vec<u32> {
         use std::os::fd::AsFd as _;
-        self._links.iter().map(|link| super::bpf::look(link.as_fd()).unwrap().program).collect()
+        let links = self.links.lock().unwrap();
+        links.iter().map(|link| super::bpf::look(link.as_fd()).unwrap().program).collect()
     }
 
     /// Deletes a record as nobody should.

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn settings(millis: u64, direction: u32) -> Settings {
-        Settings { limit: millis * 1_000_000, direction, _pad: 0 }
+        Settings { limit: millis * 1_000_000, direction, ..Settings::default() }
     }
 
     #[tokio::test]

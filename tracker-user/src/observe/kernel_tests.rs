@@ -8,6 +8,7 @@ mod foreign;
 mod lab;
 mod pinned;
 mod repair;
+mod sight;
 mod traffic;
 
 use std::io::{Read as _, Write as _};

@@ -8,6 +8,7 @@
 
 mod attach;
 mod bpf;
+mod compare;
 pub mod connections;
 mod destroy;
 mod devices;
@@ -22,12 +23,13 @@ mod kernel_tests;
 mod neighbours;
 mod netlink;
 mod pins;
+mod sight;
 mod socket_dump;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
 use tracker_ebpf::record::{Direction, Record};
@@ -36,6 +38,7 @@ pub use attach::Pinning;
 use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
+pub use compare::Resync;
 pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
@@ -45,6 +48,8 @@ use ebpf::Kernel;
 pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
+pub use sight::Blindness;
+use sight::Sight;
 pub use socket_dump::Socket;
 use socket_dump::SocketDump;
 
@@ -118,27 +123,13 @@ pub enum Kind {
     },
 }
 
-/// What a resync found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resync {
-    /// Clients with a record.
-    pub clients: usize,
-    /// Connections to the watched ports, as the kernel lists them.
-    pub connections: usize,
-    /// Records whose count of open connections was certainly wrong, and is right now.
-    pub repaired: usize,
-    /// Records whose count differs, seen for the first time: most often a connection that was just opening or closing.
-    pub suspected: usize,
-    /// Clients with connections but no room for a record.
-    pub untracked: usize,
-}
-
 /// The observer. Share it in an `Arc`. A pinned kernel side goes on when it is dropped.
 pub struct Observer {
     source: Source,
     sockets: SocketDump,
     destroyer: Destroyer,
     devices: Devices,
+    sight: Sight,
     looks: Mutex<Looks>,
 }
 
@@ -146,10 +137,6 @@ enum Source {
     Kernel(Box<Kernel>),
     Eyes { eyes: Eyes, because: String },
 }
-
-/// [`Observer::settle`] looks again this soon, and this often at most.
-const SECOND_LOOK: Duration = Duration::from_millis(5);
-const FIRST_LOOKS: usize = 4;
 
 impl Observer {
     /// Starts observing, in the network namespace of the calling thread. Follow it with [`Self::settle`].
@@ -161,27 +148,15 @@ impl Observer {
         let (source, hints) = source(options)?;
         let destroyer = Destroyer::new(&options.foreign_ports);
         let (devices, changes) = Devices::open();
-        let observer = Self { source, sockets, destroyer, devices, looks: Mutex::default() };
+        let watched_since = match &source {
+            Source::Kernel(kernel) => kernel.watched_since(),
+            // It sees nothing but what it is told, from now on.
+            Source::Eyes { .. } => boot_now(),
+        };
+        let sight = Sight::new(watched_since);
+        let observer = Self { source, sockets, destroyer, devices, sight, looks: Mutex::default() };
+        observer.find_itself();
         Ok((observer, Events { hints, devices: changes }))
-    }
-
-    /// Makes the records agree with the list of sockets: connections that are older than the kernel side are counted from
-    /// it. The kernel side never saw them begin, so it neither sees their packets nor their end: until they are closed,
-    /// their traffic is invisible, and their closing is noticed by a later resync.
-    ///
-    /// Whoever knows of clients from an earlier run calls [`Self::ensure`] for them before this: what nobody watched since
-    /// then is taken for a gap.
-    ///
-    /// # Errors
-    /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn settle(&self) -> Result<(), ObserveError> {
-        for look in 1..=FIRST_LOOKS {
-            if self.resync()?.suspected == 0 || look == FIRST_LOOKS {
-                break;
-            }
-            std::thread::sleep(SECOND_LOOK);
-        }
-        Ok(())
     }
 
     /// Detaches the kernel side that is pinned in `pin_dir`, of whatever version, and removes its records. False if there
@@ -191,6 +166,18 @@ impl Observer {
     /// Without privilege, and while a daemon uses the directory.
     pub fn detach(pin_dir: &Path) -> Result<bool, ObserveError> {
         Ok(pins::detach(pin_dir)?.is_some_and(|removed| removed > 0))
+    }
+
+    /// The daemon's own connections are made in its own cgroup.
+    fn find_itself(&self) {
+        if let Source::Kernel(kernel) = &self.source
+            && host::is_in_cgroup(kernel.cgroup()) == Some(false)
+        {
+            self.is_outside(format!(
+                "the daemon is not in the cgroup {} that is watched; start it there, or set observer.cgroup",
+                kernel.cgroup().display()
+            ));
+        }
     }
 
     /// What an operator should be told.
@@ -210,6 +197,11 @@ impl Observer {
                  time while the daemon is down are not seen"
             )),
         }
+        warnings.extend(self.blindness().map(|Blindness { why, .. }| {
+            format!(
+                "the observer is blind: {why}; until it sees again, users are asked again one timeout after their last proof"
+            )
+        }));
         warnings.extend(self.destroyer.refusal());
         warnings
     }
@@ -297,39 +289,6 @@ impl Observer {
         }
     }
 
-    /// Compares the records with the kernel's list of sockets. A difference is repaired when it is seen for the second
-    /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
-    /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
-    ///
-    /// # Errors
-    /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn resync(&self) -> Result<Resync, ObserveError> {
-        let kernel = match &self.source {
-            Source::Kernel(kernel) => kernel,
-            Source::Eyes { eyes, .. } => {
-                let (clients, connections) = (eyes.records().len(), self.sockets.read()?.len());
-                return Ok(Resync { clients, connections, ..Resync::default() });
-            }
-        };
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        // The records first: a connection that both show was counted before it was listed.
-        let mut records = kernel.all_records()?;
-        let dump = self.sockets.read()?;
-        let counts = socket_dump::count(&dump);
-        let now = boot_now();
-        let mut found = Resync { connections: dump.len(), ..Resync::default() };
-        found.untracked = self.add_missing(&mut records, counts.keys().copied(), now)?;
-        found.clients = records.len();
-        for amendment in looks.look(&records, &counts, now) {
-            if kernel.amend(&amendment)? {
-                found.repaired += 1;
-                tracing::warn!(client = %amendment.client, open = amendment.open, "a count of connections was repaired");
-            }
-        }
-        found.suspected = looks.suspected();
-        Ok(found)
-    }
-
     /// The client's connections, from the kernel's list of sockets.
     ///
     /// # Errors
@@ -353,25 +312,6 @@ impl Observer {
             Source::Kernel(_) => None,
             Source::Eyes { eyes, .. } => Some(eyes),
         }
-    }
-
-    /// Gives a record to each listed client that has none, and returns how many there is no room for.
-    fn add_missing(
-        &self,
-        records: &mut Vec<(ClientAddr, Record)>,
-        listed: impl Iterator<Item = ClientAddr>,
-        now: BootTime,
-    ) -> Result<usize, ObserveError> {
-        let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
-        let mut untracked = 0;
-        for client in listed.filter(|client| !known.contains(client)) {
-            match self.ensure(client, now) {
-                Ok(()) => records.extend(self.record(client)?.map(|record| (client, record))),
-                Err(ObserveError::Full(_)) => untracked += 1,
-                Err(other) => return Err(other),
-            }
-        }
-        Ok(untracked)
     }
 }
 

@@ -15,6 +15,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{MapInfo, MapType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -87,7 +88,7 @@ pub(super) enum Unclaimed {
 pub(super) struct PinDir {
     root: PathBuf,
     /// The lock is the kernel's, and ends with the process, however that ends.
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 const SET_ASIDE: &str = "old-";
@@ -121,12 +122,29 @@ impl PinDir {
             let (ours, there) = (lock.metadata(), fs::metadata(root));
             match (ours, there) {
                 (Ok(ours), Ok(there)) if ours.ino() == there.ino() => {
-                    return Ok(Self { root: root.to_owned(), _lock: lock });
+                    return Ok(Self { root: root.to_owned(), lock: Mutex::new(lock) });
                 }
                 (_, Err(error)) => return Err(broken(root, "read", error)),
                 _ => {}
             }
         }
+    }
+
+    /// Makes the directory again, should somebody have removed it.
+    pub(super) fn make(&self) -> Result<(), ObserveError> {
+        let abi = self.abi();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&abi)
+            .map_err(|error| broken(&abi, "made again", error))?;
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+        if inode(lock.metadata()) != inode(fs::metadata(&self.root)) {
+            let again = Self::lock(&self.root)?;
+            *lock = again.lock.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
     }
 
     /// Where this version pins.
@@ -168,6 +186,16 @@ impl PinDir {
             }
         }
         Found::Whole(links)
+    }
+
+    /// Opens all maps, to pin them again should their pins be removed.
+    pub(super) fn open_maps(&self, max_records: u32) -> Result<Vec<(&'static str, OwnedFd)>, ObserveError> {
+        let open = |form: &Form| {
+            let path = self.path(form.name);
+            let map = bpf::open(&path).map_err(|error| broken(&path, "opened", error))?;
+            Ok((form.name, map))
+        };
+        forms(max_records).iter().map(open).collect()
     }
 
     /// Where a link is pinned.

@@ -53,6 +53,10 @@ pub(super) struct Core {
     pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
+    /// The records cannot be relied upon.
+    pub(super) blind: bool,
+    /// When something was last done about that.
+    pub(super) mended: BootTime,
 }
 
 impl Core {
@@ -85,24 +89,38 @@ impl Core {
             look_twice: false,
             overlaps: Overlaps::default(),
             room_made: BootTime::default(),
+            blind: false,
+            mended: BootTime::default(),
         })
     }
 
     /// Brings back what the store kept, and judges it before anybody is served: first by the policy that was in force
     /// when the daemon went away, then by the one that is.
-    pub(super) fn restore(&mut self, sessions: Vec<Session>, policy: Policy, policy_text: Vec<u8>) {
+    pub(super) fn restore(
+        &mut self,
+        sessions: Vec<Session>,
+        rebooted: &[ClientAddr],
+        policy: Policy,
+        policy_text: Vec<u8>,
+    ) {
         for session in sessions {
             // Without a record, gaps would not be latched; a record that is there already knows more.
-            if let Err(error) = self.observer.ensure(session.client, session.judged_from) {
-                error!(client = %session.client, %error, "a session was dropped: its client cannot be tracked");
-                continue;
-            }
+            let (client, tracked) =
+                (session.client, self.observer.ensure(session.client, session.judged_from));
             self.table.restore(session);
+            if let Err(error) = tracked {
+                error!(%client, %error, "a session was dropped: its client cannot be tracked");
+                // On disk, too: or a later start would bring back what nobody could log out meanwhile.
+                self.table.end(client, Reason::Shutdown, boot_now(), &mut self.effects);
+            }
         }
         // Only now: what a kernel side that is new has not watched since then counts as a gap.
         if let Err(error) = self.observer.settle() {
             error!(%error, "the records could not be compared with the sockets");
         }
+        // Their times are written anew in this boot's, so that the next restart reads them as they are.
+        self.effects.extend(rebooted.iter().copied().map(Effect::Keep));
+        self.carry_out(None);
         self.look_at_everyone();
         // The kernel side latched gaps by the old policy until here.
         if let Err(error) = self.observer.apply(policy.for_observer()) {
@@ -113,6 +131,7 @@ impl Core {
             self.look_at_everyone();
         }
         self.keep_policy(policy_text);
+        self.sight_changed();
         self.publish();
     }
 
@@ -161,9 +180,10 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { client, session } => {
-                self.table.take_back(client, session, boot_now(), &mut self.effects);
+            Order::TakeBack { client, session, before } => {
+                self.table.take_back(client, session, before, boot_now(), &mut self.effects);
                 self.carry_out(None);
+                self.look(client);
             }
         }
     }
@@ -176,25 +196,27 @@ impl Core {
             Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
             None => Decision::Challenge,
         };
+        let decision = if self.may_have_reopened(client) { Decision::Challenge } else { decision };
         self.carry_out(None);
         decision
     }
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
-        let outcome = self.admit(proof);
         let client = proof.client;
+        let before = self.table.session(client).cloned();
+        let outcome = self.admit(proof);
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
             let outcome = match (outcome, kept) {
-                (Ok(admission), Err(problem)) => {
+                (Ok(admission), Err(unkept)) => {
                     // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
                     let session = admission.admitted.session;
                     if admission.kind != AdmissionKind::Confirmed
                         && let Some(orders) = back.upgrade()
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { client, session });
+                        let _ = orders.blocking_send(Order::TakeBack { client, session, before });
                     }
-                    Err(Refusal::NotKept(problem))
+                    Err(Refusal::NotKept(unkept.problem))
                 }
                 (outcome, _) => outcome,
             };
@@ -236,7 +258,10 @@ impl Core {
             clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out(Some(Box::new(move |kept| {
-            let _ = reply.send(kept.map(|()| ended).map_err(NotKept));
+            let _ = reply.send(match kept {
+                Ok(()) => Ok(ended),
+                Err(unkept) => Err(NotKept { ended, unkept }),
+            });
         })));
     }
 
@@ -262,6 +287,7 @@ impl Core {
     }
 
     fn hint(&mut self, hint: Hint) {
+        self.observer.noticed(&hint);
         self.metrics.hints.inc();
         if self.table.session(hint.client).is_none() {
             return;
@@ -329,9 +355,9 @@ impl Core {
         }
     }
 
-    /// The record as it is now; `None` where it cannot be read, which is logged and counted, and fails closed.
+    /// The record as it is now, as far as it can be relied upon; `None` where it cannot be read, which is logged and counted, and fails closed.
     fn record(&self, client: ClientAddr) -> Option<Record> {
-        match self.observer.record(client) {
+        match self.observer.evidence(client) {
             // A client that never connected has nothing open.
             Ok(record) => Some(record.unwrap_or_default()),
             Err(error) => {

@@ -18,6 +18,7 @@ pub struct Metrics {
     pub(super) clients: IntGauge,
     pub(super) connections: IntGauge,
     pub(super) unreadable: IntCounter,
+    pub(super) blind: IntGauge,
     pub(super) destroyed_own: IntCounter,
     pub(super) destroyed_foreign: IntCounter,
     pub(super) shared_suspected: IntCounter,
@@ -52,6 +53,7 @@ impl Metrics {
         let destroyed = IntCounterVec::new(opts, &["by"])?;
         registry.register(Box::new(destroyed.clone()))?;
         Ok(Self {
+            blind: gauge("tracker_observer_blind", "1 while the records cannot be relied upon")?,
             destroyed_own: destroyed.with_label_values(&["proxy"]),
             destroyed_foreign: destroyed.with_label_values(&["netlink"]),
             active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,

@@ -28,6 +28,7 @@ pub(super) type Running = JoinHandle<Outcome>;
 
 impl Core {
     pub(super) fn read_counters(&mut self) {
+        self.check_sight();
         let counters = match self.observer.counters() {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
@@ -117,6 +118,7 @@ impl Core {
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
         self.metrics.resyncs.inc();
+        self.sight_changed();
         let (resync, idle) = match outcome {
             Ok(done) => done,
             Err(error) => return error!(%error, "the records could not be compared with the sockets"),

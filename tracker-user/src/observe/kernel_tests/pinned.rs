@@ -48,7 +48,7 @@ fn everything_goes_on_while_nobody_is_there() {
         assert_eq!((b.open, b.changes), (0, 2));
         assert!(b.closed_at >= b.opened_at && b.opened_at > kept.opened_at);
         let Source::Kernel(kernel) = &again.source else { panic!("the kernel side runs") };
-        assert_eq!(kernel.settings().unwrap(), limit(Duration::from_secs(3600)));
+        assert_eq!(kernel.settings().unwrap().limit, limit(Duration::from_secs(3600)).limit);
         again.settle().unwrap();
         assert_eq!(record(&again, A), kept, "there was nothing to repair");
 
@@ -234,8 +234,8 @@ fn what_was_pulled_apart_is_replaced() {
 pub(super) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    pub(super) fn new() -> Option<Self> {
-        let path = host::cgroup_root()?.join(format!("tracker-test-{}", std::process::id()));
+    pub(super) fn new(name: &str) -> Option<Self> {
+        let path = host::cgroup_root()?.join(format!("tracker-test-{}-{name}", std::process::id()));
         std::fs::create_dir(&path).ok()?;
         Some(Self(path))
     }
@@ -255,7 +255,7 @@ impl Drop for Cgroup {
 fn programs_whose_cgroup_is_gone_or_another_are_replaced() {
     in_namespace(|| {
         let pins = Pins::new();
-        let Some(cgroup) = Cgroup::new() else { return };
+        let Some(cgroup) = Cgroup::new("gone") else { return };
         let there = cgroup.path().to_owned();
         let Some(started) = pins.start(|options| options.cgroup = Some(there.clone())) else { return };
         drop(started);
