@@ -232,6 +232,11 @@ fn a_million_tenures() {
         }
         write(&store, &events);
     }
+    let size = store.size() >> 20;
+    drop(store);
+    let from = crate::clock::boot_now();
+    let store = open(directory.path());
+    println!("{size} MiB are opened and checked in {:?}", crate::clock::boot_now().since(from));
     let middle = at(2_500_000);
     for (what, wanted) in [
         ("all", wanted()),
