@@ -13,6 +13,9 @@
 mod bad_input;
 mod closing;
 mod common;
+mod conditions;
+mod crash;
+mod device;
 mod disk;
 mod kickout;
 mod lab_itself;
@@ -22,3 +25,6 @@ mod modes;
 mod operator;
 mod past;
 mod proxying;
+mod sight;
+mod takeover;
+mod takeover_table;

@@ -3,11 +3,13 @@
 //! Every type is `repr(C)`, a multiple of eight bytes, without implicit padding, and holds only integers, so that any
 //! bit pattern is valid on both sides.
 
+use core::mem::offset_of;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::record::Record;
 
-/// Raised whenever the layout or the meaning of anything in this module changes; part of the pin directory's name.
+/// Raised whenever the meaning of anything in this module or in [`crate::record`] changes; what is merely moved shows in
+/// [`LAYOUT`]. Both are part of the pin directory's name.
 pub const ABI_VERSION: u32 = 1;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
@@ -140,12 +142,32 @@ pub struct Settings {
     pub direction: u32,
     /// Always 0.
     pub _pad: u32,
+    /// Since when every connection was watched, without interruption. Kept here for the next daemon, which adopts the
+    /// records: the programs do not read it.
+    pub watched_since: u64,
+    /// Since when the records cannot be relied upon; 0: they can.
+    pub blind_since: u64,
 }
 
 /// Data in either direction is traffic.
 pub const TRAFFIC_BOTH: u32 = 0;
 /// Only data sent by the client is traffic.
 pub const TRAFFIC_CLIENT: u32 = 1;
+
+/// What a watched socket carries: the value of the socket-local storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose connection it is.
+    pub client: ClientAddr,
+    /// The sequence number up to which data was sent: what lies below is a retransmission.
+    pub sent: u32,
+    /// Always 0.
+    pub _pad: u32,
+}
+
+/// The size of the hints' ring in bytes: a power of two of pages.
+pub const HINTS_BYTES: u32 = 256 * 1024;
 
 /// A hint: a client's count of open connections left 0 or reached 0. The map is the truth; a hint only says where to look.
 #[repr(C)]
@@ -157,8 +179,8 @@ pub struct Hint {
     pub at: u64,
     /// [`HINT_OPENED`] or [`HINT_CLOSED`].
     pub kind: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// 1 if it comes from an amendment, 0 if the kernel side saw the connection itself.
+    pub amended: u32,
 }
 
 /// The first connection of a client was established.
@@ -187,7 +209,7 @@ pub enum Counter {
     DataWithoutRecord = 5,
     /// A packet of a marked socket could not be read as TCP.
     Unreadable = 6,
-    /// A connection opened while its client's record was being deleted, again and again: it is not tracked.
+    /// A connection opened in the very moment in which its client's record was deleted: a resync is due, which counts it.
     RecordRetired = 7,
 }
 
@@ -220,8 +242,59 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
-const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40);
+const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
+const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 24);
+
+/// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
+/// one may work on the same maps.
+pub const LAYOUT: u64 = fold(&[
+    size_of::<ClientAddr>(),
+    size_of::<Slot>(),
+    offset_of!(Slot, lock),
+    offset_of!(Slot, client),
+    offset_of!(Slot, record),
+    size_of::<Record>(),
+    offset_of!(Record, open),
+    offset_of!(Record, changes),
+    offset_of!(Record, opened_at),
+    offset_of!(Record, closed_at),
+    offset_of!(Record, traffic_at),
+    offset_of!(Record, traffic_gap_start),
+    offset_of!(Record, traffic_gap_end),
+    offset_of!(Record, closed_gap_start),
+    offset_of!(Record, closed_gap_end),
+    offset_of!(Record, rx),
+    offset_of!(Record, tx),
+    size_of::<Settings>(),
+    offset_of!(Settings, limit),
+    offset_of!(Settings, direction),
+    offset_of!(Settings, watched_since),
+    offset_of!(Settings, blind_since),
+    size_of::<Mark>(),
+    offset_of!(Mark, client),
+    offset_of!(Mark, sent),
+    size_of::<Hint>(),
+    offset_of!(Hint, client),
+    offset_of!(Hint, at),
+    offset_of!(Hint, kind),
+    offset_of!(Hint, amended),
+    HINTS_BYTES as usize,
+    Counter::ALL.len(),
+    TRAFFIC_BOTH as usize,
+    TRAFFIC_CLIENT as usize,
+    HINT_OPENED as usize,
+    HINT_CLOSED as usize,
+]);
+
+/// FNV-1a over the numbers, 32 bits of each.
+const fn fold(mut numbers: &[usize]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    while let [number, rest @ ..] = numbers {
+        hash = (hash ^ (*number as u64 & 0xffff_ffff)).wrapping_mul(0x0000_0100_0000_01b3);
+        numbers = rest;
+    }
+    hash
+}
 
 #[cfg(feature = "user")]
 #[expect(

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_sk_storage_delete, bpf_sk_storage_get, bpf_spin_lock, bpf_spin_unlock,
 };
 use aya_ebpf::macros::btf_map;
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Hint, Settings, Slot};
+use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, Mark, Settings, Slot};
 use tracker_ebpf::record::Record;
 
 /// One record per client. A plain hash map: an eviction would forget a client who is logged in.
@@ -25,23 +25,11 @@ static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 
 /// Wakes user space: only for a client's first and last connection.
 #[btf_map]
-static HINTS: RingBuf<Hint, { 256 * 1024 }> = RingBuf::new();
+static HINTS: RingBuf<Hint, { HINTS_BYTES as usize }> = RingBuf::new();
 
 /// The mark on a watched socket. The kernel frees it with the socket.
 #[btf_map]
 static MARKS: SkStorage<Mark> = SkStorage::new();
-
-/// What a watched socket carries.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Mark {
-    /// Whose connection it is.
-    pub(crate) client: ClientAddr,
-    /// The sequence number up to which data was sent: what lies below is a retransmission.
-    pub(crate) sent: u32,
-    /// Always 0.
-    pub(crate) _pad: u32,
-}
 
 /// The settings; without them (never: it is an array) nothing is latched.
 #[inline(always)]
@@ -60,8 +48,8 @@ pub(crate) fn count(what: Counter) {
 
 /// Tells user space where to look.
 #[inline(always)]
-pub(crate) fn hint(client: ClientAddr, at: u64, kind: u32) {
-    if HINTS.output(Hint { client, at, kind, _pad: 0 }, 0).is_err() {
+pub(crate) fn hint(client: ClientAddr, at: u64, kind: u32, amended: bool) {
+    if HINTS.output(Hint { client, at, kind, amended: amended as u32 }, 0).is_err() {
         count(Counter::HintDropped);
     }
 }
@@ -72,16 +60,27 @@ pub(crate) fn slot(client: &ClientAddr) -> Option<*mut Slot> {
     RECORDS.get_ptr_mut(client)
 }
 
-/// The client's slot, made if there is none. `None` if the map is full.
-#[inline(always)]
-pub(crate) fn slot_or_new(client: &ClientAddr, now: u64) -> Option<*mut Slot> {
-    if let Some(found) = slot(client) {
-        return Some(found);
-    }
-    // Another CPU may have been faster; then its slot is found below, and only a full map leaves nothing to find.
-    let _ = RECORDS.insert(client, Slot::starting(*client, now), u64::from(BPF_NOEXIST));
-    slot(client)
+/// What became of an attempt to make a slot.
+pub(crate) enum Made {
+    /// It is in the map now.
+    New,
+    /// Another one was there first.
+    Exists,
+    /// There is no room.
+    Full,
 }
+
+/// Puts a new slot into the map.
+#[inline(always)]
+pub(crate) fn make(slot: &Slot) -> Made {
+    match RECORDS.insert(slot.client, slot, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Made::New,
+        Err(EEXIST) => Made::Exists,
+        Err(_) => Made::Full,
+    }
+}
+
+const EEXIST: i32 = -17;
 
 /// Deletes the client's slot.
 #[inline(always)]

@@ -9,12 +9,12 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS,
-    TRAFFIC_BOTH,
+    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, Mark,
+    Slot, TRAFFIC_BOTH,
 };
 use tracker_ebpf::record::{Closed, Direction, Edge};
 
-use crate::maps::{self, Mark, count, hint};
+use crate::maps::{self, Made, count, hint};
 use crate::packet::{self, Packet};
 
 /// The watched local ports, written by the loader; 0 is an empty place.
@@ -71,15 +71,14 @@ pub(crate) fn amend(ctx: SkBuffContext) -> i32 {
     })
 }
 
-/// The steps are in the order in which they can be taken back: the record is counted last, when nothing can fail.
+/// First the mark, then the callback, last the count: what fails before the count needs no more than its mark taken back.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
     if !is_watched(ctx) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
-    let (client, now, limit) = (client(ctx), boot_now(), maps::settings().limit);
-    let Some(mut slot) = maps::slot_or_new(&client, now) else { return count(Counter::RecordMapFull) };
+    let (client, now) = (client(ctx), boot_now());
     // SAFETY: a plain field of the context.
     let sent = unsafe { (*ctx.ops).snd_nxt };
     if !maps::set_mark(socket, Mark { client, sent, _pad: 0 }) {
@@ -90,20 +89,49 @@ fn established(ctx: &SockOpsContext) {
         maps::clear_mark(socket);
         return count(Counter::CallbackRefused);
     }
-    for _ in 0..ATTEMPTS {
-        if let Some(first) = maps::locked(slot, &client, |record| record.on_open(now, limit)) {
-            if first {
-                hint(client, now, HINT_OPENED);
-            }
-            return with_handshake(ctx, &client, now);
+    match open(&client, now) {
+        Opened::First => hint(client, now, HINT_OPENED, false),
+        Opened::Another => {}
+        Opened::NoRoom => {
+            maps::clear_mark(socket);
+            return count(Counter::RecordMapFull);
         }
-        match maps::slot_or_new(&client, now) {
-            Some(successor) => slot = successor,
-            None => break,
+        // The mark stays: the next resync makes a record with the right count, and from then on everything is as usual.
+        Opened::Retired => return count(Counter::RecordRetired),
+    }
+    with_handshake(ctx, &client, now);
+}
+
+/// What became of the attempt to count a connection.
+enum Opened {
+    First,
+    Another,
+    NoRoom,
+    Retired,
+}
+
+/// Counts a connection. A new record begins with it, so that it is never seen idle, and nobody forgets it at once.
+#[inline(always)]
+fn open(client: &ClientAddr, now: u64) -> Opened {
+    let limit = maps::settings().limit;
+    for _ in 0..ATTEMPTS {
+        if let Some(slot) = maps::slot(client) {
+            match maps::locked(slot, client, |record| record.on_open(now, limit)) {
+                Some(true) => return Opened::First,
+                Some(false) => return Opened::Another,
+                // It is being deleted: on another CPU, which is soon done, or by a program that this one interrupted.
+                None => continue,
+            }
+        }
+        let mut fresh = Slot::starting(*client, now);
+        fresh.record.on_open(now, limit);
+        match maps::make(&fresh) {
+            Made::New => return Opened::First,
+            Made::Exists => {}
+            Made::Full => return Opened::NoRoom,
         }
     }
-    maps::clear_mark(socket);
-    count(Counter::RecordRetired);
+    Opened::Retired
 }
 
 /// The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost). It came
@@ -140,7 +168,7 @@ fn closed(ctx: &SockOpsContext) {
         .unwrap_or(Closed::WithoutOpen);
     match outcome {
         Closed::OthersOpen => {}
-        Closed::Last => hint(client, now, HINT_CLOSED),
+        Closed::Last => hint(client, now, HINT_CLOSED, false),
         Closed::WithoutOpen => count(Counter::CloseWithoutOpen),
     }
 }
@@ -229,15 +257,15 @@ fn correct(amendment: &Amendment) -> bool {
     });
     let Some(Some(edge)) = outcome else { return false };
     match edge {
-        Some(Edge::Opened) => hint(amendment.client, amendment.at, HINT_OPENED),
-        Some(Edge::Closed) => hint(amendment.client, amendment.at, HINT_CLOSED),
+        Some(Edge::Opened) => hint(amendment.client, amendment.at, HINT_OPENED, true),
+        Some(Edge::Closed) => hint(amendment.client, amendment.at, HINT_CLOSED, true),
         None => {}
     }
     true
 }
 
 /// Deletes the record unless a connection is open. A program that has just found it either opened before it was retired,
-/// which saves it, or sees that it is retired, and makes a new one.
+/// which saves it, or sees that it is retired, and looks for its successor. (The kernel has no "delete if".)
 #[inline(always)]
 fn forget(client: &ClientAddr) -> bool {
     let Some(slot) = maps::slot(client) else { return false };

@@ -1,7 +1,7 @@
 //! The record against a plain model that remembers everything that ever happened and answers questions by going through
 //! it again: the record must give the same answers from its few numbers.
 
-#![expect(clippy::unwrap_used, reason = "a model fails loudly")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;

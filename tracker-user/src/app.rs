@@ -20,13 +20,13 @@ use tracing::{error, info, warn};
 use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit::Audit;
-use crate::auth::NameRules;
 use crate::auth::negotiate::{self, Verifier};
+use crate::auth::{Conditions, NameRules};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode};
+use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
 use crate::proxy::{self, AllowList, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
@@ -97,7 +97,8 @@ impl App {
 
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last);
-        let (observer, hints) = Observer::start(&observe_options(&config, &policy))?;
+        let judged_by = last.policy.as_ref().unwrap_or(&policy);
+        let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
@@ -106,7 +107,7 @@ impl App {
         let journal = Arc::new(journal);
         let parts = Parts {
             observer: Arc::clone(&observer),
-            hints,
+            events,
             connections: Arc::clone(&connections),
             audit: Arc::clone(&audit),
             journal: Arc::clone(&journal),
@@ -214,10 +215,17 @@ impl App {
 
 fn announce(sources: &Sources, live: &Live) {
     match sources.observer.kind() {
-        Kind::Ebpf { cgroup } => info!(cgroup = %cgroup.display(), "observing in the kernel"),
-        Kind::Proxy { because } => warn!(because, "observing with the proxy's own eyes"),
+        Kind::Ebpf { cgroup, pinning } => {
+            let (directory, adopted) = match &pinning {
+                Pinning::Kept { directory, adopted, .. } => (directory.display().to_string(), *adopted),
+                Pinning::Lost { .. } => (String::new(), false),
+            };
+            info!(cgroup = %cgroup.display(), pinned = directory, adopted, "observing in the kernel");
+        }
+        Kind::Proxy { .. } => {}
     }
-    for warning in live.warnings().into_iter().chain((sources.warnings)()) {
+    let warnings = live.warnings().into_iter().chain((sources.warnings)()).chain(sources.observer.warnings());
+    for warning in warnings {
         warn!("{warning}");
     }
     let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
@@ -243,8 +251,10 @@ fn policy(config: &Config, since: BootTime) -> Policy {
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
-    let mut ports: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
-    ports.extend(&config.observer.watch_ports);
+    let own: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
+    let watched = config.observer.watch_ports.iter().copied();
+    let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
+    let mut ports = [own, foreign_ports.clone()].concat();
     ports.sort_unstable();
     ports.dedup();
     ObserveOptions {
@@ -254,7 +264,9 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
             config::ObserverMode::Proxy => ObserverMode::Proxy,
         },
         cgroup: config.observer.cgroup.clone(),
+        pin_dir: Some(config.observer.pin_dir.clone()),
         ports,
+        foreign_ports,
         max_records: config.observer.max_records,
         settings: policy.for_observer(),
     }
@@ -263,6 +275,14 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 fn kerberos(config: &Config) -> negotiate::Options {
     let config::Kerberos { keytab, keep_domain, domains, .. } = &config.kerberos;
     negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
+}
+
+fn conditions(config: &Config) -> Conditions {
+    Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
+        // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
+        error!(%error, "the conditions for Kerberos cannot be used: it is not offered");
+        Conditions::default()
+    })
 }
 
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
@@ -275,6 +295,8 @@ fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        conditions: Arc::new(conditions(config)),
+        debugging: config.kerberos.conditions.debugging,
         via: via(),
         ..ProxyOptions::default()
     }

@@ -15,12 +15,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tracing::{debug, warn};
 use tracker_ebpf::abi::Counter;
 
-use crate::observe::Observer;
+use crate::observe::{Kind, Observer};
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,6 +120,7 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 pub struct ObserverCollector {
     observer: Arc<Observer>,
     errors: IntCounterVec,
+    mode: IntGaugeVec,
 }
 
 impl ObserverCollector {
@@ -129,13 +130,22 @@ impl ObserverCollector {
     /// Never with these constant names; passed on.
     pub fn new(observer: Arc<Observer>) -> prometheus::Result<Self> {
         let opts = Opts::new("tracker_observer_errors_total", "What went wrong while observing, by what");
-        Ok(Self { observer, errors: IntCounterVec::new(opts, &["what"])? })
+        let errors = IntCounterVec::new(opts, &["what"])?;
+        let opts = Opts::new(
+            "tracker_observer_mode",
+            "1 for the observer that runs: the kernel's, or the proxy's own eyes",
+        );
+        let mode = IntGaugeVec::new(opts, &["mode"])?;
+        let is_kernel = matches!(observer.kind(), Kind::Ebpf { .. });
+        mode.with_label_values(&["ebpf"]).set(is_kernel.into());
+        mode.with_label_values(&["proxy"]).set((!is_kernel).into());
+        Ok(Self { observer, errors, mode })
     }
 }
 
 impl Collector for ObserverCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.errors.desc()
+        self.errors.desc().into_iter().chain(self.mode.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -145,6 +155,6 @@ impl Collector for ObserverCollector {
                 metric.inc_by(value.saturating_sub(metric.get()));
             }
         }
-        self.errors.collect()
+        self.errors.collect().into_iter().chain(self.mode.collect()).collect()
     }
 }

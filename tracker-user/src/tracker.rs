@@ -4,8 +4,11 @@
 //! out in order before the next one is looked at. Nothing here waits for the network or the disk.
 
 mod core;
+mod devices;
+mod effects;
 mod metrics;
 mod resync;
+mod sight;
 
 use std::sync::Arc;
 
@@ -16,8 +19,8 @@ use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{Audit, AuditEvent, Kind};
 use crate::clock::{boot_now, wall_now};
-use crate::observe::{Connections, Hints, Observer};
-use crate::session::settings::Revalidate;
+use crate::observe::{Connections, Events, Observer};
+use crate::session::settings::{DeviceChange, Revalidate};
 use crate::session::table::Refused;
 use crate::session::{
     Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
@@ -48,14 +51,16 @@ struct Shared {
 /// The part of the policy that the hot path reads.
 #[derive(Debug, Default)]
 struct Live {
-    on_reopen: bool,
+    /// Whether a connection that has not been cleared yet is looked at although the session is valid.
+    look_at_new: bool,
     shared_hosts: Vec<IpNet>,
 }
 
 impl From<&Timeouts> for Live {
     fn from(timeouts: &Timeouts) -> Self {
         Self {
-            on_reopen: timeouts.revalidate == Revalidate::OnReopen,
+            look_at_new: timeouts.revalidate == Revalidate::OnReopen
+                || timeouts.device_change == DeviceChange::Reauthenticate,
             shared_hosts: timeouts.shared_hosts.clone(),
         }
     }
@@ -113,8 +118,8 @@ pub struct Kept {
 pub struct Parts {
     /// The records.
     pub observer: Arc<Observer>,
-    /// Where to look.
-    pub hints: Hints,
+    /// What the records' keeper tells by itself.
+    pub events: Events,
     /// The proxy's connections.
     pub connections: Arc<Connections>,
     /// What happened.
@@ -189,9 +194,9 @@ impl Tracker {
     /// kernel's record first.
     pub async fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Decision {
         match self.shared.index.decide(client, boot_now()) {
-            // A connection that is new since the client's last one closed must be looked at: was it reopened?
+            // A new connection must be looked at: were all closed before it, is it another device's?
             Some(Decision::Allow(admitted))
-                if self.shared.live.load().on_reopen && cleared != Some(admitted.session) =>
+                if self.shared.live.load().look_at_new && cleared != Some(admitted.session) =>
             {
                 self.check(client).await
             }

@@ -80,7 +80,10 @@ fn publish(built: &Path, target_dir: &Path) -> Result<PathBuf> {
 fn forget_outer_cargo(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let kept = matches!(text.as_ref(), "CARGO_HOME" | "CARGO_NET_OFFLINE");
+        // What tells it how to reach its registries stays.
+        let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
         let outer = text.starts_with("CARGO")
             || text.starts_with("RUSTC")
             || matches!(text.as_ref(), "RUSTFLAGS" | "RUSTDOCFLAGS" | "RUSTUP_TOOLCHAIN" | "MAKEFLAGS");

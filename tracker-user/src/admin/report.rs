@@ -13,7 +13,8 @@ use crate::audit::Audit;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
-use crate::observe::{Connections, Kind, ObserveError, Observer};
+use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
+use crate::session::settings::DeviceChange;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::Tracker;
@@ -98,15 +99,21 @@ impl Sources {
                     .to_owned(),
             );
         }
-        let (mode, cgroup, because) = match self.observer.kind() {
-            Kind::Ebpf { cgroup } => ("ebpf", Some(cgroup.display().to_string()), None),
-            Kind::Proxy { because } => {
-                warnings.push(format!(
-                    "observing with the proxy's own eyes, not the kernel's: {because}; other proxies' connections and \
-                     the time while the daemon is down are not seen"
-                ));
-                ("proxy", None, Some(because))
+        warnings.extend(self.observer.warnings());
+        if config.timeouts.device_change == DeviceChange::Reauthenticate {
+            warnings.extend(self.observer.devices_problem());
+        }
+        let (mode, cgroup, pinned, because) = match self.observer.kind() {
+            Kind::Ebpf { cgroup, pinning } => {
+                let pinned = match pinning {
+                    Pinning::Kept { directory, adopted, .. } => {
+                        Some(wire::Pinned { directory: directory.display().to_string(), adopted })
+                    }
+                    Pinning::Lost { .. } => None,
+                };
+                ("ebpf", Some(cgroup.display().to_string()), pinned, None)
             }
+            Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
         let records = self.observer.records().map(|records| records.len()).unwrap_or_default();
         Ok(wire::Status {
@@ -115,7 +122,15 @@ impl Sources {
             started: self.started,
             config: self.live.path().map(|path| path.display().to_string()),
             listen: self.listen.to_vec(),
-            observer: wire::ObserverStatus { mode: mode.into(), cgroup, because, records, errors },
+            observer: wire::ObserverStatus {
+                mode: mode.into(),
+                cgroup,
+                pinned,
+                because,
+                blind: self.observer.blindness().map(|blindness| blindness.why),
+                records,
+                errors,
+            },
             sessions: wire::SessionCounts { active, stale },
             users,
             licences: wire::Licences {
@@ -288,7 +303,8 @@ impl Sources {
         anchor: &Anchor,
     ) -> Result<wire::Session, ReportError> {
         let record = self.observer.record(session.client)?.unwrap_or_default();
-        let (expires, reason) = match judge(session, &record, policy, boot_now()) {
+        let evidence = self.observer.evidence(session.client)?.unwrap_or_default();
+        let (expires, reason) = match judge(session, &evidence, policy, boot_now()) {
             Verdict::Active { deadline, .. } => (deadline, None),
             // The lifetime goes on counting for a stale session.
             Verdict::Stale { reason, .. } => {
@@ -313,7 +329,7 @@ impl Sources {
             closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
             last_traffic: seen(record.traffic_at),
             expires: expires.map(|at| anchor.wall(at)),
-            device: None,
+            device: session.device.map(|device| device.to_string()),
             bytes_received: record.rx,
             bytes_sent: record.tx,
         })

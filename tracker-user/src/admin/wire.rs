@@ -59,13 +59,28 @@ pub struct ObserverStatus {
     /// The cgroup it is attached to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Where the kernel side is pinned; absent if it ends with the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
     /// Why it is not `ebpf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// Why its records cannot be relied upon; absent while they can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<String>,
     /// Records kept.
     pub records: usize,
     /// What went wrong, by name; only what is not 0.
     pub errors: std::collections::BTreeMap<String, u64>,
+}
+
+/// A kernel side that outlives the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The directory.
+    pub directory: String,
+    /// Whether it goes on from an earlier run of the daemon.
+    pub adopted: bool,
 }
 
 /// How many sessions.
@@ -190,7 +205,7 @@ pub struct Explanation {
 /// What a rule found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// The rule: `shared-host`, `session`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
+    /// The rule: `shared-host`, `session`, `device`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
     pub rule: String,
     /// In a sentence.
     pub finding: String,

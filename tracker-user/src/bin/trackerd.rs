@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing::error;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
 use tracker::config::{Config, ConfigError, DEFAULT_PATH};
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log(args.log_json);
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -68,7 +70,6 @@ async fn serve(path: Option<PathBuf>, config: Config) -> ExitCode {
     let app = match App::bind(path, config).await {
         Ok(app) => app,
         Err(error) => {
-            error!("{error}");
             eprintln!("trackerd: {error}");
             return match error {
                 StartError::Observer(error) if error.is_privilege() => EX_NOPERM.into(),
@@ -82,6 +83,17 @@ async fn serve(path: Option<PathBuf>, config: Config) -> ExitCode {
             eprintln!("trackerd: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each connection and tunnel takes one or two descriptors; the usual soft limit of 1024 is for programs that use
+/// select(2), which this one does not.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
     }
 }
 

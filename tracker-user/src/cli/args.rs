@@ -82,6 +82,22 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = when::parse)]
         since: Option<Timestamp>,
     },
+    /// Detach the kernel side that a daemon has left behind, and remove its records. For good: the daemon itself never
+    /// does so, that nothing is lost while it is down. Stop it first.
+    Detach {
+        /// The configuration file that says where it is pinned; without it, /etc/tracker/tracker.toml where it exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where it is pinned, whatever a configuration file says.
+        #[arg(long, value_name = "DIR", conflicts_with = "config")]
+        pin_dir: Option<PathBuf>,
+    },
+    /// Say what a Negotiate token is: Kerberos, SPNEGO, NTLM, for which service, under which key. Needs no daemon.
+    Decode {
+        /// The token in base64, or the whole header field; - reads it from standard input.
+        #[arg(required = true, num_args = 1..)]
+        token: Vec<String>,
+    },
     /// Print the completions for a shell.
     Completions {
         /// Which shell.

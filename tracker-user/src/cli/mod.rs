@@ -1,6 +1,8 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
 pub mod args;
+mod decode;
+mod detach;
 mod explain;
 mod past;
 mod run;

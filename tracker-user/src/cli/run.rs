@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{Args, Command, History, Logout};
-use super::{explain, past, show};
+use super::detach::{self, DetachError};
+use super::{decode, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 
@@ -25,12 +26,19 @@ const SHOWN: usize = 1_000;
 
 enum Failure {
     Client(ClientError),
+    Detach(DetachError),
     Output(io::Error),
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         Self::Client(error)
+    }
+}
+
+impl From<DetachError> for Failure {
+    fn from(error: DetachError) -> Self {
+        Self::Detach(error)
     }
 }
 
@@ -64,6 +72,15 @@ pub async fn run() -> ExitCode {
                 ClientError::Privilege { .. } => EX_NOPERM,
             };
             (code, error.to_string())
+        }
+        Failure::Detach(error) => {
+            let code = match &error {
+                DetachError::Config(_) => EX_USAGE,
+                DetachError::Observer(error) if error.is_privilege() => EX_NOPERM,
+                DetachError::Observer(_) | DetachError::Nothing(_) => 1,
+            };
+            let remedy = if code == EX_NOPERM { " (run trackerctl as root)" } else { "" };
+            (code, format!("{error}{remedy}"))
         }
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
     };
@@ -123,7 +140,17 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.send_json(Method::PUT, &path, &value).await?;
             print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
         }
+        Command::Detach { config, pin_dir } => {
+            let pin_dir = detach::detach(config.as_deref(), pin_dir.as_deref())?;
+            let value = serde_json::json!({ "detached": pin_dir });
+            let text = format!("the kernel side that was pinned in {} is detached", pin_dir.display());
+            print(args, &value, |_: Value| text)
+        }
         Command::Events { follow, since } => events(args, &client, *follow, *since).await,
+        Command::Decode { token } => {
+            let value = serde_json::to_value(decode::decode(token)?).unwrap_or_default();
+            print(args, &value, |value: Value| decode::show(&value))
+        }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
             Ok(())

@@ -12,7 +12,13 @@ use crate::clock::wall_now;
 
 pub(super) fn status(status: &wire::Status) -> String {
     let observer = match (&status.observer.cgroup, &status.observer.because) {
-        (Some(cgroup), _) => format!("ebpf, attached to {cgroup}"),
+        (Some(cgroup), _) => match &status.observer.pinned {
+            Some(pinned) if pinned.adopted => {
+                format!("ebpf, attached to {cgroup}, goes on from an earlier run")
+            }
+            Some(_) => format!("ebpf, attached to {cgroup}, pinned"),
+            None => format!("ebpf, attached to {cgroup}, not pinned"),
+        },
         (None, Some(because)) => format!("proxy (the kernel's is not available: {because})"),
         (None, None) => status.observer.mode.clone(),
     };
@@ -296,7 +302,9 @@ pub(super) fn right(table: &mut Table, columns: &[usize]) {
 }
 
 pub(super) fn text(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    // Cells have a space on either side, also where the table begins and ends.
+    let inner = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
+    table.lines().map(inner).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn name(user: &str, domain: &str) -> String {

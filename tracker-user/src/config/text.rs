@@ -133,13 +133,27 @@ pub(super) const COOKIE: Text<String> = Text {
 };
 
 pub(super) const REGEX: Text<String> = Text {
-    parse: |text| Ok(text.to_owned()),
+    parse: |text| match regex::Regex::new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            // The error draws the pattern over several lines; its last line says what is wrong.
+            let error = error.to_string();
+            let what = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let message = format!("{text:?} is no regular expression: {what}");
+            Err(Refusal::new(message, "write a backslash before characters that are meant as they are"))
+        }
+    },
     show: Clone::clone,
     wants: "regular expression",
     example: "^/updates/",
 };
 
-pub(super) const USER_AGENT: Text<String> = Text { wants: "part of User-Agent, or *", example: "*", ..REGEX };
+pub(super) const USER_AGENT: Text<String> = Text {
+    parse: |text| Ok(text.to_owned()),
+    show: Clone::clone,
+    wants: "part of User-Agent, or *",
+    example: "*",
+};
 
 pub(super) const MAIL_ADDRESS: Text<String> = Text {
     parse: |text| {

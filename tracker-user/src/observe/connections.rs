@@ -101,6 +101,9 @@ pub struct ConnectionInfo {
     pub tx: u64,
 }
 
+/// [`Connections::a_client_since`] looks at so many clients.
+const LOOKED_AT: usize = 64;
+
 /// All connections that the proxy holds to clients.
 #[derive(Default)]
 pub struct Connections {
@@ -186,6 +189,15 @@ impl Connections {
     #[must_use]
     pub fn of(&self, client: ClientAddr) -> Vec<ConnectionInfo> {
         self.snapshot(client).iter().map(|connection| connection.info()).collect()
+    }
+
+    /// A client that has held a connection since before `moment`, if one is found without looking far.
+    #[must_use]
+    pub fn a_client_since(&self, moment: BootTime) -> Option<ClientAddr> {
+        let older =
+            |connection: &Arc<Connection>| connection.since < moment && !connection.ended.is_cancelled();
+        let mut clients = self.clients.iter().take(LOOKED_AT);
+        clients.find_map(|own| own.values().any(older).then_some(*own.key()))
     }
 
     /// How many connections there are.

@@ -21,7 +21,11 @@ struct Suspicion {
 
 /// What the looks so far have shown.
 #[derive(Debug, Default)]
-pub(super) struct Looks(HashMap<ClientAddr, Suspicion>);
+pub(super) struct Looks {
+    suspicions: HashMap<ClientAddr, Suspicion>,
+    /// How many openings the kernel side had counted as missed.
+    misses: u64,
+}
 
 impl Looks {
     /// Compares the records, read first, with the sockets, listed after them, and returns what is certain to be wrong.
@@ -42,7 +46,7 @@ impl Looks {
                 continue;
             }
             let changes = record.changes;
-            match self.0.get(client) {
+            match self.suspicions.get(client) {
                 Some(before) if before.changes == changes && before.open == open => {
                     let at = before.since.as_nanos();
                     certain.push(Amendment { client: *client, kind: AMEND_OPEN, changes, open, _pad: 0, at });
@@ -52,13 +56,19 @@ impl Looks {
                 }
             }
         }
-        self.0 = suspicions;
+        self.suspicions = suspicions;
         certain
+    }
+
+    /// Whether the kernel side knows of openings that it has missed since the last look, of `misses` in all: then a record
+    /// that is wrong is no surprise.
+    pub(super) fn explains(&mut self, misses: u64) -> bool {
+        std::mem::replace(&mut self.misses, misses) != misses
     }
 
     /// How many differences were seen once and are not certain yet.
     pub(super) fn suspected(&self) -> usize {
-        self.0.len()
+        self.suspicions.len()
     }
 }
 

@@ -1,81 +1,96 @@
-//! The kernel side from user space: load, attach, read and amend the records. Only this file and [`super::hints`] know aya.
+//! The kernel side at work: its records are read, and amended by the program `amend`.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use aya::maps::{self, Map, MapData, MapError};
-use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, SockOps, TestRun as _, TestRunOptions,
-};
-use aya::{Ebpf, EbpfLoader};
-use tracker_ebpf::abi::{
-    AMEND_FORGET, Amendment, ClientAddr, Counter, MAX_PORTS, READ_LOCKED, Settings, Slot,
-};
+use aya::Ebpf;
+use aya::maps::{self, MapData, MapError};
+use aya::programs::{CgroupSkb, TestRun as _, TestRunOptions};
+use tracker_ebpf::abi::{AMEND_FORGET, Amendment, ClientAddr, Counter, READ_LOCKED, Settings, Slot};
 use tracker_ebpf::record::Record;
 
+use super::attach::{Attached, Pinning, Records, Wanted, missing};
 use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
-use super::host;
+use super::pins::PinDir;
 use crate::clock::BootTime;
-
-/// The programs; empty if the build had none.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf.o"));
 
 const BPF_NOEXIST: u64 = 1;
 
-type Records = maps::HashMap<MapData, ClientAddr, Slot>;
-
-/// The programs, attached while this lives, and their maps.
+/// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {
-    /// Owns the links: dropping it detaches. Locked only to run `amend`.
-    programs: Mutex<Ebpf>,
+    /// Locked only to run `amend`, and to attach.
+    pub(super) programs: Mutex<Ebpf>,
     records: RwLock<Records>,
-    settings: Mutex<maps::Array<MapData, Settings>>,
+    /// The map, and what is in it.
+    settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
+    pub(super) links: Mutex<Vec<OwnedFd>>,
     cgroup: PathBuf,
+    pub(super) cgroup_id: AtomicU64,
+    pub(super) pins: Option<PinDir>,
+    pub(super) pinned_maps: Vec<(&'static str, OwnedFd)>,
+    pinning: Pinning,
     max_records: u32,
-}
-
-/// What is needed to load.
-pub(super) struct Wanted<'a> {
-    /// `None`: the root of the cgroup tree. A service's own cgroup vanishes when it stops.
-    pub(super) cgroup: Option<&'a Path>,
-    pub(super) ports: &'a [u16],
-    pub(super) max_records: u32,
-    pub(super) settings: Settings,
+    /// What an earlier daemon left word of; see [`Kernel::was_blind_since`].
+    was_blind: Mutex<Option<BootTime>>,
 }
 
 impl Kernel {
-    /// Loads the programs, tells them their settings, and only then attaches them.
+    /// Attaches the programs, or goes on with those that are.
     pub(super) fn start(wanted: &Wanted<'_>) -> Result<(Self, Hints), ObserveError> {
-        if OBJECT.is_empty() {
-            return Err(ObserveError::NoObject);
-        }
-        let cgroup = match wanted.cgroup {
-            Some(path) => path.to_owned(),
-            None => host::cgroup_root().ok_or(ObserveError::NoCgroup)?,
-        };
-        let mut programs = load(wanted)?;
-        let (kernel_maps, hints) = open_maps(&mut programs)?;
-        let (records, mut settings, counters) = kernel_maps;
-        settings.set(0, wanted.settings, 0).map_err(|error| error::map("writing the settings", &error))?;
-        attach(&mut programs, &cgroup)?;
+        let Attached {
+            programs,
+            records,
+            settings,
+            counters,
+            hints,
+            links,
+            cgroup,
+            cgroup_id,
+            pins,
+            pinning,
+        } = Attached::start(wanted)?;
+        let now = settings.get(&0, 0).map_err(|error| error::map("reading the settings", &error))?;
+        let was_blind = (now.blind_since != 0).then(|| BootTime::from_nanos(now.blind_since));
+        let pinned_maps = pins.as_ref().map(|pins| pins.open_maps(wanted.max_records)).transpose()?;
         let kernel = Self {
             programs: Mutex::new(programs),
             records: RwLock::new(records),
-            settings: Mutex::new(settings),
+            settings: Mutex::new((settings, now)),
             counters,
+            links: Mutex::new(links),
             cgroup,
+            cgroup_id: AtomicU64::new(cgroup_id),
+            pins,
+            pinned_maps: pinned_maps.unwrap_or_default(),
+            pinning,
             max_records: wanted.max_records,
+            was_blind: Mutex::new(was_blind),
         };
         Ok((kernel, hints))
     }
 
+    /// Since when the kernel side is where it is, and sees everything.
+    pub(super) fn watched_since(&self) -> BootTime {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        BootTime::from_nanos(settings.1.watched_since)
+    }
+
+    /// Since when the records prove nothing, if an earlier daemon said so. Answered once.
+    pub(super) fn was_blind_since(&self) -> Option<BootTime> {
+        self.was_blind.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    pub(super) fn pinning(&self) -> &Pinning {
+        &self.pinning
     }
 
     pub(super) fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
@@ -96,6 +111,8 @@ impl Kernel {
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
+        // Not while `forget` runs: a record that is just being deleted would pass for an existing one.
+        let _programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = Slot::starting(client, now.as_nanos());
         let outcome =
             self.records.write().unwrap_or_else(PoisonError::into_inner).insert(client, slot, BPF_NOEXIST);
@@ -125,12 +142,18 @@ impl Kernel {
         Ok(result.return_value == 1)
     }
 
-    pub(super) fn apply(&self, settings: Settings) -> Result<(), ObserveError> {
-        self.settings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .set(0, settings, 0)
-            .map_err(|error| error::map("writing the settings", &error))
+    pub(super) fn apply(&self, new: Settings) -> Result<(), ObserveError> {
+        self.change_settings(|settings| (settings.limit, settings.direction) = (new.limit, new.direction))
+    }
+
+    pub(super) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), ObserveError> {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (map, now) = &mut *settings;
+        let mut new = *now;
+        change(&mut new);
+        map.set(0, new, 0).map_err(|error| error::map("writing the settings", &error))?;
+        *now = new;
+        Ok(())
     }
 
     pub(super) fn counters(&self) -> Result<[u64; Counter::ALL.len()], ObserveError> {
@@ -143,6 +166,20 @@ impl Kernel {
             *sum = values.iter().fold(0_u64, |total, value| total.wrapping_add(*value));
         }
         Ok(sums)
+    }
+
+    /// What it is working by.
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> Result<Settings, MapError> {
+        self.settings.lock().unwrap().0.get(&0, 0)
+    }
+
+    /// The programs that are attached.
+    #[cfg(test)]
+    pub(super) fn program_ids(&self) -> Vec<u32> {
+        use std::os::fd::AsFd as _;
+        let links = self.links.lock().unwrap();
+        links.iter().map(|link| super::bpf::look(link.as_fd()).unwrap().program).collect()
     }
 
     /// Deletes a record as nobody should.
@@ -163,82 +200,6 @@ fn read(records: &Records, client: ClientAddr) -> Result<Option<Record>, Observe
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error::map("reading a record", &error)),
     }
-}
-
-fn load(wanted: &Wanted<'_>) -> Result<Ebpf, ObserveError> {
-    if wanted.ports.is_empty() || wanted.ports.len() > MAX_PORTS {
-        return Err(ObserveError::Ports(wanted.ports.len()));
-    }
-    let mut ports = [0_u16; MAX_PORTS];
-    for (place, port) in ports.iter_mut().zip(wanted.ports) {
-        *place = *port;
-    }
-    let netns = host::netns_cookie().map_err(|error| ObserveError::Kernel {
-        action: "asking for the network namespace's cookie",
-        detail: error.to_string(),
-    })?;
-    EbpfLoader::new()
-        .override_global("PORTS", &ports, true)
-        .override_global("NETNS", &netns, true)
-        .map_max_entries("RECORDS", wanted.max_records)
-        .load(OBJECT)
-        .map_err(|error| error::kernel("loading the eBPF programs", &error))
-}
-
-type Maps = (Records, maps::Array<MapData, Settings>, maps::PerCpuArray<MapData, u64>);
-
-fn open_maps(programs: &mut Ebpf) -> Result<(Maps, Hints), ObserveError> {
-    let records = typed(programs, "RECORDS")?;
-    let settings = typed(programs, "SETTINGS")?;
-    let counters = typed(programs, "COUNTERS")?;
-    let hints = Hints::from_ring(typed(programs, "HINTS")?);
-    Ok(((records, settings, counters), hints))
-}
-
-fn typed<T: TryFrom<Map, Error = MapError>>(
-    programs: &mut Ebpf,
-    name: &'static str,
-) -> Result<T, ObserveError> {
-    let action = "opening the maps";
-    let map = programs.take_map(name).ok_or_else(|| missing(action, name))?;
-    T::try_from(map).map_err(|error| error::kernel(action, &error))
-}
-
-fn attach(programs: &mut Ebpf, cgroup: &Path) -> Result<(), ObserveError> {
-    let directory = File::open(cgroup).map_err(|error| broken_cgroup(cgroup, error))?;
-    let action = "attaching the eBPF programs";
-    // `Single`: with a link the kernel allows others beside it in any case, and refuses the flag that would say so.
-    let mode = CgroupAttachMode::Single;
-
-    let amend: &mut CgroupSkb = program(programs, "amend")?;
-    amend.load().map_err(|error| error::kernel("loading the program amend", &error))?;
-    // The packet programs first: they are idle until a socket is marked, and then no packet of it is missed.
-    for (name, way) in [("received", CgroupSkbAttachType::Ingress), ("sent", CgroupSkbAttachType::Egress)] {
-        let packets: &mut CgroupSkb = program(programs, name)?;
-        packets.load().map_err(|error| error::kernel("loading a packet program", &error))?;
-        packets.attach(&directory, way, mode).map_err(|error| error::kernel(action, &error))?;
-    }
-    let watch: &mut SockOps = program(programs, "watch")?;
-    watch.load().map_err(|error| error::kernel("loading the program watch", &error))?;
-    watch.attach(&directory, mode).map_err(|error| error::kernel(action, &error))?;
-    Ok(())
-}
-
-fn program<'a, T>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, ObserveError>
-where
-    &'a mut T: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
-{
-    let action = "finding the eBPF programs";
-    let program = programs.program_mut(name).ok_or_else(|| missing(action, name))?;
-    program.try_into().map_err(|error| error::kernel(action, &error))
-}
-
-fn missing(action: &'static str, name: &str) -> ObserveError {
-    ObserveError::Kernel { action, detail: format!("{name} is missing: the build mixes two versions") }
-}
-
-fn broken_cgroup(path: &Path, error: io::Error) -> ObserveError {
-    ObserveError::Cgroup { path: path.to_owned(), error }
 }
 
 /// The kernel wants an Ethernet frame, whose header it takes off; the type is the one for local experiments, so that it

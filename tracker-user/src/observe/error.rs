@@ -34,6 +34,26 @@ pub enum ObserveError {
         #[source]
         error: io::Error,
     },
+    /// Another daemon uses the pin directory.
+    #[error(
+        "another trackerd uses the pin directory {path}; stop it, or give this one another observer.pin-dir",
+        path = path.display()
+    )]
+    PinsInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The pin directory cannot be used.
+    #[error("the pin directory {path} cannot be {what}: {error}; check observer.pin-dir", path = path.display())]
+    Pins {
+        /// The directory, or one in it.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// Nothing to watch, or too much of it.
     #[error(
         "{0} ports to watch; the kernel side watches 1 to {MAX_PORTS}: check proxy.listen and observer.watch-ports"
@@ -120,7 +140,14 @@ impl ObserveError {
     #[must_use]
     pub fn is_privilege(&self) -> bool {
         matches!(self, Self::MissingPrivilege { .. })
-            || matches!(self, Self::Cgroup { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+            || matches!(self, Self::Cgroup { error, .. } | Self::Pins { error, .. }
+                if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether two daemons are in each other's way, which no other way of observing helps against.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::PinsInUse { .. })
     }
 
     /// The error and its causes in one line, for a person.

@@ -137,7 +137,7 @@ impl Eyes {
     }
 
     fn hint(&self, client: ClientAddr, at: u64, kind: u32) {
-        if self.hints.try_send(Hint { client, at, kind, _pad: 0 }).is_err() {
+        if self.hints.try_send(Hint { client, at, kind, amended: 0 }).is_err() {
             self.count(Counter::HintDropped);
         }
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn settings(millis: u64, direction: u32) -> Settings {
-        Settings { limit: millis * 1_000_000, direction, _pad: 0 }
+        Settings { limit: millis * 1_000_000, direction, ..Settings::default() }
     }
 
     #[tokio::test]

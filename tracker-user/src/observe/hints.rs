@@ -130,17 +130,17 @@ impl Ring {
     }
 }
 
-/// `client, at, kind, padding`, as the kernel side wrote them.
+/// `client, at, kind, amended`, as the kernel side wrote them.
 fn decode(bytes: &[u8]) -> Option<Hint> {
     let (client, rest) = bytes.split_first_chunk::<16>()?;
     let (at, rest) = rest.split_first_chunk::<8>()?;
     let (kind, rest) = rest.split_first_chunk::<4>()?;
-    let padding: &[u8; 4] = rest.try_into().ok()?;
+    let amended: &[u8; 4] = rest.try_into().ok()?;
     let hint = Hint {
         client: ClientAddr(*client),
         at: u64::from_ne_bytes(*at),
         kind: u32::from_ne_bytes(*kind),
-        _pad: u32::from_ne_bytes(*padding),
+        amended: u32::from_ne_bytes(*amended),
     };
     matches!(hint.kind, HINT_OPENED | HINT_CLOSED).then_some(hint)
 }
@@ -153,13 +153,14 @@ mod tests {
         let mut bytes = hint.client.0.to_vec();
         bytes.extend(hint.at.to_ne_bytes());
         bytes.extend(hint.kind.to_ne_bytes());
-        bytes.extend(hint._pad.to_ne_bytes());
+        bytes.extend(hint.amended.to_ne_bytes());
         bytes
     }
 
     #[test]
     fn only_whole_hints_of_a_known_kind_are_understood() {
-        let hint = Hint { client: ClientAddr::from_v4([192, 0, 2, 1]), at: 42, kind: HINT_CLOSED, _pad: 0 };
+        let hint =
+            Hint { client: ClientAddr::from_v4([192, 0, 2, 1]), at: 42, kind: HINT_CLOSED, amended: 1 };
         let bytes = encode(&hint);
         assert_eq!(bytes.len(), size_of::<Hint>());
         assert_eq!(decode(&bytes), Some(hint));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -18,6 +18,19 @@ fn cgroup_mount(mounts: &str) -> Option<PathBuf> {
         let (directory, kind) = (fields.next()?, fields.next()?);
         (kind == "cgroup2").then(|| PathBuf::from(directory))
     })
+}
+
+/// Whether this process, and with it the sockets that it makes, is in a cgroup or below it; `None` where that cannot be told.
+pub(super) fn is_in_cgroup(cgroup: &Path) -> Option<bool> {
+    let own = own_cgroup(&std::fs::read_to_string("/proc/self/cgroup").ok()?)?;
+    let own = cgroup_root()?.join(own).canonicalize().ok()?;
+    Some(own.starts_with(cgroup.canonicalize().ok()?))
+}
+
+/// The line `0::/path`, the path seen from the root of the tree; not one that leads out of it.
+fn own_cgroup(cgroups: &str) -> Option<PathBuf> {
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    (!path.split('/').any(|part| part == "..")).then(|| PathBuf::from(path))
 }
 
 /// The kernel's number for the network namespace of this thread; never used twice while the machine is up.
@@ -53,6 +66,16 @@ mod tests {
             "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncg /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(cgroup_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
         assert_eq!(cgroup_mount("tmpfs /tmp tmpfs rw 0 0\n\nbroken"), None);
+    }
+
+    #[test]
+    fn the_own_cgroup_is_the_one_of_version_2() {
+        let both = "7:cpu:/user\n0::/system.slice/tracker.service\n";
+        assert_eq!(own_cgroup(both), Some(PathBuf::from("system.slice/tracker.service")));
+        assert_eq!(own_cgroup("0::/\n"), Some(PathBuf::new()));
+        assert_eq!(own_cgroup("0::/../other\n"), None);
+        assert_eq!(own_cgroup("1:cpu:/\n"), None);
+        assert_ne!(is_in_cgroup(&cgroup_root().unwrap_or("/".into())), Some(false));
     }
 
     #[test]

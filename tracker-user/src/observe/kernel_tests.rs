@@ -3,8 +3,12 @@
 //! They need root, and the eBPF object of `cargo xtask build`. Without them they say "skipped: ...", unless
 //! `TRACKER_REQUIRE_PRIVILEGED=1`, which makes that a failure.
 
+mod device;
+mod foreign;
 mod lab;
+mod pinned;
 mod repair;
+mod sight;
 mod traffic;
 
 use std::io::{Read as _, Write as _};

@@ -6,7 +6,12 @@
 //! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
 //! belong on a blocking thread.
 
+mod attach;
+mod bpf;
+mod compare;
 pub mod connections;
+mod destroy;
+mod devices;
 mod drift;
 mod ebpf;
 mod error;
@@ -15,22 +20,36 @@ mod hints;
 mod host;
 #[cfg(test)]
 mod kernel_tests;
+mod neighbours;
+mod netlink;
+mod pins;
+mod sight;
 mod socket_dump;
+mod upkeep;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
 use tracker_ebpf::record::{Direction, Record};
 
+pub use attach::Pinning;
+use attach::Wanted;
+
 use crate::clock::{BootTime, boot_now};
+pub use compare::Resync;
 pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
+use destroy::Destroyer;
+pub use devices::DeviceWatch;
+use devices::Devices;
 use drift::Looks;
-use ebpf::{Kernel, Wanted};
+use ebpf::Kernel;
 pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
+pub use sight::Blindness;
+use sight::Sight;
 pub use socket_dump::Socket;
 use socket_dump::SocketDump;
 
@@ -53,11 +72,15 @@ pub struct ObserveOptions {
     pub mode: ObserverMode,
     /// The cgroup v2 directory to attach to; `None` finds the root of the tree.
     pub cgroup: Option<PathBuf>,
+    /// Where the kernel side is pinned, so that it outlives the daemon; `None`: nowhere.
+    pub pin_dir: Option<PathBuf>,
     /// The local ports whose connections are watched.
     pub ports: Vec<u16>,
+    /// Those of them that belong to other proxies.
+    pub foreign_ports: Vec<u16>,
     /// How many clients there is room for.
     pub max_records: u32,
-    /// The first settings; see [`Observer::apply`].
+    /// The first settings; see [`Observer::apply`]. A kernel side that is adopted keeps those it has.
     pub settings: Settings,
 }
 
@@ -66,11 +89,21 @@ impl Default for ObserveOptions {
         Self {
             mode: ObserverMode::default(),
             cgroup: None,
+            pin_dir: None,
             ports: Vec::new(),
+            foreign_ports: Vec::new(),
             max_records: DEFAULT_MAX_RECORDS,
             settings: Settings::default(),
         }
     }
+}
+
+/// What an observer tells by itself.
+pub struct Events {
+    /// Where to look.
+    pub hints: Hints,
+    /// That devices have changed.
+    pub devices: DeviceWatch,
 }
 
 /// Which observer runs.
@@ -80,6 +113,8 @@ pub enum Kind {
     Ebpf {
         /// Where it is attached.
         cgroup: PathBuf,
+        /// Whether it outlives the daemon.
+        pinning: Pinning,
     },
     /// The proxy's own eyes.
     Proxy {
@@ -88,25 +123,13 @@ pub enum Kind {
     },
 }
 
-/// What a resync found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resync {
-    /// Clients with a record.
-    pub clients: usize,
-    /// Connections to the watched ports, as the kernel lists them.
-    pub connections: usize,
-    /// Records whose count of open connections was certainly wrong, and is right now.
-    pub repaired: usize,
-    /// Records whose count differs, seen for the first time: most often a connection that was just opening or closing.
-    pub suspected: usize,
-    /// Clients with connections but no room for a record.
-    pub untracked: usize,
-}
-
-/// The observer. Share it in an `Arc`; dropping it detaches the kernel side.
+/// The observer. Share it in an `Arc`. A pinned kernel side goes on when it is dropped.
 pub struct Observer {
     source: Source,
     sockets: SocketDump,
+    destroyer: Destroyer,
+    devices: Devices,
+    sight: Sight,
     looks: Mutex<Looks>,
 }
 
@@ -115,35 +138,81 @@ enum Source {
     Eyes { eyes: Eyes, because: String },
 }
 
-/// The start looks again this soon, and this often at most, to make sure of connections older than the observer.
-const SECOND_LOOK: Duration = Duration::from_millis(5);
-const FIRST_LOOKS: usize = 4;
-
 impl Observer {
-    /// Starts observing, in the network namespace of the calling thread. Connections that are older than the observer
-    /// are counted from the list of sockets. The kernel side never saw them begin, so it neither sees their packets nor
-    /// their end: until they are closed, their traffic is invisible, and their closing is noticed by a later resync.
+    /// Starts observing, in the network namespace of the calling thread. Follow it with [`Self::settle`].
     ///
     /// # Errors
-    /// In mode `Ebpf`, when the kernel side cannot be had; in any mode, when the sockets cannot be listed.
-    pub fn start(options: &ObserveOptions) -> Result<(Self, Hints), ObserveError> {
-        let sockets = SocketDump::open(&options.ports)?;
+    /// In mode `Ebpf`, when the kernel side cannot be had; in the others, when another daemon uses the pin directory.
+    pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
+        let sockets = SocketDump::new(&options.ports);
         let (source, hints) = source(options)?;
-        let observer = Self { source, sockets, looks: Mutex::default() };
-        for look in 1..=FIRST_LOOKS {
-            if observer.resync()?.suspected == 0 || look == FIRST_LOOKS {
-                break;
-            }
-            std::thread::sleep(SECOND_LOOK);
+        let destroyer = Destroyer::new(&options.foreign_ports);
+        let (devices, changes) = Devices::open();
+        let watched_since = match &source {
+            Source::Kernel(kernel) => kernel.watched_since(),
+            // It sees nothing but what it is told, from now on.
+            Source::Eyes { .. } => boot_now(),
+        };
+        let sight = Sight::new(watched_since);
+        let observer = Self { source, sockets, destroyer, devices, sight, looks: Mutex::default() };
+        observer.find_itself();
+        Ok((observer, Events { hints, devices: changes }))
+    }
+
+    /// Detaches the kernel side that is pinned in `pin_dir`, of whatever version, and removes its records. False if there
+    /// is none.
+    ///
+    /// # Errors
+    /// Without privilege, and while a daemon uses the directory.
+    pub fn detach(pin_dir: &Path) -> Result<bool, ObserveError> {
+        Ok(pins::detach(pin_dir)?.is_some_and(|removed| removed > 0))
+    }
+
+    /// The daemon's own connections are made in its own cgroup.
+    fn find_itself(&self) {
+        if let Source::Kernel(kernel) = &self.source
+            && host::is_in_cgroup(kernel.cgroup()) == Some(false)
+        {
+            self.is_outside(format!(
+                "the daemon is not in the cgroup {} that is watched; start it there, or set observer.cgroup",
+                kernel.cgroup().display()
+            ));
         }
-        Ok((observer, hints))
+    }
+
+    /// What an operator should be told.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.kind() {
+            Kind::Ebpf { pinning: Pinning::Lost { because }, .. } => warnings.push(format!(
+                "the kernel side is not pinned: {because}; when the daemon ends, what it has recorded is lost"
+            )),
+            Kind::Ebpf { pinning: Pinning::Kept { replaced: Some(why), .. }, .. } => warnings.push(format!(
+                "the kernel side of an earlier run was replaced at start: {why}; its records were not relied upon"
+            )),
+            Kind::Ebpf { .. } => {}
+            Kind::Proxy { because } => warnings.push(format!(
+                "observing with the proxy's own eyes, not the kernel's: {because}; other proxies' connections and the \
+                 time while the daemon is down are not seen"
+            )),
+        }
+        warnings.extend(self.blindness().map(|Blindness { why, .. }| {
+            format!(
+                "the observer is blind: {why}; until it sees again, users are asked again one timeout after their last proof"
+            )
+        }));
+        warnings.extend(self.destroyer.refusal());
+        warnings
     }
 
     /// Which observer runs.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match &self.source {
-            Source::Kernel(kernel) => Kind::Ebpf { cgroup: kernel.cgroup().to_owned() },
+            Source::Kernel(kernel) => {
+                Kind::Ebpf { cgroup: kernel.cgroup().to_owned(), pinning: kernel.pinning().clone() }
+            }
             Source::Eyes { because, .. } => Kind::Proxy { because: because.clone() },
         }
     }
@@ -220,39 +289,6 @@ impl Observer {
         }
     }
 
-    /// Compares the records with the kernel's list of sockets. A difference is repaired when it is seen for the second
-    /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
-    /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
-    ///
-    /// # Errors
-    /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn resync(&self) -> Result<Resync, ObserveError> {
-        let kernel = match &self.source {
-            Source::Kernel(kernel) => kernel,
-            Source::Eyes { eyes, .. } => {
-                let (clients, connections) = (eyes.records().len(), self.sockets.read()?.len());
-                return Ok(Resync { clients, connections, ..Resync::default() });
-            }
-        };
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        // The records first: a connection that both show was counted before it was listed.
-        let mut records = kernel.all_records()?;
-        let dump = self.sockets.read()?;
-        let counts = socket_dump::count(&dump);
-        let now = boot_now();
-        let mut found = Resync { connections: dump.len(), ..Resync::default() };
-        found.untracked = self.add_missing(&mut records, counts.keys().copied(), now)?;
-        found.clients = records.len();
-        for amendment in looks.look(&records, &counts, now) {
-            if kernel.amend(&amendment)? {
-                found.repaired += 1;
-                tracing::warn!(client = %amendment.client, open = amendment.open, "a count of connections was repaired");
-            }
-        }
-        found.suspected = looks.suspected();
-        Ok(found)
-    }
-
     /// The client's connections, from the kernel's list of sockets.
     ///
     /// # Errors
@@ -262,6 +298,13 @@ impl Observer {
         Ok(dump.into_iter().filter_map(|(owner, one)| (owner == client).then_some(one)).collect())
     }
 
+    /// Ends all connections of these clients to other proxies on this host, and returns how many each of them had. The
+    /// proxy's own are not touched. Costs nothing where no other proxy is watched; else some microseconds a connection,
+    /// and a walk through the kernel's table of sockets.
+    pub fn destroy(&self, clients: &HashSet<ClientAddr>) -> HashMap<ClientAddr, usize> {
+        self.destroyer.destroy(clients)
+    }
+
     /// Where the proxy reports its connections; `None` if the kernel side sees them by itself.
     #[must_use]
     pub fn eyes(&self) -> Option<&Eyes> {
@@ -269,25 +312,6 @@ impl Observer {
             Source::Kernel(_) => None,
             Source::Eyes { eyes, .. } => Some(eyes),
         }
-    }
-
-    /// Gives a record to each listed client that has none, and returns how many there is no room for.
-    fn add_missing(
-        &self,
-        records: &mut Vec<(ClientAddr, Record)>,
-        listed: impl Iterator<Item = ClientAddr>,
-        now: BootTime,
-    ) -> Result<usize, ObserveError> {
-        let known: std::collections::HashSet<_> = records.iter().map(|(client, _)| *client).collect();
-        let mut untracked = 0;
-        for client in listed.filter(|client| !known.contains(client)) {
-            match self.ensure(client, now) {
-                Ok(()) => records.extend(self.record(client)?.map(|record| (client, record))),
-                Err(ObserveError::Full(_)) => untracked += 1,
-                Err(other) => return Err(other),
-            }
-        }
-        Ok(untracked)
     }
 }
 
@@ -322,6 +346,7 @@ impl ClientEvents for Observer {
 fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
     let wanted = Wanted {
         cgroup: options.cgroup.as_deref(),
+        pin_dir: options.pin_dir.as_deref(),
         ports: &options.ports,
         max_records: options.max_records,
         settings: options.settings,
@@ -330,7 +355,7 @@ fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
         ObserverMode::Proxy => "observer.mode is \"proxy\"".to_owned(),
         ObserverMode::Auto | ObserverMode::Ebpf => match Kernel::start(&wanted) {
             Ok((kernel, hints)) => return Ok((Source::Kernel(Box::new(kernel)), hints)),
-            Err(error) if options.mode == ObserverMode::Ebpf => return Err(error),
+            Err(error) if options.mode == ObserverMode::Ebpf || error.is_conflict() => return Err(error),
             Err(error) => error.because(),
         },
     };

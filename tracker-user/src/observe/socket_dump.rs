@@ -3,22 +3,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 
-use netlink_packet_core::{
-    Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, Parseable,
-};
-use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{
     ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
 };
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::socket::SockProtocol;
 use tracker_ebpf::abi::ClientAddr;
+
+use super::netlink::{Door, Netlink, malformed};
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +29,9 @@ pub struct Socket {
 /// All connections of one moment.
 pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 
-/// The door to the list. It belongs to the network namespace in which it was opened.
+/// The door to the list. It belongs to the network namespace of the thread that reads first.
 pub(super) struct SocketDump {
-    socket: Mutex<OwnedFd>,
+    door: Door,
     ports: BTreeSet<u16>,
 }
 
@@ -63,39 +58,28 @@ const fn state_name(state: u8) -> &'static str {
 }
 
 impl SocketDump {
-    /// Opens the door.
-    pub(super) fn open(ports: &[u16]) -> io::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        )?;
-        // The kernel answers at once; only a lost answer could make us wait.
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
-        Ok(Self { socket: Mutex::new(socket), ports: ports.iter().copied().collect() })
+    pub(super) fn new(ports: &[u16]) -> Self {
+        Self { door: Door::new(SockProtocol::NetlinkSockDiag), ports: ports.iter().copied().collect() }
     }
 
     /// All connections to the watched ports.
     pub(super) fn read(&self) -> io::Result<Dump> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.door.with(|socket| self.read_from(socket))
+    }
+
+    fn read_from(&self, socket: &mut Netlink) -> io::Result<Dump> {
         // The list is not one moment's: a socket that moves while it is read can be told twice.
         let mut seen = HashSet::new();
         let mut dump = Vec::new();
-        for (sequence, family, id) in [(1, AF_INET, SocketId::new_v4()), (2, AF_INET6, SocketId::new_v6())] {
-            request(&socket, sequence, family, id)?;
-            replies(&socket, sequence, |header| {
-                if self.is_counted(header) && seen.insert(header.socket_id.cookie) {
+        for id in [SocketId::new_v4(), SocketId::new_v6()] {
+            each_connection(socket, id, &[], |header| {
+                let counted = self.ports.contains(&header.socket_id.source_port);
+                if counted && seen.insert(header.socket_id.cookie) {
                     dump.push(connection(header));
                 }
             })?;
         }
         Ok(dump)
-    }
-
-    fn is_counted(&self, header: &InetResponseHeader) -> bool {
-        // What is left of a socket after CLOSE can call itself FIN_WAIT2: the timer tells it from a live one.
-        self.ports.contains(&header.socket_id.source_port) && header.timer != Some(Timer::TimeWait)
     }
 }
 
@@ -119,59 +103,40 @@ fn connection(header: &InetResponseHeader) -> (ClientAddr, Socket) {
     (id.destination_address.into(), connection)
 }
 
-fn request(socket: &OwnedFd, sequence: u32, family: u8, socket_id: SocketId) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    header.sequence_number = sequence;
+/// Hands over each connection of the family of `id`, of those that have its ports where it has any. `filter` is code for
+/// the kernel (`INET_DIAG_REQ_BYTECODE`), as an attribute.
+pub(super) fn each_connection(
+    socket: &mut Netlink,
+    id: SocketId,
+    filter: &[u8],
+    mut each: impl FnMut(&InetResponseHeader),
+) -> io::Result<()> {
+    let mut message = request(id);
+    message.extend(filter);
+    socket.dump(SOCK_DIAG_BY_FAMILY, &message, |_, payload| {
+        // Only the fixed part is read: attributes come and go with kernels.
+        let header = InetResponseHeader::parse(payload).map_err(malformed)?;
+        // What is left of a socket after CLOSE can call itself FIN_WAIT2: the timer tells it from a live one.
+        if header.timer != Some(Timer::TimeWait) {
+            each(&header);
+        }
+        Ok(())
+    })
+}
+
+/// A request that means the connections, or the one, that `id` describes.
+pub(super) fn request(id: SocketId) -> Vec<u8> {
+    let family = if id.source_address.is_ipv4() { AF_INET } else { AF_INET6 };
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::empty(),
         states: counted(),
-        socket_id,
+        socket_id: id,
     };
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut bytes = vec![0; Emitable::buffer_len(&message)];
-    message.serialize(&mut bytes);
-    send(socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
-    Ok(())
-}
-
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-
-/// Hands over each socket of the answer, until its end. Only the fixed part is read: attributes come and go with kernels.
-fn replies(socket: &OwnedFd, sequence: u32, mut each: impl FnMut(&InetResponseHeader)) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while !rest.is_empty() {
-            let message = NetlinkBuffer::new_checked(rest).map_err(malformed)?;
-            let step = (message.length() as usize).next_multiple_of(4);
-            // An answer to an earlier request that was given up.
-            if message.sequence_number() == sequence {
-                match message.message_type() {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return Err(refusal(message.payload())),
-                    _ => each(&InetResponseHeader::parse(message.payload()).map_err(malformed)?),
-                }
-            }
-            rest = rest.get(step..).unwrap_or_default();
-        }
-    }
-}
-
-fn malformed(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("malformed answer: {error}"))
-}
-
-fn refusal(payload: &[u8]) -> io::Error {
-    match payload.first_chunk::<4>() {
-        Some(code) => io::Error::from_raw_os_error(i32::from_ne_bytes(*code).wrapping_neg()),
-        None => malformed("an error without a number"),
-    }
+    let mut bytes = vec![0; request.buffer_len()];
+    request.emit(&mut bytes);
+    bytes
 }
 
 #[cfg(test)]
@@ -184,7 +149,7 @@ mod tests {
     fn a_connection_is_listed_while_it_lasts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dump = SocketDump::open(&[port]).unwrap();
+        let dump = SocketDump::new(&[port]);
         assert_eq!(dump.read().unwrap(), vec![]);
 
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();

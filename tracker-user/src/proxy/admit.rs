@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use hyper::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
-use hyper::{Response, StatusCode};
-use tracing::debug;
+use hyper::body::Incoming;
+use hyper::header::{COOKIE, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Request, Response, StatusCode};
+use tracing::{debug, info};
 
 use super::access::Body;
 use super::challenge::{self, MAX_REFUSALS};
 use super::connection::Client;
+use super::options::ProxyOptions;
 use super::pages::Page;
+use crate::auth::conditions::{Asked, Denied};
 use crate::auth::negotiate::{Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
-use crate::session::{Decision, Identity, Method, Proof, SessionId};
+use crate::session::{Decision, Identity, Method as Proved, Proof, SessionId};
 use crate::tracker::Refusal;
 
 /// What a connection remembers of the proofs that were given on it.
@@ -39,18 +43,69 @@ pub(super) struct Cleared {
 type Verdict = Result<Cleared, Box<Response<Body>>>;
 
 /// Decides about one request.
-pub(super) async fn admit(client: &Client, headers: &HeaderMap) -> Verdict {
-    let mut offered = headers.get_all(PROXY_AUTHORIZATION).iter();
-    let cleared = match (offered.next(), offered.next()) {
-        (_, Some(_)) => {
-            let page = Page::bad_request("The request has more than one Proxy-Authorization field.");
-            return Err(Box::new(page.into_response()));
+pub(super) async fn admit(client: &Client, request: &Request<Incoming>, options: &ProxyOptions) -> Verdict {
+    let mut fields = request.headers().get_all(PROXY_AUTHORIZATION).iter();
+    let (credentials, second) = (fields.next(), fields.next());
+    if second.is_some() {
+        let page = Page::bad_request("The request has more than one Proxy-Authorization field.");
+        return Err(Box::new(page.into_response()));
+    }
+    // Looked at only where it matters: a valid session needs no conditions.
+    let before = credentials.map(|_| offered(client, request, options));
+    let verdict = match credentials {
+        Some(credentials) if before == Some(Ok(())) => prove(client, credentials.as_bytes()).await,
+        // Where Kerberos is not offered, credentials for it are as if they were not there.
+        _ => without_credentials(client).await,
+    };
+    match verdict {
+        Ok(cleared) => {
+            client.activity.prove();
+            Ok(cleared)
         }
-        (Some(credentials), None) => prove(client, credentials.as_bytes()).await,
-        (None, None) => without_credentials(client).await,
-    }?;
-    client.activity.prove();
-    Ok(cleared)
+        // A challenge must offer something, and there is nothing else yet.
+        Err(challenge) if challenge.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            match before.unwrap_or_else(|| offered(client, request, options)) {
+                Ok(()) => Err(challenge),
+                Err(denied) => {
+                    client.shared.stats.not_offered.inc();
+                    let text = format!(
+                        "This proxy has to know who you are, but does not ask this request by Kerberos ({denied}), and \
+                         it has no other way."
+                    );
+                    Err(Box::new(Page::new(StatusCode::FORBIDDEN, text).into_response()))
+                }
+            }
+        }
+        Err(response) => Err(response),
+    }
+}
+
+/// Whether the conditions offer Kerberos to this request.
+fn offered(client: &Client, request: &Request<Incoming>, options: &ProxyOptions) -> Result<(), Denied> {
+    let field = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_tunnel = request.method() == Method::CONNECT;
+    let asked = Asked {
+        client: Some(client.address.ip()),
+        cookie: field(COOKIE),
+        // A plain proxy is not told by which name it was reached.
+        server_name: None,
+        path_and_query: request.uri().path_and_query().filter(|_| !is_tunnel).map(PathAndQuery::as_str),
+        user_agent: field(USER_AGENT),
+    };
+    options.conditions.evaluate(&asked, |finding| {
+        if options.debugging {
+            info!(
+                target: "kerberos",
+                client = %client.address,
+                step = %finding.step,
+                outcome = ?finding.outcome,
+                why = finding.why,
+                url = asked.path_and_query,
+                user_agent = asked.user_agent,
+                "is Kerberos offered?"
+            );
+        }
+    })
 }
 
 async fn without_credentials(client: &Client) -> Verdict {
@@ -108,7 +163,7 @@ async fn prove(client: &Client, credentials: &[u8]) -> Verdict {
         }
         Err(VerifyError::Unavailable(why)) => {
             stats.proofs_unavailable.inc();
-            client.shared.gate.refused(client.address, Method::Kerberos, &why);
+            client.shared.gate.refused(client.address, Proved::Kerberos, &why);
             let page = Page::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The proxy cannot verify Kerberos tickets at present. Its operator finds the reason in its status and log.",
@@ -121,15 +176,16 @@ async fn prove(client: &Client, credentials: &[u8]) -> Verdict {
 async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderValue>) -> Verdict {
     let gate = &client.shared.gate;
     if gate.is_shared(client.address) {
-        gate.proved_on_shared_host(client.address, &identity, Method::Kerberos);
+        gate.proved_on_shared_host(client.address, &identity, Proved::Kerberos);
         client.auth().identity = Some(Arc::clone(&identity));
         return Ok(Cleared { user: identity, proof });
     }
     let offer = Proof {
         client: client.address,
         identity,
-        method: Method::Kerberos,
+        method: Proved::Kerberos,
         connection: Some(client.connection.id()),
+        device: None,
     };
     match gate.prove(offer).await {
         Ok(admission) => {
@@ -174,7 +230,7 @@ fn challenged(answer: Option<&[u8]>) -> Box<Response<Body>> {
 
 fn refused(client: &Client, why: &str, answer: Option<&[u8]>) -> Box<Response<Body>> {
     client.shared.stats.proofs_refused.inc();
-    client.shared.gate.refused(client.address, Method::Kerberos, why);
+    client.shared.gate.refused(client.address, Proved::Kerberos, why);
     let refusals = {
         let mut auth = client.auth();
         auth.refusals = auth.refusals.saturating_add(1);

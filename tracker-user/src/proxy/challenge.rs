@@ -5,20 +5,23 @@ use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_
 use hyper::{Response, StatusCode};
 
 use super::access::Body;
+use super::pages::style;
 use crate::auth::token;
 
 /// How often credentials may be refused on one connection before it is closed.
 pub(super) const MAX_REFUSALS: u32 = 5;
 
-const PAGE: &[u8] = b"<!DOCTYPE html>\n\
-<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title></head>\n\
-<body><h1>Proxy Authentication Required</h1>\n\
-<p>This proxy asks who you are by Kerberos (Negotiate). Log in to your domain, or run kinit, and use the proxy by its full name.</p>\n\
-</body></html>\n";
+const PAGE: &str = concat!(
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
+    style!(),
+    "</head>\n<body><h1>Proxy Authentication Required</h1>\n<p>This proxy asks who you are by Kerberos (Negotiate). Log in to \
+     your domain, or run <code>kinit</code>, and use the proxy by its full name.</p>\n<small>407 from the proxy</small>\n\
+     </body></html>\n"
+);
 
 /// The challenge; with a token where a handshake goes on or was refused with one.
 pub(super) fn response(answer: Option<&[u8]>, close: bool) -> Response<Body> {
-    let mut response = Response::new(Body::full(Bytes::from_static(PAGE)));
+    let mut response = Response::new(Body::full(Bytes::from_static(PAGE.as_bytes())));
     *response.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     let headers = response.headers_mut();
     headers

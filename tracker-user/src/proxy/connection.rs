@@ -243,7 +243,7 @@ async fn reply(
         return Reply::page(Page::new(StatusCode::LOOP_DETECTED, text), request.into_body());
     }
 
-    let cleared = match admit::admit(client, request.headers()).await {
+    let cleared = match admit::admit(client, &request, options).await {
         Ok(cleared) => cleared,
         Err(response) => return Reply { response: *response, unread: Some(request.into_body()) },
     };

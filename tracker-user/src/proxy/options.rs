@@ -1,9 +1,12 @@
 //! What the proxy goes by. All of it may change while it runs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::auth::Conditions;
 
 /// The ports that tunnels may lead to.
 pub const CONNECT_PORTS: [u16; 1] = [443];
@@ -37,6 +40,10 @@ pub struct ProxyOptions {
     pub connect_ports: Vec<u16>,
     /// Destinations that are let through although they are on the built-in list of refused ones.
     pub allow_destinations: AllowList,
+    /// When Kerberos is offered.
+    pub conditions: Arc<Conditions>,
+    /// Every step of the conditions is logged.
+    pub debugging: bool,
     /// The name in `Via`. Must differ from those of all other proxies in a chain: its return means a loop.
     pub via: String,
     /// See [`HEADER_TIMEOUT`].
@@ -58,6 +65,8 @@ impl Default for ProxyOptions {
         Self {
             connect_ports: CONNECT_PORTS.to_vec(),
             allow_destinations: AllowList::default(),
+            conditions: Arc::new(everybody()),
+            debugging: false,
             via: VIA.to_owned(),
             header_timeout: HEADER_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -67,6 +76,11 @@ impl Default for ProxyOptions {
             pool_per_origin: POOL_PER_ORIGIN,
         }
     }
+}
+
+/// The configuration's own defaults: Kerberos is offered to every browser.
+fn everybody() -> Conditions {
+    Conditions::new(&crate::config::Conditions::default()).unwrap_or_default()
 }
 
 /// Addresses and host names that are let through.

@@ -17,6 +17,16 @@ pub(super) struct Page {
     retry: bool,
 }
 
+/// One column that is pleasant to read on any screen, in light and dark.
+macro_rules! style {
+    () => {
+        "<meta name=\"viewport\" content=\"width=device-width\"><style>:root{color-scheme:light dark}\
+         body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:4rem auto;padding:0 1rem}\
+         h1{font-size:1.4rem}small{opacity:.7}</style>"
+    };
+}
+pub(super) use style;
+
 impl Page {
     /// `text` is plain: it is escaped here.
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
@@ -42,15 +52,17 @@ impl Page {
 
     pub(super) fn into_response(self) -> Response<Body> {
         let heading = self.status.canonical_reason().unwrap_or("Error");
-        let mut html = String::with_capacity(256 + self.text.len());
+        let mut html = String::with_capacity(640 + self.text.len());
         let _ = write!(
             html,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {heading}</title></head>\n\
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {heading}</title>{style}</head>\n\
              <body><h1>{heading}</h1>\n<p>",
-            code = self.status.as_u16()
+            code = self.status.as_u16(),
+            style = style!(),
         );
         escape(&self.text, &mut html);
-        html.push_str("</p>\n</body></html>\n");
+        let _ =
+            write!(html, "</p>\n<small>{} from the proxy</small>\n</body></html>\n", self.status.as_u16());
         let mut response = Response::new(Body::full(Bytes::from(html)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

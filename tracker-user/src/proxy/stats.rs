@@ -39,6 +39,8 @@ pub struct Stats {
     pub origins_reused: IntCounter,
     /// Destinations that were refused.
     pub destinations_refused: IntCounter,
+    /// Requests that the conditions did not offer Kerberos to, and that had no session.
+    pub not_offered: IntCounter,
 }
 
 impl Stats {
@@ -99,6 +101,10 @@ impl Stats {
                 "tracker_proxy_destinations_refused_total",
                 "Requests to destinations that the gateway does not reach out to",
             )?,
+            not_offered: IntCounter::new(
+                "tracker_proxy_not_offered_total",
+                "Requests refused because the conditions did not offer them Kerberos",
+            )?,
         })
     }
 
@@ -119,6 +125,7 @@ impl Stats {
             &self.origins_connected,
             &self.origins_reused,
             &self.destinations_refused,
+            &self.not_offered,
         ] {
             registry.register(Box::new(counter.clone()))?;
         }

@@ -4,6 +4,7 @@
 //! [`judge`] says what a record and a moment mean for a session; [`table`] holds all sessions and their deadlines and
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
+pub mod device;
 pub mod event;
 pub mod explain;
 pub mod identity;
@@ -22,11 +23,12 @@ mod model_tests;
 #[cfg(test)]
 mod table_tests;
 
+pub use device::Device;
 pub use event::{Effect, Event, Reason};
 pub use explain::{Explanation, Finding, Rule, Situation, explain};
 pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};
-pub use judge::{Verdict, judge};
+pub use judge::{Verdict, judge, may_have_reopened};
 pub use overlap::Overlaps;
 pub use policy::Policy;
 pub use record::{Session, SessionId, State};

@@ -249,6 +249,7 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                         identity: Arc::clone(&people[usize::from(user)]),
                         method: Method::Kerberos,
                         connection: None,
+                        device: None,
                     };
                     for daemon in &mut daemons {
                         let admission = daemon.table.prove(&proof, &record, at(now), &mut daemon.trail);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tracker_ebpf::abi::ClientAddr;
 
+use super::device::Device;
 use super::event::Reason;
 use super::identity::{Identity, Method};
 use crate::clock::BootTime;
@@ -60,6 +61,9 @@ pub struct Session {
     pub identity: Arc<Identity>,
     /// How the user proved it, last.
     pub method: Method,
+    /// The hardware address behind the client address when its user last proved themselves, where it is known and tells
+    /// this client from others.
+    pub device: Option<Device>,
     /// When it began; renewals keep it, the lifetime counts from it.
     pub created: BootTime,
     /// When its user last proved themselves.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
+use super::device::Device;
 use super::event::{Effect, Event, Reason, What};
 use super::identity::{Identity, Method};
 use super::index::{Admitted, Decision, Index};
@@ -34,6 +35,8 @@ pub struct Proof {
     pub method: Method,
     /// The connection that carried it: spared when the previous user is kicked out.
     pub connection: Option<ConnectionId>,
+    /// The device behind the client address. Whoever proves need not know: the tracker fills it in.
+    pub device: Option<Device>,
 }
 
 /// What a proof came to.
@@ -325,6 +328,7 @@ impl Table {
             client: proof.client,
             identity: Arc::clone(&proof.identity),
             method: proof.method,
+            device: proof.device,
             created: now,
             authenticated: now,
             judged_from: now,
@@ -347,6 +351,7 @@ impl Table {
         slot.session.counted_from = now;
         out.push(Effect::Keep(proof.client));
         slot.session.method = proof.method;
+        slot.session.device = proof.device;
         out.push(audit(&slot.session, now, What::Renewed(proof.method)));
         self.device_added(&proof.identity);
     }
@@ -469,6 +474,10 @@ fn confirm(
 ) {
     session.authenticated = now;
     session.method = proof.method;
+    if session.device != proof.device {
+        session.device = proof.device;
+        out.push(Effect::Keep(proof.client));
+    }
     let confirmed = Session { judged_from: now, ..session.clone() };
     let (Verdict::Active { good_until: before, reopened, .. }, Verdict::Active { good_until: after, .. }) =
         (judge(session, record, policy, now), judge(&confirmed, record, policy, now))

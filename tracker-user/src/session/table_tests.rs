@@ -56,6 +56,7 @@ impl World {
             identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
             connection: Some(ConnectionId(7)),
+            device: None,
         };
         self.table.prove(&proof, record, self.now(), &mut self.out)
     }

@@ -18,6 +18,8 @@ pub struct StoredSession {
     domain: String,
     key: String,
     method: Method,
+    #[serde(default)]
+    device: Option<String>,
     created: i64,
     authenticated: i64,
     judged_from: i64,
@@ -38,6 +40,7 @@ impl StoredSession {
             client,
             identity,
             method,
+            device,
             created,
             authenticated,
             judged_from,
@@ -51,6 +54,7 @@ impl StoredSession {
             domain: identity.domain().into(),
             key: identity.key().to_string(),
             method: *method,
+            device: device.map(|device| device.to_string()),
             created: nanos(*created),
             authenticated: nanos(*authenticated),
             judged_from: nanos(*judged_from),
@@ -93,6 +97,7 @@ impl StoredSession {
             client: self.client.parse::<ClientAddr>().ok()?,
             identity: Identity::restore(&self.user, &self.domain, &self.key).into(),
             method: self.method,
+            device: self.device.as_deref().and_then(|text| text.parse().ok()),
             created: moment(self.created),
             authenticated: moment(self.authenticated),
             judged_from: moment(self.judged_from),
@@ -136,6 +141,7 @@ mod tests {
 
     use super::*;
     use crate::clock::boot_now;
+    use crate::session::Device;
 
     fn session(now: BootTime) -> Session {
         Session {
@@ -143,6 +149,7 @@ mod tests {
             client: ClientAddr::from_v4([10, 0, 0, 1]),
             identity: Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE").into(),
             method: Method::Kerberos,
+            device: Device::new(&[2, 0, 0, 0, 0, 1]),
             created: now.before(Duration::from_secs(100)),
             authenticated: now.before(Duration::from_secs(50)),
             judged_from: now.before(Duration::from_secs(60)),

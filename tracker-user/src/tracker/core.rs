@@ -7,22 +7,21 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, warn};
+use tracing::error;
 use tracker_ebpf::abi::{ClientAddr, Hint};
 use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
-use crate::audit::{Audit, AuditEvent, Kind};
-use crate::clock::{Anchor, BootTime, BootTimer, boot_id, boot_now};
-use crate::observe::{Connections, Hints, ObserveError, Observer};
-use crate::session::event::{Event, What};
+use crate::audit::Audit;
+use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
+use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
-use crate::store::{Entry, Journal, StoredSession, Unkept};
+use crate::store::{Entry, Journal};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
-const RESYNC_EVERY: Duration = Duration::from_secs(60);
+pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// How many clients are looked at in one turn when all have to be.
@@ -30,16 +29,13 @@ const LOOKS_PER_TURN: usize = 256;
 /// When a deadline's record cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What becomes of an answer once everything before it is on disk, or is not.
-type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
-
 pub(super) struct Core {
     pub(super) table: Table,
     pub(super) journal: Arc<Journal>,
     pub(super) boot: String,
     pub(super) back: mpsc::WeakSender<Order>,
     pub(super) observer: Arc<Observer>,
-    pub(super) hints: Hints,
+    pub(super) events: Events,
     pub(super) connections: Arc<Connections>,
     pub(super) audit: Arc<Audit>,
     pub(super) metrics: Metrics,
@@ -50,10 +46,17 @@ pub(super) struct Core {
     /// Clients still to be looked at because something about all of them may have changed.
     pub(super) to_look: VecDeque<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
-    pub(super) hints_lost: u64,
+    /// What the observer counted as missed, so far.
+    pub(super) amiss: u64,
+    /// The resync under way is to be followed by another if something looks wrong.
+    pub(super) look_twice: bool,
     pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
+    /// The records cannot be relied upon.
+    pub(super) blind: bool,
+    /// When something was last done about that.
+    pub(super) mended: BootTime,
 }
 
 impl Core {
@@ -63,14 +66,16 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, hints, connections, audit, journal, metrics } = parts;
+        let Parts { observer, events, connections, audit, journal, metrics } = parts;
+        // What an earlier run lost does not matter: everybody is looked at now.
+        let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
             table,
             journal,
             boot: boot_id(),
             back,
             observer,
-            hints,
+            events,
             connections,
             audit,
             metrics,
@@ -80,9 +85,12 @@ impl Core {
             effects: Vec::new(),
             to_look: VecDeque::new(),
             resync: None,
-            hints_lost: 0,
+            amiss,
+            look_twice: false,
             overlaps: Overlaps::default(),
             room_made: BootTime::default(),
+            blind: false,
+            mended: BootTime::default(),
         })
     }
 
@@ -107,14 +115,27 @@ impl Core {
             }
         }
         // Their times are written anew in this boot's, so that the next restart reads them as they are.
-        self.effects.extend(rebooted.iter().copied().map(Effect::Keep));
+        // In portions, so that the first logins need not wait for all of them.
+        for portion in rebooted.chunks(LOOKS_PER_TURN) {
+            self.effects.extend(portion.iter().copied().map(Effect::Keep));
+            self.carry_out(None);
+        }
         self.carry_out(None);
+        // Only now: what a kernel side that is new has not watched since then counts as a gap.
+        if let Err(error) = self.observer.settle() {
+            error!(%error, "the records could not be compared with the sockets");
+        }
         self.look_at_everyone();
+        // The kernel side latched gaps by the old policy until here.
+        if let Err(error) = self.observer.apply(policy.for_observer()) {
+            error!(%error, "the observer did not take the new settings");
+        }
         if *self.table.policy() != policy {
             self.table.set_policy(policy);
             self.look_at_everyone();
         }
         self.keep_policy(policy_text);
+        self.sight_changed();
         self.publish();
     }
 
@@ -133,10 +154,14 @@ impl Core {
                     Some(order) => self.order(order),
                     None => return,
                 },
-                hint = self.hints.next() => self.hint(hint),
+                hint = self.events.hints.next() => self.hint(hint),
+                () = self.events.devices.changed() => {
+                    self.look_at_devices();
+                    self.carry_out(None);
+                }
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
-                _ = resync_tick.tick() => self.start_resync(),
+                _ = resync_tick.tick() => self.compare_with_sockets(),
                 outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
                 () = std::future::ready(()), if !self.to_look.is_empty() => self.look_at_some(),
             }
@@ -168,8 +193,14 @@ impl Core {
     }
 
     fn check(&mut self, client: ClientAddr) -> Decision {
-        let Some(record) = self.record(client) else { return Decision::Challenge };
-        let decision = self.table.check(client, &record, boot_now(), &mut self.effects);
+        // The first packet of another device has told the kernel who it is; by now it is told to us.
+        self.look_at_devices();
+        self.look_at_device(client);
+        let decision = match self.record(client) {
+            Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
+            None => Decision::Challenge,
+        };
+        let decision = if self.may_have_reopened(client) { Decision::Challenge } else { decision };
         self.carry_out(None);
         decision
     }
@@ -208,6 +239,9 @@ impl Core {
             tracked = self.observer.ensure(proof.client, boot_now());
         }
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
+        self.look_at_devices();
+        self.look_at_device(proof.client);
+        let proof = &Proof { device: self.observer.device(proof.client), ..proof.clone() };
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
@@ -257,25 +291,30 @@ impl Core {
     }
 
     fn hint(&mut self, hint: Hint) {
+        self.observer.noticed(&hint);
         self.metrics.hints.inc();
         if self.table.session(hint.client).is_none() {
             return;
         }
         self.look(hint.client);
+        self.carry_out(None);
         if hint.kind == tracker_ebpf::abi::HINT_CLOSED {
             self.metrics.closure.observe(boot_now().since(BootTime::from_nanos(hint.at)).as_secs_f64());
         }
     }
 
-    fn look(&mut self, client: ClientAddr) {
-        match self.record(client) {
+    /// Judges a client anew, and returns what its record says; what comes of it is still to be carried out.
+    fn look(&mut self, client: ClientAddr) -> Option<Record> {
+        self.look_at_device(client);
+        let record = self.record(client);
+        match &record {
             Some(record) => {
-                self.table.look(client, &record, boot_now(), &mut self.effects);
-                self.carry_out(None);
+                self.table.look(client, record, boot_now(), &mut self.effects);
             }
             // Decisions are made afresh from the record, so a look put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
         }
+        record
     }
 
     pub(super) fn look_at_all(&mut self) {
@@ -290,9 +329,16 @@ impl Core {
     }
 
     fn look_at_some(&mut self) {
+        let mut seen = Vec::new();
         for _ in 0..LOOKS_PER_TURN {
-            let Some(client) = self.to_look.pop_front() else { return };
-            self.look(client);
+            let Some(client) = self.to_look.pop_front() else { break };
+            if let Some(record) = self.look(client) {
+                seen.extend(self.seen(client, &record));
+            }
+        }
+        self.carry_out(None);
+        if !seen.is_empty() {
+            self.journal.submit(seen, None);
         }
     }
 
@@ -303,6 +349,7 @@ impl Core {
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
             self.look(client);
         }
+        self.carry_out(None);
         let next = self.table.next_deadline();
         if next != self.timer_set {
             match self.timer.set(next) {
@@ -312,9 +359,9 @@ impl Core {
         }
     }
 
-    /// The record as it is now; `None` where it cannot be read, which is logged and counted, and fails closed.
+    /// The record as it is now, as far as it can be relied upon; `None` where it cannot be read, which is logged and counted, and fails closed.
     fn record(&self, client: ClientAddr) -> Option<Record> {
-        match self.observer.record(client) {
+        match self.observer.evidence(client) {
             // A client that never connected has nothing open.
             Ok(record) => Some(record.unwrap_or_default()),
             Err(error) => {
@@ -323,58 +370,6 @@ impl Core {
                 None
             }
         }
-    }
-
-    /// Carries the effects out in order. What is to be kept goes to the journal; the audit trail is written and `answer`
-    /// given when it is on disk.
-    fn carry_out(&mut self, answer: Option<Answer>) {
-        if self.effects.is_empty() {
-            if let Some(answer) = answer {
-                answer(Ok(()));
-            }
-            return;
-        }
-        let anchor = Anchor::now();
-        let mut closed = None;
-        let mut lines = Vec::new();
-        let mut entries = Vec::new();
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Destroy { client, session, except } => {
-                    closed = Some(self.connections.destroy(client, session, except));
-                }
-                Effect::Audit(event) => {
-                    let reason = event.what.reason().map_or("", Reason::as_str);
-                    if let Some(suspected) = self.overlaps.observe(&event, closed.unwrap_or(0)) {
-                        self.metrics.shared_suspected.inc();
-                        if suspected.is_new {
-                            warn!("{}", suspected.suspicion.sentence());
-                        }
-                    }
-                    let line = audit_event(&event, &anchor, closed.take());
-                    entries.push(Entry::Event(Box::new(line.clone())));
-                    lines.push((line, reason));
-                }
-                Effect::Keep(client) => {
-                    let session = self.table.session(client);
-                    let stored = session.map(|session| StoredSession::new(session, &self.boot, &anchor));
-                    entries.push(Entry::Session(client, stored));
-                }
-            }
-        }
-        let audit = Arc::clone(&self.audit);
-        let announce = move |kept: Result<(), Unkept>| {
-            for (line, reason) in lines {
-                // An end is an end whether the disk took it or not; a login that was not kept is taken back.
-                if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {
-                    audit.record(line, reason);
-                }
-            }
-            if let Some(answer) = answer {
-                answer(kept);
-            }
-        };
-        self.journal.submit(entries, Some(Box::new(announce)));
     }
 
     fn publish(&self) {
@@ -388,30 +383,3 @@ impl Core {
 
 /// Under this name the store keeps the policy in force.
 pub(super) const POLICY: &str = "policy";
-
-fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>) -> AuditEvent {
-    let kind = match event.what {
-        What::Login(_) => Kind::Login,
-        What::Renewed(_) => Kind::Renewed,
-        What::Stale(_) => Kind::Stale,
-        What::Ended { .. } => Kind::Ended,
-    };
-    let mut line = AuditEvent {
-        client: Some(event.client.to_string()),
-        user: Some(event.identity.user().into()),
-        domain: Some(event.identity.domain().into()),
-        session: Some(event.session.to_string()),
-        reason: event.what.reason().map(|reason| reason.to_string()),
-        connections_closed,
-        ..AuditEvent::new(anchor.wall(event.at), kind)
-    };
-    match &event.what {
-        What::Login(method) | What::Renewed(method) => line.method = Some(method.to_string()),
-        What::Ended { duration, by, .. } => {
-            line.duration = Some(duration.as_secs_f64());
-            line.by = by.as_deref().map(ToString::to_string);
-        }
-        What::Stale(_) => {}
-    }
-    line
-}

@@ -1,6 +1,6 @@
 //! What the loop counts and measures.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// What the loop counts and measures.
 #[derive(Clone, Debug)]
@@ -13,10 +13,14 @@ pub struct Metrics {
     pub(super) closure: Histogram,
     pub(super) deadline: Histogram,
     pub(super) resyncs: IntCounter,
+    pub(super) resync: Histogram,
     pub(super) repaired: IntCounter,
     pub(super) clients: IntGauge,
     pub(super) connections: IntGauge,
     pub(super) unreadable: IntCounter,
+    pub(super) blind: IntGauge,
+    pub(super) destroyed_own: IntCounter,
+    pub(super) destroyed_foreign: IntCounter,
     pub(super) shared_suspected: IntCounter,
 }
 
@@ -42,7 +46,16 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
+        let opts = Opts::new(
+            "tracker_connections_destroyed_total",
+            "Connections that were ended with their session, by what ended them",
+        );
+        let destroyed = IntCounterVec::new(opts, &["by"])?;
+        registry.register(Box::new(destroyed.clone()))?;
         Ok(Self {
+            blind: gauge("tracker_observer_blind", "1 while the records cannot be relied upon")?,
+            destroyed_own: destroyed.with_label_values(&["proxy"]),
+            destroyed_foreign: destroyed.with_label_values(&["netlink"]),
             active: gauge("tracker_sessions_active", "Sessions on which requests are served")?,
             stale: gauge(
                 "tracker_sessions_stale",
@@ -57,6 +70,10 @@ impl Metrics {
             )?,
             deadline: histogram("tracker_deadline_late_seconds", "How late deadlines were acted upon")?,
             resyncs: counter("tracker_resyncs_total", "Comparisons of the records with the sockets")?,
+            resync: histogram(
+                "tracker_resync_seconds",
+                "How long comparing the records with the sockets took",
+            )?,
             repaired: counter(
                 "tracker_records_repaired_total",
                 "Records whose count of connections was repaired",

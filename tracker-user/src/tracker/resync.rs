@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
-use super::core::Core;
+use super::core::{Core, RESYNC_EVERY};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
@@ -28,25 +28,38 @@ pub(super) type Running = JoinHandle<Outcome>;
 
 impl Core {
     pub(super) fn read_counters(&mut self) {
+        self.check_sight();
         let counters = match self.observer.counters() {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
         };
-        let lost = counters.get(Counter::HintDropped as usize).copied().unwrap_or(0);
-        if lost != self.hints_lost {
-            warn!(lost = lost.wrapping_sub(self.hints_lost), "hints were lost: looking at every session");
-            self.hints_lost = lost;
-            self.start_resync();
+        let amiss = amiss(&counters);
+        if amiss != self.amiss {
+            warn!(
+                events = amiss.wrapping_sub(self.amiss),
+                "the observer missed something: comparing with the sockets"
+            );
+            self.amiss = amiss;
+            self.compare_with_sockets();
         }
     }
 
-    pub(super) fn start_resync(&mut self) {
+    /// Compares the records with the sockets, and once more if something looks wrong: a difference counts when it is seen
+    /// twice.
+    pub(super) fn compare_with_sockets(&mut self) {
+        self.look_twice = true;
+        self.start_resync();
+    }
+
+    fn start_resync(&mut self) {
         if self.resync.is_some() {
             return;
         }
         let observer = Arc::clone(&self.observer);
         // A dump of many sockets takes its time; nobody waits for it.
+        let took = self.metrics.resync.clone();
         self.resync = Some(tokio::task::spawn_blocking(move || {
+            let began = boot_now();
             let resync = observer.resync()?;
             let old = boot_now().before(RECORD_RETENTION);
             let last = |record: &Record| {
@@ -54,7 +67,9 @@ impl Core {
             };
             let idle = |record: &Record| record.open == 0 && last(record) < old;
             let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            Ok((resync, candidates.map(|(client, _)| client).collect()))
+            let idle = candidates.map(|(client, _)| client).collect();
+            took.observe(boot_now().since(began).as_secs_f64());
+            Ok((resync, idle))
         }));
     }
 
@@ -91,29 +106,29 @@ impl Core {
         forgotten.is_ok()
     }
 
-    /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
-    fn keep_seen(&self) {
+    /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
+    /// what may have moved since the last sweep is worth a write.
+    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<Entry> {
         let now = boot_now();
-        let active = self.table.sessions().filter(|session| session.state == State::Active);
-        let seen = active.filter_map(|session| {
-            let record = self.observer.record(session.client).ok().flatten()?;
-            Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
-        });
-        let entries: Vec<Entry> = seen.collect();
-        if !entries.is_empty() {
-            self.journal.submit(entries, None);
-        }
+        let last = last_seen(record, now);
+        let is_active = self.table.session(client).is_some_and(|session| session.state == State::Active);
+        let moved = now.since(last) < RESYNC_EVERY * 2;
+        (is_active && moved).then(|| Entry::Seen(client, last.as_nanos().cast_signed()))
     }
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
         self.metrics.resyncs.inc();
+        self.sight_changed();
         let (resync, idle) = match outcome {
             Ok(done) => done,
             Err(error) => return error!(%error, "the records could not be compared with the sockets"),
         };
-        let Resync { clients, connections, repaired, .. } = resync;
+        let Resync { clients, connections, repaired, suspected, .. } = resync;
         self.metrics.clients.set(clients as i64);
         self.metrics.connections.set(connections as i64);
+        if suspected > 0 && std::mem::take(&mut self.look_twice) {
+            self.start_resync();
+        }
         if repaired > 0 {
             self.metrics.repaired.inc_by(repaired as u64);
             warn!(repaired, "records differed from the sockets and were repaired");
@@ -122,8 +137,14 @@ impl Core {
             self.forget(client);
         });
         self.look_at_all();
-        self.keep_seen();
     }
+}
+
+/// How often the observer missed something: a hint, a client that found no room, a connection that met the deletion of
+/// its record. The sockets tell the rest.
+pub(super) fn amiss(counters: &[u64; Counter::ALL.len()]) -> u64 {
+    let missed = [Counter::HintDropped, Counter::RecordMapFull, Counter::RecordRetired];
+    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
 }
 
 /// Waits for the task, if there is one, and takes it away.

@@ -20,7 +20,7 @@ use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use serde_json::Value;
 
-use super::figures::Distribution;
+use super::figures::{Buckets, Distribution};
 
 /// How often.
 #[derive(Args)]
@@ -35,6 +35,9 @@ const OPEN_FOR: Duration = Duration::from_millis(2);
 /// The daemon is asked at most so often for one closure.
 const PATIENCE: usize = 2_000;
 
+/// The daemon's histogram from the kernel's stamp to the session judged.
+const NOTICED: &str = "tracker_closure_to_clock_seconds";
+
 /// Measures and prints.
 pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
     let mut lab = Lab::prepare(1, bin)?;
@@ -44,11 +47,11 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
     println!("| from the client's close to the clock's start, µs | n | min | p50 | p90 | p99 | max |");
     println!("|---|---|---|---|---|---|---|");
     for (name, reset) in [("FIN", false), ("RST", true)] {
-        let before = noticed(&lab)?;
+        let before = Buckets::read(&lab, NOTICED)?;
         let times = measure(&lab, reset, options.count)?;
         println!("| {name} {}", Distribution::of(times).row());
-        let after = noticed(&lab)?;
-        println!("{}", knowledge(name, &before, &after));
+        let noticed = Buckets::read(&lab, NOTICED)?.since(&before);
+        println!("\n{name}: after the kernel's stamp the daemon had judged {}\n", noticed.within("µs", 1e6));
     }
     Ok(())
 }
@@ -96,29 +99,4 @@ fn session(socket: &Path, client: &str) -> Result<Value> {
     stream.read_to_string(&mut answer)?;
     let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
     Ok(serde_json::from_str(body)?)
-}
-
-/// The daemon's histogram from the kernel's stamp to the session judged: cumulative counts by upper bound.
-fn noticed(lab: &Lab) -> Result<Vec<(String, f64)>> {
-    let prefix = "tracker_closure_to_clock_seconds_bucket{le=\"";
-    let metrics = lab.gateway.metrics()?;
-    let buckets = metrics.lines().filter_map(|line| line.strip_prefix(prefix)?.split_once("\"} "));
-    Ok(buckets.filter_map(|(bound, count)| Some((bound.to_owned(), count.parse().ok()?))).collect())
-}
-
-fn knowledge(name: &str, before: &[(String, f64)], after: &[(String, f64)]) -> String {
-    let counts: Vec<(&str, f64)> =
-        after.iter().zip(before).map(|((bound, now), (_, then))| (bound.as_str(), now - then)).collect();
-    let all = counts.last().map_or(0.0, |(_, count)| *count);
-    let within = |share: f64| {
-        let bound = counts.iter().find(|(_, count)| *count >= share * all).map_or("+Inf", |(bound, _)| bound);
-        bound.parse::<f64>().map_or_else(|_| "more".to_owned(), |seconds| format!("{:.0} µs", seconds * 1e6))
-    };
-    format!(
-        "\n{name}: the daemon had judged the session within {} at the median, {} at p99, {} at most, after the \
-         kernel's stamp ({all} closures)\n",
-        within(0.5),
-        within(0.99),
-        within(1.0)
-    )
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+use lab::Lab;
+
 /// Measured times, sorted.
 pub(crate) struct Distribution(Vec<Duration>);
 
@@ -22,6 +25,41 @@ impl Distribution {
     pub(crate) fn row(&self) -> String {
         let [min, p50, p90, p99, max] = [0.0, 0.5, 0.9, 0.99, 1.0].map(|share| micros(self.at(share)));
         format!("| {} | {min} | {p50} | {p90} | {p99} | {max} |", self.0.len())
+    }
+}
+
+/// A histogram of the daemon: cumulative counts by upper bound in seconds.
+pub(crate) struct Buckets(Vec<(f64, f64)>);
+
+impl Buckets {
+    /// Reads it from the daemon's metrics.
+    pub(crate) fn read(lab: &Lab, name: &str) -> Result<Self> {
+        let prefix = format!("{name}_bucket{{le=\"");
+        let metrics = lab.gateway.metrics()?;
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(&prefix)?.split_once("\"} "));
+        let bound = |text: &str| if text == "+Inf" { Some(f64::INFINITY) } else { text.parse().ok() };
+        Ok(Self(lines.filter_map(|(le, count)| Some((bound(le)?, count.parse().ok()?))).collect()))
+    }
+
+    /// What has come since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self(self.0.iter().zip(&before.0).map(|((le, now), (_, then))| (*le, now - then)).collect())
+    }
+
+    /// The bounds below which half, 99 % and all lie, in `unit`, of which `per_second` make a second.
+    pub(crate) fn within(&self, unit: &str, per_second: f64) -> String {
+        let all = self.0.last().map_or(0.0, |(_, count)| *count);
+        let bound = |share: f64| {
+            let found =
+                self.0.iter().find(|(_, count)| *count >= share * all).map_or(f64::INFINITY, |(le, _)| *le);
+            if found.is_finite() { format!("{} {unit}", found * per_second) } else { "more".to_owned() }
+        };
+        format!(
+            "within {} at the median, {} at p99, {} at most ({all} in all)",
+            bound(0.5),
+            bound(0.99),
+            bound(1.0)
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -46,8 +47,59 @@ pub(super) fn observed(
     });
 }
 
+/// A pin directory of one test, removed with all that is in it.
+pub(super) struct Pins(pub(super) PathBuf);
+
+impl Pins {
+    pub(super) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("/sys/fs/bpf/tracker-test-{}-{number}", std::process::id()).into())
+    }
+
+    /// The names of what is in it.
+    pub(super) fn entries(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Starts an observer that pins there.
+    pub(super) fn start(&self, change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)> {
+        launch(|options| {
+            options.pin_dir = Some(self.0.clone());
+            change(options);
+        })
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = Observer::detach(&self.0);
+    }
+}
+
+/// How an observer is pinned.
+pub(super) fn pinning(observer: &Observer) -> Pinning {
+    match observer.kind() {
+        Kind::Ebpf { pinning, .. } => pinning,
+        Kind::Proxy { because } => panic!("{because}"),
+    }
+}
+
+/// Whether it goes on from an earlier one.
+pub(super) fn is_adopted(observer: &Observer) -> bool {
+    matches!(pinning(observer), Pinning::Kept { adopted: true, .. })
+}
+
 /// Starts an observer on the port, with a limit of an hour unless told otherwise.
 pub(super) fn start(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)> {
+    let started = launch(change)?;
+    started.0.settle().unwrap();
+    Some(started)
+}
+
+/// The same, and the records are as they were found.
+fn launch(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)> {
     let mut options = ObserveOptions {
         mode: ObserverMode::Ebpf,
         ports: vec![PORT],
@@ -57,7 +109,7 @@ pub(super) fn start(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observe
     };
     change(&mut options);
     match Observer::start(&options) {
-        Ok(started) => Some(started),
+        Ok((observer, events)) => Some((observer, events.hints)),
         Err(error) if error.is_privilege() || matches!(error, ObserveError::NoObject) => {
             skip(&error.because());
             None

@@ -99,6 +99,7 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
         |observer, _| {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
             let done = AtomicBool::new(false);
+            let mut missed = 0;
             std::thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
@@ -110,7 +111,13 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
                 let _stop = Stop(&done);
                 for _ in 0..2_000 {
                     let (mut client, server) = pair(&listener, A);
-                    assert_eq!(record(observer, A).open, 1);
+                    if find(observer, A).is_none_or(|record| record.open != 1) {
+                        // It came in the very moment of the deletion, which is known, and repaired by the next resync.
+                        missed += 1;
+                        assert_eq!(counter(observer, Counter::RecordRetired), missed);
+                        while observer.resync().unwrap().repaired == 0 {}
+                        assert_eq!(record(observer, A).open, 1);
+                    }
                     client.write_all(b"x").unwrap();
                     reset(client);
                     drop(server);
@@ -124,7 +131,10 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
             });
             observer.forget(A.into()).unwrap();
             assert_eq!(find(observer, A), None);
-            assert_clean(observer);
+            for what in Counter::ALL {
+                let expected = if what == Counter::RecordRetired { missed } else { 0 };
+                assert_eq!(counter(observer, what), expected, "{}", what.name());
+            }
         },
     );
 }

@@ -21,6 +21,7 @@ fn session(number: u64) -> Session {
         client: client(number),
         identity: Arc::new(Identity::new(&format!("user{}", number % 17), "EXAMPLE.TEST", "EXAMPLE")),
         method: Method::Kerberos,
+        device: None,
         created: at,
         authenticated: at,
         judged_from: at,

@@ -1,0 +1,127 @@
+//! Another device on a client's address (`device-change = "reauthenticate"`).
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use lab::Lab;
+use lab::net::{GATEWAY_V4, GATEWAY_V6};
+use lab::origin::ECHO_PORT;
+use lab::raw::Raw;
+use lab::wait::until;
+
+use crate::common::{ORIGIN, SOON, has_ended, has_open, is_let_through, session, status_without_credentials};
+
+const ON: &str = "[timeouts]\ndevice-change = \"reauthenticate\"\n";
+
+/// The client says something to the gateway, to nobody in particular: that is enough for the neighbour table.
+fn shows_up(lab: &Lab, client: usize) {
+    for gateway in [IpAddr::from(GATEWAY_V4), IpAddr::from(GATEWAY_V6)] {
+        assert!(Raw::connect(&lab.net.clients[client].ns, SocketAddr::from((gateway, 9))).is_err());
+    }
+}
+
+/// The status of the first request on a new connection by IPv6; 0 if it gets no answer.
+fn status_by_v6(lab: &Lab, client: usize, credentials: &str) -> u16 {
+    let answer = lab.raw6(client).and_then(|mut raw| {
+        raw.get(ORIGIN, credentials)?;
+        raw.head()
+    });
+    answer.map_or(0, |head| head.code)
+}
+
+/// The first answer that anybody gets, and it is a challenge.
+fn is_challenged_at_once(mut ask: impl FnMut() -> u16) -> Result<()> {
+    let status = until("an answer", SOON * 2, || Some(ask()).filter(|status| *status != 0))?;
+    assert_eq!(status, 407, "not one request may be served to the other device");
+    Ok(())
+}
+
+#[test]
+fn not_one_request_of_another_device_is_served() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start(ON)?;
+    lab.login(0, "alice")?;
+    let token =
+        lab::raw::token(&lab.net.clients[0].ns, &lab.realm, &lab.tickets("bob")?, "proxy6.example.test")?;
+    assert_eq!(status_by_v6(&lab, 0, &lab::raw::credentials(&token)), 200);
+    assert_eq!(status_by_v6(&lab, 0, ""), 200);
+    let v6 = lab.net.clients[0].v6.to_string();
+    let devices: Vec<_> = lab.gateway.sessions()?.into_iter().map(|session| session.device).collect();
+    assert!(devices.len() == 2 && devices[0] == devices[1] && devices[0].len() == 17, "{devices:?}");
+
+    lab.net.take_over(0, 1)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 1))?;
+    is_challenged_at_once(|| status_by_v6(&lab, 1, ""))?;
+    until("both ends in the audit trail", SOON, || {
+        let events = lab.gateway.events().ok()?;
+        let ended = |client: &str| events.iter().any(|e| e.client == client && e.reason == "device-changed");
+        (ended(&lab.address(1)) && ended(&v6)).then_some(())
+    })?;
+    // The new device logs in, even without being asked first.
+    lab.login(1, "carol")?;
+    assert_ne!(session(&lab, 1)?.device, devices[0]);
+    assert!(is_let_through(&lab, 1));
+    Ok(())
+}
+
+#[test]
+fn what_the_old_device_has_open_ends_when_the_new_one_shows_up() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start(ON)?;
+    let mut tunnel = lab.raw(0)?;
+    let target = format!("origin.example.test:{ECHO_PORT}");
+    assert_eq!(tunnel.tunnel(&target, &lab.credentials(0, "alice")?)?.code, 200);
+    has_open(&lab, 0, 1)?;
+    lab.net.take_over(0, 1)?;
+    shows_up(&lab, 1);
+    until("the end of the session", SOON, || has_ended(&lab, 1, "device-changed").then_some(()))?;
+    has_open(&lab, 1, 0)?;
+    assert!(lab.gateway.session(&lab.address(1))?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_device_that_changed_while_nobody_looked_is_noticed() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start(ON)?;
+    lab.login(0, "alice")?;
+    let before = session(&lab, 0)?;
+    // The same device over a restart changes nothing.
+    lab.gateway.kill();
+    lab.gateway.start()?;
+    assert_eq!(session(&lab, 0)?.device, before.device);
+    assert!(is_let_through(&lab, 0));
+
+    lab.gateway.kill();
+    lab.net.take_over(0, 1)?;
+    shows_up(&lab, 1);
+    lab.gateway.start()?;
+    until("the end of the session", SOON, || has_ended(&lab, 1, "device-changed").then_some(()))?;
+    assert_eq!(status_without_credentials(&lab, 1), 407);
+    Ok(())
+}
+
+#[test]
+fn the_policy_reaches_sessions_that_began_before_it() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("")?;
+    lab.login(0, "alice")?;
+    lab.login(1, "bob")?;
+    assert!(!session(&lab, 0)?.device.is_empty());
+    lab.gateway.ask(&["logout", &lab.address(1)])?;
+    lab.net.take_over(0, 1)?;
+    shows_up(&lab, 1);
+    assert!(is_let_through(&lab, 1), "`ignore`, the default");
+    lab.gateway.ask(&["set", "device-change", "reauthenticate"])?;
+    until("the end of the session", SOON, || has_ended(&lab, 1, "device-changed").then_some(()))?;
+    assert_eq!(status_without_credentials(&lab, 1), 407);
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! The conditions under which Kerberos is offered, in the order of evaluation of PortalGuard's `SSOConditions`
+//! (docs of Kerberos SSO to PortalGuard, "Order of Evaluation"); each step is looked at only if no earlier one decided.
+//!
+//! Where a request lacks a thing (no cookie or path in a CONNECT, the name by which the client reached a plain proxy) the
+//! step is passed over. Other than in the document, CIDR and IPv6 work in the address lists.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use regex::RegexSet;
+
+use crate::config::AddressPattern;
+
+/// What is known of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The client; `None` is a question about no client in particular.
+    pub client: Option<IpAddr>,
+    /// The Cookie field.
+    pub cookie: Option<&'a str>,
+    /// The name by which the client reached this host, without a port.
+    pub server_name: Option<&'a str>,
+    /// Path and query.
+    pub path_and_query: Option<&'a str>,
+    /// The User-Agent field.
+    pub user_agent: Option<&'a str>,
+}
+
+/// The steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Kerberos is switched off altogether.
+    Disabled,
+    /// The cookie by which a browser opts out.
+    Cookie,
+    /// The address lists.
+    Addresses,
+    /// The names of this host.
+    Names,
+    /// The URLs where Kerberos is not offered.
+    Url,
+    /// The browsers to which it is.
+    Browser,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disabled => "disabled",
+            Self::Cookie => "opt-out-cookie",
+            Self::Addresses => "ip-allow, ip-deny",
+            Self::Names => "spns",
+            Self::Url => "url-deny",
+            Self::Browser => "browsers",
+        })
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Kerberos is not offered. The last step that was looked at.
+    Denied,
+    /// Nothing against it.
+    Passed,
+    /// There is no such condition, or the request lacks what it asks for.
+    PassedOver,
+}
+
+/// One step and why it came to what it came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The step.
+    pub step: Step,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Why, in a few words.
+    pub why: &'static str,
+}
+
+/// Kerberos is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{step}: {why}")]
+pub struct Denied {
+    /// The step that decided.
+    pub step: Step,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// A pattern of `url-deny` is no regular expression.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadPattern(String);
+
+/// The conditions, ready to be evaluated.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    disabled: bool,
+    opt_out_cookie: Option<String>,
+    ip_allow: Vec<AddressPattern>,
+    ip_deny: Vec<AddressPattern>,
+    spns: Vec<String>,
+    url_deny: RegexSet,
+    /// In lower case; `*` is every browser.
+    browsers: Vec<String>,
+}
+
+/// What a step looks at.
+type Look = fn(&Conditions, &Asked<'_>) -> (Outcome, &'static str);
+
+impl Conditions {
+    /// The conditions that the configuration names.
+    ///
+    /// # Errors
+    /// When a pattern is no regular expression; the configuration is checked for that when it is read.
+    pub fn new(config: &crate::config::Conditions) -> Result<Self, BadPattern> {
+        let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
+        Ok(Self {
+            disabled: config.disabled,
+            opt_out_cookie: config.opt_out_cookie.clone(),
+            ip_allow: config.ip_allow.clone(),
+            ip_deny: config.ip_deny.clone(),
+            spns: lower(&config.spns),
+            url_deny: RegexSet::new(&config.url_deny).map_err(|error| BadPattern(error.to_string()))?,
+            browsers: lower(&config.browsers),
+        })
+    }
+
+    /// Whether Kerberos is offered; `note` hears of every step that was looked at.
+    ///
+    /// # Errors
+    /// When it is not, with the step that decided.
+    pub fn evaluate(&self, asked: &Asked<'_>, mut note: impl FnMut(Finding)) -> Result<(), Denied> {
+        let steps: [(Step, Look); 6] = [
+            (Step::Disabled, Self::disabled),
+            (Step::Cookie, Self::cookie),
+            (Step::Addresses, Self::addresses),
+            (Step::Names, Self::names),
+            (Step::Url, Self::url),
+            (Step::Browser, Self::browser),
+        ];
+        for (step, look) in steps {
+            let (outcome, why) = look(self, asked);
+            note(Finding { step, outcome, why });
+            if outcome == Outcome::Denied {
+                return Err(Denied { step, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn disabled(&self, _: &Asked<'_>) -> (Outcome, &'static str) {
+        if self.disabled {
+            (Outcome::Denied, "Kerberos is switched off")
+        } else {
+            (Outcome::Passed, "it is not")
+        }
+    }
+
+    fn cookie(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+        match (&self.opt_out_cookie, asked.cookie) {
+            (None, _) => (Outcome::PassedOver, "no cookie opts out"),
+            (_, None) => (Outcome::PassedOver, "the request has no cookie"),
+            (Some(name), Some(field)) if opts_out(field, name) => {
+                (Outcome::Denied, "the browser has opted out of Kerberos")
+            }
+            _ => (Outcome::Passed, "the browser has not opted out"),
+        }
+    }
+
+    /// The allow list first, and the deny list only if that was satisfied: an address is denied implicitly as soon as
+    /// there is an allow list, and allowed implicitly as long as there is none.
+    fn addresses(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+        let Some(client) = asked.client else { return (Outcome::PassedOver, "the client is not known") };
+        let on = |list: &[AddressPattern]| list.iter().any(|pattern| pattern.matches(client));
+        match (self.ip_allow.is_empty(), self.ip_deny.is_empty()) {
+            (true, true) => (Outcome::PassedOver, "there is no list of addresses"),
+            (false, _) if !on(&self.ip_allow) => (Outcome::Denied, "the address is not on the allow list"),
+            (_, false) if on(&self.ip_deny) => (Outcome::Denied, "the address is on the deny list"),
+            (false, true) => (Outcome::Passed, "the address is on the allow list"),
+            (false, false) => (Outcome::Passed, "the address is on the allow list and not on the deny list"),
+            (true, false) => (Outcome::Passed, "the address is not on the deny list"),
+        }
+    }
+
+    fn names(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+        match asked.server_name {
+            _ if self.spns.is_empty() => (Outcome::PassedOver, "there is no list of names"),
+            None => (Outcome::PassedOver, "the name that the client used for this host is not known"),
+            Some(name) if self.spns.iter().any(|spn| spn.eq_ignore_ascii_case(name)) => {
+                (Outcome::Passed, "the name is on the list")
+            }
+            Some(_) => (Outcome::Denied, "the name that the client used for this host is not on the list"),
+        }
+    }
+
+    fn url(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+        match asked.path_and_query {
+            _ if self.url_deny.is_empty() => (Outcome::PassedOver, "there is no list of URLs"),
+            None => (Outcome::PassedOver, "the request has no path"),
+            Some(url) if self.url_deny.is_match(url) => {
+                (Outcome::Denied, "path and query match the deny list")
+            }
+            Some(_) => (Outcome::Passed, "path and query match nothing on the deny list"),
+        }
+    }
+
+    fn browser(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+        if self.browsers.is_empty() {
+            return (Outcome::Denied, "the list of browsers is empty");
+        }
+        if self.browsers.iter().any(|browser| browser == "*") {
+            return (Outcome::Passed, "every browser will do");
+        }
+        let Some(agent) = asked.user_agent else {
+            return (Outcome::Denied, "the request does not say which browser it comes from");
+        };
+        let agent = agent.to_lowercase();
+        if self.browsers.iter().any(|browser| agent.contains(browser.as_str())) {
+            (Outcome::Passed, "the browser is on the list")
+        } else {
+            (Outcome::Denied, "the browser is not on the list")
+        }
+    }
+}
+
+/// Whether the Cookie field (RFC 6265, section 4.2) has `name` with the value 1.
+fn opts_out(field: &str, name: &str) -> bool {
+    let mut pairs = field.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.any(|(key, value)| key == name && value == "1")
+}
+
+#[cfg(test)]
+#[path = "conditions_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! The calls of bpf(2) that aya has no function for: a cgroup's link that is found pinned, looked at, and given another
+//! program without a gap.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
+
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+
+/// Where in a cgroup a program hangs: `enum bpf_attach_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Hook {
+    /// `BPF_CGROUP_INET_INGRESS`
+    Ingress = 0,
+    /// `BPF_CGROUP_INET_EGRESS`
+    Egress = 1,
+    /// `BPF_CGROUP_SOCK_OPS`
+    SockOps = 3,
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CgroupLink {
+    /// The number of its program.
+    pub(super) program: u32,
+    /// The number of its cgroup, which is its directory's inode; 0 once the cgroup is gone.
+    pub(super) cgroup: u64,
+    /// The hook's number.
+    pub(super) hook: u32,
+}
+
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `bpf_link_info` of a cgroup's link.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    program: u32,
+    _pad: u32,
+    cgroup: u64,
+    hook: u32,
+    _tail: u32,
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    hook: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Opens what is pinned at `path`.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut request = Object { path: path.as_ptr().expose_provenance() as u64, fd: 0, flags: 0 };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: the only pointer is to a string that outlives the call; on success the kernel gives a descriptor that
+    // nobody else owns.
+    unsafe {
+        let fd = bpf(BPF_OBJ_GET, &mut request)?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Pins what `fd` is at `path`, where nothing may be.
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut request = Object { path: path.as_ptr().expose_provenance() as u64, fd: number(fd), flags: 0 };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: the only pointer is to a string that outlives the call.
+    unsafe { bpf(BPF_OBJ_PIN, &mut request) }.map(drop)
+}
+
+/// Attaches a program to a cgroup, beside others.
+pub(super) fn link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: Hook) -> io::Result<OwnedFd> {
+    // No flag: a cgroup's link always allows others beside it, and the flag that would say so is refused.
+    let mut request =
+        LinkCreate { program: number(program), target: number(cgroup), hook: hook as u32, flags: 0 };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: no pointer is involved; on success the kernel gives a descriptor that nobody else owns.
+    unsafe {
+        let fd = bpf(BPF_LINK_CREATE, &mut request)?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Puts another program behind a link: each packet and each event sees either the old one or the new one. `ENOLINK`
+/// means that the cgroup is gone.
+pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut request = LinkUpdate { link: number(link), program: number(program), flags: 0, old_program: 0 };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: no pointer is involved.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut request) }.map(drop)
+}
+
+/// Detaches a link's program, whoever else holds the link.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut request = number(link);
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: no pointer is involved.
+    unsafe { bpf(BPF_LINK_DETACH, &mut request) }.map(drop)
+}
+
+/// What a link is; `InvalidData` if it is no cgroup's.
+pub(super) fn look(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
+    let mut info = Info::default();
+    let mut request = InfoByFd {
+        fd: number(link),
+        length: size_of::<Info>() as u32,
+        info: (&raw mut info).expose_provenance() as u64,
+    };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: the only pointer is to a live struct of plain integers of the length given.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut request) }?;
+    if info.kind != BPF_LINK_TYPE_CGROUP {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no link to a cgroup"));
+    }
+    Ok(CgroupLink { program: info.program, cgroup: info.cgroup, hook: info.hook })
+}
+
+/// One call. The result is a descriptor for the commands that make one, else 0.
+///
+/// # Safety
+/// `request` must be what `command` expects, and its pointers valid for what the command does with them.
+#[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
+    // SAFETY: the kernel reads as many bytes of `request` as are given, and takes those it would expect beyond for 0;
+    // the rest is the caller's promise.
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *request), size_of::<T>() as libc::c_uint) };
+    match i32::try_from(outcome) {
+        Ok(fd) if fd >= 0 => Ok(fd),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path has a byte 0 in it"))
+}

@@ -1,0 +1,164 @@
+//! The records against the kernel's list of sockets.
+
+use std::collections::HashSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tracing::warn;
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr, Counter};
+use tracker_ebpf::record::Record;
+
+use super::error::ObserveError;
+use super::{Observer, Source, socket_dump};
+use crate::clock::{BootTime, boot_now};
+
+/// What a resync found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resync {
+    /// Clients with a record.
+    pub clients: usize,
+    /// Connections to the watched ports, as the kernel lists them.
+    pub connections: usize,
+    /// Records whose count of open connections was certainly wrong, and is right now.
+    pub repaired: usize,
+    /// Records whose count differs, seen for the first time: most often a connection that was just opening or closing.
+    pub suspected: usize,
+    /// Clients with connections but no room for a record.
+    pub untracked: usize,
+}
+
+/// [`Observer::settle`] looks again this soon, and this often at most.
+const SECOND_LOOK: Duration = Duration::from_millis(5);
+const FIRST_LOOKS: usize = 4;
+/// A record that changes while it is amended is read and amended anew, this often.
+const ATTEMPTS: usize = 8;
+
+impl Observer {
+    /// Makes the records agree with the list of sockets: connections that are older than the kernel side are counted from
+    /// it. The kernel side never saw them begin, so it neither sees their packets nor their end: until they are closed,
+    /// their traffic is invisible, and their closing is noticed by a later resync.
+    ///
+    /// Whoever knows of clients from an earlier run calls [`Self::ensure`] for them before this: what nobody watched since
+    /// then is taken for a gap.
+    ///
+    /// # Errors
+    /// When the sockets cannot be listed, or the kernel refuses.
+    pub fn settle(&self) -> Result<(), ObserveError> {
+        if let Source::Kernel(kernel) = &self.source
+            && let Some(since) = kernel.was_blind_since()
+        {
+            return self.see_again(since);
+        }
+        self.agree()
+    }
+
+    /// Compares the records with the kernel's list of sockets. A difference is repaired when it is seen for the second
+    /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
+    /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
+    ///
+    /// Where the kernel side does not see any more, it is attached anew first.
+    ///
+    /// # Errors
+    /// When the sockets cannot be listed, or the kernel refuses.
+    pub fn resync(&self) -> Result<Resync, ObserveError> {
+        self.mend();
+        self.look(true)
+    }
+
+    /// Nothing that the records say of the time since a moment is relied upon: what was open then counts as closed from
+    /// then on, until now.
+    pub(super) fn distrust(&self, since: BootTime) -> Result<(), ObserveError> {
+        let Source::Kernel(kernel) = &self.source else { return Ok(()) };
+        for (client, record) in kernel.all_records()? {
+            let mut known = Some(record);
+            for _ in 0..ATTEMPTS {
+                let Some(Record { open: 1.., changes, .. }) = known else { break };
+                let at = since.as_nanos();
+                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, _pad: 0, at };
+                if kernel.amend(&amendment)? {
+                    break;
+                }
+                known = kernel.record(client)?;
+            }
+        }
+        self.agree()
+    }
+
+    /// Compares until nothing looks wrong any more.
+    fn agree(&self) -> Result<(), ObserveError> {
+        for look in 1..=FIRST_LOOKS {
+            if self.look(false)?.suspected == 0 || look == FIRST_LOOKS {
+                break;
+            }
+            std::thread::sleep(SECOND_LOOK);
+        }
+        Ok(())
+    }
+
+    /// `judging`: openings that were missed are held against the kernel side.
+    fn look(&self, judging: bool) -> Result<Resync, ObserveError> {
+        let kernel = match &self.source {
+            Source::Kernel(kernel) => kernel,
+            Source::Eyes { eyes, .. } => {
+                let (clients, connections) = (eyes.records().len(), self.sockets.read()?.len());
+                return Ok(Resync { clients, connections, ..Resync::default() });
+            }
+        };
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        // The records first: a connection that both show was counted before it was listed.
+        let mut records = kernel.all_records()?;
+        let dump = self.sockets.read()?;
+        let counts = socket_dump::count(&dump);
+        let now = boot_now();
+        let mut found = Resync { connections: dump.len(), ..Resync::default() };
+        found.untracked = self.add_missing(&mut records, counts.keys().copied(), now)?;
+        found.clients = records.len();
+        let certain = looks.look(&records, &counts, now);
+        let explained = looks.explains(known_misses(&kernel.counters()?));
+        if judging {
+            let open: HashSet<ClientAddr> =
+                records.iter().filter(|(_, record)| record.open > 0).map(|(client, _)| *client).collect();
+            let unseen = certain.iter().filter(|what| what.open > 0 && !open.contains(&what.client)).count();
+            let agreed = counts.keys().filter(|client| open.contains(client)).count();
+            if agreed == counts.len() {
+                self.agreed(now);
+            } else if unseen > 0 && agreed == 0 && !explained {
+                self.sees_nothing();
+            }
+        }
+        for amendment in certain {
+            if kernel.amend(&amendment)? {
+                found.repaired += 1;
+                warn!(client = %amendment.client, open = amendment.open, "a count of connections was repaired");
+            }
+        }
+        found.suspected = looks.suspected();
+        Ok(found)
+    }
+
+    /// Gives a record to each listed client that has none, and returns how many there is no room for.
+    fn add_missing(
+        &self,
+        records: &mut Vec<(ClientAddr, Record)>,
+        listed: impl Iterator<Item = ClientAddr>,
+        now: BootTime,
+    ) -> Result<usize, ObserveError> {
+        let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
+        let mut untracked = 0;
+        for client in listed.filter(|client| !known.contains(client)) {
+            match self.ensure(client, now) {
+                Ok(()) => records.extend(self.record(client)?.map(|record| (client, record))),
+                Err(ObserveError::Full(_)) => untracked += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(untracked)
+    }
+}
+
+/// How many openings the kernel side itself has counted as missed.
+fn known_misses(counters: &[u64; Counter::ALL.len()]) -> u64 {
+    let missed =
+        [Counter::RecordMapFull, Counter::MarkFailed, Counter::CallbackRefused, Counter::RecordRetired];
+    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
+}
