@@ -16,13 +16,22 @@ impl Sources {
     pub async fn explain(&self, client: ClientAddr) -> Result<wire::Explanation, ReportError> {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
         let session = sessions.first();
-        let read = self.observer.record(client);
+        let read = self.observer.evidence(client);
         let known = read.as_ref().is_ok_and(Option::is_some);
         // A client that never connected has nothing open; one whose record cannot be read is asked.
         let record = read.ok().map(Option::unwrap_or_default);
         let now = boot_now();
         let shared = self.tracker.is_shared(client);
-        let situation = Situation { client, shared, session, record: record.as_ref(), policy: &policy, now };
+        let situation = Situation {
+            client,
+            shared,
+            session,
+            record: record.as_ref(),
+            device: self.observer.device(client),
+            watched_since: self.observer.watched_since(),
+            policy: &policy,
+            now,
+        };
         let explained = explain(&situation);
         let anchor = Anchor::now();
         let wall = |at: BootTime| anchor.wall(at);

@@ -205,7 +205,7 @@ pub struct Explanation {
 /// What a rule found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// The rule: `shared-host`, `session`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
+    /// The rule: `shared-host`, `session`, `device`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
     pub rule: String,
     /// In a sentence.
     pub finding: String,

@@ -125,3 +125,12 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
         reopened: policy.timeouts.revalidate == Revalidate::OnReopen && closed_since,
     }
 }
+
+/// Whether the client may have come back since its proof without anybody seeing it: every connection has been watched
+/// only since `watched_since`, or is not watched now. With `revalidate = "on-reopen"` the first new connection must then
+/// prove itself, as after a reopening that was seen.
+#[must_use]
+pub fn may_have_reopened(session: &Session, policy: &Policy, watched_since: Option<BootTime>) -> bool {
+    policy.timeouts.revalidate == Revalidate::OnReopen
+        && watched_since.is_none_or(|watched| session.authenticated < watched)
+}

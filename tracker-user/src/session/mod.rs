@@ -28,7 +28,7 @@ pub use event::{Effect, Event, Reason};
 pub use explain::{Explanation, Finding, Rule, Situation, explain};
 pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};
-pub use judge::{Verdict, judge};
+pub use judge::{Verdict, judge, may_have_reopened};
 pub use overlap::Overlaps;
 pub use policy::Policy;
 pub use record::{Session, SessionId, State};

@@ -237,7 +237,7 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     };
     let lost = Tenures::open(write)?.settle(lives, wall_now())?;
     if lost > 0 {
-        tracing::info!(lost, "tenures were ended whose end had not been kept");
+        tracing::debug!(lost, "tenures whose end was not kept are being ended");
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ impl Store {
         };
         let open = open::open(directory)?;
         let last = schema::last(&open.database.begin_read().map_err(redb::Error::from)?)?;
-        let behind = last < mark.transaction;
+        // One that was moved away to begin anew has left its mark behind, which says nothing about the new one.
+        let behind = last < mark.transaction && !open.is_new;
         if behind {
             tracing::warn!(
                 path = %path.display(),

@@ -22,6 +22,8 @@ const CACHE: usize = 64 << 20;
 pub(super) struct Open {
     pub(super) database: Database,
     pub(super) backend: Backend,
+    /// It was made just now.
+    pub(super) is_new: bool,
 }
 
 /// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held.
@@ -65,7 +67,7 @@ fn create(directory: &Path, path: &Path) -> Result<Open, StoreError> {
         std::fs::rename(&aside, path).map_err(|source| unusable(directory, source))?;
         let kept = File::open(directory).and_then(|directory| directory.sync_all());
         kept.map_err(|source| unusable(directory, source))?;
-        Ok(open)
+        Ok(Open { is_new: true, ..open })
     };
     make().inspect_err(|_| {
         let _ = std::fs::remove_file(&aside);
@@ -90,7 +92,7 @@ fn build(file: File, directory: &Path, path: &Path) -> Result<Open, StoreError> 
         }
         other => foreign(other.to_string()),
     })?;
-    Ok(Open { database, backend })
+    Ok(Open { database, backend, is_new: false })
 }
 
 fn layout(open: &Open) -> Result<Layout, redb::Error> {

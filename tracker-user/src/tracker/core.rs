@@ -114,13 +114,17 @@ impl Core {
                 self.table.end(client, Reason::Shutdown, boot_now(), &mut self.effects);
             }
         }
+        // Their times are written anew in this boot's, so that the next restart reads them as they are.
+        // In portions, so that the first logins need not wait for all of them.
+        for portion in rebooted.chunks(LOOKS_PER_TURN) {
+            self.effects.extend(portion.iter().copied().map(Effect::Keep));
+            self.carry_out(None);
+        }
+        self.carry_out(None);
         // Only now: what a kernel side that is new has not watched since then counts as a gap.
         if let Err(error) = self.observer.settle() {
             error!(%error, "the records could not be compared with the sockets");
         }
-        // Their times are written anew in this boot's, so that the next restart reads them as they are.
-        self.effects.extend(rebooted.iter().copied().map(Effect::Keep));
-        self.carry_out(None);
         self.look_at_everyone();
         // The kernel side latched gaps by the old policy until here.
         if let Err(error) = self.observer.apply(policy.for_observer()) {

@@ -143,6 +143,20 @@ fn an_older_copy_of_the_database_brings_nobody_back() {
 }
 
 #[test]
+fn a_database_that_was_moved_away_is_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    (0..3).for_each(|_| store.write(&Batch::default()).unwrap());
+    drop(store);
+    std::fs::rename(directory.path().join(FILE), directory.path().join("old")).unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert!(!store.sessions_are_void());
+    store.write(&Batch::default()).unwrap();
+    drop(store);
+    assert!(!Store::open(directory.path()).unwrap().sessions_are_void());
+}
+
+#[test]
 fn events_are_read_from_a_moment_on_in_pages() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
