@@ -26,7 +26,6 @@ fn session(number: u64) -> Session {
         authenticated: at,
         judged_from: at,
         counted_from: at,
-        device: None,
         state: State::Active,
     }
 }
