@@ -18,8 +18,11 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts what it builds: below it lies this very program.
 pub(crate) fn target_dir() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.ancestors().nth(2).map(Path::to_path_buf));
-    beside.filter(|dir| dir.join("CACHEDIR.TAG").is_file()).unwrap_or_else(|| root().join("target"))
+    // `<target>/<profile>/xtask`, wherever CARGO_TARGET_DIR or a configuration has put it.
+    let profile = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    let is_profile = |dir: &PathBuf| dir.join(".fingerprint").is_dir();
+    let target = profile.filter(is_profile).and_then(|dir| dir.parent().map(Path::to_path_buf));
+    target.unwrap_or_else(|| root().join("target"))
 }
 
 /// The cargo that runs us, working on this repository.

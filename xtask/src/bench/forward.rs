@@ -239,8 +239,8 @@ fn squid(lab: &Lab) -> Result<Process> {
     let conf = lab.scratch.write(
         "squid.conf",
         format!(
-            "http_port {SQUID_PORT}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log {dir}/squid.log\n\
-             pid_filename {dir}/squid.pid\ncoredump_dir {dir}\nworkers 1\nvia off\nforwarded_for delete\n\
+            "http_port {SQUID_PORT}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\n\
+             pid_filename none\ncoredump_dir /tmp\nworkers 1\nvia off\nforwarded_for delete\n\
              server_persistent_connections on\nclient_persistent_connections on\nshutdown_lifetime 0 seconds\n\
              cache_effective_user proxy\nhost_verify_strict off\n"
         ),
