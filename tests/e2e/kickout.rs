@@ -133,3 +133,25 @@ fn another_device_on_the_address_must_log_in() -> Result<()> {
     until("the end of the session", SOON, || (status_without_credentials(&lab, 1) == 407).then_some(()))?;
     until("its end in the audit trail", SOON, || has_ended(&lab, 1, "device-changed").then_some(()))
 }
+
+#[test]
+fn two_users_who_take_turns_on_an_address_are_pointed_out() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    let warnings = || -> Result<String> { Ok(lab.gateway.ask(&["status"])?["warnings"].to_string()) };
+    let _alices = tunnel(&lab, 0, &lab.credentials(0, "alice")?)?;
+    assert!(!warnings()?.contains("shared-hosts"));
+    let _bobs = tunnel(&lab, 0, &lab.credentials(0, "bob")?)?;
+    let said = warnings()?;
+    assert!(said.contains(&lab.address(0)) && said.contains("timeouts.shared-hosts"), "{said}");
+    assert!(said.contains("alice") && said.contains("bob"), "{said}");
+    lab.login(0, "alice")?;
+    assert_eq!(lab.gateway.metric("tracker_shared_address_suspected_total")?, Some(2.0));
+    let logged = lab.gateway.log().matches("take turns while").count();
+    assert_eq!(logged, 1, "logged once per address");
+    lab.gateway.ask(&["set", "shared-hosts", &lab.address(0)])?;
+    assert!(!warnings()?.contains("take turns"), "the remedy was applied");
+    Ok(())
+}

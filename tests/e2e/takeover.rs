@@ -17,15 +17,15 @@ use crate::common::{
 };
 
 /// The port of the other proxy.
-const FOREIGN: u16 = 8080;
+pub(crate) const FOREIGN: u16 = 8080;
 
 /// Settings that watch it.
-fn watching(more: &str) -> String {
+pub(crate) fn watching(more: &str) -> String {
     format!("[observer]\nmode = \"ebpf\"\nwatch-ports = [{FOREIGN}]\n{more}")
 }
 
 /// Something that holds connections as another proxy on the gateway's host would: it sends back what it gets.
-fn foreign_proxy(lab: &Lab) -> Result<()> {
+pub(crate) fn foreign_proxy(lab: &Lab) -> Result<()> {
     let listener = lab.net.gateway.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, FOREIGN)))?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

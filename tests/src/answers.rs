@@ -1,5 +1,7 @@
 //! How the lab reads what `trackerctl --json` prints: every assumption about names in its documents is in this file.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 /// The elements of a list: the document itself, or its field `key`.
@@ -184,4 +186,30 @@ pub fn setting(document: &Value, key: &str) -> String {
 pub fn observer(status: &Value) -> String {
     let Some(observer) = any(status, &["observer"]) else { return String::new() };
     any(observer, &["mode", "kind", "name"]).map_or_else(|| plain(observer), plain)
+}
+
+/// Who the requests for each path were served for, by the access log; users without their domain.
+#[must_use]
+pub fn served(log: &str) -> HashMap<String, String> {
+    let between = |line: &str, before: &str, end: &[char]| {
+        let (_, rest) = line.split_once(before)?;
+        rest.split(end).next().map(str::to_owned)
+    };
+    let lines = log.lines().filter(|line| line.contains(" access: "));
+    let pair = |line: &str| Some((between(line, " path=\"", &['"'])?, between(line, " user=", &['@', ' '])?));
+    lines.filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_access_log_tells_who_was_served() {
+        let log = "2026 INFO access: client=10.77.0.11 user=alice@EXAMPLE.TEST method=GET path=\"/a\" status=200\n\
+                   2026 INFO access: client=10.77.0.11 method=GET path=\"/b\" status=407\n";
+        let served = served(log);
+        assert_eq!(served.get("/a").map(String::as_str), Some("alice"));
+        assert_eq!(served.len(), 1);
+    }
 }

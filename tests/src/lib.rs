@@ -12,7 +12,9 @@
 )]
 
 pub mod answers;
+pub mod chance;
 pub mod client;
+pub mod dhcp;
 pub mod gateway;
 pub mod net;
 pub mod ns;
@@ -182,6 +184,16 @@ impl Lab {
     /// When nobody listens.
     pub fn raw6(&self, client: usize) -> Result<Raw> {
         Raw::connect(&self.net.clients[client].ns, SocketAddr::from((GATEWAY_V6, PROXY_PORT)))
+    }
+
+    /// So many header lines, each with a fresh token of a user for the proxy.
+    ///
+    /// # Errors
+    /// When the user gets no ticket.
+    pub fn many_credentials(&self, client: usize, user: &str, count: usize) -> Result<Vec<String>> {
+        let cache = self.tickets(user)?;
+        let tokens = raw::tokens(&self.net.clients[client].ns, &self.realm, &cache, PROXY_NAME, count)?;
+        Ok(tokens.iter().map(|token| raw::credentials(token)).collect())
     }
 
     /// The header line with a fresh token of a user for the proxy.

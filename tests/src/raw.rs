@@ -33,6 +33,15 @@ pub struct Head {
     pub text: String,
 }
 
+/// What [`Raw::look`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// Something to read.
+    pub data: bool,
+    /// The end of the connection, in whatever way.
+    pub end: bool,
+}
+
 impl Head {
     /// A header's first value.
     #[must_use]
@@ -213,6 +222,29 @@ impl Raw {
         Ok(setsockopt(&self.stream, sockopt::TcpKeepInterval, &1)?)
     }
 
+    /// Takes what has arrived without waiting for more.
+    ///
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn look(&mut self) -> Result<Arrived> {
+        self.stream.set_nonblocking(true)?;
+        let mut chunk = [0; 16 * 1024];
+        let mut arrived = Arrived::default();
+        while !arrived.end {
+            match self.stream.read(&mut chunk) {
+                Ok(count @ 1..) => {
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                    arrived.data = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => arrived.end = true,
+            }
+        }
+        self.stream.set_nonblocking(false)?;
+        Ok(arrived)
+    }
+
     /// True if the other side has ended the connection in any way; waits up to `limit` for that.
     ///
     /// # Errors
@@ -258,44 +290,64 @@ impl Raw {
 
 /// A fresh `Negotiate` token (base64) for the proxy called `name`, as curl makes it from the tickets in `cache`.
 ///
-/// curl sends it, unasked, to a listener on its own host that it takes for the proxy; no gateway has seen it.
-///
 /// # Errors
 /// When curl has no ticket and can get none.
 pub fn token(ns: &Ns, realm: &Realm, cache: &Path, name: &str) -> Result<String> {
+    tokens(ns, realm, cache, name, 1)?.pop().context("curl sent no token")
+}
+
+/// So many fresh tokens, each good for one proof.
+///
+/// curl sends them, unasked, to a listener on its own host that it takes for the proxy; no gateway has seen them.
+///
+/// # Errors
+/// When curl has no ticket and can get none.
+pub fn tokens(ns: &Ns, realm: &Realm, cache: &Path, name: &str, count: usize) -> Result<Vec<String>> {
     let listener = ns.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let port = listener.local_addr()?.port();
     let mut command = ns.command("curl");
     command.args(["-sS", "--max-time", "10", "--proxy-negotiate", "--proxy-user", ":"]);
     command.args(["--resolve", &format!("{name}:{port}:127.0.0.1")]);
-    command.args(["--proxy", &format!("http://{name}:{port}"), "http://token.invalid/"]);
+    command.args(["--proxy", &format!("http://{name}:{port}")]);
+    command.args((0..count).map(|number| format!("http://token.invalid/{number}")));
     command.envs(realm.environment()).env("KRB5CCNAME", cache);
     let mut curl = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     listener.set_nonblocking(true)?;
-    let accepted = until("curl to connect", PATIENCE, || {
-        let gone = curl.try_wait().ok().flatten().is_some();
-        listener.accept().ok().map(Some).or_else(|| gone.then_some(None))
-    });
-    let head = match accepted {
-        Ok(Some((stream, _))) => {
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let mut raw = Raw { stream, buffer: Vec::new() };
-            while !raw.buffer.ends_with(b"\r\n\r\n") && raw.fill()? > 0 {}
-            raw.shown()
+    let mut tokens = Vec::new();
+    let mut gone = false;
+    while tokens.len() < count && !gone {
+        let accepted = until("curl to connect", PATIENCE, || {
+            gone = curl.try_wait().ok().flatten().is_some();
+            listener.accept().ok().map(Some).or_else(|| gone.then_some(None))
+        });
+        let head = match accepted {
+            Ok(Some((stream, _))) => answer_with_nothing(stream)?,
+            Ok(None) => String::new(),
+            Err(error) => {
+                let _ = (curl.kill(), curl.wait());
+                return Err(error);
+            }
+        };
+        match head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: Negotiate ")) {
+            Some(token) => tokens.push(token.trim().to_owned()),
+            None => {
+                let _ = (curl.kill(), curl.wait());
+                bail!("curl sent no token: {head}");
+            }
         }
-        Ok(None) => String::new(),
-        Err(error) => {
-            let _ = curl.kill();
-            let _ = curl.wait();
-            return Err(error);
-        }
-    };
-    let _ = curl.wait();
-    match head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: Negotiate ")) {
-        Some(token) => Ok(token.trim().to_owned()),
-        None => bail!("curl sent no token: {head}"),
     }
+    let _ = curl.wait();
+    Ok(tokens)
+}
+
+/// Reads a request's head and gives an empty answer, the last on this connection.
+fn answer_with_nothing(stream: TcpStream) -> Result<String> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut raw = Raw { stream, buffer: Vec::new() };
+    while !raw.buffer.ends_with(b"\r\n\r\n") && raw.fill()? > 0 {}
+    raw.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    Ok(raw.shown())
 }
 
 /// The header line that carries a token.

@@ -145,7 +145,7 @@ impl App {
         })?;
 
         let apply = apply(&tracker, &verifier, &proxy);
-        let live = Arc::new(Live::new(path, start, store, Arc::clone(&audit), apply));
+        let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
         let (keys, disk) = (Arc::clone(&verifier), Arc::clone(&journal));
         let sources = Sources {
             tracker: tracker.clone(),
@@ -153,6 +153,7 @@ impl App {
             connections,
             audit,
             live: Arc::clone(&live),
+            store,
             started,
             listen: listen.into(),
             warnings: Arc::new(move || keys.problem().into_iter().chain(disk.problem()).collect()),

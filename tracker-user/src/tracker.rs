@@ -23,7 +23,8 @@ use crate::observe::{Connections, Events, Observer};
 use crate::session::settings::{DeviceChange, Revalidate};
 use crate::session::table::Refused;
 use crate::session::{
-    Admission, Decision, Identity, Index, Method, Policy, Proof, Reason, Session, SessionId, Table, Timeouts,
+    Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
+    Timeouts,
 };
 use crate::store::Journal;
 
@@ -127,6 +128,8 @@ pub struct Parts {
 pub struct View<'a> {
     /// The sessions.
     pub table: &'a Table,
+    /// The addresses that look like shared hosts.
+    pub overlaps: &'a Overlaps,
 }
 
 type Question = Box<dyn FnOnce(&View<'_>) + Send>;

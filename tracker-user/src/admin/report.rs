@@ -16,6 +16,7 @@ use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::settings::DeviceChange;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
+use crate::store::{Store, StoreError};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -34,6 +35,8 @@ pub struct Sources {
     pub audit: Arc<Audit>,
     /// The configuration in force.
     pub live: Arc<Live>,
+    /// What survives.
+    pub store: Arc<Store>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -51,6 +54,9 @@ pub enum ReportError {
     /// The daemon is on its way out.
     #[error("the gateway is stopping")]
     Stopping,
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
 }
 
 impl Sources {
@@ -61,12 +67,20 @@ impl Sources {
     pub async fn status(&self) -> Result<wire::Status, ReportError> {
         let counts = self.tracker.ask(|view| {
             let table = view.table;
-            (table.active(), table.len() - table.active(), table.active_users(), table.licences_used())
+            let shared = view.overlaps.warnings(&table.policy().timeouts.shared_hosts, boot_now());
+            (
+                table.active(),
+                table.len() - table.active(),
+                table.active_users(),
+                table.licences_used(),
+                shared,
+            )
         });
-        let (active, stale, users, used) = counts.await.ok_or(ReportError::Stopping)?;
+        let (active, stale, users, used, shared) = counts.await.ok_or(ReportError::Stopping)?;
         let config = self.live.config();
         let mut warnings = (self.warnings)();
         warnings.extend(self.live.warnings());
+        warnings.extend(shared);
         let mut errors = BTreeMap::new();
         match self.observer.counters() {
             Ok(counters) => {
@@ -259,7 +273,10 @@ impl Sources {
         Ok(hosts)
     }
 
-    async fn snapshot(&self, client: Option<ClientAddr>) -> Result<(Vec<Session>, Policy), ReportError> {
+    pub(super) async fn snapshot(
+        &self,
+        client: Option<ClientAddr>,
+    ) -> Result<(Vec<Session>, Policy), ReportError> {
         let ask = move |view: &crate::tracker::View<'_>| {
             let sessions = match client {
                 Some(client) => view.table.session(client).into_iter().cloned().collect(),

@@ -13,6 +13,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
@@ -22,9 +23,10 @@ use tracing::{debug, info, warn};
 use tracker_ebpf::abi::ClientAddr;
 
 use super::report::{ReportError, Sources};
-use super::wire;
+use super::{query, wire};
 use crate::live::ChangeError;
 use crate::session::Reason;
+use crate::store::Wanted;
 use crate::tracker::Whose;
 
 /// The socket's name in the run directory.
@@ -33,6 +35,10 @@ pub const SOCKET: &str = "admin.sock";
 const SOCKET_MODE: u32 = 0o660;
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
+/// So many tenures are answered unless another number is asked for.
+const HISTORY: usize = 1_000;
+/// So many at most: they are put together in memory.
+const HISTORY_AT_MOST: usize = 100_000;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -152,11 +158,9 @@ async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response
             info!(key, value, "set by an operator");
             settings(sources, Some(key)).await
         }
-        (&Method::GET, ["v1", "events"]) => {
-            let follow =
-                request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "follow=1"));
-            Ok(events(sources, follow))
-        }
+        (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query()),
+        (&Method::GET, ["v1", "explain", client]) => ok(&sources.explain(address(client)?).await?),
+        (&Method::GET, ["v1", "history"]) => history(sources, request.uri().query()).await,
         _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
     }
 }
@@ -209,14 +213,45 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
     ok(&wire::LoggedOut { ended: ended.collect() })
 }
 
-/// The trail, a JSON document a line; with `follow` it goes on until the operator leaves.
-fn events(sources: &Sources, follow: bool) -> Response<Body> {
+async fn history(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refused> {
+    let client = query::value(query, "client").map(|text| address(&text)).transpose()?;
+    let at = query::value(query, "at").map(|text| moment(&text)).transpose()?;
+    let most = match query::value(query, "limit") {
+        None => HISTORY,
+        Some(text) => text.parse::<usize>().map_or_else(
+            |_| Err(Refused(StatusCode::BAD_REQUEST, format!("{text:?} is not a number"))),
+            |most| Ok(most.min(HISTORY_AT_MOST)),
+        )?,
+    };
+    ok(&sources.history(Wanted { client, user: query::value(query, "user"), at, most }).await?)
+}
+
+/// The trail, a JSON document a line; with `since` as far back as the store reaches, with `follow` it goes on until the
+/// operator leaves.
+fn events(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refused> {
+    let follow = query::value(query, "follow").is_some_and(|value| value == "1");
+    let since = query::value(query, "since").map(|text| moment(&text)).transpose()?;
     let (past, mut followed) = sources.audit.follow();
     let (lines, mut body) = mpsc::channel::<Bytes>(64);
+    let sources = sources.clone();
     tokio::spawn(async move {
-        for event in past {
-            if lines.send(line(&event)).await.is_err() {
+        if let Some(since) = since {
+            let (events, mut received) = mpsc::channel(64);
+            let sent = async move { sources.send_past(since, past, &events).await };
+            let passed_on = async {
+                while let Some(event) = received.recv().await {
+                    lines.send(line(&event)).await?;
+                }
+                Ok::<_, mpsc::error::SendError<Bytes>>(())
+            };
+            if tokio::join!(sent, passed_on).1.is_err() {
                 return;
+            }
+        } else {
+            for event in past {
+                if lines.send(line(&event)).await.is_err() {
+                    return;
+                }
             }
         }
         if !follow {
@@ -240,7 +275,7 @@ fn events(sources: &Sources, follow: bool) -> Response<Body> {
     });
     let mut response = Response::new(BodyExt::boxed(StreamBody::new(stream)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
+    Ok(response)
 }
 
 fn line(value: &impl Serialize) -> Bytes {
@@ -251,6 +286,11 @@ fn line(value: &impl Serialize) -> Bytes {
 
 fn address(text: &str) -> Result<ClientAddr, Refused> {
     text.parse().map_err(|_| Refused(StatusCode::BAD_REQUEST, format!("{text:?} is not an IP address")))
+}
+
+fn moment(text: &str) -> Result<Timestamp, Refused> {
+    let bad = |_| Refused(StatusCode::BAD_REQUEST, format!("{text:?} is not an RFC 3339 time"));
+    text.parse().map_err(bad)
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditEvent;
 use crate::live::Source;
+use crate::store;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -153,6 +154,104 @@ pub struct Connection {
     pub bytes_received: u64,
     /// Bytes sent to the client.
     pub bytes_sent: u64,
+}
+
+/// The judge's view of a client: `GET /v1/explain/{client}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The client address.
+    pub client: String,
+    /// What a request without credentials gets on a new connection: `allow` or `challenge`.
+    pub decision: String,
+    /// Why, in a sentence.
+    pub why: String,
+    /// Whether it is one of `timeouts.shared-hosts`.
+    pub shared: bool,
+    /// The session, if there is one.
+    pub session: Option<String>,
+    /// Its user.
+    pub user: Option<String>,
+    /// Their domain.
+    pub domain: Option<String>,
+    /// What the judge says of it: `active`, `stale` or `ended`.
+    pub state: Option<String>,
+    /// The mode it is judged by.
+    pub mode: String,
+    /// When it goes stale or ends if nothing more happens; `null` while no deadline runs.
+    pub expires: Option<Timestamp>,
+    /// What would end it, or bring it back.
+    pub ends: Vec<String>,
+    /// Rule by rule, in the order in which they are asked; one of them decides.
+    pub findings: Vec<Finding>,
+    /// What the kernel has recorded of the client; `null` if nothing, or if it cannot be read.
+    pub record: Option<Facts>,
+}
+
+/// What a rule found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule: `shared-host`, `session`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
+    pub rule: String,
+    /// In a sentence.
+    pub finding: String,
+    /// Since when that is so.
+    pub since: Option<Timestamp>,
+    /// Until when, or when it will be over.
+    pub until: Option<Timestamp>,
+    /// Whether this is what decides.
+    pub decides: bool,
+}
+
+/// What the kernel has recorded of a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    /// Connections open now.
+    pub open_connections: u32,
+    /// When the first of them opened.
+    pub opened: Option<Timestamp>,
+    /// When the last one closed.
+    pub closed: Option<Timestamp>,
+    /// When data last moved.
+    pub last_traffic: Option<Timestamp>,
+    /// The last closed period of at least the timeout.
+    pub closed_gap: Option<Gap>,
+    /// The last silence of at least the timeout.
+    pub traffic_gap: Option<Gap>,
+    /// Payload bytes received from the client.
+    pub bytes_received: u64,
+    /// Payload bytes sent to the client.
+    pub bytes_sent: u64,
+}
+
+/// A gap that is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// When it began.
+    pub from: Timestamp,
+    /// When it ended.
+    pub until: Timestamp,
+}
+
+/// A user's time on an address, in `GET /v1/history`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tenure {
+    /// Who, where, from when until when, and how it ended.
+    #[serde(flatten)]
+    pub tenure: store::Tenure,
+    /// `active`, `stale` or `ended`.
+    pub state: String,
+}
+
+impl From<store::Tenure> for Tenure {
+    fn from(tenure: store::Tenure) -> Self {
+        let waits = tenure.stale.last().is_some_and(|period| period.until.is_none());
+        let state = match (tenure.until, waits) {
+            (Some(_), _) => "ended",
+            (None, true) => "stale",
+            (None, false) => "active",
+        };
+        Self { tenure, state: state.into() }
+    }
 }
 
 /// A user with at least one session, in `GET /v1/users`.

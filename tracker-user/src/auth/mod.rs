@@ -2,6 +2,8 @@
 
 pub mod conditions;
 mod credential;
+pub mod decode;
+mod der;
 pub mod names;
 pub mod negotiate;
 pub mod token;

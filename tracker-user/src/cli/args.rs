@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::Timestamp;
 use tracker_ebpf::abi::ClientAddr;
+
+use super::when;
 
 /// Where the daemon listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
@@ -48,6 +51,13 @@ pub enum Command {
     Users,
     /// The client addresses, with rates, totals and inactivity.
     Hosts,
+    /// Who had which address when, the newest first.
+    History(History),
+    /// What a request of this client without credentials would get now, and why, rule by rule.
+    Explain {
+        /// The client address.
+        client: ClientAddr,
+    },
     /// End sessions: their connections are closed at once.
     Logout(Logout),
     /// Show a setting, or all of them.
@@ -68,6 +78,9 @@ pub enum Command {
         /// Go on showing events as they happen.
         #[arg(long, short)]
         follow: bool,
+        /// Reach back to this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
+        #[arg(long, value_name = "TIME", value_parser = when::parse)]
+        since: Option<Timestamp>,
     },
     /// Detach the kernel side that a daemon has left behind, and remove its records. For good: the daemon itself never
     /// does so, that nothing is lost while it is down. Stop it first.
@@ -79,6 +92,12 @@ pub enum Command {
         #[arg(long, value_name = "DIR", conflicts_with = "config")]
         pin_dir: Option<PathBuf>,
     },
+    /// Say what a Negotiate token is: Kerberos, SPNEGO, NTLM, for which service, under which key. Needs no daemon.
+    Decode {
+        /// The token in base64, or the whole header field; - reads it from standard input.
+        #[arg(required = true, num_args = 1..)]
+        token: Vec<String>,
+    },
     /// Print the completions for a shell.
     Completions {
         /// Which shell.
@@ -86,6 +105,23 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Whose past.
+#[derive(Debug, ClapArgs)]
+pub struct History {
+    /// Only on this client address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<ClientAddr>,
+    /// Only this user: user, or user@domain.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only who had an address at this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub at: Option<Timestamp>,
+    /// At most so many, the newest.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    pub limit: usize,
 }
 
 /// Whose sessions.

@@ -1,8 +1,12 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
 pub mod args;
+mod decode;
 mod detach;
+mod explain;
+mod past;
 mod run;
 mod show;
+mod when;
 
 pub use run::run;

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use hyper::Method;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Command, Logout};
+use super::args::{Args, Command, History, Logout};
 use super::detach::{self, DetachError};
-use super::show;
+use super::{decode, explain, past, show};
 use crate::admin::client::{Client, ClientError};
-use crate::admin::wire;
+use crate::admin::{query, wire};
 
 /// sysexits.h: the command was used wrongly.
 const EX_USAGE: u8 = 64;
@@ -111,6 +112,14 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.get("/v1/hosts").await?;
             print(args, &value, |hosts: Vec<wire::Host>| show::hosts(&hosts))
         }
+        Command::History(wanted) => {
+            let value = client.get(&history(wanted)).await?;
+            print(args, &value, |tenures: Vec<wire::Tenure>| past::history(&tenures, wanted.limit))
+        }
+        Command::Explain { client: address } => {
+            let value = client.get(&format!("/v1/explain/{address}")).await?;
+            print(args, &value, |explained: wire::Explanation| explain::explanation(&explained))
+        }
         Command::Logout(Logout { client: address, user, all }) => {
             let whose =
                 wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
@@ -131,12 +140,16 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.send_json(Method::PUT, &path, &value).await?;
             print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
         }
-        Command::Events { follow } => events(args, &client, *follow).await,
         Command::Detach { config, pin_dir } => {
             let pin_dir = detach::detach(config.as_deref(), pin_dir.as_deref())?;
             let value = serde_json::json!({ "detached": pin_dir });
             let text = format!("the kernel side that was pinned in {} is detached", pin_dir.display());
             print(args, &value, |_: Value| text)
+        }
+        Command::Events { follow, since } => events(args, &client, *follow, *since).await,
+        Command::Decode { token } => {
+            let value = serde_json::to_value(decode::decode(token)?).unwrap_or_default();
+            print(args, &value, |value: Value| decode::show(&value))
         }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
@@ -157,11 +170,29 @@ fn path_segment(key: &str) -> Result<&str, ClientError> {
     }
 }
 
-async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failure> {
+fn history(wanted: &History) -> String {
+    let History { client, user, at, limit } = wanted;
+    let mut path = format!("/v1/history?limit={limit}");
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", query::encode(&value)));
+        }
+    };
+    add("client", client.map(|client| client.to_string()));
+    add("user", user.clone());
+    add("at", at.map(|at| at.to_string()));
+    path
+}
+
+async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timestamp>) -> Result<(), Failure> {
+    let mut path = format!("/v1/events?follow={}", u8::from(follow));
+    if let Some(since) = since {
+        path.push_str(&format!("&since={}", query::encode(&since.to_string())));
+    }
     if !follow {
         let mut all = Vec::new();
         client
-            .lines("/v1/events", |event| {
+            .lines(&path, |event| {
                 all.push(event);
                 true
             })
@@ -177,7 +208,7 @@ async fn events(args: &Args, client: &Client, follow: bool) -> Result<(), Failur
         failed = write_line(&line).err();
         failed.is_none()
     };
-    client.lines("/v1/events?follow=1", each).await?;
+    client.lines(&path, each).await?;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 

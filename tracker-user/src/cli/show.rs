@@ -273,13 +273,13 @@ fn audit_line(event: &AuditEvent) -> String {
     line
 }
 
-fn plain() -> Table {
+pub(super) fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table
 }
 
-fn right(table: &mut Table, columns: &[usize]) {
+pub(super) fn right(table: &mut Table, columns: &[usize]) {
     for index in columns {
         if let Some(column) = table.column_mut(*index) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -287,30 +287,30 @@ fn right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-fn text(table: &Table) -> String {
+pub(super) fn text(table: &Table) -> String {
     // Cells have a space on either side, also where the table begins and ends.
     let inner = |line: String| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned();
     table.lines().map(inner).collect::<Vec<_>>().join("\n")
 }
 
-fn name(user: &str, domain: &str) -> String {
+pub(super) fn name(user: &str, domain: &str) -> String {
     if domain.is_empty() { user.to_owned() } else { format!("{user}@{domain}") }
 }
 
-fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn until(at: Timestamp) -> String {
+pub(super) fn until(at: Timestamp) -> String {
     let seconds = at.duration_since(wall_now()).as_secs_f64();
     if seconds >= 0.0 { format!("in {}", span(seconds)) } else { "now".into() }
 }
 
-fn age(at: Option<Timestamp>) -> String {
+pub(super) fn age(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".into(), |at| span(wall_now().duration_since(at).as_secs_f64().max(0.0)))
 }
 
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let whole = seconds as u64;
     let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
     match (days, hours, minutes) {
@@ -321,7 +321,7 @@ fn span(seconds: f64) -> String {
     }
 }
 
-fn bytes(count: f64) -> String {
+pub(super) fn bytes(count: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut count, mut unit) = (count, 0);
     while count >= 1024.0 && unit + 1 < UNITS.len() {

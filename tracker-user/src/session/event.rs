@@ -105,6 +105,8 @@ pub enum What {
         duration: Duration,
         /// The user who proved themselves, in a kick-out.
         by: Option<Arc<Identity>>,
+        /// Whether its timeout had run out before.
+        was_stale: bool,
     },
 }
 

@@ -39,10 +39,72 @@ pub enum Verdict {
     },
 }
 
+/// The clock that a mode goes by, as the record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// What a session goes stale for by it.
+    pub(super) reason: Reason,
+    /// Since when it runs; `None` while it stands still.
+    pub(super) runs_from: Option<BootTime>,
+    /// When it ran out in a gap that the kernel latched: one that is over, but was long enough.
+    pub(super) ran_out: Option<BootTime>,
+}
+
+impl Clock {
+    /// The clock of `session` under `policy`.
+    pub(super) fn of(session: &Session, record: &Record, policy: &Policy) -> Self {
+        let timeout = policy.timeouts.timeout;
+        let proved = session.judged_from;
+        // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
+        // since, does not reach back.
+        let latched = |start: u64, end: u64| {
+            let (start, end) = (BootTime::from_nanos(start).max(proved), BootTime::from_nanos(end));
+            let counts = end != BootTime::default() && end > policy.since && end.since(start) >= timeout;
+            counts.then(|| start.after(timeout))
+        };
+        let (reason, ran_out, runs_from) = match policy.timeouts.mode {
+            Mode::Session => {
+                let closed = (record.open == 0).then(|| seen(session, record.closed_at));
+                (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
+            }
+            Mode::Traffic => {
+                let silent = seen(session, record.traffic_at);
+                (
+                    Reason::TrafficTimeout,
+                    latched(record.traffic_gap_start, record.traffic_gap_end),
+                    Some(silent),
+                )
+            }
+            Mode::Absolute => (Reason::AbsoluteTimeout, None, Some(session.counted_from)),
+        };
+        Self { reason, runs_from, ran_out }
+    }
+}
+
+/// A stamp of the record, as the session sees it: what happened before its proof, or never, is the proof's own moment.
+fn seen(session: &Session, at: u64) -> BootTime {
+    let proved = session.judged_from;
+    if at == 0 { proved } else { proved.max(BootTime::from_nanos(at)) }
+}
+
+/// Whether the client may have closed everything since the proof, and been back, without anybody seeing it: then it counts as
+/// reopened. `watched_since` is since when every connection was watched; `None` while nothing is.
+#[must_use]
+pub fn may_have_reopened(session: &Session, policy: &Policy, watched_since: Option<BootTime>) -> bool {
+    policy.timeouts.revalidate == Revalidate::OnReopen
+        && watched_since.is_none_or(|watched| session.authenticated < watched)
+}
+
+/// When the lifetime of `session` is over, if it has one.
+#[must_use]
+pub fn lifetime_end(session: &Session, policy: &Policy) -> Option<BootTime> {
+    policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime))
+}
+
 /// Judges `session` at `now` by what the kernel recorded of its client.
 #[must_use]
 pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime) -> Verdict {
-    let lifetime_end = policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime));
+    let lifetime_end = lifetime_end(session, policy);
     if let Some(at) = lifetime_end.filter(|end| now >= *end) {
         return Verdict::Ended { at };
     }
@@ -51,28 +113,8 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
     }
 
     let timeout = policy.timeouts.timeout;
-    let proved = session.judged_from;
-    // What happened before the proof, or never, is the proof's own moment.
-    let seen = |at: u64| if at == 0 { proved } else { proved.max(BootTime::from_nanos(at)) };
-    // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
-    // since, does not reach back.
-    let latched = |start: u64, end: u64| {
-        let (start, end) = (BootTime::from_nanos(start).max(proved), BootTime::from_nanos(end));
-        let counts = end != BootTime::default() && end > policy.since && end.since(start) >= timeout;
-        counts.then(|| start.after(timeout))
-    };
-    let (reason, passed, runs_from) = match policy.timeouts.mode {
-        Mode::Session => {
-            let closed = (record.open == 0).then(|| seen(record.closed_at));
-            (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
-        }
-        Mode::Traffic => {
-            let silent = seen(record.traffic_at);
-            (Reason::TrafficTimeout, latched(record.traffic_gap_start, record.traffic_gap_end), Some(silent))
-        }
-        Mode::Absolute => (Reason::AbsoluteTimeout, None, Some(session.counted_from)),
-    };
-    if let Some(since) = passed {
+    let Clock { reason, runs_from, ran_out } = Clock::of(session, record, policy);
+    if let Some(since) = ran_out {
         return Verdict::Stale { reason, since };
     }
     let timeout_end = runs_from.map(|start| start.after(timeout));
@@ -81,13 +123,13 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
     }
 
     let until = timeout_end.unwrap_or_else(|| now.after(timeout));
-    let reopened = policy.timeouts.revalidate == Revalidate::OnReopen && seen(record.closed_at) > proved;
+    let closed_since = seen(session, record.closed_at) > session.judged_from;
     Verdict::Active {
         good_until: lifetime_end.map_or(until, |end| until.min(end)),
         deadline: match (timeout_end, lifetime_end) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         },
-        reopened,
+        reopened: policy.timeouts.revalidate == Revalidate::OnReopen && closed_since,
     }
 }

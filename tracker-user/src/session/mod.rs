@@ -6,14 +6,18 @@
 
 pub mod device;
 pub mod event;
+pub mod explain;
 pub mod identity;
 pub mod index;
 pub mod judge;
+pub mod overlap;
 pub mod policy;
 pub mod record;
 pub mod settings;
 pub mod table;
 
+#[cfg(test)]
+mod explain_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -21,9 +25,11 @@ mod table_tests;
 
 pub use device::Device;
 pub use event::{Effect, Event, Reason};
+pub use explain::{Explanation, Finding, Rule, Situation, explain};
 pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};
-pub use judge::{Verdict, judge};
+pub use judge::{Verdict, judge, may_have_reopened};
+pub use overlap::Overlaps;
 pub use policy::Policy;
 pub use record::{Session, SessionId, State};
 pub use settings::{Mode, Timeouts};

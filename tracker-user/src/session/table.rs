@@ -388,12 +388,17 @@ impl Table {
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(deadline, client));
         }
-        if matches!(session.state, State::Active) {
+        let was_stale = !matches!(session.state, State::Active);
+        if !was_stale {
             self.device_removed(&session.identity);
         }
         out.push(Effect::Destroy { client, session: session.id, except: spared });
         out.push(Effect::Keep(client));
-        out.push(audit(&session, at, What::Ended { reason, duration: at.since(session.created), by }));
+        out.push(audit(
+            &session,
+            at,
+            What::Ended { reason, duration: at.since(session.created), by, was_stale },
+        ));
         Some(session)
     }
 

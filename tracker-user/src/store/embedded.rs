@@ -1,13 +1,16 @@
 //! The embedded database (redb): one file, transactions that are on disk when they return.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 use tracker_ebpf::abi::ClientAddr;
 
+use super::history::{self, Tenure, Tenures, Wanted};
 use super::sessions::StoredSession;
 use crate::audit::AuditEvent;
 
@@ -27,10 +30,10 @@ const EVENTS: TableDefinition<'_, (i64, u32), &[u8]> = TableDefinition::new("eve
 /// Named pieces of state.
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
-/// The audit history is kept for this long.
+/// The audit trail is kept for this long, and tenures for this long after their end.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
-/// So many outdated events are removed by one transaction at most.
-const REMOVED_AT_ONCE: usize = 1_000;
+/// So many outdated events, and so many tenures, are removed by one transaction at most.
+pub(super) const REMOVED_AT_ONCE: usize = 1_000;
 
 /// A setting that was changed live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,8 +221,13 @@ impl Store {
             for event in events {
                 add_event(&mut events_table, event)?;
             }
+            let mut tenures = Tenures::open(&write)?;
+            for event in events {
+                tenures.note(event)?;
+            }
             if let Some(newest) = events.last() {
                 remove_outdated(&mut events_table, newest)?;
+                tenures.remove_outdated(newest.time)?;
             }
         }
         Ok(write.commit()?)
@@ -281,40 +289,51 @@ impl Store {
         Ok(get()?)
     }
 
-    /// The audit history that `wanted` accepts, oldest first, at most the last `most`.
+    /// Who had which address when, the newest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn history(&self, wanted: &Wanted) -> Result<Vec<Tenure>, StoreError> {
+        let get =
+            || -> Result<Vec<Tenure>, redb::Error> { history::read(&self.database.begin_read()?, wanted) };
+        Ok(get()?)
+    }
+
+    /// The audit trail's events about sessions that happened from `since` on, oldest first: at most `most` of them that
+    /// come after `after`, and where the last one stands.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn events(
         &self,
+        since: Timestamp,
+        after: Option<EventKey>,
         most: usize,
-        wanted: impl Fn(&AuditEvent) -> bool,
-    ) -> Result<Vec<AuditEvent>, StoreError> {
-        let get = || -> Result<Vec<AuditEvent>, redb::Error> {
-            let mut found = Vec::new();
+    ) -> Result<(Vec<AuditEvent>, Option<EventKey>), StoreError> {
+        let get = || -> Result<_, redb::Error> {
+            let (mut found, mut last) = (Vec::new(), None);
             let Some(table) = existing(self.database.begin_read()?.open_table(EVENTS))? else {
-                return Ok(found);
+                return Ok((found, last));
             };
-            for entry in table.iter()?.rev() {
-                let (_, value) = entry?;
-                if let Ok(event) = serde_json::from_slice::<AuditEvent>(value.value())
-                    && wanted(&event)
-                {
-                    found.push(event);
-                    if found.len() == most {
-                        break;
-                    }
-                }
+            let from = after
+                .map_or(Bound::Included((since.as_microsecond(), 0)), |EventKey(key)| Bound::Excluded(key));
+            for entry in table.range((from, Bound::Unbounded))?.take(most) {
+                let (key, value) = entry?;
+                last = Some(EventKey(key.value()));
+                found.extend(serde_json::from_slice::<AuditEvent>(value.value()));
             }
-            found.reverse();
-            Ok(found)
+            Ok((found, last))
         };
         Ok(get()?)
     }
 }
 
+/// Where an event stands in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventKey((i64, u32));
+
 /// A table that has never been written is not there.
-fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+pub(super) fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     match opened {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),

@@ -17,11 +17,11 @@ use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
 use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Policy, Proof, Reason, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
-const RESYNC_EVERY: Duration = Duration::from_secs(60);
+pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// How many clients are looked at in one turn when all have to be.
@@ -50,6 +50,7 @@ pub(super) struct Core {
     pub(super) amiss: u64,
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
+    pub(super) overlaps: Overlaps,
     /// When records were last forgotten because there was no room.
     pub(super) room_made: BootTime,
     /// The records cannot be relied upon.
@@ -86,6 +87,7 @@ impl Core {
             resync: None,
             amiss,
             look_twice: false,
+            overlaps: Overlaps::default(),
             room_made: BootTime::default(),
             blind: false,
             mended: BootTime::default(),
@@ -154,7 +156,7 @@ impl Core {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Ask(question) => question(&View { table: &self.table }),
+            Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
             Order::Check { client, reply } => {
                 let decision = self.check(client);
                 // Whoever asked may have gone; the decision stands all the same.
@@ -280,16 +282,18 @@ impl Core {
         }
     }
 
-    /// Judges a client anew; what comes of it is still to be carried out.
-    fn look(&mut self, client: ClientAddr) {
+    /// Judges a client anew, and returns what its record says; what comes of it is still to be carried out.
+    fn look(&mut self, client: ClientAddr) -> Option<Record> {
         self.look_at_device(client);
-        match self.record(client) {
+        let record = self.record(client);
+        match &record {
             Some(record) => {
-                self.table.look(client, &record, boot_now(), &mut self.effects);
+                self.table.look(client, record, boot_now(), &mut self.effects);
             }
             // Decisions are made afresh from the record, so a look put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
         }
+        record
     }
 
     pub(super) fn look_at_all(&mut self) {
@@ -304,11 +308,17 @@ impl Core {
     }
 
     fn look_at_some(&mut self) {
+        let mut seen = Vec::new();
         for _ in 0..LOOKS_PER_TURN {
             let Some(client) = self.to_look.pop_front() else { break };
-            self.look(client);
+            if let Some(record) = self.look(client) {
+                seen.extend(self.seen(client, &record));
+            }
         }
         self.carry_out(None);
+        if !seen.is_empty() {
+            self.journal.submit(seen, None);
+        }
     }
 
     fn fire_deadlines(&mut self) {

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::core::Core;
 use crate::audit::{AuditEvent, Kind};
 use crate::clock::Anchor;
@@ -34,6 +36,12 @@ impl Core {
                 Effect::Destroy { .. } => connections_closed = closed.next(),
                 Effect::Audit(event) => {
                     let reason = event.what.reason().map_or("", Reason::as_str);
+                    if let Some(suspected) = self.overlaps.observe(&event, connections_closed.unwrap_or(0)) {
+                        self.metrics.shared_suspected.inc();
+                        if suspected.is_new {
+                            warn!("{}", suspected.suspicion.sentence());
+                        }
+                    }
                     let line = audit_event(&event, &anchor, connections_closed.take());
                     entries.push(Entry::Event(Box::new(line.clone())));
                     lines.push((line, reason));

@@ -21,6 +21,7 @@ pub struct Metrics {
     pub(super) blind: IntGauge,
     pub(super) destroyed_own: IntCounter,
     pub(super) destroyed_foreign: IntCounter,
+    pub(super) shared_suspected: IntCounter,
 }
 
 impl Metrics {
@@ -82,6 +83,10 @@ impl Metrics {
                 "Client addresses with open connections, at the last resync",
             )?,
             connections: gauge("tracker_connections_watched", "Watched connections, at the last resync")?,
+            shared_suspected: counter(
+                "tracker_shared_address_suspected_total",
+                "Kick-outs that looked as if many users sat behind the address",
+            )?,
             unreadable: counter("tracker_record_read_errors_total", "Records that could not be read")?,
         })
     }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
-use super::core::Core;
+use super::core::{Core, RESYNC_EVERY};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
@@ -106,18 +106,14 @@ impl Core {
         forgotten.is_ok()
     }
 
-    /// Notes when clients were last active: after a reboot the records are gone, and this is what is known.
-    fn keep_seen(&self) {
+    /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
+    /// what may have moved since the last sweep is worth a write.
+    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<Entry> {
         let now = boot_now();
-        let active = self.table.sessions().filter(|session| session.state == State::Active);
-        let seen = active.filter_map(|session| {
-            let record = self.observer.evidence(session.client).ok().flatten()?;
-            Some(Entry::Seen(session.client, last_seen(&record, now).as_nanos().cast_signed()))
-        });
-        let entries: Vec<Entry> = seen.collect();
-        if !entries.is_empty() {
-            self.journal.submit(entries, None);
-        }
+        let last = last_seen(record, now);
+        let is_active = self.table.session(client).is_some_and(|session| session.state == State::Active);
+        let moved = now.since(last) < RESYNC_EVERY * 2;
+        (is_active && moved).then(|| Entry::Seen(client, last.as_nanos().cast_signed()))
     }
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
@@ -141,7 +137,6 @@ impl Core {
             self.forget(client);
         });
         self.look_at_all();
-        self.keep_seen();
     }
 }
 

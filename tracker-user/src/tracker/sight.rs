@@ -6,8 +6,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::session::Session;
-use crate::session::settings::Revalidate;
+use crate::session::may_have_reopened;
 
 /// A connection of the proxy's own that is older than this must be in its client's record.
 const SURELY_SEEN: Duration = Duration::from_secs(2);
@@ -40,10 +39,8 @@ impl Core {
     /// Whether a valid session's client may have come back since the proof without anybody seeing it: then the first new
     /// connection must prove itself, as after one that was seen.
     pub(super) fn may_have_reopened(&self, client: ClientAddr) -> bool {
-        let proved_before = |session: &Session| {
-            self.observer.watched_since().is_none_or(|watched| session.authenticated < watched)
-        };
-        self.table.policy().timeouts.revalidate == Revalidate::OnReopen
-            && self.table.session(client).is_some_and(proved_before)
+        let watched_since = self.observer.watched_since();
+        let policy = self.table.policy();
+        self.table.session(client).is_some_and(|session| may_have_reopened(session, policy, watched_since))
     }
 }

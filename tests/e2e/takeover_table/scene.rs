@@ -1,0 +1,257 @@
+//! One gateway with all rows of the table on it, and what becomes of the newcomers' requests.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use lab::dhcp::Dhcp;
+use lab::raw::Raw;
+use lab::wait::{Stopwatch, silence};
+use lab::{Lab, answers};
+
+use super::{Check, Mode, Row, TIMEOUT};
+use crate::common::has_open;
+
+/// When a newcomer sends a request, counted from the first; none is as long as the timeout after the one before.
+const REQUESTS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(900),
+    Duration::from_millis(1_900),
+    Duration::from_millis(3_000),
+    Duration::from_millis(4_200),
+];
+/// A newcomer who comes after the timeout begins so much later.
+const LATE: Duration = Duration::from_millis(3_400);
+
+/// A request of the newcomer.
+struct Sent {
+    path: String,
+    /// When it was sent.
+    at: Duration,
+    /// When the client was last seen doing something before.
+    idle_since: Duration,
+    code: u16,
+}
+
+/// One row at work.
+struct Case {
+    row: Row,
+    /// The host that the newcomer sits at.
+    host: usize,
+    /// When the first user had certainly proved themselves.
+    login: Duration,
+    /// When the first user, or the newcomer, last did something.
+    last: Duration,
+    /// The newcomer's credentials, one for each request.
+    credentials: Vec<String>,
+    /// What the first user still holds open.
+    held: Vec<Raw>,
+    sent: Vec<Sent>,
+    /// When the first request was, or is to be.
+    begin: Duration,
+}
+
+impl Case {
+    /// When the next request is to be sent.
+    fn next(&self) -> Option<Duration> {
+        // Whoever comes too late is told so at once.
+        let all = if self.row == Row::Late { 1 } else { REQUESTS.len() };
+        REQUESTS[..all].get(self.sent.len()).map(|after| self.begin + *after)
+    }
+}
+
+pub(super) struct Scene {
+    lab: Lab,
+    mode: Mode,
+    check: Check,
+    clock: Stopwatch,
+    requests: u32,
+    alices: Vec<String>,
+}
+
+impl Scene {
+    pub(super) fn new(mode: Mode, check: Check) -> Result<Self> {
+        let listed = Row::SharedListed.hosts().0;
+        let settings = format!(
+            "[timeouts]
+proxy-auth-timeout = \"{}s\"
+proxy-re-authentication-mode = \"{}\"
+shared-hosts = [\"10.77.0.{}\"]
+{}",
+            TIMEOUT.as_secs(),
+            mode.word(),
+            listed + 11,
+            check.settings(),
+        );
+        let lab = Lab::start_with(Row::ALL.len() * 2, &settings)?;
+        let alices = lab.many_credentials(0, "alice", Row::ALL.len())?;
+        Ok(Self { lab, mode, check, clock: Stopwatch::start(), requests: 0, alices })
+    }
+
+    /// Plays all rows; returns what to write into each cell.
+    pub(super) fn play(mut self) -> Result<Vec<String>> {
+        let dhcp = Dhcp::start(&self.lab.scratch, &self.lab.net)?;
+        let (first, second) = Row::Dhcp.hosts();
+        let lease = dhcp.lease(&mut self.lab.net.clients[first])?;
+        let volunteered = self.lab.many_credentials(0, "bob", REQUESTS.len())?;
+        let began = self.clock.elapsed();
+        // First, because it takes its time: the others' second requests should not wait for it.
+        let mut case = self.login(Row::Dhcp)?;
+        self.leave(&mut case)?;
+        dhcp.release(lease)?;
+        let _second_lease = dhcp.lease(&mut self.lab.net.clients[second])?;
+        case.host = second;
+        self.request(&mut case)?;
+        let mut cases = vec![case];
+        for row in Row::ALL.into_iter().filter(|row| !row.while_down() && *row != Row::Dhcp) {
+            let mut case = self.login(row)?;
+            if row == Row::OtherUserVolunteers {
+                case.credentials.clone_from(&volunteered);
+            }
+            self.change(&mut case)?;
+            if row == Row::Late {
+                case.begin = self.clock.elapsed() + LATE;
+            } else {
+                self.request(&mut case)?;
+            }
+            cases.push(case);
+            self.send_what_is_due(&mut cases)?;
+        }
+        self.send_the_rest(&mut cases)?;
+
+        for row in Row::ALL.into_iter().filter(|row| row.while_down()) {
+            let mut case = self.login(row)?;
+            self.lab.gateway.kill();
+            case.last = self.clock.elapsed();
+            case.held.clear();
+            self.change(&mut case)?;
+            self.lab.gateway.start()?;
+            let mut alone = vec![case];
+            self.request(&mut alone[0])?;
+            self.send_the_rest(&mut alone)?;
+            cases.append(&mut alone);
+        }
+        println!("{:?} {:?}: {:?}", self.mode, self.check, self.clock.elapsed() - began);
+        self.cells(&cases)
+    }
+
+    /// The first user logs in, and holds the connection.
+    fn login(&mut self, row: Row) -> Result<Case> {
+        let (host, _) = row.hosts();
+        let Some(credentials) = self.alices.pop() else { bail!("out of credentials") };
+        let mut raw = self.lab.raw(host)?;
+        raw.get("http://origin.example.test/", &credentials)?;
+        let code = raw.answer()?.0.code;
+        ensure!(code == 200, "alice cannot log in: {code}");
+        let login = self.clock.elapsed();
+        let (credentials, sent) = (Vec::new(), Vec::new());
+        Ok(Case { row, host, login, last: login, credentials, held: vec![raw], sent, begin: login })
+    }
+
+    /// The first user's connections are closed, and that is known.
+    fn leave(&mut self, case: &mut Case) -> Result<()> {
+        for raw in case.held.drain(..) {
+            if case.row == Row::Reset { raw.reset()? } else { drop(raw) }
+        }
+        if case.row != Row::SharedListed {
+            has_open(&self.lab, case.host, 0)?;
+        }
+        case.last = self.clock.elapsed();
+        Ok(())
+    }
+
+    /// The newcomer takes the first user's place.
+    fn change(&mut self, case: &mut Case) -> Result<()> {
+        let (first, second) = case.row.hosts();
+        if case.row.leaves() {
+            self.leave(case)?;
+        }
+        if first != second {
+            self.lab.net.take_over(first, second)?;
+            case.host = second;
+        }
+        Ok(())
+    }
+
+    /// One request of the newcomer, on a new connection.
+    fn request(&mut self, case: &mut Case) -> Result<()> {
+        self.requests += 1;
+        let path = format!("/bytes/{}", self.requests);
+        let credentials = case.credentials.pop().unwrap_or_default();
+        let at = self.clock.elapsed();
+        if case.sent.is_empty() {
+            case.begin = at;
+        }
+        let mut raw = self.lab.raw(case.host)?;
+        raw.get(&format!("http://origin.example.test{path}"), &credentials)?;
+        let code = raw.answer()?.0.code;
+        drop(raw);
+        case.sent.push(Sent { path, at, idle_since: case.last, code });
+        case.last = self.clock.elapsed();
+        Ok(())
+    }
+
+    /// Sends the requests whose time has come.
+    fn send_what_is_due(&mut self, cases: &mut [Case]) -> Result<()> {
+        for case in cases {
+            if case.next().is_some_and(|at| at <= self.clock.elapsed()) {
+                self.request(case)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_the_rest(&mut self, cases: &mut [Case]) -> Result<()> {
+        while let Some(next) = cases.iter().filter_map(Case::next).min() {
+            silence(next.saturating_sub(self.clock.elapsed()));
+            self.send_what_is_due(cases)?;
+        }
+        Ok(())
+    }
+
+    fn cells(&self, cases: &[Case]) -> Result<Vec<String>> {
+        let log = self.lab.gateway.log();
+        let users = answers::served(&log);
+        let cell = |row: &Row| {
+            let case = cases.iter().find(|case| case.row == *row).expect("every row was played");
+            self.cell(case, &users)
+        };
+        Row::ALL.iter().map(cell).collect()
+    }
+
+    /// How often the newcomer was taken for the first user, and until when.
+    fn cell(&self, case: &Case, users: &HashMap<String, String>) -> Result<String> {
+        let place = || format!("{:?}, {:?}, {:?}", case.row, self.mode, self.check);
+        let newcomer = if case.row == Row::OtherUserVolunteers { "bob" } else { "" };
+        let mut wrong = Vec::new();
+        for sent in &case.sent {
+            match (sent.code, users.get(&sent.path).map(String::as_str)) {
+                (407, _) => {}
+                (200, Some(user)) if user == newcomer => {}
+                (200, Some("alice")) => wrong.push(sent),
+                other => bail!("{}: {other:?}", place()),
+            }
+        }
+        for sent in &wrong {
+            // The documented bounds.
+            let (from, holds) = match self.mode {
+                Mode::Absolute => (case.login, false),
+                Mode::Traffic => (sent.idle_since, false),
+                Mode::Session => (sent.idle_since, !case.row.leaves() && !case.row.while_down()),
+            };
+            let idle = sent.at.saturating_sub(from);
+            ensure!(holds || idle <= TIMEOUT, "{}: served as alice after {idle:?}", place());
+        }
+        if self.check.catches(case.row) {
+            ensure!(wrong.is_empty(), "{}: {} requests were served as alice's", place(), wrong.len());
+        }
+        let cell = match (wrong.len(), self.mode) {
+            (0, _) => "0",
+            (all, Mode::Session | Mode::Traffic) if all == case.sent.len() => "until idle for T",
+            (1..=4, Mode::Absolute) => "until T after login",
+            (some, _) => bail!("{}: {some} of {} requests were served as alice's", place(), case.sent.len()),
+        };
+        let holds = self.mode == Mode::Session && case.row == Row::PowerLoss && cell != "0";
+        Ok(if holds { format!("{cell} (a)") } else { cell.to_owned() })
+    }
+}

@@ -1,0 +1,80 @@
+//! The judge's view of a client, for the API.
+
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Record;
+
+use super::report::{ReportError, Sources};
+use super::wire;
+use crate::clock::{Anchor, BootTime, boot_now};
+use crate::session::{Situation, Verdict, explain};
+
+impl Sources {
+    /// `explain CLIENT`
+    ///
+    /// # Errors
+    /// When the gateway is stopping.
+    pub async fn explain(&self, client: ClientAddr) -> Result<wire::Explanation, ReportError> {
+        let (sessions, policy) = self.snapshot(Some(client)).await?;
+        let session = sessions.first();
+        let read = self.observer.record(client);
+        let evidence = self.observer.evidence(client).ok().map(Option::unwrap_or_default);
+        let known = read.as_ref().is_ok_and(Option::is_some);
+        // A client that never connected has nothing open; one whose record cannot be read is asked.
+        let record = read.ok().map(Option::unwrap_or_default);
+        let now = boot_now();
+        let shared = self.tracker.is_shared(client);
+        let situation = Situation {
+            client,
+            shared,
+            session,
+            record: evidence.as_ref(),
+            watched_since: self.observer.watched_since(),
+            policy: &policy,
+            now,
+        };
+        let explained = explain(&situation);
+        let anchor = Anchor::now();
+        let wall = |at: BootTime| anchor.wall(at);
+        let findings = explained.findings.into_iter().map(|finding| wire::Finding {
+            rule: finding.rule.to_string(),
+            finding: finding.finding,
+            since: finding.since.map(wall),
+            until: finding.until.map(wall),
+            decides: finding.decides,
+        });
+        Ok(wire::Explanation {
+            client: client.to_string(),
+            decision: if explained.allow { "allow" } else { "challenge" }.into(),
+            why: explained.why,
+            shared,
+            session: session.map(|session| session.id.to_string()),
+            user: session.map(|session| session.identity.user().into()),
+            domain: session.map(|session| session.identity.domain().into()),
+            state: explained.verdict.map(|verdict| match verdict {
+                Verdict::Active { .. } => "active".into(),
+                Verdict::Stale { .. } => "stale".into(),
+                Verdict::Ended { .. } => "ended".into(),
+            }),
+            mode: policy.timeouts.mode.to_string(),
+            expires: explained.deadline.map(wall),
+            ends: explained.ends,
+            findings: findings.collect(),
+            record: record.filter(|_| known).map(|record| facts(&record, &anchor)),
+        })
+    }
+}
+
+fn facts(record: &Record, anchor: &Anchor) -> wire::Facts {
+    let stamp = |at: u64| (at != 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+    let gap = |start: u64, end: u64| Some(wire::Gap { from: stamp(start)?, until: stamp(end)? });
+    wire::Facts {
+        open_connections: record.open,
+        opened: stamp(record.opened_at),
+        closed: stamp(record.closed_at),
+        last_traffic: stamp(record.traffic_at),
+        closed_gap: gap(record.closed_gap_start, record.closed_gap_end),
+        traffic_gap: gap(record.traffic_gap_start, record.traffic_gap_end),
+        bytes_received: record.rx,
+        bytes_sent: record.tx,
+    }
+}

@@ -1,0 +1,364 @@
+//! The judge's view of a client, rule by rule: what a request without credentials would get now, which rule decides, and
+//! what would end it. The verdict is [`judge`]'s own; the findings only say what it went by.
+
+use std::fmt;
+
+use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Record;
+
+use super::event::Reason;
+use super::judge::{Clock, Verdict, judge, lifetime_end, may_have_reopened};
+use super::policy::Policy;
+use super::record::{Session, State};
+use super::settings::{Mode, Revalidate};
+use crate::clock::BootTime;
+
+/// All that a decision about a client is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The client.
+    pub client: ClientAddr,
+    /// Whether it is one of `timeouts.shared-hosts`.
+    pub shared: bool,
+    /// Its session, as the table has it.
+    pub session: Option<&'a Session>,
+    /// The kernel's record, read before `now`; `None` if it cannot be read.
+    pub record: Option<&'a Record>,
+    /// Since when every connection was watched; `None` while the observer is blind.
+    pub watched_since: Option<BootTime>,
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// Now.
+    pub now: BootTime,
+}
+
+/// The rules, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Is the address one behind which many users sit?
+    SharedHost,
+    /// Is somebody logged in there?
+    Session,
+    /// Is what the kernel recorded of it to be had?
+    Record,
+    /// Is the cap over all modes reached?
+    Lifetime,
+    /// Has the session been found stale before?
+    State,
+    /// Was there a gap of the timeout's length, over by now?
+    Gap,
+    /// Is a gap of the timeout's length running?
+    Timeout,
+    /// Does a new connection have to prove itself although nothing ran out?
+    Revalidate,
+}
+
+impl Rule {
+    /// The rule's name, as the API shows it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SharedHost => "shared-host",
+            Self::Session => "session",
+            Self::Record => "record",
+            Self::Lifetime => "lifetime",
+            Self::State => "state",
+            Self::Gap => "gap",
+            Self::Timeout => "timeout",
+            Self::Revalidate => "revalidate",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// In a sentence; its moments stand beside it.
+    pub finding: String,
+    /// Since when that is so.
+    pub since: Option<BootTime>,
+    /// Until when, or when it will be over.
+    pub until: Option<BootTime>,
+    /// Whether this is what decides.
+    pub decides: bool,
+}
+
+/// What [`explain`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether a request without credentials, on a new connection, is served.
+    pub allow: bool,
+    /// What the judge says of the session, if there is one to judge.
+    pub verdict: Option<Verdict>,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What would end that, in a sentence each.
+    pub ends: Vec<String>,
+    /// When the session goes stale or ends if nothing more happens.
+    pub deadline: Option<BootTime>,
+    /// Rule by rule. Exactly one of them decides; those after it are told all the same.
+    pub findings: Vec<Finding>,
+}
+
+/// Explains the decision about a client.
+#[must_use]
+pub fn explain(situation: &Situation<'_>) -> Explanation {
+    let Situation { client, shared, session, record, watched_since, policy, now } = *situation;
+    let verdict = match (session, record) {
+        (Some(session), Some(record)) if !shared => Some(judge(session, record, policy, now)),
+        _ => None,
+    };
+    let unseen = session.is_some_and(|session| may_have_reopened(session, policy, watched_since));
+    let decides = match (shared, session, verdict) {
+        (true, ..) => Rule::SharedHost,
+        (_, None, _) => Rule::Session,
+        (_, Some(_), None) => Rule::Record,
+        (_, Some(_), Some(Verdict::Ended { .. })) => Rule::Lifetime,
+        (_, Some(session), Some(Verdict::Stale { .. })) => match session.state {
+            State::Stale { .. } => Rule::State,
+            State::Active if record.is_some_and(|r| Clock::of(session, r, policy).ran_out.is_some()) => {
+                Rule::Gap
+            }
+            State::Active => Rule::Timeout,
+        },
+        (_, Some(_), Some(Verdict::Active { reopened: true, .. })) => Rule::Revalidate,
+        (_, Some(_), Some(Verdict::Active { .. })) if unseen => Rule::Revalidate,
+        (_, Some(_), Some(Verdict::Active { reopened: false, .. })) => Rule::Timeout,
+    };
+    let allow = matches!(verdict, Some(Verdict::Active { reopened: false, .. })) && !unseen;
+    let deadline = match (verdict, session) {
+        (Some(Verdict::Active { deadline, .. }), _) => deadline,
+        (Some(Verdict::Stale { .. }), Some(session)) => lifetime_end(session, policy),
+        (Some(Verdict::Ended { at }), _) => Some(at),
+        _ => None,
+    };
+
+    let mut findings = vec![shared_host(client, shared), session_finding(client, session)];
+    if let Some(session) = session {
+        findings.push(record_finding(record, watched_since.is_none()));
+        findings.push(lifetime(session, policy, now));
+        findings.push(state(session));
+        if let Some(record) = record {
+            let clock = Clock::of(session, record, policy);
+            findings.push(gap(session, record, policy, &clock));
+            findings.push(timeout(record, policy, &clock, now));
+            findings.push(revalidate(session, record, policy, unseen));
+        }
+    }
+    for finding in &mut findings {
+        finding.decides = finding.rule == decides;
+    }
+    Explanation {
+        allow,
+        verdict,
+        why: why(decides, verdict, situation),
+        ends: ends(verdict, situation),
+        deadline,
+        findings,
+    }
+}
+
+fn found(rule: Rule, finding: impl Into<String>) -> Finding {
+    Finding { rule, finding: finding.into(), since: None, until: None, decides: false }
+}
+
+fn shared_host(client: ClientAddr, shared: bool) -> Finding {
+    found(
+        Rule::SharedHost,
+        match shared {
+            true => format!("{client} is in timeouts.shared-hosts: nothing is remembered per address"),
+            false => {
+                format!("{client} is not in timeouts.shared-hosts: who proved themselves there is remembered")
+            }
+        },
+    )
+}
+
+fn session_finding(client: ClientAddr, session: Option<&Session>) -> Finding {
+    let Some(session) = session else {
+        return found(Rule::Session, format!("nobody is logged in from {client}"));
+    };
+    let text = format!("{} is logged in by {} (session {})", session.identity, session.method, session.id);
+    Finding { since: Some(session.created), ..found(Rule::Session, text) }
+}
+
+fn record_finding(record: Option<&Record>, blind: bool) -> Finding {
+    let Some(record) = record else {
+        return found(Rule::Record, "the client's record cannot be read: in doubt, it is asked");
+    };
+    if blind {
+        let text = "the observer is blind: nothing is taken to have happened since it last was not";
+        return Finding { since: stamp(record.closed_at), ..found(Rule::Record, text) };
+    }
+    let (open, since) = match (record.open, record.opened_at, record.closed_at) {
+        (0, 0, _) => ("it has not connected since the record began".to_owned(), None),
+        (0, _, closed) => ("no connection is open".to_owned(), stamp(closed)),
+        (1, opened, _) => ("1 connection is open".to_owned(), stamp(opened)),
+        (open, opened, _) => (format!("{open} connections are open"), stamp(opened)),
+    };
+    Finding { since, ..found(Rule::Record, open) }
+}
+
+fn lifetime(session: &Session, policy: &Policy, now: BootTime) -> Finding {
+    match lifetime_end(session, policy) {
+        None => found(Rule::Lifetime, "no lifetime: proxy-auth-lifetime is disabled"),
+        Some(end) => {
+            let text = if now >= end { "the lifetime is over" } else { "the lifetime counts from the login" };
+            Finding { since: Some(session.created), until: Some(end), ..found(Rule::Lifetime, text) }
+        }
+    }
+}
+
+fn state(session: &Session) -> Finding {
+    match session.state {
+        State::Active => Finding {
+            since: Some(session.authenticated),
+            ..found(Rule::State, "active: its user proved themselves")
+        },
+        State::Stale { reason, since } => {
+            let text =
+                format!("stale ({reason}): it waits for {} to prove themselves again", session.identity);
+            Finding { since: Some(since), ..found(Rule::State, text) }
+        }
+    }
+}
+
+/// The last gap of at least the limit in force when it ended.
+fn gap(session: &Session, record: &Record, policy: &Policy, clock: &Clock) -> Finding {
+    let (name, start, end) = match policy.timeouts.mode {
+        Mode::Session => ("closed period", record.closed_gap_start, record.closed_gap_end),
+        Mode::Traffic => ("silence", record.traffic_gap_start, record.traffic_gap_end),
+        Mode::Absolute => return found(Rule::Gap, "mode absolute knows no gaps"),
+    };
+    let (Some(since), Some(until)) = (stamp(start), stamp(end)) else {
+        return found(Rule::Gap, format!("the kernel has latched no {name} of the timeout's length"));
+    };
+    let text = if clock.ran_out.is_some() {
+        format!("a {name} of the timeout's length has passed since the last proof, though it is over")
+    } else if until <= session.judged_from {
+        format!("the last long {name} was over before the last proof")
+    } else if until <= policy.since {
+        format!("the last long {name} was over before the settings in force: they do not reach back")
+    } else {
+        format!("of the last long {name}, less than the timeout lies after the last proof")
+    };
+    Finding { since: Some(since), until: Some(until), ..found(Rule::Gap, text) }
+}
+
+fn timeout(record: &Record, policy: &Policy, clock: &Clock, now: BootTime) -> Finding {
+    let (mode, span) = (policy.timeouts.mode, Seconds(policy.timeouts.timeout));
+    let Some(since) = clock.runs_from else {
+        let text = format!(
+            "mode {mode}: the clock of {span} stands still while connections are open ({} now)",
+            record.open
+        );
+        return found(Rule::Timeout, text);
+    };
+    let from = match mode {
+        Mode::Session => "the last connection closed, or the last proof",
+        Mode::Traffic => "new data last moved, or the last proof",
+        Mode::Absolute => "the login, or the last renewal",
+    };
+    let until = since.after(policy.timeouts.timeout);
+    let verb = if now >= until { "has run out; it ran" } else { "runs" };
+    let text = format!("mode {mode}: the clock of {span} {verb} since {from}");
+    Finding { since: Some(since), until: Some(until), ..found(Rule::Timeout, text) }
+}
+
+fn revalidate(session: &Session, record: &Record, policy: &Policy, unseen: bool) -> Finding {
+    if unseen {
+        let text = "revalidate = on-reopen: not everything since the proof was watched, so that a new connection must \
+                    prove itself";
+        return found(Rule::Revalidate, text);
+    }
+    let closed = stamp(record.closed_at).filter(|closed| *closed > session.judged_from);
+    let text = match (policy.timeouts.revalidate, closed) {
+        (Revalidate::OnTimeout, None) => {
+            "revalidate = on-timeout; the client has not closed all since the proof"
+        }
+        (Revalidate::OnTimeout, Some(_)) => {
+            "revalidate = on-timeout: that everything was closed since the proof does not matter"
+        }
+        (Revalidate::OnReopen, None) => {
+            "revalidate = on-reopen: the client has not closed all since the proof"
+        }
+        (Revalidate::OnReopen, Some(_)) => {
+            "revalidate = on-reopen: everything was closed since the proof, so that a new connection must prove itself"
+        }
+    };
+    Finding { since: closed, ..found(Rule::Revalidate, text) }
+}
+
+fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> String {
+    let who = situation.session.map(|session| session.identity.to_string()).unwrap_or_default();
+    match (decides, verdict) {
+        (Rule::SharedHost, _) => "each connection of a shared host proves itself".into(),
+        (Rule::Session, _) => "nobody is logged in there".into(),
+        (Rule::Record, _) => "what the client did cannot be read".into(),
+        (Rule::Lifetime, _) => format!("the lifetime of {who}'s session is over"),
+        (Rule::Revalidate, Some(Verdict::Active { reopened: false, .. })) => {
+            format!("is it still {who}? not everything since the proof was watched")
+        }
+        (Rule::Revalidate, _) => format!("is it still {who}? the client closed everything in between"),
+        (_, Some(Verdict::Stale { reason, .. })) => format!("the session of {who} is stale ({reason})"),
+        _ => format!("{who} proved themselves, and nothing has run out"),
+    }
+}
+
+fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
+    let Situation { session, record, policy, .. } = *situation;
+    let Some((session, verdict)) = session.zip(verdict) else { return Vec::new() };
+    let span = Seconds(policy.timeouts.timeout);
+    let who = &session.identity;
+    let mut ends = Vec::new();
+    match verdict {
+        Verdict::Ended { .. } => return ends,
+        Verdict::Stale { .. } => {
+            ends.push(format!("{who} proves themselves: the session goes on"));
+            ends.push("another user does: the session ends (kicked) and its connections are closed".into());
+        }
+        Verdict::Active { .. } => {
+            ends.push(match (policy.timeouts.mode, record.is_some_and(|record| record.open > 0)) {
+                (Mode::Session, true) => {
+                    format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)
+                }
+                (Mode::Session, false) => format!("{span} without a connection ({})", Reason::ClosedTimeout),
+                (Mode::Traffic, _) => format!("{span} without new data ({})", Reason::TrafficTimeout),
+                (Mode::Absolute, _) => format!("{span} in all ({})", Reason::AbsoluteTimeout),
+            });
+            if policy.timeouts.revalidate == Revalidate::OnReopen {
+                ends.push("everything closed and opened again: the new connection must prove itself".into());
+            }
+            ends.push("another user proves themselves from this address (kicked)".into());
+        }
+    }
+    if policy.timeouts.lifetime().is_some() {
+        ends.push(format!("the end of its lifetime ({})", Reason::Lifetime));
+    }
+    ends.push("a logout, or an operator".into());
+    ends
+}
+
+fn stamp(at: u64) -> Option<BootTime> {
+    (at != 0).then(|| BootTime::from_nanos(at))
+}
+
+/// A length of time in whole seconds or minutes.
+struct Seconds(std::time::Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds if seconds >= 60 && seconds.is_multiple_of(60) => write!(f, "{}m", seconds / 60),
+            _ => write!(f, "{}s", self.0.as_secs_f64()),
+        }
+    }
+}

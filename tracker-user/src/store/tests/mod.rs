@@ -1,0 +1,3 @@
+//! The store's tests, by subject.
+
+mod history;
