@@ -82,13 +82,32 @@ pub struct Anchor {
 static TOLD: AtomicI64 = AtomicI64::new(0);
 /// A smaller difference is the reading's, or the wall clock being disciplined.
 const SET: u64 = 1_000_000;
+/// Two clocks that are read within this time are read at one moment.
+const AT_ONCE: Duration = Duration::from_micros(100);
+/// On a busy machine, somebody else may run between the two readings, and again.
+const READINGS: usize = 10;
+
+/// How the clocks stand to each other, by the best of some readings.
+fn read_offset() -> i64 {
+    let mut best = (Duration::MAX, i64::MAX);
+    for _ in 0..READINGS {
+        let before = boot_now();
+        let wall = wall_now();
+        let took = boot_now().since(before);
+        let offset = wall.as_nanosecond() - i128::from(before.0);
+        best = best.min((took, i64::try_from(offset).unwrap_or(i64::MAX)));
+        if took < AT_ONCE {
+            break;
+        }
+    }
+    best.1
+}
 
 impl Anchor {
     /// How the clocks stand now.
     #[must_use]
     pub fn now() -> Self {
-        let read = wall_now().as_nanosecond() - i128::from(boot_now().0);
-        let read = i64::try_from(read).unwrap_or(i64::MAX);
+        let read = read_offset();
         let told = TOLD.load(Ordering::Relaxed);
         if told != 0 && read.abs_diff(told) < SET {
             return Self { offset: told.into() };
