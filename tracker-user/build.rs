@@ -19,10 +19,11 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// `<target>/bpf/tracker-ebpf.o`, where the target directory is some ancestor of `out`. Watched also while it is absent.
+/// `<target>/bpf/tracker-ebpf.o`. `out` is `<target>/<profile>/build/<package>/out`, with a `<triple>` after `<target>`
+/// where one was asked for. Watched also while it is absent.
 fn beside_target(out: &Path) -> Option<PathBuf> {
-    let target = out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file())?;
-    let object = target.join("bpf").join("tracker-ebpf.o");
+    let objects = || out.ancestors().skip(4).take(2).map(|dir| dir.join("bpf").join("tracker-ebpf.o"));
+    let object = objects().find(|object| object.is_file()).or_else(|| objects().next())?;
     println!("cargo::rerun-if-changed={}", object.display());
     Some(object)
 }

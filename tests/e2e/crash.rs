@@ -24,8 +24,9 @@ use self::client::{Client, Shared};
 use self::model::{Comparison, Fact, Mode, Model, Outcome, Rules};
 use crate::takeover::{foreign_proxy, watching};
 
-const TIMEOUT: Duration = Duration::from_secs(2);
-const LIFETIME: Duration = Duration::from_secs(5);
+/// As short as can be set: the more deadlines pass in a run, the better.
+const TIMEOUT: Duration = Duration::from_secs(1);
+const LIFETIME: Duration = Duration::from_secs(3);
 /// The clients of each gateway.
 const CLIENTS: usize = 8;
 /// About the time between two kills, and down.
@@ -168,7 +169,7 @@ fn kill_again_and_again(gateway: &mut Gateway, shared: &Shared, round: &Round) -
     let mut chance = round.chance.part(1_000);
     let mut kills = 0;
     while kills < round.kills {
-        silence(chance.span(ms(200)..ms(2_500)));
+        silence(chance.span(ms(200)..ms(2_200)));
         if chance.percent(40) {
             // Right behind an answer: what it announced must be on disk.
             let answers = shared.answers.load(SeqCst);
@@ -179,7 +180,7 @@ fn kill_again_and_again(gateway: &mut Gateway, shared: &Shared, round: &Round) -
         }
         gateway.kill();
         kills += 1;
-        let down = if chance.percent(30) { ms(0) } else { chance.span(ms(0)..TIMEOUT + ms(1_000)) };
+        let down = if chance.percent(30) { ms(0) } else { chance.span(ms(0)..TIMEOUT + ms(1_500)) };
         silence(down);
         if kills < round.kills && chance.percent(20) {
             // Again while it starts.

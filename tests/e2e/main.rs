@@ -16,6 +16,7 @@ mod common;
 mod conditions;
 mod crash;
 mod device;
+mod disk;
 mod kickout;
 mod lab_itself;
 mod login;

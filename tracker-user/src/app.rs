@@ -93,16 +93,16 @@ impl App {
         let store = Arc::new(Store::open(&file.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
-        let last = kept::read(&store, &config)?;
+        let last = kept::read(&store)?;
 
         let audit = Arc::new(Audit::new(&registry)?);
-        let policy = kept::continued(&config, &last.tracker);
-        let judged_by = last.tracker.policy.as_ref().unwrap_or(&policy);
+        let policy = kept::continued(&config, &last);
+        let judged_by = last.policy.as_ref().unwrap_or(&policy);
         let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
         let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
-        let journal = Journal::start(Arc::clone(&store), last.revocation)
+        let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
         let parts = Parts {
@@ -114,7 +114,7 @@ impl App {
             metrics: Metrics::new(&registry)?,
         };
         let text = kept::text(&config, &policy);
-        let (tracker, event_loop) = Tracker::new(parts, last.tracker, policy, text)
+        let (tracker, event_loop) = Tracker::new(parts, last, policy, text)
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = Verifier::start(kerberos(&config))
@@ -146,7 +146,7 @@ impl App {
 
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
-        let (keys, disk) = (Arc::clone(&verifier), Arc::clone(&journal));
+        let keys = Arc::clone(&verifier);
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -154,9 +154,10 @@ impl App {
             audit,
             live: Arc::clone(&live),
             store,
+            journal: Arc::clone(&journal),
             started,
             listen: listen.into(),
-            warnings: Arc::new(move || keys.problem().into_iter().chain(disk.problem()).collect()),
+            warnings: Arc::new(move || keys.problem().into_iter().collect()),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
     }

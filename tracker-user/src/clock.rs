@@ -82,38 +82,31 @@ pub struct Anchor {
 static TOLD: AtomicI64 = AtomicI64::new(0);
 /// A smaller difference is the reading's, or the wall clock being disciplined.
 const SET: u64 = 1_000_000;
-/// Two clocks that are read within this time are read at one moment.
-const AT_ONCE: Duration = Duration::from_micros(100);
-/// On a busy machine, somebody else may run between the two readings, and again.
-const READINGS: usize = 10;
+/// Of so many readings the one that took the shortest is believed.
+const READINGS: u32 = 3;
 
-/// How the clocks stand to each other, by the best of some readings.
-fn read_offset() -> i64 {
-    let mut best = (Duration::MAX, i64::MAX);
-    for _ in 0..READINGS {
-        let before = boot_now();
-        let wall = wall_now();
-        let took = boot_now().since(before);
-        let offset = wall.as_nanosecond() - i128::from(before.0);
-        best = best.min((took, i64::try_from(offset).unwrap_or(i64::MAX)));
-        if took < AT_ONCE {
-            break;
-        }
-    }
-    best.1
+/// The offset, and by how many nanoseconds it may be wrong: whoever reads two clocks can be interrupted in between.
+fn offset() -> (i64, u64) {
+    let reading = || {
+        let (before, wall, after) = (boot_now().0, wall_now().as_nanosecond(), boot_now().0);
+        let middle = before + (after - before) / 2;
+        (i64::try_from(wall - i128::from(middle)).unwrap_or(i64::MAX), after.abs_diff(before))
+    };
+    (0..READINGS).map(|_| reading()).min_by_key(|(_, uncertain)| *uncertain).unwrap_or_default()
 }
 
 impl Anchor {
     /// How the clocks stand now.
     #[must_use]
     pub fn now() -> Self {
-        let read = read_offset();
         let told = TOLD.load(Ordering::Relaxed);
-        if told != 0 && read.abs_diff(told) < SET {
+        let (read, uncertain) = offset();
+        if told != 0 && read.abs_diff(told) < SET.max(uncertain) {
             return Self { offset: told.into() };
         }
-        TOLD.store(read, Ordering::Relaxed);
-        Self { offset: read.into() }
+        // Who is first tells; the others repeat it.
+        let telling = TOLD.compare_exchange(told, read, Ordering::Relaxed, Ordering::Relaxed);
+        Self { offset: telling.map_or_else(i128::from, |_| read.into()) }
     }
 
     /// What is told from now on, unless the wall clock has really been set since: the offset that an earlier run of the

@@ -26,7 +26,7 @@ use crate::session::{
     Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
     Timeouts,
 };
-use crate::store::Journal;
+use crate::store::{Journal, Unkept};
 
 pub use self::metrics::Metrics;
 
@@ -94,16 +94,22 @@ pub enum Refusal {
     Untracked(String),
 }
 
-/// Sessions ended, but the store could not be told.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("ended, but not on disk: {0}")]
-pub struct NotKept(pub String);
+/// Sessions ended, but the database could not be told.
+#[derive(Clone, Debug)]
+pub struct NotKept {
+    /// What ended all the same.
+    pub ended: Vec<Session>,
+    /// Why, and whether a restart would bring it back.
+    pub unkept: Unkept,
+}
 
 /// What the store kept, to begin with.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The sessions.
     pub sessions: Vec<Session>,
+    /// The clients whose sessions are kept with the times of another boot.
+    pub rebooted: Vec<ClientAddr>,
     /// The policy that was in force when the daemon went away.
     pub policy: Option<Policy>,
 }
@@ -140,7 +146,7 @@ enum Order {
     End { whose: Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>> },
     Policy { policy: Policy, text: Vec<u8>, reply: oneshot::Sender<()> },
     Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
-    TakeBack { client: ClientAddr, session: SessionId },
+    TakeBack { client: ClientAddr, session: SessionId, before: Option<Session> },
 }
 
 /// The event loop, ready to run.
@@ -174,7 +180,7 @@ impl Tracker {
         let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
         let (orders, queue) = mpsc::channel(QUEUE);
         let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
-        core.restore(kept.sessions, policy, text);
+        core.restore(kept.sessions, &kept.rebooted, policy, text);
         Ok((Self { orders, shared }, EventLoop(core)))
     }
 
@@ -246,9 +252,10 @@ impl Tracker {
     /// Ends sessions; what ended comes back when its connections are closed and its end is on disk.
     ///
     /// # Errors
-    /// When the end is not on disk: the sessions have ended all the same.
+    /// When the end is not in the database: the sessions have ended all the same, as far as is known.
     pub async fn end(&self, whose: Whose, reason: Reason) -> Result<Vec<Session>, NotKept> {
-        self.order(|reply| Order::End { whose, reason, reply }).await.unwrap_or_else(|| Ok(Vec::new()))
+        let outcome = self.order(|reply| Order::End { whose, reason, reply }).await;
+        outcome.unwrap_or_else(|| Err(NotKept { ended: Vec::new(), unkept: Unkept::closed() }))
     }
 
     /// Puts a policy in force; `text` is how the store keeps it. When this returns, every decision goes by it.

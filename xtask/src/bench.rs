@@ -2,6 +2,7 @@
 
 mod closure;
 mod figures;
+mod forward;
 mod scale;
 
 use anyhow::Result;
@@ -20,6 +21,8 @@ pub(crate) struct Options {
 enum Scenario {
     /// From a client's FIN or RST to its session's clock running.
     Closure(closure::Options),
+    /// Plain requests, side by side with squid and haproxy.
+    Forward(forward::Options),
     /// A million records and 200,000 sessions: memory, taking over, deadlines. Takes some minutes and 2 GiB.
     Scale(scale::Options),
 }
@@ -29,6 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bin = build::run(&build::Options::default())?;
     match &options.scenario {
         Scenario::Closure(options) => closure::run(options, &bin),
+        Scenario::Forward(options) => forward::run(options, &bin),
         Scenario::Scale(options) => scale::run(options, &bin),
     }
 }

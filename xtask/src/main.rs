@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod build_ebpf;
 mod demo;
+mod prove;
 mod run;
 mod setup;
 mod sh;
@@ -36,6 +37,8 @@ enum Task {
     Test(test::Options),
     /// Measure; see docs/BENCHMARKS.md.
     Bench(bench::Options),
+    /// The long proofs; see docs/SECURITY.md.
+    Prove(prove::Options),
     /// Check the rules of the architecture.
     Tidy,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Prove(options) => prove::run(&options),
         Task::Tidy => tidy::run(),
     };
     match done {

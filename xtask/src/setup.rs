@@ -28,7 +28,7 @@ const SERVICES: [&str; 4] = [
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
-    let mut did = packages()?;
+    let mut did = install(&wanted().collect::<Vec<_>>())?;
     did |= components()?;
     did |= bpf_linker()?;
     did |= bpffs()?;
@@ -42,24 +42,24 @@ fn wanted() -> impl Iterator<Item = &'static str> {
 }
 
 /// Those of `wanted` that `dpkg-query` does not report as installed.
-fn missing(installed: &str) -> Vec<&'static str> {
+fn missing<'a>(wanted: &[&'a str], installed: &str) -> Vec<&'a str> {
     let installed: HashSet<&str> =
         installed.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
-    wanted().filter(|name| !installed.contains(name)).collect()
+    wanted.iter().copied().filter(|name| !installed.contains(name)).collect()
 }
 
-/// Installs the Debian packages.
-fn packages() -> Result<bool> {
-    let by_hand = || wanted().collect::<Vec<_>>().join(" ");
+/// Installs Debian packages, those that are missing. True if there were any.
+pub(crate) fn install(wanted: &[&str]) -> Result<bool> {
+    let by_hand = || wanted.join(" ");
     // It fails if it does not know one of the names, and still reports the others.
     let query = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${db:Status-Status}\\n"])
-        .args(wanted().collect::<Vec<_>>())
+        .args(wanted)
         .output();
     let Ok(query) = query else {
         bail!("this is no Debian; install by hand what Debian calls: {}", by_hand());
     };
-    let missing = missing(&String::from_utf8_lossy(&query.stdout));
+    let missing = missing(wanted, &String::from_utf8_lossy(&query.stdout));
     if missing.is_empty() {
         return Ok(false);
     }
@@ -205,11 +205,12 @@ mod tests {
 
     #[test]
     fn only_what_is_installed_is_not_missing() {
+        let names: Vec<&str> = wanted().collect();
         let all: String = wanted().map(|name| format!("{name} installed\n")).collect();
-        assert!(missing(&all).is_empty());
+        assert!(missing(&names, &all).is_empty());
         let without = all.replace("curl installed", "curl config-files");
-        assert_eq!(missing(&without), ["curl"]);
-        assert!(missing("").contains(&"krb5-kdc"));
+        assert_eq!(missing(&names, &without), ["curl"]);
+        assert!(missing(&names, "").contains(&"krb5-kdc"));
     }
 
     #[test]

@@ -247,8 +247,8 @@ shared-hosts = [\"10.77.0.{}\"]
         }
         let cell = match (wrong.len(), self.mode) {
             (0, _) => "0",
-            (all, Mode::Session | Mode::Traffic) if all == case.sent.len() => "until idle for T",
-            (1..=4, Mode::Absolute) => "until T after login",
+            (all, Mode::Session | Mode::Traffic) if all == case.sent.len() => "T idle",
+            (1..=4, Mode::Absolute) => "T from login",
             (some, _) => bail!("{}: {some} of {} requests were served as alice's", place(), case.sent.len()),
         };
         let holds = self.mode == Mode::Session && case.row == Row::PowerLoss && cell != "0";

@@ -16,8 +16,7 @@ impl Sources {
     pub async fn explain(&self, client: ClientAddr) -> Result<wire::Explanation, ReportError> {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
         let session = sessions.first();
-        let read = self.observer.record(client);
-        let evidence = self.observer.evidence(client).ok().map(Option::unwrap_or_default);
+        let read = self.observer.evidence(client);
         let known = read.as_ref().is_ok_and(Option::is_some);
         // A client that never connected has nothing open; one whose record cannot be read is asked.
         let record = read.ok().map(Option::unwrap_or_default);
@@ -27,7 +26,8 @@ impl Sources {
             client,
             shared,
             session,
-            record: evidence.as_ref(),
+            record: record.as_ref(),
+            device: self.observer.device(client),
             watched_since: self.observer.watched_since(),
             policy: &policy,
             now,

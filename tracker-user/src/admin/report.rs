@@ -16,7 +16,7 @@ use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::settings::DeviceChange;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
-use crate::store::{Store, StoreError};
+use crate::store::{Journal, Store, StoreError};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -37,6 +37,8 @@ pub struct Sources {
     pub live: Arc<Live>,
     /// What survives.
     pub store: Arc<Store>,
+    /// What writes it.
+    pub journal: Arc<Journal>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -79,6 +81,7 @@ impl Sources {
         let (active, stale, users, used, shared) = counts.await.ok_or(ReportError::Stopping)?;
         let config = self.live.config();
         let mut warnings = (self.warnings)();
+        warnings.extend(self.journal.problem());
         warnings.extend(self.live.warnings());
         warnings.extend(shared);
         let mut errors = BTreeMap::new();
@@ -135,6 +138,12 @@ impl Sources {
                 max: (config.licences.max_users > 0).then_some(config.licences.max_users),
             },
             connections: self.connections.len(),
+            store: wire::StoreStatus {
+                path: self.store.path().display().to_string(),
+                bytes: self.store.size(),
+                waiting: self.journal.waiting(),
+                problem: self.journal.problem(),
+            },
             timeouts: in_short(&config.timeouts),
             warnings,
         })

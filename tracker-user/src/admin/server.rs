@@ -27,7 +27,7 @@ use super::{query, wire};
 use crate::live::ChangeError;
 use crate::session::Reason;
 use crate::store::Wanted;
-use crate::tracker::Whose;
+use crate::tracker::{NotKept, Whose};
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "admin.sock";
@@ -199,8 +199,18 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
         }
     };
     let everybody = matches!(whose, Whose::All);
-    let ended = sources.tracker.end(whose, Reason::Admin).await;
-    let ended = ended.map_err(|error| Refused(StatusCode::INSUFFICIENT_STORAGE, error.to_string()))?;
+    let (ended, warning) = match sources.tracker.end(whose, Reason::Admin).await {
+        Ok(ended) => (ended, None),
+        // It is known to the mark, if not to the database: no crash brings it back.
+        Err(NotKept { ended, unkept }) if unkept.revoked => (ended, Some(unkept.to_string())),
+        Err(NotKept { ended, unkept }) if ended.is_empty() => {
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, unkept.problem));
+        }
+        Err(NotKept { ended, unkept }) => {
+            let text = format!("{} ended, but not on disk: {unkept}", ended.len());
+            return Err(Refused(StatusCode::INSUFFICIENT_STORAGE, text));
+        }
+    };
     if ended.is_empty() && !everybody {
         return Err(Refused(StatusCode::NOT_FOUND, whom));
     }
@@ -210,7 +220,7 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
         user: session.identity.user().into(),
         domain: session.identity.domain().into(),
     });
-    ok(&wire::LoggedOut { ended: ended.collect() })
+    ok(&wire::LoggedOut { ended: ended.collect(), warning })
 }
 
 async fn history(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refused> {

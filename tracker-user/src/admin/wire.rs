@@ -30,10 +30,25 @@ pub struct Status {
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
     pub connections: usize,
+    /// What survives.
+    pub store: StoreStatus,
     /// The timeouts in force, in short.
     pub timeouts: String,
     /// What an operator should look at; empty when all is well.
     pub warnings: Vec<String>,
+}
+
+/// The embedded database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// The file.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What is decided, but not on disk yet.
+    pub waiting: usize,
+    /// What is wrong with it; `null` when all is well.
+    pub problem: Option<String>,
 }
 
 /// The observer.
@@ -190,7 +205,7 @@ pub struct Explanation {
 /// What a rule found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// The rule: `shared-host`, `session`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
+    /// The rule: `shared-host`, `session`, `device`, `record`, `lifetime`, `state`, `gap`, `timeout` or `revalidate`.
     pub rule: String,
     /// In a sentence.
     pub finding: String,
@@ -328,6 +343,9 @@ pub struct Logout {
 pub struct LoggedOut {
     /// The sessions that ended.
     pub ended: Vec<EndedSession>,
+    /// What an operator should know: the database took no note of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// A session that was ended.

@@ -6,8 +6,8 @@ use tracing::warn;
 use super::StartError;
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::config::Config;
-use crate::session::{Policy, Session};
-use crate::store::{Revocation, Store};
+use crate::session::Policy;
+use crate::store::Store;
 use crate::tracker::{Kept, Tracker};
 
 /// The policy in force, as the store keeps it: the configuration it came from, and since when it is in force.
@@ -20,28 +20,23 @@ struct KeptPolicy {
     config: String,
 }
 
-/// See the module.
-pub(super) struct Last {
-    pub(super) tracker: Kept,
-    pub(super) revocation: Revocation,
-}
-
 /// Reads the sessions of the last run and the policy it judged them by.
-pub(super) fn read(store: &Store, config: &Config) -> Result<Last, StartError> {
-    let revoke = |source| StartError::System { what: "the revocation mark in state-dir", source };
-    let (revocation, void) = Revocation::open(&config.state_dir).map_err(revoke)?;
-    if void {
-        warn!("the disk refused to note that sessions had ended: nobody is taken to be logged in");
-        store.forget_sessions()?;
-        revocation.lift();
+pub(super) fn read(store: &Store) -> Result<Kept, StartError> {
+    if store.sessions_are_void() {
+        warn!("sessions may have ended without the disk taking note: nobody is taken to be logged in");
     }
     let boot = boot_id();
     let policy = store.state(Tracker::POLICY)?.and_then(|text| policy(&text, &boot));
     let (anchor, now) = (Anchor::now(), boot_now());
-    let kept = store.sessions()?.into_iter();
-    let sessions: Vec<Session> =
-        kept.filter_map(|(stored, seen)| stored.restore(&boot, &anchor, now, seen)).collect();
-    Ok(Last { tracker: Kept { sessions, policy }, revocation })
+    let mut kept = Kept { policy, ..Kept::default() };
+    for (stored, seen) in store.sessions()? {
+        let Some(session) = stored.restore(&boot, &anchor, now, seen) else { continue };
+        if stored.is_of_another_boot(&boot) {
+            kept.rebooted.push(session.client);
+        }
+        kept.sessions.push(session);
+    }
+    Ok(kept)
 }
 
 /// The policy of the last run. One that cannot be read is one that another version wrote: the present one judges.

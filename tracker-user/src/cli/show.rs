@@ -36,6 +36,7 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("users", status.users.to_string()),
         ("licences", licences),
         ("connections", status.connections.to_string()),
+        ("store", store(&status.store)),
     ];
     for (what, count) in &status.observer.errors {
         rows.push(("observer error", format!("{what}: {count}")));
@@ -51,6 +52,17 @@ pub(super) fn status(status: &wire::Status) -> String {
         table.add_row([name.to_owned(), value]);
     }
     text(&table)
+}
+
+fn store(store: &wire::StoreStatus) -> String {
+    let mut text = format!("{}, {}", store.path, bytes(store.bytes as f64));
+    if store.waiting > 0 {
+        text.push_str(&format!("; {} entries wait for the disk", store.waiting));
+    }
+    if store.problem.is_some() {
+        text.push_str("; FAILING");
+    }
+    text
 }
 
 pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
@@ -210,7 +222,9 @@ pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {
     }
     let line =
         |e: &wire::EndedSession| format!("{} was logged out from {}", name(&e.user, &e.domain), e.client);
-    ended.ended.iter().map(line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = ended.ended.iter().map(line).collect();
+    lines.extend(ended.warning.as_ref().map(|warning| format!("WARNING: {warning}")));
+    lines.join("\n")
 }
 
 pub(super) fn settings(settings: &[wire::Setting]) -> String {

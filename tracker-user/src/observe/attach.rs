@@ -60,6 +60,7 @@ pub(super) type Records = maps::HashMap<MapData, ClientAddr, Slot>;
 pub(super) struct Attached {
     pub(super) programs: Ebpf,
     pub(super) records: Records,
+    pub(super) records_fd: OwnedFd,
     pub(super) settings: maps::Array<MapData, Settings>,
     pub(super) counters: maps::PerCpuArray<MapData, u64>,
     pub(super) hints: Hints,
@@ -112,6 +113,7 @@ impl Attached {
         pinning: Pinning,
     ) -> Result<Self, ObserveError> {
         Ok(Self {
+            records_fd: records_fd(&programs)?,
             records: typed(&mut programs, "RECORDS")?,
             settings: typed(&mut programs, "SETTINGS")?,
             counters: typed(&mut programs, "COUNTERS")?,
@@ -253,6 +255,14 @@ pub(super) fn program_fd<'a>(programs: &'a Ebpf, name: &str) -> Result<BorrowedF
         _ => return Err(missing(action, name)),
     };
     Ok(fd.map_err(|error| error::kernel(action, &error))?.as_fd())
+}
+
+/// A descriptor of the record map beside aya's own.
+fn records_fd(programs: &Ebpf) -> Result<OwnedFd, ObserveError> {
+    let action = "finding the record map";
+    let Some(Map::HashMap(map)) = programs.map("RECORDS") else { return Err(missing(action, "RECORDS")) };
+    let fd = map.fd().as_fd().try_clone_to_owned();
+    fd.map_err(|error| ObserveError::Kernel { action, detail: error.to_string() })
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(

@@ -1,5 +1,5 @@
 //! The calls of bpf(2) that aya has no function for: a cgroup's link that is found pinned, looked at, and given another
-//! program without a gap.
+//! program without a gap; and a map that is read many entries at a time.
 
 use std::ffi::CString;
 use std::io;
@@ -7,9 +7,12 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use tracker_ebpf::abi::{ClientAddr, READ_LOCKED, Slot};
+
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
@@ -80,6 +83,66 @@ struct LinkUpdate {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// So many entries are asked for at once.
+const BATCH: usize = 4_096;
+
+/// All entries of the record map, each read under its lock. The kernel goes through the map's buckets one by one, so
+/// every entry that stays is told once, whatever comes and goes meanwhile.
+pub(super) fn entries(map: BorrowedFd<'_>) -> io::Result<Vec<(ClientAddr, Slot)>> {
+    let mut all = Vec::new();
+    let (mut room, mut from, mut to) = (BATCH, 0_u32, 0_u32);
+    let mut first = true;
+    loop {
+        let mut keys = vec![ClientAddr::default(); room];
+        let mut values = vec![Slot::default(); room];
+        let mut request = Batch {
+            from: if first { 0 } else { (&raw const from).expose_provenance() as u64 },
+            to: (&raw mut to).expose_provenance() as u64,
+            keys: keys.as_mut_ptr().expose_provenance() as u64,
+            values: values.as_mut_ptr().expose_provenance() as u64,
+            count: room as u32,
+            map: number(map),
+            element_flags: READ_LOCKED,
+            flags: 0,
+        };
+        #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+        // SAFETY: keys and values have room for `count` entries of the map's sizes, which are those of these types, as was
+        // checked when the map was opened; a hash map's place is a u32. All of it outlives the call.
+        let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut request) };
+        let at_the_end = match outcome {
+            Ok(_) => false,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => true,
+                Some(libc::EINTR) => continue,
+                // One bucket has more than there is room for.
+                Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                _ => return Err(error),
+            },
+        };
+        let count = request.count as usize;
+        all.extend(keys.into_iter().zip(values).take(count));
+        if at_the_end {
+            return Ok(all);
+        }
+        (from, first) = (to, false);
+    }
 }
 
 /// Opens what is pinned at `path`.

@@ -1,7 +1,6 @@
 //! The kernel side at work: its records are read, and amended by the program `amend`.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -25,6 +24,8 @@ pub(super) struct Kernel {
     /// Locked only to run `amend`, and to attach.
     pub(super) programs: Mutex<Ebpf>,
     records: RwLock<Records>,
+    /// The same map, to be read many entries at a time.
+    records_fd: OwnedFd,
     /// The map, and what is in it.
     settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
@@ -45,6 +46,7 @@ impl Kernel {
         let Attached {
             programs,
             records,
+            records_fd,
             settings,
             counters,
             hints,
@@ -60,6 +62,7 @@ impl Kernel {
         let kernel = Self {
             programs: Mutex::new(programs),
             records: RwLock::new(records),
+            records_fd,
             settings: Mutex::new((settings, now)),
             counters,
             links: Mutex::new(links),
@@ -97,17 +100,15 @@ impl Kernel {
         read(&self.records(), client)
     }
 
-    /// Every client once, though the kernel starts its walk anew when the entry it stands on is deleted.
+    /// Every client once.
     pub(super) fn all_records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let records = self.records();
-        let mut found = HashMap::new();
-        for client in records.keys() {
-            let client = client.map_err(|error| error::map("listing the records", &error))?;
-            if let Some(record) = read(&records, client)? {
-                found.insert(client, record);
-            }
-        }
-        Ok(found.into_iter().collect())
+        let entries = super::bpf::entries(self.records_fd.as_fd()).map_err(|error| ObserveError::Kernel {
+            action: "listing the records",
+            detail: error.to_string(),
+        })?;
+        // A record that is about to be deleted is none.
+        let live = entries.into_iter().filter(|(client, slot)| slot.serves(client));
+        Ok(live.map(|(client, slot)| (client, slot.record)).collect())
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {

@@ -6,11 +6,12 @@ use std::fmt;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
+use super::device::Device;
 use super::event::Reason;
 use super::judge::{Clock, Verdict, judge, lifetime_end, may_have_reopened};
 use super::policy::Policy;
 use super::record::{Session, State};
-use super::settings::{Mode, Revalidate};
+use super::settings::{DeviceChange, Mode, Revalidate};
 use crate::clock::BootTime;
 
 /// All that a decision about a client is made from.
@@ -22,9 +23,11 @@ pub struct Situation<'a> {
     pub shared: bool,
     /// Its session, as the table has it.
     pub session: Option<&'a Session>,
-    /// The kernel's record, read before `now`; `None` if it cannot be read.
+    /// The kernel's record as far as it may be relied upon, read before `now`; `None` if it cannot be read.
     pub record: Option<&'a Record>,
-    /// Since when every connection was watched; `None` while the observer is blind.
+    /// The device at the address now; `None` if it is not known, or a router's.
+    pub device: Option<Device>,
+    /// Since when every connection was watched; `None` while that is in doubt.
     pub watched_since: Option<BootTime>,
     /// The policy in force.
     pub policy: &'a Policy,
@@ -39,6 +42,8 @@ pub enum Rule {
     SharedHost,
     /// Is somebody logged in there?
     Session,
+    /// Is it still the device that the session was proved from?
+    Device,
     /// Is what the kernel recorded of it to be had?
     Record,
     /// Is the cap over all modes reached?
@@ -60,6 +65,7 @@ impl Rule {
         match self {
             Self::SharedHost => "shared-host",
             Self::Session => "session",
+            Self::Device => "device",
             Self::Record => "record",
             Self::Lifetime => "lifetime",
             Self::State => "state",
@@ -111,15 +117,17 @@ pub struct Explanation {
 /// Explains the decision about a client.
 #[must_use]
 pub fn explain(situation: &Situation<'_>) -> Explanation {
-    let Situation { client, shared, session, record, watched_since, policy, now } = *situation;
+    let Situation { client, shared, session, record, device, watched_since, policy, now } = *situation;
     let verdict = match (session, record) {
         (Some(session), Some(record)) if !shared => Some(judge(session, record, policy, now)),
         _ => None,
     };
+    let another_device = session.is_some_and(|session| is_another(session, device, policy));
     let unseen = session.is_some_and(|session| may_have_reopened(session, policy, watched_since));
     let decides = match (shared, session, verdict) {
         (true, ..) => Rule::SharedHost,
         (_, None, _) => Rule::Session,
+        _ if another_device => Rule::Device,
         (_, Some(_), None) => Rule::Record,
         (_, Some(_), Some(Verdict::Ended { .. })) => Rule::Lifetime,
         (_, Some(session), Some(Verdict::Stale { .. })) => match session.state {
@@ -129,11 +137,10 @@ pub fn explain(situation: &Situation<'_>) -> Explanation {
             }
             State::Active => Rule::Timeout,
         },
-        (_, Some(_), Some(Verdict::Active { reopened: true, .. })) => Rule::Revalidate,
-        (_, Some(_), Some(Verdict::Active { .. })) if unseen => Rule::Revalidate,
-        (_, Some(_), Some(Verdict::Active { reopened: false, .. })) => Rule::Timeout,
+        (_, Some(_), Some(Verdict::Active { reopened, .. })) if reopened || unseen => Rule::Revalidate,
+        (_, Some(_), Some(Verdict::Active { .. })) => Rule::Timeout,
     };
-    let allow = matches!(verdict, Some(Verdict::Active { reopened: false, .. })) && !unseen;
+    let allow = decides == Rule::Timeout && matches!(verdict, Some(Verdict::Active { .. }));
     let deadline = match (verdict, session) {
         (Some(Verdict::Active { deadline, .. }), _) => deadline,
         (Some(Verdict::Stale { .. }), Some(session)) => lifetime_end(session, policy),
@@ -143,14 +150,15 @@ pub fn explain(situation: &Situation<'_>) -> Explanation {
 
     let mut findings = vec![shared_host(client, shared), session_finding(client, session)];
     if let Some(session) = session {
-        findings.push(record_finding(record, watched_since.is_none()));
+        findings.push(device_finding(session, device, policy));
+        findings.push(record_finding(record));
         findings.push(lifetime(session, policy, now));
         findings.push(state(session));
         if let Some(record) = record {
             let clock = Clock::of(session, record, policy);
             findings.push(gap(session, record, policy, &clock));
             findings.push(timeout(record, policy, &clock, now));
-            findings.push(revalidate(session, record, policy, unseen));
+            findings.push(revalidate(session, record, policy, unseen, watched_since));
         }
     }
     for finding in &mut findings {
@@ -190,14 +198,26 @@ fn session_finding(client: ClientAddr, session: Option<&Session>) -> Finding {
     Finding { since: Some(session.created), ..found(Rule::Session, text) }
 }
 
-fn record_finding(record: Option<&Record>, blind: bool) -> Finding {
+/// Whether the address has another device than at the proof, and that matters.
+fn is_another(session: &Session, device: Option<Device>, policy: &Policy) -> bool {
+    let judges = policy.timeouts.device_change == DeviceChange::Reauthenticate;
+    judges && session.device.zip(device).is_some_and(|(before, now)| before != now)
+}
+
+fn device_finding(session: &Session, device: Option<Device>, policy: &Policy) -> Finding {
+    let known = match (session.device, device) {
+        (None, _) => "the device of the proof is not known (not on link, or behind a router)".to_owned(),
+        (Some(before), None) => format!("proved from {before}; what is there now is not known, or a router"),
+        (Some(before), Some(now)) if before == now => format!("still the device of the proof, {before}"),
+        (Some(before), Some(now)) => format!("{now} is there now; it was proved from {before}"),
+    };
+    found(Rule::Device, format!("device-change = {}: {known}", policy.timeouts.device_change))
+}
+
+fn record_finding(record: Option<&Record>) -> Finding {
     let Some(record) = record else {
         return found(Rule::Record, "the client's record cannot be read: in doubt, it is asked");
     };
-    if blind {
-        let text = "the observer is blind: nothing is taken to have happened since it last was not";
-        return Finding { since: stamp(record.closed_at), ..found(Rule::Record, text) };
-    }
     let (open, since) = match (record.open, record.opened_at, record.closed_at) {
         (0, 0, _) => ("it has not connected since the record began".to_owned(), None),
         (0, _, closed) => ("no connection is open".to_owned(), stamp(closed)),
@@ -273,28 +293,30 @@ fn timeout(record: &Record, policy: &Policy, clock: &Clock, now: BootTime) -> Fi
     Finding { since: Some(since), until: Some(until), ..found(Rule::Timeout, text) }
 }
 
-fn revalidate(session: &Session, record: &Record, policy: &Policy, unseen: bool) -> Finding {
-    if unseen {
-        let text = "revalidate = on-reopen: not everything since the proof was watched, so that a new connection must \
-                    prove itself";
-        return found(Rule::Revalidate, text);
-    }
+fn revalidate(
+    session: &Session,
+    record: &Record,
+    policy: &Policy,
+    unseen: bool,
+    watched_since: Option<BootTime>,
+) -> Finding {
     let closed = stamp(record.closed_at).filter(|closed| *closed > session.judged_from);
     let text = match (policy.timeouts.revalidate, closed) {
         (Revalidate::OnTimeout, None) => {
-            "revalidate = on-timeout; the client has not closed all since the proof"
+            "the client has not closed everything since the proof, nor would it matter"
         }
-        (Revalidate::OnTimeout, Some(_)) => {
-            "revalidate = on-timeout: that everything was closed since the proof does not matter"
-        }
-        (Revalidate::OnReopen, None) => {
-            "revalidate = on-reopen: the client has not closed all since the proof"
-        }
+        (Revalidate::OnTimeout, Some(_)) => "that everything was closed since the proof does not matter",
         (Revalidate::OnReopen, Some(_)) => {
-            "revalidate = on-reopen: everything was closed since the proof, so that a new connection must prove itself"
+            "everything was closed since the proof, so that a new connection must prove itself"
         }
+        (Revalidate::OnReopen, None) if unseen => {
+            "not every connection since the proof was watched: a new one must prove itself"
+        }
+        (Revalidate::OnReopen, None) => "the client has not closed everything since the proof",
     };
-    Finding { since: closed, ..found(Rule::Revalidate, text) }
+    let since = closed.or(watched_since.filter(|_| unseen));
+    let text = format!("revalidate = {}: {text}", policy.timeouts.revalidate);
+    Finding { since, ..found(Rule::Revalidate, text) }
 }
 
 fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> String {
@@ -302,12 +324,12 @@ fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> St
     match (decides, verdict) {
         (Rule::SharedHost, _) => "each connection of a shared host proves itself".into(),
         (Rule::Session, _) => "nobody is logged in there".into(),
+        (Rule::Device, _) => {
+            format!("another device than {who}'s is there: the session ends (device-changed)")
+        }
         (Rule::Record, _) => "what the client did cannot be read".into(),
         (Rule::Lifetime, _) => format!("the lifetime of {who}'s session is over"),
-        (Rule::Revalidate, Some(Verdict::Active { reopened: false, .. })) => {
-            format!("is it still {who}? not everything since the proof was watched")
-        }
-        (Rule::Revalidate, _) => format!("is it still {who}? the client closed everything in between"),
+        (Rule::Revalidate, _) => format!("is it still {who}? the client may have come back in between"),
         (_, Some(Verdict::Stale { reason, .. })) => format!("the session of {who} is stale ({reason})"),
         _ => format!("{who} proved themselves, and nothing has run out"),
     }
@@ -338,6 +360,9 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
                 ends.push("everything closed and opened again: the new connection must prove itself".into());
             }
             ends.push("another user proves themselves from this address (kicked)".into());
+            if policy.timeouts.device_change == DeviceChange::Reauthenticate {
+                ends.push(format!("another device takes the address ({})", Reason::DeviceChanged));
+            }
         }
     }
     if policy.timeouts.lifetime().is_some() {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
-use super::settings::{Mode, Revalidate, Timeouts};
+use super::settings::{DeviceChange, Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
 
@@ -83,8 +83,8 @@ proptest! {
         let client = ClientAddr::from_v4(CLIENT);
         let now = BootTime::from_nanos(now);
         let situation = Situation {
-            client, shared: false, session: session.as_ref(), record: Some(&record),
-            watched_since: Some(BootTime::default()), policy: &policy, now,
+            client, shared: false, session: session.as_ref(), record: Some(&record), policy: &policy, now,
+            device: None, watched_since: Some(BootTime::default()),
         };
         let explained = explain(&situation);
         let mut table = Table::new(1, policy.clone(), Arc::new(Index::default()));
@@ -124,6 +124,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         shared: true,
         session: None,
         record: None,
+        device: None,
         watched_since: Some(BootTime::default()),
         policy: &policy,
         now: BootTime::from_nanos(1),
@@ -161,15 +162,25 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
     );
     assert_eq!(said.why, "alice@R proved themselves, and nothing has run out");
 
-    // What went by unseen is not taken for nothing, where a new connection must prove itself.
-    let asking = Policy {
-        timeouts: Timeouts { revalidate: Revalidate::OnReopen, ..Timeouts::default() },
+    // What the loop asks besides the record: was it watched, and is it still the same device?
+    let on_reopen = Policy {
+        timeouts: Timeouts {
+            revalidate: Revalidate::OnReopen,
+            device_change: DeviceChange::Reauthenticate,
+            ..Timeouts::default()
+        },
         ..policy.clone()
     };
+    situation = Situation { policy: &on_reopen, ..situation };
+    assert!(explain(&situation).allow);
     for watched_since in [None, Some(BootTime::from_nanos(2))] {
-        let said = explain(&Situation { policy: &asking, watched_since, ..situation });
-        assert_eq!((said.allow, rule(&said)), (false, Rule::Revalidate), "{said:?}");
-        assert!(explain(&Situation { watched_since, ..situation }).allow);
+        let unwatched = explain(&Situation { watched_since, ..situation });
+        assert_eq!((unwatched.allow, rule(&unwatched)), (false, Rule::Revalidate));
     }
-    assert!(explain(&Situation { policy: &asking, ..situation }).allow);
+    let [mine, other] = [1, 2].map(|last| Device::new(&[2, 0, 0, 0, 0, last]));
+    let proved_from = Session { device: mine, ..session.clone() };
+    for (device, allow) in [(mine, true), (None, true), (other, false)] {
+        let explained = explain(&Situation { session: Some(&proved_from), device, ..situation });
+        assert_eq!((explained.allow, rule(&explained) == Rule::Device), (allow, !allow));
+    }
 }

@@ -87,14 +87,6 @@ fn seen(session: &Session, at: u64) -> BootTime {
     if at == 0 { proved } else { proved.max(BootTime::from_nanos(at)) }
 }
 
-/// Whether the client may have closed everything since the proof, and been back, without anybody seeing it: then it counts as
-/// reopened. `watched_since` is since when every connection was watched; `None` while nothing is.
-#[must_use]
-pub fn may_have_reopened(session: &Session, policy: &Policy, watched_since: Option<BootTime>) -> bool {
-    policy.timeouts.revalidate == Revalidate::OnReopen
-        && watched_since.is_none_or(|watched| session.authenticated < watched)
-}
-
 /// When the lifetime of `session` is over, if it has one.
 #[must_use]
 pub fn lifetime_end(session: &Session, policy: &Policy) -> Option<BootTime> {
@@ -132,4 +124,13 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
         },
         reopened: policy.timeouts.revalidate == Revalidate::OnReopen && closed_since,
     }
+}
+
+/// Whether the client may have come back since its proof without anybody seeing it: every connection has been watched
+/// only since `watched_since`, or is not watched now. With `revalidate = "on-reopen"` the first new connection must then
+/// prove itself, as after a reopening that was seen.
+#[must_use]
+pub fn may_have_reopened(session: &Session, policy: &Policy, watched_since: Option<BootTime>) -> bool {
+    policy.timeouts.revalidate == Revalidate::OnReopen
+        && watched_since.is_none_or(|watched| session.authenticated < watched)
 }

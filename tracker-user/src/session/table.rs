@@ -269,11 +269,28 @@ impl Table {
         }
     }
 
-    /// Takes a session back that could not be kept: it was never announced, so nothing is said of it.
-    pub fn take_back(&mut self, client: ClientAddr, id: SessionId, now: BootTime, out: &mut Vec<Effect>) {
-        if self.session(client).is_some_and(|session| session.id == id) {
+    /// Takes a session back that could not be kept: it was never announced, so nothing is said of it. If it had been
+    /// there `before`, it goes on waiting as it did.
+    pub fn take_back(
+        &mut self,
+        client: ClientAddr,
+        id: SessionId,
+        before: Option<Session>,
+        now: BootTime,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.sessions.get_mut(&client).filter(|slot| slot.session.id == id) else { return };
+        let Some(before) = before.filter(|before| before.id == id) else {
             self.finish(client, Reason::Shutdown, now, None, None, out);
-            out.retain(|effect| !matches!(effect, Effect::Audit(event) if event.session == id));
+            return out.retain(|effect| !matches!(effect, Effect::Audit(event) if event.session == id));
+        };
+        let counted = matches!(slot.session.state, State::Active) && !matches!(before.state, State::Active);
+        let identity = Arc::clone(&before.identity);
+        slot.session = before;
+        self.index.withdraw(client);
+        out.push(Effect::Keep(client));
+        if counted {
+            self.device_removed(&identity);
         }
     }
 

@@ -9,7 +9,8 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use tracker_ebpf::abi::ClientAddr;
 
-use super::embedded::{REMOVED_AT_ONCE, RETENTION, existing};
+use super::content::{REMOVED_AT_ONCE, RETENTION};
+use super::embedded::existing;
 use crate::audit::{AuditEvent, Kind};
 use crate::session::SessionId;
 
@@ -18,7 +19,7 @@ const TENURES: TableDefinition<'_, ([u8; 16], i64, u64), &[u8]> = TableDefinitio
 /// By beginning and session: the client.
 const BY_START: TableDefinition<'_, (i64, u64), [u8; 16]> = TableDefinition::new("tenures-by-start");
 /// By end and session: the client and the beginning.
-const BY_END: TableDefinition<'_, (i64, u64), ([u8; 16], i64)> = TableDefinition::new("tenures-by-end");
+const BY_END: TableDefinition<'_, EndKey, Start> = TableDefinition::new("tenures-by-end");
 /// By the user's bare name in lower case, beginning and session: the client.
 const BY_USER: TableDefinition<'_, (&str, i64, u64), [u8; 16]> = TableDefinition::new("tenures-by-user");
 
@@ -112,12 +113,16 @@ impl Wanted {
 }
 
 type Key = ([u8; 16], i64, u64);
+/// When a tenure ended, and its session.
+type EndKey = (i64, u64);
+/// Whose it was, and when it began.
+type Start = ([u8; 16], i64);
 
 /// The tables, open for writing.
 pub(super) struct Tenures<'a> {
     tenures: redb::Table<'a, Key, &'static [u8]>,
     by_start: redb::Table<'a, (i64, u64), [u8; 16]>,
-    by_end: redb::Table<'a, (i64, u64), ([u8; 16], i64)>,
+    by_end: redb::Table<'a, EndKey, Start>,
     by_user: redb::Table<'a, (&'static str, i64, u64), [u8; 16]>,
 }
 
@@ -215,7 +220,7 @@ impl<'a> Tenures<'a> {
     pub(super) fn remove_outdated(&mut self, newest: Timestamp) -> Result<(), redb::Error> {
         let Ok(oldest) = newest.checked_sub(RETENTION) else { return Ok(()) };
         let outdated = self.by_end.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE);
-        let outdated: Vec<((i64, u64), ([u8; 16], i64))> = outdated
+        let outdated: Vec<(EndKey, Start)> = outdated
             .map(|entry| entry.map(|(end, start)| (end.value(), start.value())))
             .collect::<Result<_, _>>()?;
         for (end, (client, from)) in outdated {
@@ -310,13 +315,13 @@ fn of_user(read: &ReadTransaction, name: &str) -> Result<Vec<Key>, redb::Error> 
     let bare = name.split('@').next().unwrap_or(name).to_lowercase();
     let Some(by_user) = existing(read.open_table(BY_USER))? else { return Ok(Vec::new()) };
     let all = by_user.range((bare.as_str(), i64::MIN, 0)..=(bare.as_str(), RUNS, u64::MAX))?.rev();
-    let key =
-        |entry: Result<(redb::AccessGuard<'_, (&str, i64, u64)>, redb::AccessGuard<'_, [u8; 16]>), _>| {
-            let (start, client) = entry?;
-            let (_, from, session) = start.value();
-            Ok((client.value(), from, session))
-        };
-    all.map(key).collect()
+    let mut keys = Vec::new();
+    for entry in all {
+        let (start, client) = entry?;
+        let (_, from, session) = start.value();
+        keys.push((client.value(), from, session));
+    }
+    Ok(keys)
 }
 
 /// The tenures that began by `moment` and had not ended before, the newest first.

@@ -2,10 +2,10 @@
 //!
 //! Whoever must not be told before that hands its answer to the journal. A transaction that fails is kept in memory and
 //! tried again; its answers are told the failure. Sessions that ended meanwhile must not come back after a crash: then
-//! the [revocation mark](super::revocation), which needs no free block, voids every session on disk.
+//! the [revocation mark](super::revocation), which needs no free block, voids every session on disk. It is lifted when a
+//! transaction has brought the database up to date.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use std::time::Duration;
 use tracing::{error, info};
 use tracker_ebpf::abi::ClientAddr;
 
-use super::embedded::{Store, StoreError};
-use super::revocation::Revocation;
+use super::content::{Batch, Settle};
+use super::embedded::Store;
+use super::error::{StoreError, Unkept};
 use super::sessions::StoredSession;
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, Kind};
 
 /// One transaction carries at most so many entries, so that nobody waits for more than that.
 const BATCH: usize = 4_096;
@@ -37,7 +38,7 @@ pub enum Entry {
 }
 
 /// Told when the entries before it are on disk, or why they are not.
-pub type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+pub type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
 
 enum Message {
     Entries(Vec<Entry>, Option<Answer>),
@@ -51,6 +52,7 @@ pub struct Journal {
     thread: Mutex<Option<JoinHandle<()>>>,
     problem: Arc<Mutex<Option<String>>>,
     failing: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Journal {
@@ -58,28 +60,31 @@ impl Journal {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(store: Arc<Store>, revocation: Revocation) -> std::io::Result<Self> {
+    pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
         let (messages, received) = mpsc::channel();
         let problem = Arc::new(Mutex::new(None));
         let failing = Arc::new(AtomicBool::new(false));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let settle = Some(Settle { forget: store.sessions_are_void() });
         let mut writer = Writer {
             store,
-            revocation,
-            pending: Pending::default(),
+            pending: Batch { settle, ..Batch::default() },
             problem: Arc::clone(&problem),
             failing: Arc::clone(&failing),
+            waiting: Arc::clone(&waiting),
         };
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&received))?;
-        Ok(Self { messages, thread: Mutex::new(Some(thread)), problem, failing })
+        Ok(Self { messages, thread: Mutex::new(Some(thread)), problem, failing, waiting })
     }
 
     /// Hands entries over; `answer` is told when they, and all before them, are on disk. Never waits.
     pub fn submit(&self, entries: Vec<Entry>, answer: Option<Answer>) {
+        self.waiting.fetch_add(entries.len(), Ordering::Relaxed);
         if let Err(mpsc::SendError(Message::Entries(_, Some(answer)))) =
             self.messages.send(Message::Entries(entries, answer))
         {
-            answer(Err("the store is closed".into()));
+            answer(Err(Unkept::closed()));
         }
     }
 
@@ -87,6 +92,12 @@ impl Journal {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
+    }
+
+    /// How many entries are not on disk yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// What is wrong with the disk, for the operator.
@@ -104,50 +115,40 @@ impl Journal {
     }
 }
 
-/// What is not on disk yet. A later word on the same client replaces an earlier one.
-#[derive(Default)]
-struct Pending {
-    sessions: HashMap<ClientAddr, Option<StoredSession>>,
-    seen: HashMap<ClientAddr, i64>,
-    events: Vec<AuditEvent>,
-    state: HashMap<&'static str, Vec<u8>>,
-}
-
-impl Pending {
-    fn add(&mut self, entry: Entry) {
-        match entry {
-            Entry::Event(event) => self.events.push(*event),
-            Entry::Seen(client, at) => {
-                self.seen.insert(client, at);
-            }
-            Entry::Session(client, session) => {
-                self.sessions.insert(client, session);
-            }
-            Entry::State(name, value) => {
-                self.state.insert(name, value);
-            }
+/// Adds to what is not on disk yet. A later word on the same client replaces an earlier one.
+fn add(pending: &mut Batch, entry: Entry) {
+    match entry {
+        Entry::Event(event) => pending.events.push(*event),
+        Entry::Seen(client, at) => {
+            pending.seen.insert(client, at);
+        }
+        Entry::Session(client, session) => {
+            pending.sessions.insert(client, session);
+        }
+        Entry::State(name, value) => {
+            pending.state.insert(name, value);
         }
     }
+}
 
-    fn is_empty(&self) -> bool {
-        let Self { sessions, seen, events, state } = self;
-        sessions.is_empty() && seen.is_empty() && events.is_empty() && state.is_empty()
-    }
+fn is_empty(pending: &Batch) -> bool {
+    let Batch { sessions, seen, events, state, settle } = pending;
+    sessions.is_empty() && seen.is_empty() && events.is_empty() && state.is_empty() && settle.is_none()
 }
 
 struct Writer {
     store: Arc<Store>,
-    revocation: Revocation,
-    pending: Pending,
+    pending: Batch,
     problem: Arc<Mutex<Option<String>>>,
     failing: Arc<AtomicBool>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
     fn run(&mut self, received: &mpsc::Receiver<Message>) {
         let mut stop = false;
         while !stop {
-            let first = if self.pending.is_empty() {
+            let first = if is_empty(&self.pending) {
                 received.recv().unwrap_or(Message::Stop)
             } else {
                 match received.recv_timeout(RETRY) {
@@ -156,37 +157,43 @@ impl Writer {
                     Err(mpsc::RecvTimeoutError::Disconnected) => Message::Stop,
                 }
             };
-            let mut answers = Vec::new();
-            let mut taken = 0;
+            let (mut answers, mut taken) = (Vec::new(), 0);
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
                     Message::Entries(entries, answer) => {
                         taken += entries.len();
-                        entries.into_iter().for_each(|entry| self.pending.add(entry));
+                        entries.into_iter().for_each(|entry| add(&mut self.pending, entry));
                         answers.extend(answer);
                     }
                     Message::Stop => stop = true,
                 }
-                next = if taken < BATCH && !stop { received.try_recv().ok() } else { None };
+                // At the end, everything that still came in is taken: whoever waits for an answer gets one.
+                next = if taken < BATCH || stop { received.try_recv().ok() } else { None };
             }
             let outcome = self.write();
+            self.waiting.fetch_sub(taken, Ordering::Relaxed);
             for answer in answers {
                 answer(outcome.clone());
             }
         }
     }
 
-    fn write(&mut self) -> Result<(), String> {
-        let Pending { sessions, seen, events, state } = &self.pending;
-        let written = self.store.write(sessions, seen, events, state);
-        match written {
+    fn write(&mut self) -> Result<(), Unkept> {
+        if is_empty(&self.pending) {
+            return Ok(());
+        }
+        match self.store.write(&self.pending) {
             Ok(()) => {
-                if self.failing.swap(false, Ordering::AcqRel) {
+                let failed = self.failing.swap(false, Ordering::AcqRel);
+                if failed {
                     info!("the store is written again");
-                    self.revocation.lift();
                 }
-                self.pending = Pending::default();
+                // Only now is what the database says of sessions true again.
+                if failed || self.store.sessions_are_void() {
+                    self.store.lift();
+                }
+                self.pending = Batch::default();
                 *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Ok(())
             }
@@ -194,19 +201,25 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, cause: &StoreError) -> String {
+    fn failed(&mut self, cause: &StoreError) -> Unkept {
         let problem =
             format!("{cause}; make room or repair the disk of state-dir: nobody is logged in until then");
         if !self.failing.swap(true, Ordering::AcqRel) {
             error!("{problem}");
         }
+        // Whoever logged in is told that it failed, and is taken back: it never happened.
+        self.pending.events.retain(|event| !matches!(event.event, Kind::Login | Kind::Renewed));
+        let mut unkept = Unkept { problem, revoked: true };
         // What ended or was taken over in memory must not come back from the disk.
         if !self.pending.sessions.is_empty()
-            && let Err(error) = self.revocation.void_all()
+            && let Err(error) = self.store.revoke()
         {
             error!(%error, "a restart now would revive sessions that have ended: the revocation mark cannot be written");
+            unkept.revoked = false;
         }
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
-        problem
+        let shown =
+            if self.pending.sessions.is_empty() { unkept.problem.clone() } else { unkept.to_string() };
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        unkept
     }
 }

@@ -68,6 +68,18 @@ impl StoredSession {
         }
     }
 
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        SessionId(self.id)
+    }
+
+    /// Whether its times are of another boot than `boot`.
+    #[must_use]
+    pub fn is_of_another_boot(&self, boot: &str) -> bool {
+        self.boot != boot
+    }
+
     /// The session, in this boot's time. `seen` is when the client was last known to be active.
     ///
     /// After a reboot nothing is open any more, and wall time decides: every clock has run at least since the client was

@@ -96,15 +96,31 @@ impl Core {
 
     /// Brings back what the store kept, and judges it before anybody is served: first by the policy that was in force
     /// when the daemon went away, then by the one that is.
-    pub(super) fn restore(&mut self, sessions: Vec<Session>, policy: Policy, policy_text: Vec<u8>) {
+    pub(super) fn restore(
+        &mut self,
+        sessions: Vec<Session>,
+        rebooted: &[ClientAddr],
+        policy: Policy,
+        policy_text: Vec<u8>,
+    ) {
         for session in sessions {
             // Without a record, gaps would not be latched; a record that is there already knows more.
-            if let Err(error) = self.observer.ensure(session.client, session.judged_from) {
-                error!(client = %session.client, %error, "a session was dropped: its client cannot be tracked");
-                continue;
-            }
+            let (client, tracked) =
+                (session.client, self.observer.ensure(session.client, session.judged_from));
             self.table.restore(session);
+            if let Err(error) = tracked {
+                error!(%client, %error, "a session was dropped: its client cannot be tracked");
+                // On disk, too: or a later start would bring back what nobody could log out meanwhile.
+                self.table.end(client, Reason::Shutdown, boot_now(), &mut self.effects);
+            }
         }
+        // Their times are written anew in this boot's, so that the next restart reads them as they are.
+        // In portions, so that the first logins need not wait for all of them.
+        for portion in rebooted.chunks(LOOKS_PER_TURN) {
+            self.effects.extend(portion.iter().copied().map(Effect::Keep));
+            self.carry_out(None);
+        }
+        self.carry_out(None);
         // Only now: what a kernel side that is new has not watched since then counts as a gap.
         if let Err(error) = self.observer.settle() {
             error!(%error, "the records could not be compared with the sockets");
@@ -168,9 +184,10 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { client, session } => {
-                self.table.take_back(client, session, boot_now(), &mut self.effects);
+            Order::TakeBack { client, session, before } => {
+                self.table.take_back(client, session, before, boot_now(), &mut self.effects);
                 self.carry_out(None);
+                self.look(client);
             }
         }
     }
@@ -189,20 +206,21 @@ impl Core {
     }
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
-        let outcome = self.admit(proof);
         let client = proof.client;
+        let before = self.table.session(client).cloned();
+        let outcome = self.admit(proof);
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
             let outcome = match (outcome, kept) {
-                (Ok(admission), Err(problem)) => {
+                (Ok(admission), Err(unkept)) => {
                     // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
                     let session = admission.admitted.session;
                     if admission.kind != AdmissionKind::Confirmed
                         && let Some(orders) = back.upgrade()
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { client, session });
+                        let _ = orders.blocking_send(Order::TakeBack { client, session, before });
                     }
-                    Err(Refusal::NotKept(problem))
+                    Err(Refusal::NotKept(unkept.problem))
                 }
                 (outcome, _) => outcome,
             };
@@ -244,7 +262,10 @@ impl Core {
             clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out(Some(Box::new(move |kept| {
-            let _ = reply.send(kept.map(|()| ended).map_err(NotKept));
+            let _ = reply.send(match kept {
+                Ok(()) => Ok(ended),
+                Err(unkept) => Err(NotKept { ended, unkept }),
+            });
         })));
     }
 

@@ -10,10 +10,10 @@ use crate::audit::{AuditEvent, Kind};
 use crate::clock::Anchor;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
-use crate::store::{Entry, StoredSession};
+use crate::store::{Entry, StoredSession, Unkept};
 
 /// What becomes of an answer once everything before it is on disk, or is not.
-pub(super) type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
 
 impl Core {
     /// Carries the effects out in order. Connections are ended at once; what is to be kept goes to the journal; the audit
@@ -54,7 +54,7 @@ impl Core {
             }
         }
         let audit = Arc::clone(&self.audit);
-        let announce = move |kept: Result<(), String>| {
+        let announce = move |kept: Result<(), Unkept>| {
             for (line, reason) in lines {
                 // An end is an end whether the disk took it or not; a login that was not kept is taken back.
                 if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {

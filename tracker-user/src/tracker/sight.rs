@@ -39,8 +39,8 @@ impl Core {
     /// Whether a valid session's client may have come back since the proof without anybody seeing it: then the first new
     /// connection must prove itself, as after one that was seen.
     pub(super) fn may_have_reopened(&self, client: ClientAddr) -> bool {
-        let watched_since = self.observer.watched_since();
         let policy = self.table.policy();
-        self.table.session(client).is_some_and(|session| may_have_reopened(session, policy, watched_since))
+        let may = |session| may_have_reopened(session, policy, self.observer.watched_since());
+        self.table.session(client).is_some_and(may)
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{AuditEvent, Kind};
 use crate::session::SessionId;
-use crate::store::embedded::RETENTION;
-use crate::store::{Store, Tenure, Wanted};
+use crate::store::content::Batch;
+use crate::store::{RETENTION, Store, Tenure, Wanted};
 
 const USERS: [&str; 3] = ["Alice", "bob", "Älfred"];
 
@@ -37,7 +37,7 @@ fn event(second: i64, kind: Kind, of: u8, session: u64, user: usize) -> AuditEve
 }
 
 fn write(store: &Store, events: &[AuditEvent]) {
-    store.write(&HashMap::new(), &HashMap::new(), events, &HashMap::new()).unwrap();
+    store.write(&Batch { events: events.to_vec(), ..Batch::default() }).unwrap();
 }
 
 fn open(directory: &Path) -> Store {
@@ -208,43 +208,5 @@ proptest! {
             let found: Vec<_> = store.history(&wanted).unwrap().iter().map(short).collect();
             prop_assert_eq!(found, expected, "{:?}", wanted);
         }
-    }
-}
-
-/// A million rows are searched in a moment; run by hand, it takes a while to write them.
-#[test]
-#[ignore = "writes a million tenures"]
-fn a_million_tenures() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    let mut session = 0;
-    for _ in 0..250 {
-        let mut events = Vec::new();
-        for _ in 0..4_000 {
-            session += 1;
-            let second = i64::try_from(session).unwrap() * 5;
-            let of = ClientAddr::from_v4([10, 1, (session / 250 % 250) as u8, (session % 250) as u8]);
-            let user = Some(format!("user{}", session % 5_000));
-            let login = event(second, Kind::Login, 1, session, 0);
-            let login = AuditEvent { client: Some(of.to_string()), user, ..login };
-            let end = AuditEvent { time: at(second + 3_600), event: Kind::Ended, ..login.clone() };
-            events.extend([login, end]);
-        }
-        write(&store, &events);
-    }
-    let middle = at(2_500_000);
-    for (what, wanted) in [
-        ("all", wanted()),
-        ("at the middle", Wanted { at: Some(middle), ..wanted() }),
-        ("at the beginning", Wanted { at: Some(at(100)), ..wanted() }),
-        ("a user", Wanted { user: Some("user77".into()), ..wanted() }),
-        ("a user then", Wanted { user: Some("user77".into()), at: Some(middle), ..wanted() }),
-        ("a client", Wanted { client: Some(ClientAddr::from_v4([10, 1, 7, 7])), ..wanted() }),
-    ] {
-        let from = crate::clock::boot_now();
-        let found = store.history(&wanted).unwrap().len();
-        let took = crate::clock::boot_now().since(from);
-        println!("{what}: {found} found in {took:?}");
-        assert!(took < SignedDuration::from_secs(10).unsigned_abs());
     }
 }

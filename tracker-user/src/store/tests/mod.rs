@@ -1,3 +1,5 @@
 //! The store's tests, by subject.
 
+mod faults;
 mod history;
+mod opening;

@@ -1,0 +1,267 @@
+//! What stands in the database: settings, sessions, the audit trail, named pieces of state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use tracker_ebpf::abi::ClientAddr;
+
+use super::embedded::{Store, existing};
+use super::error::StoreError;
+use super::history::{self, Tenure, Tenures, Wanted};
+use super::sessions::StoredSession;
+use crate::audit::AuditEvent;
+use crate::clock::wall_now;
+use crate::session::SessionId;
+
+const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+/// By client address.
+const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("sessions");
+/// By client address: boot time of the last known activity, in the boot that the session's times belong to.
+const SEEN: TableDefinition<'_, [u8; 16], i64> = TableDefinition::new("seen");
+/// By wall time in microseconds, and a number that tells events of one microsecond apart.
+pub(super) const EVENTS: TableDefinition<'_, (i64, u32), &[u8]> = TableDefinition::new("events");
+/// Named pieces of state.
+const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+
+/// The audit trail is kept for this long, and tenures for this long after their end.
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+/// So many outdated events, and so many tenures, are removed by one transaction at most.
+pub(super) const REMOVED_AT_ONCE: usize = 1_000;
+
+/// A setting that was changed live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSetting {
+    /// What it was set to.
+    pub value: String,
+    /// What the configuration file said at that time. When the file is edited to say something else, the file is newer
+    /// and wins.
+    pub file_value: String,
+}
+
+/// Where an event stands in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventKey((i64, u32));
+
+/// What one transaction of the journal writes.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// By client; `None`: it has no session any more.
+    pub(super) sessions: HashMap<ClientAddr, Option<StoredSession>>,
+    /// When clients were last active.
+    pub(super) seen: HashMap<ClientAddr, i64>,
+    /// Lines of the audit trail.
+    pub(super) events: Vec<AuditEvent>,
+    /// Named pieces of state.
+    pub(super) state: HashMap<&'static str, Vec<u8>>,
+    /// In the first transaction of a run.
+    pub(super) settle: Option<Settle>,
+}
+
+/// What the last run left: tenures whose end was lost are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settle {
+    /// The sessions were void when this run began: they are forgotten.
+    pub(super) forget: bool,
+}
+
+impl Store {
+    /// The settings that were changed live, by full key.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn settings(&self) -> Result<BTreeMap<String, StoredSetting>, StoreError> {
+        self.read(|read| {
+            let mut settings = BTreeMap::new();
+            let Some(table) = existing(read.open_table(SETTINGS))? else { return Ok(settings) };
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                // A setting that cannot be read is one that another version wrote: the file's value stands.
+                if let Ok(setting) = serde_json::from_slice(value.value()) {
+                    settings.insert(key.value().to_owned(), setting);
+                }
+            }
+            Ok(settings)
+        })
+    }
+
+    /// Keeps a setting; `None` forgets it. On disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old value stands.
+    pub fn set(&self, key: &str, setting: Option<&StoredSetting>) -> Result<(), StoreError> {
+        let value = setting.map(|setting| serde_json::to_vec(setting).unwrap_or_default());
+        self.transaction(|write| {
+            let mut settings = write.open_table(SETTINGS)?;
+            match &value {
+                Some(value) => settings.insert(key, value.as_slice())?.map(drop),
+                None => settings.remove(key)?.map(drop),
+            };
+            Ok(())
+        })
+    }
+
+    /// The sessions, each with the boot time at which its client was last known to be active; none if they are void.
+    /// What cannot be read is left out: its user proves themselves again.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn sessions(&self) -> Result<Vec<(StoredSession, Option<i64>)>, StoreError> {
+        if self.sessions_are_void() {
+            return Ok(Vec::new());
+        }
+        self.read(|read| {
+            let Some(sessions) = existing(read.open_table(SESSIONS))? else { return Ok(Vec::new()) };
+            let seen = existing(read.open_table(SEEN))?;
+            let mut all = Vec::new();
+            for entry in sessions.iter()? {
+                let (client, value) = entry?;
+                let last = match &seen {
+                    Some(seen) => seen.get(client.value())?.map(|at| at.value()),
+                    None => None,
+                };
+                match serde_json::from_slice(value.value()) {
+                    Ok(session) => all.push((session, last)),
+                    Err(error) => tracing::warn!(%error, "a session in the store cannot be read: left out"),
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// A named piece of state.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn state(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|read| {
+            let Some(table) = existing(read.open_table(STATE))? else { return Ok(None) };
+            Ok(table.get(name)?.map(|value| value.value().to_vec()))
+        })
+    }
+
+    /// Who had which address when, the newest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn history(&self, wanted: &Wanted) -> Result<Vec<Tenure>, StoreError> {
+        self.read(|read| history::read(read, wanted))
+    }
+
+    /// The audit trail's events about sessions that happened from `since` on, oldest first: at most `most` of them that
+    /// come after `after`, and where the last one stands.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events(
+        &self,
+        since: Timestamp,
+        after: Option<EventKey>,
+        most: usize,
+    ) -> Result<(Vec<AuditEvent>, Option<EventKey>), StoreError> {
+        self.read(|read| {
+            let (mut found, mut last) = (Vec::new(), None);
+            let Some(table) = existing(read.open_table(EVENTS))? else { return Ok((found, last)) };
+            let from = match after {
+                None => Bound::Included((since.as_microsecond(), 0)),
+                Some(EventKey(key)) => Bound::Excluded(key),
+            };
+            for entry in table.range::<(i64, u32)>((from, Bound::Unbounded))?.take(most) {
+                let (key, value) = entry?;
+                last = Some(EventKey(key.value()));
+                found.extend(serde_json::from_slice::<AuditEvent>(value.value()));
+            }
+            Ok((found, last))
+        })
+    }
+
+    /// Writes what the journal has gathered, in one transaction. On disk when this returns.
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.transaction(|write| {
+            if let Some(Settle { forget }) = batch.settle {
+                settle(write, forget)?;
+            }
+            let mut sessions = write.open_table(SESSIONS)?;
+            let mut seen = write.open_table(SEEN)?;
+            for (client, session) in &batch.sessions {
+                // What was seen before belongs to what was kept before, perhaps to another boot.
+                seen.remove(client.0)?;
+                match session {
+                    Some(session) => {
+                        let value = serde_json::to_vec(session).unwrap_or_default();
+                        sessions.insert(client.0, value.as_slice())?;
+                    }
+                    None => {
+                        sessions.remove(client.0)?;
+                    }
+                }
+            }
+            for (client, at) in &batch.seen {
+                if sessions.get(client.0)?.is_some() {
+                    seen.insert(client.0, at)?;
+                }
+            }
+            let mut state = write.open_table(STATE)?;
+            for (name, value) in &batch.state {
+                state.insert(name, value.as_slice())?;
+            }
+            let mut events = write.open_table(EVENTS)?;
+            let mut tenures = Tenures::open(write)?;
+            for event in &batch.events {
+                add_event(&mut events, event)?;
+                tenures.note(event)?;
+            }
+            if let Some(newest) = batch.events.last() {
+                remove_outdated(&mut events, newest)?;
+                tenures.remove_outdated(newest.time)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Forgets the sessions if they are void, and ends the tenures whose end was lost with a crash.
+fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
+    if forget {
+        write.delete_table(SESSIONS)?;
+        write.delete_table(SEEN)?;
+    }
+    let sessions = write.open_table(SESSIONS)?;
+    let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {
+        let session = sessions.get(client.0)?;
+        let session = session.and_then(|value| serde_json::from_slice::<StoredSession>(value.value()).ok());
+        Ok(session.is_some_and(|session| session.id() == id))
+    };
+    let lost = Tenures::open(write)?.settle(lives, wall_now())?;
+    if lost > 0 {
+        tracing::debug!(lost, "tenures whose end was not kept are being ended");
+    }
+    Ok(())
+}
+
+type Events<'a> = redb::Table<'a, (i64, u32), &'static [u8]>;
+
+fn add_event(table: &mut Events<'_>, event: &AuditEvent) -> Result<(), redb::Error> {
+    let at = event.time.as_microsecond();
+    let number = match table.range((at, 0)..=(at, u32::MAX))?.next_back() {
+        Some(last) => last?.0.value().1.saturating_add(1),
+        None => 0,
+    };
+    let value = serde_json::to_vec(event).unwrap_or_default();
+    table.insert((at, number), value.as_slice())?;
+    Ok(())
+}
+
+fn remove_outdated(table: &mut Events<'_>, newest: &AuditEvent) -> Result<(), redb::Error> {
+    let Ok(oldest) = newest.time.checked_sub(RETENTION) else { return Ok(()) };
+    let outdated = table.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE);
+    let outdated: Vec<(i64, u32)> =
+        outdated.map(|entry| entry.map(|(key, _)| key.value())).collect::<Result<_, _>>()?;
+    for key in outdated {
+        table.remove(key)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Opening the database: every page is checked before a byte of the file is written.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+
+use super::backend::Backend;
+use super::embedded::FILE;
+use super::error::StoreError;
+use super::schema::{self, Layout, SCHEMA};
+
+/// A new database is made beside its place, and put there when it is whole.
+const ASIDE: &str = "tracker.redb.new";
+/// redb keeps so much of the file in memory at most.
+const CACHE: usize = 64 << 20;
+
+/// An open database, and the way to its file.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) database: Database,
+    pub(super) backend: Backend,
+    /// It was made just now.
+    pub(super) is_new: bool,
+}
+
+/// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held.
+pub(super) fn open(directory: &Path) -> Result<Open, StoreError> {
+    let path = directory.join(FILE);
+    if !path.try_exists().map_err(|source| unusable(directory, source))? {
+        return create(directory, &path);
+    }
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.map_err(|source| unusable(directory, source))?;
+    // An empty file would be taken for a new database: it may be what a full disk left of an old one.
+    if file.metadata().map_err(|source| unusable(directory, source))?.len() == 0 {
+        return Err(StoreError::Foreign { path, reason: "it is empty".into() });
+    }
+    let open = build(file, directory, &path)?;
+    let layout = layout(&open)
+        .map_err(|error| StoreError::Foreign { path: path.clone(), reason: error.to_string() })?;
+    match layout {
+        Layout::Known(SCHEMA) => {}
+        Layout::Known(older) => migrate(&open, older, directory)?,
+        Layout::Empty => migrate(&open, 0, directory)?,
+        Layout::Newer(found) => return Err(StoreError::Newer { path, found, known: SCHEMA }),
+        Layout::Foreign => {
+            return Err(StoreError::Foreign { path, reason: "another program's database".into() });
+        }
+    }
+    // On a full disk this fails: then the database can be read, and is written once there is room.
+    if let Err(error) = open.backend.release() {
+        tracing::warn!(%error, "the store can be read, but not written");
+    }
+    Ok(open)
+}
+
+fn create(directory: &Path, path: &Path) -> Result<Open, StoreError> {
+    let aside = directory.join(ASIDE);
+    let make = || -> Result<Open, StoreError> {
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&aside);
+        let file = options.map_err(|source| unusable(directory, source))?;
+        let open = build(file, directory, path)?;
+        migrate(&open, 0, directory)?;
+        std::fs::rename(&aside, path).map_err(|source| unusable(directory, source))?;
+        let kept = File::open(directory).and_then(|directory| directory.sync_all());
+        kept.map_err(|source| unusable(directory, source))?;
+        Ok(Open { is_new: true, ..open })
+    };
+    make().inspect_err(|_| {
+        let _ = std::fs::remove_file(&aside);
+    })
+}
+
+/// Opens and checks; what that would write is held back.
+fn build(file: File, directory: &Path, path: &Path) -> Result<Open, StoreError> {
+    let foreign = |reason: String| StoreError::Foreign { path: path.into(), reason };
+    let backend = Backend::new(file).map_err(|error| foreign(error.to_string()))?;
+    let mut builder = Builder::new();
+    // redb promises an error instead of a panic only where it was asked to check every page.
+    builder.set_check_integrity_on_open(true).set_cache_size(CACHE);
+    let build = || builder.create_with_backend(backend.clone());
+    // Should it break that promise all the same: nothing has been written, and where panics unwind, it is an error.
+    let database = catch_unwind(AssertUnwindSafe(build));
+    let database = database.map_err(|_| foreign("reading it ended in a panic".into()))?;
+    let database = database.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+        DatabaseError::Storage(redb::StorageError::Io(source)) if is_environment(&source) => {
+            unusable(directory, source)
+        }
+        other => foreign(other.to_string()),
+    })?;
+    Ok(Open { database, backend, is_new: false })
+}
+
+fn layout(open: &Open) -> Result<Layout, redb::Error> {
+    schema::layout(&open.database.begin_read()?)
+}
+
+fn migrate(open: &Open, from: u64, directory: &Path) -> Result<(), StoreError> {
+    let write = || -> Result<(), redb::Error> {
+        open.backend.release()?;
+        let write = open.database.begin_write()?;
+        schema::migrate(&write, from)?;
+        Ok(write.commit()?)
+    };
+    write().map_err(|error| match error {
+        redb::Error::Io(source) if is_environment(&source) => unusable(directory, source),
+        other => StoreError::Failed(other),
+    })
+}
+
+/// Whether an error speaks of the place rather than of the file's content.
+fn is_environment(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded | NotFound)
+}
+
+fn unusable(directory: &Path, source: io::Error) -> StoreError {
+    StoreError::Directory { path: PathBuf::from(directory), source }
+}

@@ -1,0 +1,178 @@
+//! The layout of the database: its number, and the steps that bring an older one up to date.
+//!
+//! A step is never changed once it has been released; a new layout is a new step at the end. All steps that a file needs
+//! are one transaction: a crash leaves the old layout or the new one.
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
+
+use super::content::EVENTS;
+use super::embedded::existing;
+use super::history::Tenures;
+use crate::audit::AuditEvent;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const LAYOUT: &str = "schema";
+const TRANSACTION: &str = "transaction";
+
+/// Brings one layout to the next.
+type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
+/// The first step brings layout 1 to layout 2, and so on.
+const STEPS: [Step; 1] = [tenures_from_events];
+/// The layout that this version writes.
+pub(super) const SCHEMA: u64 = 1 + STEPS.len() as u64;
+
+/// What a database is, as far as its layout tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Nothing was ever written to it.
+    Empty,
+    /// One of ours.
+    Known(u64),
+    /// Of a later version.
+    Newer(u64),
+    /// It has tables, but not ours.
+    Foreign,
+}
+
+/// Reads the layout.
+pub(super) fn layout(read: &ReadTransaction) -> Result<Layout, redb::Error> {
+    let names: Vec<String> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if names.is_empty() {
+        return Ok(Layout::Empty);
+    }
+    if !names.iter().any(|name| name == META.name()) {
+        return Ok(Layout::Foreign);
+    }
+    // A table of that name with other types is somebody else's.
+    let Ok(meta) = read.open_table(META) else { return Ok(Layout::Foreign) };
+    Ok(match meta.get(LAYOUT)?.map(|value| value.value()) {
+        None | Some(0) => Layout::Foreign,
+        Some(found) if found > SCHEMA => Layout::Newer(found),
+        Some(found) => Layout::Known(found),
+    })
+}
+
+/// Brings a database of layout `from` up to date; 0 is an empty one.
+pub(super) fn migrate(write: &WriteTransaction, from: u64) -> Result<(), redb::Error> {
+    steps(write, from, &STEPS)
+}
+
+fn steps(write: &WriteTransaction, from: u64, steps: &[Step]) -> Result<(), redb::Error> {
+    if let Some(done) = from.checked_sub(1) {
+        for (number, step) in (1_u64..).zip(steps).skip(usize::try_from(done).unwrap_or(usize::MAX)) {
+            tracing::info!(from = number, to = number + 1, "the store's layout is brought up to date");
+            step(write)?;
+        }
+    }
+    write.open_table(META)?.insert(LAYOUT, 1 + steps.len() as u64)?;
+    Ok(())
+}
+
+/// Layout 2 has tenures: those that the kept events tell of.
+fn tenures_from_events(write: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut tenures = Tenures::open(write)?;
+    for entry in write.open_table(EVENTS)?.iter()? {
+        if let Ok(event) = serde_json::from_slice::<AuditEvent>(entry?.1.value()) {
+            tenures.note(&event)?;
+        }
+    }
+    Ok(())
+}
+
+/// Numbers the transaction: one more than the last, and more than `past`.
+pub(super) fn number(write: &WriteTransaction, past: u64) -> Result<u64, redb::Error> {
+    let mut meta = write.open_table(META)?;
+    let last = meta.get(TRANSACTION)?.map_or(0, |value| value.value());
+    let number = last.max(past) + 1;
+    meta.insert(TRANSACTION, number)?;
+    Ok(number)
+}
+
+/// The number of the last transaction.
+pub(super) fn last(read: &ReadTransaction) -> Result<u64, redb::Error> {
+    let Some(meta) = existing(read.open_table(META))? else { return Ok(0) };
+    Ok(meta.get(TRANSACTION)?.map_or(0, |value| value.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, ReadableDatabase};
+
+    use super::*;
+
+    const OLD: TableDefinition<'_, u64, u64> = TableDefinition::new("old");
+    const NEW: TableDefinition<'_, u64, u64> = TableDefinition::new("new");
+
+    fn double(write: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut new = write.open_table(NEW)?;
+        for entry in write.open_table(OLD)?.iter()? {
+            let (key, value) = entry?;
+            new.insert(key.value(), value.value() * 2)?;
+        }
+        Ok(())
+    }
+
+    fn drop_old(write: &WriteTransaction) -> Result<(), redb::Error> {
+        write.delete_table(OLD)?;
+        Ok(())
+    }
+
+    fn fails(_: &WriteTransaction) -> Result<(), redb::Error> {
+        Err(redb::Error::Corrupted("as the test wants it".into()))
+    }
+
+    /// A made-up layout 1 with one row.
+    fn old(directory: &std::path::Path) -> Database {
+        let database = Database::create(directory.join("db")).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(OLD).unwrap().insert(1, 21).unwrap();
+        write.open_table(META).unwrap().insert(LAYOUT, 1).unwrap();
+        write.commit().unwrap();
+        database
+    }
+
+    #[test]
+    fn the_steps_that_are_missing_are_taken_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = old(directory.path());
+        for (from, to, taken) in [(1, 2, &[double as Step][..]), (2, 3, &[fails as Step, drop_old][..])] {
+            let write = database.begin_write().unwrap();
+            steps(&write, from, taken).unwrap();
+            write.commit().unwrap();
+            let read = database.begin_read().unwrap();
+            assert_eq!(read.open_table(META).unwrap().get(LAYOUT).unwrap().unwrap().value(), to);
+            assert_eq!(read.open_table(NEW).unwrap().get(1).unwrap().unwrap().value(), 42);
+            assert_eq!(read.open_table(OLD).is_ok(), to == 2);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_old_layout() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = old(directory.path());
+        let write = database.begin_write().unwrap();
+        assert!(steps(&write, 1, &[double, fails]).is_err());
+        write.abort().unwrap();
+        let read = database.begin_read().unwrap();
+        assert_eq!(read.open_table(META).unwrap().get(LAYOUT).unwrap().unwrap().value(), 1);
+        assert!(read.open_table(NEW).is_err());
+    }
+
+    #[test]
+    fn a_layout_is_told_from_somebody_elses() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::create(directory.path().join("db")).unwrap();
+        let look = || layout(&database.begin_read().unwrap()).unwrap();
+        assert_eq!(look(), Layout::Empty);
+        let write = database.begin_write().unwrap();
+        write.open_table(OLD).unwrap();
+        write.commit().unwrap();
+        assert_eq!(look(), Layout::Foreign);
+        for (layout, what) in [(SCHEMA, Layout::Known(SCHEMA)), (SCHEMA + 1, Layout::Newer(SCHEMA + 1))] {
+            let write = database.begin_write().unwrap();
+            write.open_table(META).unwrap().insert(LAYOUT, layout).unwrap();
+            write.commit().unwrap();
+            assert_eq!(look(), what);
+        }
+    }
+}
