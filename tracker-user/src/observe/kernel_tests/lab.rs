@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -47,14 +48,31 @@ pub(super) fn observed(
     });
 }
 
+/// Where tests pin: the process and a number follow.
+const PINS: &str = "/sys/fs/bpf/tracker-test-";
+
+/// Removes what tests that were killed have left behind.
+fn sweep() {
+    for entry in std::fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten() {
+        let path = entry.path();
+        let owner =
+            path.to_str().and_then(|path| path.strip_prefix(PINS)?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = Observer::detach(&path);
+        }
+    }
+}
+
 /// A pin directory of one test, removed with all that is in it.
 pub(super) struct Pins(pub(super) PathBuf);
 
 impl Pins {
     pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("/sys/fs/bpf/tracker-test-{}-{number}", std::process::id()).into())
+        Self(format!("{PINS}{}-{number}", std::process::id()).into())
     }
 
     /// The names of what is in it.
