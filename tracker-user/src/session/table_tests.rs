@@ -263,3 +263,39 @@ fn a_stale_session_takes_no_licence_and_is_forgotten_after_a_day() {
     assert!(world.table.is_empty());
     assert_eq!(world.trail(), ["destroy except None", "keep", "ended alice closed-timeout"]);
 }
+
+#[test]
+fn what_could_not_be_kept_is_taken_back_without_a_word() {
+    let mut world = World::new(|policy| policy.max_users = 1);
+    let mut record = world.open_record();
+    // A login: as if it had never been.
+    let login = world.prove(1, "alice", &record).unwrap();
+    world.trail();
+    world.table.take_back(client_number(1), login.admitted.session, None, world.now(), &mut world.out);
+    assert_eq!(world.trail(), ["destroy except None", "keep"]);
+    assert_eq!((world.table.len(), world.table.licences_used()), (0, 0));
+    assert_eq!(world.index.decide(client_number(1), world.now()), Some(Decision::Challenge));
+
+    // A renewal: it goes on waiting.
+    world.prove(1, "alice", &record).unwrap();
+    record.on_close(world.now);
+    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.wait(TIMEOUT);
+    world.fire(&record);
+    let before = world.table.session(client_number(1)).cloned();
+    let renewed = world.prove(1, "alice", &record).unwrap();
+    assert_eq!((renewed.kind, world.table.licences_used()), (AdmissionKind::Renewed, 1));
+    world.trail();
+    let stale = before.clone().unwrap().state;
+    world.table.take_back(client_number(1), renewed.admitted.session, before, world.now(), &mut world.out);
+    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    assert_eq!(world.trail(), ["keep"]);
+    assert_eq!(world.table.session(client_number(1)).map(|session| session.state), Some(stale));
+    assert_eq!((world.table.licences_used(), world.table.active(), world.table.len()), (0, 0, 1));
+    assert_eq!(world.index.decide(client_number(1), world.now()), Some(Decision::Challenge));
+    // Somebody else has come meanwhile: that session is not meant.
+    world.prove(1, "bob", &record).unwrap();
+    world.trail();
+    world.table.take_back(client_number(1), renewed.admitted.session, None, world.now(), &mut world.out);
+    assert_eq!(world.trail(), [""; 0]);
+}

@@ -219,10 +219,11 @@ impl<'a> Tenures<'a> {
     /// Forgets tenures that ended too long before `newest`.
     pub(super) fn remove_outdated(&mut self, newest: Timestamp) -> Result<(), redb::Error> {
         let Ok(oldest) = newest.checked_sub(RETENTION) else { return Ok(()) };
-        let outdated = self.by_end.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE);
-        let outdated: Vec<(EndKey, Start)> = outdated
-            .map(|entry| entry.map(|(end, start)| (end.value(), start.value())))
-            .collect::<Result<_, _>>()?;
+        let mut outdated = Vec::new();
+        for entry in self.by_end.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE) {
+            let (end, start) = entry?;
+            outdated.push((end.value(), start.value()));
+        }
         for (end, (client, from)) in outdated {
             self.by_end.remove(end)?;
             self.by_start.remove((from, end.1))?;
@@ -314,9 +315,8 @@ pub(super) fn read(read: &ReadTransaction, wanted: &Wanted) -> Result<Vec<Tenure
 fn of_user(read: &ReadTransaction, name: &str) -> Result<Vec<Key>, redb::Error> {
     let bare = name.split('@').next().unwrap_or(name).to_lowercase();
     let Some(by_user) = existing(read.open_table(BY_USER))? else { return Ok(Vec::new()) };
-    let all = by_user.range((bare.as_str(), i64::MIN, 0)..=(bare.as_str(), RUNS, u64::MAX))?.rev();
     let mut keys = Vec::new();
-    for entry in all {
+    for entry in by_user.range((bare.as_str(), i64::MIN, 0)..=(bare.as_str(), RUNS, u64::MAX))?.rev() {
         let (start, client) = entry?;
         let (_, from, session) = start.value();
         keys.push((client.value(), from, session));
