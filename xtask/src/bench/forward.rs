@@ -235,7 +235,6 @@ fn origin(lab: &Lab) -> Result<Process> {
 }
 
 fn squid(lab: &Lab) -> Result<Process> {
-    let dir = lab.scratch.path().display().to_string();
     let conf = lab.scratch.write(
         "squid.conf",
         format!(
