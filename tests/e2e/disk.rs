@@ -63,6 +63,7 @@ fn a_full_disk_logs_nobody_in_and_brings_nobody_back() -> Result<()> {
     let status = lab.gateway.ask(&["status"])?;
     assert!(status["warnings"].to_string().contains("make room"), "{status:#}");
     assert!(status["store"]["problem"].is_string(), "{status:#}");
+    assert!(status["store"]["waiting"].as_u64() > Some(0), "{status:#}");
     let known = list(&lab.gateway.ask(&["history"])?, "history").len();
     assert!(known >= 2, "the past can still be read");
 

@@ -72,6 +72,7 @@ impl Journal {
             problem: Arc::clone(&problem),
             failing: Arc::clone(&failing),
             waiting: Arc::clone(&waiting),
+            unwritten: 0,
         };
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&received))?;
@@ -142,6 +143,8 @@ struct Writer {
     problem: Arc<Mutex<Option<String>>>,
     failing: Arc<AtomicBool>,
     waiting: Arc<AtomicUsize>,
+    /// How many of those were taken over, but are not on disk.
+    unwritten: usize,
 }
 
 impl Writer {
@@ -171,8 +174,11 @@ impl Writer {
                 // At the end, everything that still came in is taken: whoever waits for an answer gets one.
                 next = if taken < BATCH || stop { received.try_recv().ok() } else { None };
             }
+            self.unwritten += taken;
             let outcome = self.write();
-            self.waiting.fetch_sub(taken, Ordering::Relaxed);
+            if outcome.is_ok() {
+                self.waiting.fetch_sub(std::mem::take(&mut self.unwritten), Ordering::Relaxed);
+            }
             for answer in answers {
                 answer(outcome.clone());
             }
