@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
     lab.gateway.start()?;
     lab.login(0, "alice")?;
     let _origin = origin(&lab)?;
-    let squid = squid(&lab)?;
+    let mut squid = squid(&lab)?;
     let haproxy = haproxy(&lab)?;
     let mut contestants = [
         Contestant::new("direct", None, ORIGIN_PORT),
@@ -82,7 +82,8 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
         }
     }
     report(&contestants);
-    Ok(())
+    // Killed, it would leave its shared memory behind.
+    squid.stop(Duration::from_secs(5)).map(drop)
 }
 
 struct Contestant {
@@ -106,21 +107,27 @@ impl Contestant {
     }
 
     fn measure(&mut self, lab: &Lab, options: &Options, script: &Path) -> Result<()> {
-        let host = lab.net.clients.first().context("the lab has a client")?;
-        let (address, target) = match self.pid {
-            None => (ORIGIN_V4, "/1k".to_owned()),
-            Some(_) => (GATEWAY_V4, format!("http://{ORIGIN_V4}:{ORIGIN_PORT}/1k")),
+        let client = lab.net.clients.first().context("the lab has a client")?;
+        // Clients have no way to the origin but through a proxy; without one, the load is on the gateway's host.
+        let (ns, address, target) = match self.pid {
+            None => (&lab.net.gateway, ORIGIN_V4, "/1k".to_owned()),
+            Some(_) => (&client.ns, GATEWAY_V4, format!("http://{ORIGIN_V4}:{ORIGIN_PORT}/1k")),
         };
-        let path = format!("wrk.path = \"{target}\"\n{}", fs::read_to_string(script)?);
+        // haproxy refuses a Host that differs from the target's.
+        let host = format!("{ORIGIN_V4}:{ORIGIN_PORT}");
+        let path = format!(
+            "wrk.path = \"{target}\"\nwrk.headers[\"Host\"] = \"{host}\"\n{}",
+            fs::read_to_string(script)?
+        );
         let script = lab.scratch.write("wrk-now.lua", &path)?;
         let before = self.pid.map(cpu_ticks).transpose()?;
-        let mut wrk = host.ns.command("taskset");
+        let mut wrk = ns.command("taskset");
         wrk.args(["-c", LOAD_CORE, "wrk", "-t1", "--latency"])
             .args(["-c", &options.connections.to_string(), "-d", &format!("{}s", options.seconds), "-s"])
             .arg(&script)
             .arg(format!("http://{address}:{}/", self.port));
         let output = wrk.output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         let line = text.lines().find_map(|line| line.strip_prefix("JSON")).with_context(|| text.clone())?;
         let said: Value = serde_json::from_str(line)?;
         let get = |name: &str| said.get(name).and_then(Value::as_f64).unwrap_or(0.0);
@@ -246,7 +253,8 @@ fn squid(lab: &Lab) -> Result<Process> {
     )?;
     let ns = &lab.net.gateway;
     let mut command = ns.command("squid");
-    command.args(["-N", "-f"]).arg(conf);
+    // A name of its own, or it stumbles over the shared memory of one that was killed.
+    command.args(["-N", "-n", &format!("tracker{}", std::process::id()), "-f"]).arg(conf);
     let process = lab.scratch.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
     listens(lab, SQUID_PORT, ns)?;
     Ok(process)
@@ -256,7 +264,7 @@ fn haproxy(lab: &Lab) -> Result<Process> {
     let conf = lab.scratch.write(
         "haproxy.cfg",
         format!(
-            "global\n nbthread 1\n maxconn 10000\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n \
+            "global\n nbthread 1\n maxconn 4000\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n \
              timeout server 60s\n http-reuse always\nfrontend p\n bind :{HAPROXY_PORT}\n \
              http-request set-uri %[path]\n default_backend o\nbackend o\n server o {ORIGIN_V4}:{ORIGIN_PORT}\n"
         ),

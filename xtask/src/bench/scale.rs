@@ -4,6 +4,7 @@
 //! The clients are addresses of one IPv6 /64 behind one network namespace; records come from real connections, sessions
 //! from real Kerberos logins (`tracker-user/examples/load.rs`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -142,15 +143,17 @@ impl Memory {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let daemon = resident.and_then(number).context("no VmRSS")? * 1024;
-        let mut kernel = 0;
+        // A map that is open more than once is one map.
+        let mut maps = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
             let Ok(info) = fs::read_to_string(entry.path()) else { continue };
             if info.contains("map_type:") {
-                kernel +=
-                    info.lines().find_map(|line| line.strip_prefix("memlock:")).and_then(number).unwrap_or(0);
+                let field =
+                    |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).and_then(number);
+                maps.insert(field("map_id:"), field("memlock:").unwrap_or(0));
             }
         }
-        Ok(Self { daemon, kernel })
+        Ok(Self { daemon, kernel: maps.values().sum() })
     }
 }
 
