@@ -48,7 +48,9 @@ fn programs_that_somebody_detached_are_attached_again() -> Result<()> {
     let log = lab.gateway.log();
     let alarms = log.lines().filter(|line| line.contains("the observer is blind")).count();
     assert_eq!(alarms, 1, "{log}");
-    assert_eq!(lab.gateway.metric("tracker_observer_blind")?, Some(0.0));
+    until("the metric to say so", SOON, || {
+        (lab.gateway.metric("tracker_observer_blind").ok()? == Some(0.0)).then_some(())
+    })?;
     // Nobody was thrown out for that moment, and everything is counted once.
     assert!(is_let_through(&lab, 0));
     works(&mut alices)?;
