@@ -13,12 +13,23 @@ use crate::common::{ORIGIN, SOON, is_let_through, session, status_without_creden
 /// How long it may take until a disk is found to have room again.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// A lab whose state directory is a small disk of its own, in the gateway's namespace.
+/// A lab whose state directory is a small disk of its own, in the gateway's namespace. The gateway is not started yet.
 fn lab_on_a_small_disk(clients: usize) -> Result<Lab> {
     let lab = Lab::prepare(clients, &gateway::bin_dir()?)?;
     let state = state(&lab);
     lab.net.gateway.run(&["mount", "-t", "tmpfs", "-o", "size=6m", "tracker-state", &state])?;
     Ok(lab)
+}
+
+/// Alice and bob are logged in, and the disk has become full since: the page that refuses carol is given too.
+fn lab_on_a_full_disk() -> Result<(Lab, String)> {
+    let mut lab = lab_on_a_small_disk(3)?;
+    lab.gateway.start()?;
+    lab.login(0, "alice")?;
+    lab.login(1, "bob")?;
+    fill(&lab)?;
+    let page = until_refused(&lab, 2)?;
+    Ok((lab, page))
 }
 
 fn state(lab: &Lab) -> String {
@@ -52,12 +63,7 @@ fn a_full_disk_logs_nobody_in_and_brings_nobody_back() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = lab_on_a_small_disk(3)?;
-    lab.gateway.start()?;
-    lab.login(0, "alice")?;
-    lab.login(1, "bob")?;
-    fill(&lab)?;
-    let page = until_refused(&lab, 2)?;
+    let (mut lab, page) = lab_on_a_full_disk()?;
     assert!(page.contains("make room"), "the page names the problem: {page}");
     assert!(is_let_through(&lab, 0) && is_let_through(&lab, 1), "who is logged in stays so");
     let status = lab.gateway.ask(&["status"])?;
@@ -98,12 +104,7 @@ fn a_disk_that_was_full_for_a_while_costs_nobody_their_session() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = lab_on_a_small_disk(3)?;
-    lab.gateway.start()?;
-    lab.login(0, "alice")?;
-    lab.login(1, "bob")?;
-    fill(&lab)?;
-    until_refused(&lab, 2)?;
+    let (mut lab, _) = lab_on_a_full_disk()?;
     assert_eq!(lab.gateway.ctl(&["logout", &lab.address(0)])?.exit, 0);
     make_room(&lab)?;
     until("logins to work again", RECOVERY, || lab.login(2, "carol").ok())?;

@@ -1,4 +1,4 @@
-//! The records against the sockets: every minute, and when hints were lost.
+//! The records against the sockets: every minute, and when the observer missed something.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
 use super::core::{Core, RESYNC_EVERY};
-use crate::clock::{BootTime, boot_now};
+use crate::clock::boot_now;
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
 use crate::store::Entry;
@@ -61,11 +61,9 @@ impl Core {
         self.resync = Some(tokio::task::spawn_blocking(move || {
             let began = boot_now();
             let resync = observer.resync()?;
-            let old = boot_now().before(RECORD_RETENTION);
-            let last = |record: &Record| {
-                BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
-            };
-            let idle = |record: &Record| record.open == 0 && last(record) < old;
+            let now = boot_now();
+            let old = now.before(RECORD_RETENTION);
+            let idle = |record: &Record| record.open == 0 && last_seen(record, now) < old;
             let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
             let idle = candidates.map(|(client, _)| client).collect();
             took.observe(boot_now().since(began).as_secs_f64());

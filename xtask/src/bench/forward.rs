@@ -15,8 +15,9 @@ use clap::Args;
 use lab::Lab;
 use lab::gateway::PROXY_PORT;
 use lab::net::{GATEWAY_V4, ORIGIN_V4};
+use lab::ns::Ns;
 use lab::scratch::Process;
-use lab::wait::{Stopwatch, until};
+use lab::wait::until;
 use serde_json::Value;
 
 use crate::setup;
@@ -206,14 +207,10 @@ fn pin(pid: i32, core: &str) -> Result<()> {
     Ok(())
 }
 
-fn listens(lab: &Lab, port: u16, inside: &lab::ns::Ns) -> Result<()> {
-    let _ = lab;
-    let watch = Stopwatch::start();
-    until(&format!("port {port}"), Duration::from_secs(20), || {
-        inside.connect(([127, 0, 0, 1], port).into()).ok()
-    })
-    .with_context(|| format!("after {:.1} s", watch.elapsed().as_secs_f64()))
-    .map(drop)
+/// Waits until something listens on `port` inside the namespace.
+fn listens(port: u16, inside: &Ns) -> Result<()> {
+    let address = ([127, 0, 0, 1], port).into();
+    until(&format!("port {port}"), Duration::from_secs(20), || inside.connect(address).ok()).map(drop)
 }
 
 fn origin(lab: &Lab) -> Result<Process> {
@@ -237,7 +234,7 @@ fn origin(lab: &Lab) -> Result<Process> {
     let mut command = ns.command("taskset");
     command.args(["-c", LOAD_CORE, "nginx", "-c"]).arg(conf).arg("-e").arg(logs);
     let process = lab.scratch.spawn(command.stdout(Stdio::null()))?;
-    listens(lab, ORIGIN_PORT, ns)?;
+    listens(ORIGIN_PORT, ns)?;
     Ok(process)
 }
 
@@ -256,7 +253,7 @@ fn squid(lab: &Lab) -> Result<Process> {
     // A name of its own, or it stumbles over the shared memory of one that was killed.
     command.args(["-N", "-n", &format!("tracker{}", std::process::id()), "-f"]).arg(conf);
     let process = lab.scratch.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    listens(lab, SQUID_PORT, ns)?;
+    listens(SQUID_PORT, ns)?;
     Ok(process)
 }
 
@@ -273,6 +270,6 @@ fn haproxy(lab: &Lab) -> Result<Process> {
     let mut command = ns.command("haproxy");
     command.args(["-db", "-f"]).arg(conf);
     let process = lab.scratch.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    listens(lab, HAPROXY_PORT, ns)?;
+    listens(HAPROXY_PORT, ns)?;
     Ok(process)
 }
