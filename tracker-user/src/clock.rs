@@ -23,6 +23,12 @@ impl BootTime {
         Self(nanos.cast_signed())
     }
 
+    /// A moment in a record or in the settings of the kernel side, where 0 says that it never came.
+    #[must_use]
+    pub const fn from_stamp(nanos: u64) -> Option<Self> {
+        if nanos == 0 { None } else { Some(Self::from_nanos(nanos)) }
+    }
+
     /// The moment as the kernel side reads it.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {

@@ -20,7 +20,7 @@ use tracker_ebpf::abi::ClientAddr;
 use crate::audit::{Audit, AuditEvent, Kind};
 use crate::clock::{boot_now, wall_now};
 use crate::observe::{Connections, Events, Observer};
-use crate::session::settings::{DeviceChange, Revalidate};
+use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
 use crate::session::{
     Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
@@ -59,8 +59,7 @@ struct Live {
 impl From<&Timeouts> for Live {
     fn from(timeouts: &Timeouts) -> Self {
         Self {
-            look_at_new: timeouts.revalidate == Revalidate::OnReopen
-                || timeouts.device_change == DeviceChange::Reauthenticate,
+            look_at_new: timeouts.revalidate == Revalidate::OnReopen || timeouts.judges_devices(),
             shared_hosts: timeouts.shared_hosts.clone(),
         }
     }

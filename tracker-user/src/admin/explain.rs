@@ -65,7 +65,7 @@ impl Sources {
 }
 
 fn facts(record: &Record, anchor: &Anchor) -> wire::Facts {
-    let stamp = |at: u64| (at != 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+    let stamp = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
     let gap = |start: u64, end: u64| Some(wire::Gap { from: stamp(start)?, until: stamp(end)? });
     wire::Facts {
         open_connections: record.open,

@@ -14,7 +14,6 @@ use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
-use crate::session::settings::DeviceChange;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::Tracker;
@@ -100,7 +99,7 @@ impl Sources {
             );
         }
         warnings.extend(self.observer.warnings());
-        if config.timeouts.device_change == DeviceChange::Reauthenticate {
+        if config.timeouts.judges_devices() {
             warnings.extend(self.observer.devices_problem());
         }
         let (mode, cgroup, pinned, because) = match self.observer.kind() {
@@ -256,7 +255,7 @@ impl Sources {
                 let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / span;
                 let session = sessions.get(&client);
                 let moved = record.rx + record.tx > 0;
-                let seen = |at: u64| (at > 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+                let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
                 wire::Host {
                     client: client.to_string(),
                     user: session.map(|session| session.identity.user().into()),
@@ -312,7 +311,7 @@ impl Sources {
             }
             Verdict::Ended { at } => (Some(at), None),
         };
-        let seen = |at: u64| (at > 0).then(|| anchor.wall(BootTime::from_nanos(at)));
+        let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
         Ok(wire::Session {
             id: session.id.to_string(),
             client: session.client.to_string(),

@@ -57,7 +57,7 @@ impl Kernel {
             pinning,
         } = Attached::start(wanted)?;
         let now = settings.get(&0, 0).map_err(|error| error::map("reading the settings", &error))?;
-        let was_blind = (now.blind_since != 0).then(|| BootTime::from_nanos(now.blind_since));
+        let was_blind = BootTime::from_stamp(now.blind_since);
         let pinned_maps = pins.as_ref().map(|pins| pins.open_maps(wanted.max_records)).transpose()?;
         let kernel = Self {
             programs: Mutex::new(programs),

@@ -11,7 +11,7 @@ use super::event::Reason;
 use super::judge::{Clock, Verdict, judge, lifetime_end, may_have_reopened};
 use super::policy::Policy;
 use super::record::{Session, State};
-use super::settings::{DeviceChange, Mode, Revalidate};
+use super::settings::{Mode, Revalidate};
 use crate::clock::BootTime;
 
 /// All that a decision about a client is made from.
@@ -200,8 +200,7 @@ fn session_finding(client: ClientAddr, session: Option<&Session>) -> Finding {
 
 /// Whether the address has another device than at the proof, and that matters.
 fn is_another(session: &Session, device: Option<Device>, policy: &Policy) -> bool {
-    let judges = policy.timeouts.device_change == DeviceChange::Reauthenticate;
-    judges && session.device.zip(device).is_some_and(|(before, now)| before != now)
+    policy.timeouts.judges_devices() && session.device.zip(device).is_some_and(|(before, now)| before != now)
 }
 
 fn device_finding(session: &Session, device: Option<Device>, policy: &Policy) -> Finding {
@@ -220,9 +219,9 @@ fn record_finding(record: Option<&Record>) -> Finding {
     };
     let (open, since) = match (record.open, record.opened_at, record.closed_at) {
         (0, 0, _) => ("it has not connected since the record began".to_owned(), None),
-        (0, _, closed) => ("no connection is open".to_owned(), stamp(closed)),
-        (1, opened, _) => ("1 connection is open".to_owned(), stamp(opened)),
-        (open, opened, _) => (format!("{open} connections are open"), stamp(opened)),
+        (0, _, closed) => ("no connection is open".to_owned(), BootTime::from_stamp(closed)),
+        (1, opened, _) => ("1 connection is open".to_owned(), BootTime::from_stamp(opened)),
+        (open, opened, _) => (format!("{open} connections are open"), BootTime::from_stamp(opened)),
     };
     Finding { since, ..found(Rule::Record, open) }
 }
@@ -258,7 +257,7 @@ fn gap(session: &Session, record: &Record, policy: &Policy, clock: &Clock) -> Fi
         Mode::Traffic => ("silence", record.traffic_gap_start, record.traffic_gap_end),
         Mode::Absolute => return found(Rule::Gap, "mode absolute knows no gaps"),
     };
-    let (Some(since), Some(until)) = (stamp(start), stamp(end)) else {
+    let (Some(since), Some(until)) = (BootTime::from_stamp(start), BootTime::from_stamp(end)) else {
         return found(Rule::Gap, format!("the kernel has latched no {name} of the timeout's length"));
     };
     let text = if clock.ran_out.is_some() {
@@ -300,7 +299,7 @@ fn revalidate(
     unseen: bool,
     watched_since: Option<BootTime>,
 ) -> Finding {
-    let closed = stamp(record.closed_at).filter(|closed| *closed > session.judged_from);
+    let closed = BootTime::from_stamp(record.closed_at).filter(|closed| *closed > session.judged_from);
     let text = match (policy.timeouts.revalidate, closed) {
         (Revalidate::OnTimeout, None) => {
             "the client has not closed everything since the proof, nor would it matter"
@@ -360,7 +359,7 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
                 ends.push("everything closed and opened again: the new connection must prove itself".into());
             }
             ends.push("another user proves themselves from this address (kicked)".into());
-            if policy.timeouts.device_change == DeviceChange::Reauthenticate {
+            if policy.timeouts.judges_devices() {
                 ends.push(format!("another device takes the address ({})", Reason::DeviceChanged));
             }
         }
@@ -370,10 +369,6 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
     }
     ends.push("a logout, or an operator".into());
     ends
-}
-
-fn stamp(at: u64) -> Option<BootTime> {
-    (at != 0).then(|| BootTime::from_nanos(at))
 }
 
 /// A length of time in whole seconds or minutes.

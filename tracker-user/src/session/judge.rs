@@ -84,7 +84,7 @@ impl Clock {
 /// A stamp of the record, as the session sees it: what happened before its proof, or never, is the proof's own moment.
 fn seen(session: &Session, at: u64) -> BootTime {
     let proved = session.judged_from;
-    if at == 0 { proved } else { proved.max(BootTime::from_nanos(at)) }
+    BootTime::from_stamp(at).map_or(proved, |at| at.max(proved))
 }
 
 /// When the lifetime of `session` is over, if it has one.

@@ -182,6 +182,12 @@ impl Timeouts {
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime_enabled.then_some(self.lifetime_timeout)
     }
+
+    /// Whether another device at a client's address ends its session.
+    #[must_use]
+    pub fn judges_devices(&self) -> bool {
+        self.device_change == DeviceChange::Reauthenticate
+    }
 }
 
 impl Default for Timeouts {

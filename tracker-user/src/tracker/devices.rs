@@ -4,7 +4,6 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::session::settings::DeviceChange;
 use crate::session::{Device, Reason};
 
 impl Core {
@@ -40,6 +39,6 @@ impl Core {
     }
 
     fn judges_devices(&self) -> bool {
-        self.table.policy().timeouts.device_change == DeviceChange::Reauthenticate
+        self.table.policy().timeouts.judges_devices()
     }
 }
