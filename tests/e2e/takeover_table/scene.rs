@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use lab::dhcp::Dhcp;
 use lab::raw::Raw;
-use lab::wait::{Stopwatch, silence};
+use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
 
 use super::{Check, Mode, Row, TIMEOUT};
-use crate::common::has_open;
+use crate::common::{SOON, has_open};
 
 /// When a newcomer sends a request, counted from the first; none is as long as the timeout after the one before.
 const REQUESTS: [Duration; 5] = [
@@ -121,6 +121,7 @@ shared-hosts = [\"10.77.0.{}\"]
 
         for row in Row::ALL.into_iter().filter(|row| row.while_down()) {
             let mut case = self.login(row)?;
+            self.logged(&cases)?;
             self.lab.gateway.kill();
             case.last = self.clock.elapsed();
             case.held.clear();
@@ -131,6 +132,7 @@ shared-hosts = [\"10.77.0.{}\"]
             self.send_the_rest(&mut alone)?;
             cases.append(&mut alone);
         }
+        self.logged(&cases)?;
         println!("{:?} {:?}: {:?}", self.mode, self.check, self.clock.elapsed() - began);
         self.cells(&cases)
     }
@@ -189,6 +191,15 @@ shared-hosts = [\"10.77.0.{}\"]
         case.sent.push(Sent { path, at, idle_since: case.last, code });
         case.last = self.clock.elapsed();
         Ok(())
+    }
+
+    /// Waits until the access log has the lines of what was served: it writes them a moment later.
+    fn logged(&self, cases: &[Case]) -> Result<()> {
+        let served = || cases.iter().flat_map(|case| &case.sent).filter(|sent| sent.code == 200);
+        until("the access log's lines", SOON, || {
+            let log = self.lab.gateway.log();
+            served().all(|sent| log.contains(&format!("path=\"{}\"", sent.path))).then_some(())
+        })
     }
 
     /// Sends the requests whose time has come.

@@ -27,8 +27,9 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long an origin's idle connection is kept. Many origins close after 5 s; later ones are seen to be closed.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many idle connections to one origin are kept.
-pub const POOL_PER_ORIGIN: usize = 32;
+/// How many idle connections to one origin a core keeps: as many as clients ask it for at once on a busy day. Fewer would
+/// be closed and made anew all the time; those that nobody needs any more end by [`POOL_IDLE_TIMEOUT`].
+pub const POOL_PER_ORIGIN: usize = 256;
 
 /// The name by which proxies know this one, in `Via`, unless it is set to something of its own.
 pub const VIA: &str = "tracker";
