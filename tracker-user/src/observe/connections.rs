@@ -92,8 +92,6 @@ pub struct ConnectionInfo {
     pub client: ClientAddr,
     /// The client's end.
     pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
     /// When it was accepted.
     pub since: BootTime,
     /// What it carries now.
@@ -133,19 +131,12 @@ impl Connections {
 
     /// Takes a connection in. It leaves the registry when the stream is dropped.
     #[must_use]
-    pub fn accept(
-        self: &Arc<Self>,
-        client: ClientAddr,
-        peer: SocketAddr,
-        local: SocketAddr,
-        stream: TcpStream,
-    ) -> ClientStream {
+    pub fn accept(self: &Arc<Self>, client: ClientAddr, peer: SocketAddr, stream: TcpStream) -> ClientStream {
         let since = boot_now();
         let connection = Arc::new(Connection {
             id: ConnectionId(self.last_id.fetch_add(1, Relaxed) + 1),
             client,
             peer,
-            local,
             since,
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
@@ -246,7 +237,6 @@ pub struct Connection {
     id: ConnectionId,
     client: ClientAddr,
     peer: SocketAddr,
-    local: SocketAddr,
     since: BootTime,
     rx: AtomicU64,
     tx: AtomicU64,
@@ -356,7 +346,6 @@ impl Connection {
             id: self.id,
             client: self.client,
             peer: self.peer,
-            local: self.local,
             since: self.since,
             carries: state.carries.clone(),
             session: state.session,

@@ -87,10 +87,10 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
             () = shared.stopping.cancelled() => return,
         };
-        match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?, stream, peer))) {
-            Ok((local, stream, peer)) => {
+        match accepted {
+            Ok((stream, peer)) => {
                 let client = ClientAddr::from(peer.ip());
-                let stream = shared.connections.accept(client, peer, local, stream);
+                let stream = shared.connections.accept(client, peer, stream);
                 let serving = client::run(Rc::clone(&worker), stream);
                 tokio::task::spawn_local(shared.tasks.track_future(serving));
             }

@@ -11,8 +11,7 @@ async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let (near, peer) = near.unwrap();
-    let local = near.local_addr().unwrap();
-    (registry.accept(peer.ip().into(), peer, local, near), far.unwrap())
+    (registry.accept(peer.ip().into(), peer, near), far.unwrap())
 }
 
 #[derive(Default)]

@@ -24,8 +24,12 @@ impl From<BadBody> for Broke {
     }
 }
 
-/// One direction of an exchange. Nothing is copied: content is written from the buffer that it was read into, together
-/// with the head or the framing before and behind it.
+/// So much content is put behind a head rather than written from where it lies: for less, one plain write is cheaper
+/// than a vectored one.
+const SMALL: usize = 4 * 1024;
+
+/// One direction of an exchange. Content is written from the buffer that it was read into, together with the head or the
+/// framing before and behind it.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Transfer {
     body: Body,
@@ -150,13 +154,17 @@ impl Transfer {
         input: &mut Buffer,
         to: &mut W,
     ) -> Poll<io::Result<()>> {
+        if self.written < self.before.len() && self.pass + self.behind.len() <= SMALL {
+            self.before.extend_from_slice(input.unread().get(..self.pass).unwrap_or_default());
+            self.before.append(&mut self.behind);
+            input.consume(std::mem::take(&mut self.pass));
+        }
         let before = self.before.get(self.written..).unwrap_or_default();
         let pass = input.unread().get(..self.pass).unwrap_or_default();
         let parts = [IoSlice::new(before), IoSlice::new(pass), IoSlice::new(&self.behind)];
-        let mut count = if before.is_empty() && self.behind.is_empty() {
-            ready!(Pin::new(to).poll_write(cx, pass))?
-        } else {
-            ready!(Pin::new(to).poll_write_vectored(cx, &parts))?
+        let mut count = match (before, pass, self.behind.as_slice()) {
+            (only, [], []) | ([], only, []) => ready!(Pin::new(to).poll_write(cx, only))?,
+            _ => ready!(Pin::new(to).poll_write_vectored(cx, &parts))?,
         };
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
