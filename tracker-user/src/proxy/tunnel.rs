@@ -19,19 +19,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::unistd::{read, write};
+use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use self::pipe::Pipe;
 use self::socket::{Socket, poll_receive, poll_send};
+use crate::observe::ClientStream;
 
 /// As much as is copied at once.
 const BUFFER: usize = 64 * 1024;
 
-/// A copying read that brings so much is followed by splicing: more is waiting, or will be.
-const MUCH: usize = 32 * 1024;
+/// A copying read that brings so much (a full TLS record) is followed by splicing: more is waiting, or will be.
+const MUCH: usize = 16 * 1024;
 
-/// Splicing that brings less is followed by copying, which is cheaper then.
-const LITTLE: usize = 8 * 1024;
+/// Splicing that brings less is followed by copying, which is cheaper up to some 6 KiB and pins no pages.
+const LITTLE: usize = 4 * 1024;
 
 /// After so much, the other tasks of the thread have their turn: a few hundred microseconds.
 const TURN: u64 = 1024 * 1024;
@@ -56,9 +58,9 @@ pub(super) struct Side<T> {
 }
 
 /// Moves bytes until both sides have ended; the end of one is passed on to the other, which may go on.
-pub(super) async fn tunnel<C: Socket, O: Socket>(
-    client: Side<C>,
-    origin: Side<O>,
+pub(super) async fn tunnel(
+    client: Side<ClientStream>,
+    origin: Side<TcpStream>,
     moved: &mut Moved,
 ) -> io::Result<()> {
     let mut up = Half::new(client.early);

@@ -4,6 +4,8 @@
 //! one aside, and closes it unless everything that went in has come out.
 
 use std::cell::RefCell;
+#[cfg(test)]
+use std::os::fd::AsFd;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -18,7 +20,7 @@ const SIZE: i32 = 256 * 1024;
 const AT_ONCE: usize = 1024 * 1024;
 
 /// Each takes two descriptors. Beyond that many in the whole process, tunnels copy.
-const MAX: usize = 512;
+const MAX: usize = if cfg!(test) { 32 } else { 512 };
 
 /// A thread keeps so many for the next tunnel.
 const KEPT: usize = 32;
@@ -91,6 +93,19 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Relaxed);
     }
+}
+
+#[cfg(test)]
+impl Pipe {
+    pub(super) fn reading_end(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+}
+
+/// How many this thread keeps.
+#[cfg(test)]
+pub(super) fn kept() -> usize {
+    FREE.with_borrow(Vec::len)
 }
 
 fn flags() -> SpliceFFlags {

@@ -1,12 +1,11 @@
 //! What a tunnel asks of its two sockets: readiness, and the descriptor while they are ready.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::AsRawFd;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
