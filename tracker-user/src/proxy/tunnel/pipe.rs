@@ -13,14 +13,14 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
-/// A pipe's size in bytes, if each of its places holds a page.
-const SIZE: i32 = 256 * 1024;
+/// A pipe's size in bytes, if each of its places held a page; also as much as is asked for at once. A place may hold no more
+/// than one small segment: with frames of 1,500 bytes, smaller pipes cost more per byte, down to more than copying. It is
+/// what the kernel gives an unprivileged user at most (`fs.pipe-max-size`).
+const SIZE: usize = 1024 * 1024;
 
-/// As much as is asked for at once: a pipe's place may hold far more than a page.
-const AT_ONCE: usize = 1024 * 1024;
-
-/// Each takes two descriptors. Beyond that many in the whole process, tunnels copy.
-const MAX: usize = if cfg!(test) { 32 } else { 512 };
+/// Each takes two descriptors, and holds up to its size for a side that does not read. Beyond that many in the whole process,
+/// tunnels copy.
+const MAX: usize = if cfg!(test) { 32 } else { 256 };
 
 /// A thread keeps so many for the next tunnel.
 const KEPT: usize = 32;
@@ -52,8 +52,8 @@ impl Pipe {
             return None;
         };
         let pipe = Self { read, write, holds: 0 };
-        // The kernel gives an unprivileged user only so much for pipes; one of a page or two is worse than copying.
-        fcntl(&pipe.write, FcntlArg::F_SETPIPE_SZ(SIZE)).is_ok().then_some(pipe)
+        // The kernel gives an unprivileged user only so much for all pipes; a small one is worse than copying.
+        fcntl(&pipe.write, FcntlArg::F_SETPIPE_SZ(SIZE as i32)).is_ok().then_some(pipe)
     }
 
     /// Whether nothing is in it.
@@ -63,7 +63,7 @@ impl Pipe {
 
     /// Takes in what a socket has received; 0 is its end.
     pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = splice(from, None, &self.write, None, AT_ONCE, flags())?;
+        let moved = splice(from, None, &self.write, None, SIZE, flags())?;
         self.holds += moved;
         Ok(moved)
     }
