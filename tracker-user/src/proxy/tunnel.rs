@@ -1,20 +1,42 @@
 //! Bytes both ways, until both sides have said their last word.
 //!
-//! An idle tunnel holds no buffer: what is read goes through a buffer of the thread, and only what the other side does
-//! not take at once is kept. Everything that carries a tunnel goes through [`tunnel`], so that another way of moving
-//! the bytes need only replace it.
+//! An idle tunnel holds no buffer and no descriptor but its two sockets'. Small messages go through a buffer of the
+//! thread, and only what the other side does not take at once is kept. Where much comes at a time, it does not come to
+//! user space at all: the kernel moves it from socket to socket through a [`Pipe`], lent by the thread for as long as
+//! something is on its way.
+
+mod pipe;
+mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use nix::errno::Errno;
+use nix::unistd::{read, write};
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
-/// As much as is moved at once.
+use self::pipe::Pipe;
+use self::socket::{Socket, poll_receive, poll_send};
+use crate::observe::ClientStream;
+
+/// As much as is copied at once.
 const BUFFER: usize = 64 * 1024;
+
+/// A copying read that brings so much (a full TLS record) is followed by splicing: more is waiting, or will be.
+const MUCH: usize = 16 * 1024;
+
+/// Splicing that brings less is followed by copying, which is cheaper up to some 6 KiB and pins no pages.
+const LITTLE: usize = 4 * 1024;
+
+/// After so much, the other tasks of the thread have their turn: a few hundred microseconds.
+const TURN: u64 = 1024 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -36,27 +58,39 @@ pub(super) struct Side<T> {
 }
 
 /// Moves bytes until both sides have ended; the end of one is passed on to the other, which may go on.
-pub(super) async fn tunnel<C, O>(client: Side<C>, origin: Side<O>, moved: &mut Moved) -> io::Result<()>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    O: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut client_io, mut origin_io) = (client.io, origin.io);
-    let mut up = Half { rest: client.early, ended: false, done: false };
-    let mut down = Half { rest: origin.early, ended: false, done: false };
+pub(super) async fn tunnel(
+    client: Side<ClientStream>,
+    origin: Side<TcpStream>,
+    moved: &mut Moved,
+) -> io::Result<()> {
+    let mut up = Half::new(client.early);
+    let mut down = Half::new(origin.early);
+    let (client, origin) = (client.io, origin.io);
     poll_fn(|cx| {
         // Both directions are polled each time: whichever woke the task, the other has to stay registered.
-        let up = up.poll(cx, Pin::new(&mut client_io), Pin::new(&mut origin_io), &mut moved.up)?;
-        let down = down.poll(cx, Pin::new(&mut origin_io), Pin::new(&mut client_io), &mut moved.down)?;
+        let up = up.poll(cx, &client, &origin, &mut moved.up)?;
+        let down = down.poll(cx, &origin, &client, &mut moved.down)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
 }
 
+/// How a direction moves its bytes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Copy,
+    Splice,
+    /// The kernel does not splice these sockets.
+    OnlyCopy,
+}
+
 /// One direction.
 struct Half {
-    /// Read and not yet written.
+    /// Copied and not yet written.
     rest: Bytes,
+    /// What was spliced and not yet written is in here.
+    pipe: Option<Pipe>,
+    way: Way,
     /// There is nothing more to read.
     ended: bool,
     /// And the other side has been told.
@@ -64,113 +98,116 @@ struct Half {
 }
 
 impl Half {
-    fn poll<R, W>(
+    const fn new(early: Bytes) -> Self {
+        Self { rest: early, pipe: None, way: Way::Copy, ended: false, done: false }
+    }
+
+    fn poll<R: Socket, W: Socket>(
         &mut self,
         cx: &mut Context<'_>,
-        mut from: Pin<&mut R>,
-        mut to: Pin<&mut W>,
+        from: &R,
+        to: &W,
         moved: &mut u64,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead,
-        W: AsyncWrite,
-    {
+    ) -> Poll<io::Result<()>> {
         if self.done {
             return Poll::Ready(Ok(()));
         }
+        let result = self.advance(cx, from, to, moved);
+        // With bytes in it, it stays; after an error it is closed with the tunnel.
+        if let Some(pipe) =
+            self.pipe.take_if(|pipe| pipe.is_empty() && !matches!(result, Poll::Ready(Err(_))))
+        {
+            pipe.give_back();
+        }
+        result
+    }
+
+    fn advance<R: Socket, W: Socket>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &R,
+        to: &W,
+        moved: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        let turn = *moved + TURN;
         loop {
+            // Nothing is read before everything is written: the other side's pace is passed on, and it is always clear
+            // which of the sockets splicing waits for.
             while !self.rest.is_empty() {
-                let written = ready!(to.as_mut().poll_write(cx, &self.rest))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
+                let written = ready!(poll_send(cx, to, |fd| write(fd, &self.rest)))?;
                 let _ = self.rest.split_to(written);
                 *moved += written as u64;
             }
+            if let Some(pipe) = &mut self.pipe {
+                while !pipe.is_empty() {
+                    *moved += ready!(poll_send(cx, to, |fd| pipe.drain(fd)))? as u64;
+                }
+            }
             if self.ended {
-                ready!(to.as_mut().poll_shutdown(cx))?;
+                to.finish()?;
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
-            let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; BUFFER].into());
-            let result = self.once(cx, from.as_mut(), to.as_mut(), &mut scratch, moved);
-            SCRATCH.set(Some(scratch));
-            ready!(result)?;
+            if *moved >= turn {
+                // Wakes this task after the others, and after a look at the sockets.
+                return pin!(yield_now()).poll(cx).map(Ok);
+            }
+            if self.way == Way::Splice && self.lend() {
+                ready!(self.splice(cx, from))?;
+            } else {
+                let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; BUFFER].into());
+                let result = self.copy(cx, from, to, &mut scratch, moved);
+                SCRATCH.set(Some(scratch));
+                ready!(result)?;
+            }
         }
     }
 
+    /// Sees to it that there is a pipe; false if none is to be had.
+    fn lend(&mut self) -> bool {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::lend();
+        }
+        self.pipe.is_some()
+    }
+
+    /// Reads into the pipe.
+    fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<io::Result<()>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd))) {
+            Ok(0) => self.ended = true,
+            Ok(read) if read < LITTLE => self.way = Way::Copy,
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => self.way = Way::OnlyCopy,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// One read, and one try to write what was read.
-    fn once<R, W>(
+    fn copy<R: Socket, W: Socket>(
         &mut self,
         cx: &mut Context<'_>,
-        from: Pin<&mut R>,
-        to: Pin<&mut W>,
+        from: &R,
+        to: &W,
         scratch: &mut [u8],
         moved: &mut u64,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead,
-        W: AsyncWrite,
-    {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(from.poll_read(cx, &mut buffer))?;
-        let data = buffer.filled();
-        if data.is_empty() {
+    ) -> Poll<io::Result<()>> {
+        let length = ready!(poll_receive(cx, from, |fd| read(fd, scratch)))?;
+        if length == 0 {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
-        let written = match to.poll_write(cx, data) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        if length >= MUCH && self.way == Way::Copy {
+            self.way = Way::Splice;
+        }
+        let data = scratch.get(..length).unwrap_or_default();
+        let written = match poll_send(cx, to, |fd| write(fd, data)) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
         *moved += written as u64;
         self.rest = data.get(written..).map(Bytes::copy_from_slice).unwrap_or_default();
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn it_moves_both_ways_passes_ends_on_and_counts() {
-        let (mut client, client_far) = duplex(100);
-        let (mut origin, origin_far) = duplex(1000);
-        let mut moved = Moved::default();
-        let running = tunnel(
-            Side { io: client_far, early: Bytes::from_static(b"early ") },
-            Side { io: origin_far, early: Bytes::from_static(b"banner ") },
-            &mut moved,
-        );
-        let play = async {
-            let large = vec![7; 300_000];
-            client.write_all(b"hello").await.unwrap();
-            let mut got = [0; 11];
-            origin.read_exact(&mut got).await.unwrap();
-            assert_eq!(&got, b"early hello");
-            // The client has said its last word; the origin has not.
-            client.shutdown().await.unwrap();
-            assert_eq!(origin.read(&mut got).await.unwrap(), 0);
-            let (sent, received) = tokio::join!(
-                async {
-                    origin.write_all(&large).await.unwrap();
-                    origin.shutdown().await.unwrap();
-                },
-                async {
-                    let mut all = Vec::new();
-                    client.read_to_end(&mut all).await.unwrap();
-                    all
-                }
-            );
-            let () = sent;
-            assert!(received.starts_with(b"banner ") && received.len() == 300_007);
-        };
-        let (result, ()) = tokio::join!(running, play);
-        result.unwrap();
-        assert_eq!(moved, Moved { up: 11, down: 300_007 });
     }
 }

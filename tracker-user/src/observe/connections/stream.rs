@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
@@ -33,6 +33,44 @@ impl ClientStream {
     #[must_use]
     pub const fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Whether there may be something to read; wakes the task when there is. See [`TcpStream::poll_read_ready`].
+    ///
+    /// # Errors
+    /// If the runtime shuts down.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Whether there may be room to write; wakes the task when there is. See [`TcpStream::poll_write_ready`].
+    ///
+    /// # Errors
+    /// If the runtime shuts down.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_write_ready(cx)
+    }
+
+    /// Lets `work` take bytes out of the socket by a system call of its own, and counts as many as it answers.
+    ///
+    /// # Errors
+    /// Those of `work`. It may say [`io::ErrorKind::WouldBlock`] only if the socket is empty: then it is taken for that,
+    /// and so it is without `work` having been called while there is nothing to read.
+    pub fn try_receive(&self, work: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let bytes = self.stream.try_io(Interest::READABLE, work)?;
+        self.moved(Direction::Received, bytes);
+        Ok(bytes)
+    }
+
+    /// Lets `work` put bytes into the socket by a system call of its own, and counts as many as it answers.
+    ///
+    /// # Errors
+    /// Those of `work`. It may say [`io::ErrorKind::WouldBlock`] only if the socket is full: then it is taken for that,
+    /// and so it is without `work` having been called while there is no room.
+    pub fn try_send(&self, work: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let bytes = self.stream.try_io(Interest::WRITABLE, work)?;
+        self.moved(Direction::Sent, bytes);
+        Ok(bytes)
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! What the registry promises.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,6 +47,26 @@ async fn it_counts_and_tells_and_forgets() {
     drop(near);
     assert!(registry.is_empty() && registry.of(client).is_empty());
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2", "close 127.0.0.1"]);
+}
+
+/// What moves by system calls of somebody else's is counted and told like what the stream moves itself.
+#[tokio::test]
+async fn system_calls_of_others_are_counted_and_told() {
+    let seen = Arc::new(Seen::default());
+    let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
+    let (near, mut far) = pair(&registry).await;
+    far.write_all(b"hello").await.unwrap();
+    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    let mut buffer = [0; 10];
+    assert_eq!(near.try_receive(|| Ok(nix::unistd::read(&near, &mut buffer)?)).unwrap(), 5);
+    // Empty: nothing is counted, and it is not asked again before more comes.
+    let empty = near.try_receive(|| Ok(nix::unistd::read(&near, &mut buffer)?)).unwrap_err();
+    assert_eq!(empty.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(near.try_receive(|| Ok(1)).is_err());
+    poll_fn(|cx| near.poll_write_ready(cx)).await.unwrap();
+    assert_eq!(near.try_send(|| Ok(nix::unistd::write(&near, b"hi")?)).unwrap(), 2);
+    assert_eq!(near.connection().bytes(), (5, 2));
+    assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,58 @@
+//! Tunnels between real sockets: nothing is lost, invented, reordered or told to somebody else.
+
+mod ends;
+mod moving;
+mod pipes;
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use self::traffic::{receive, send};
+use super::*;
+use crate::observe::connections::Connections;
+
+/// Nothing has moved for so long: nothing will.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Tests that count pipes do it one after the other: their number is limited for the whole process.
+static PIPES: Mutex<()> = Mutex::const_new(());
+
+/// Two ends of a connection.
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap().0, far.unwrap())
+}
+
+/// A tunnel's two sides, and what is behind them.
+struct Lab {
+    registry: Arc<Connections>,
+    near: ClientStream,
+    origin_near: TcpStream,
+    client: TcpStream,
+    origin: TcpStream,
+}
+
+async fn lab() -> Lab {
+    let registry = Arc::new(Connections::new(None));
+    let ((near, client), (origin_near, origin)) = (pair().await, pair().await);
+    let (peer, local) = (near.peer_addr().unwrap(), near.local_addr().unwrap());
+    let near = registry.accept(peer.ip().into(), peer, local, near);
+    Lab { registry, near, origin_near, client, origin }
+}
+
+const fn side<T>(io: T) -> Side<T> {
+    Side { io, early: Bytes::new() }
+}
+
+/// Closes with a reset.
+fn reset(stream: TcpStream) {
+    setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    drop(stream);
+}
