@@ -19,6 +19,7 @@ pub mod options;
 mod pages;
 mod pool;
 mod sockets;
+mod splice;
 pub mod stats;
 mod timer;
 mod tunnel;

@@ -5,38 +5,23 @@
 //! user space at all: the kernel moves it from socket to socket through a [`Pipe`], lent by the thread for as long as
 //! something is on its way.
 
-mod pipe;
-mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use nix::errno::Errno;
 use nix::unistd::{read, write};
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 
-use self::pipe::Pipe;
-use self::socket::{Socket, poll_receive, poll_send};
+use super::splice::{Pipe, Socket, TURN, Way, poll_receive, poll_send, poll_yield};
 use crate::observe::ClientStream;
 
 /// As much as is copied at once.
 const BUFFER: usize = 64 * 1024;
-
-/// A copying read that brings so much (a full TLS record) is followed by splicing: more is waiting, or will be.
-const MUCH: usize = 16 * 1024;
-
-/// Splicing that brings less is followed by copying, which is cheaper up to some 6 KiB and pins no pages.
-const LITTLE: usize = 4 * 1024;
-
-/// After so much, the other tasks of the thread have their turn: a few hundred microseconds.
-const TURN: u64 = 1024 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -73,15 +58,6 @@ pub(super) async fn tunnel(
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
-}
-
-/// How a direction moves its bytes next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Copy,
-    Splice,
-    /// The kernel does not splice these sockets.
-    OnlyCopy,
 }
 
 /// One direction.
@@ -149,8 +125,7 @@ impl Half {
                 return Poll::Ready(Ok(()));
             }
             if *moved >= turn {
-                // Wakes this task after the others, and after a look at the sockets.
-                return pin!(yield_now()).poll(cx).map(Ok);
+                return poll_yield(cx).map(Ok);
             }
             if self.way == Way::Splice && self.lend() {
                 ready!(self.splice(cx, from))?;
@@ -174,12 +149,10 @@ impl Half {
     /// Reads into the pipe.
     fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<io::Result<()>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
-        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd))) {
+        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd, u64::MAX))) {
             Ok(0) => self.ended = true,
-            Ok(read) if read < LITTLE => self.way = Way::Copy,
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => self.way = Way::OnlyCopy,
-            Err(error) => return Poll::Ready(Err(error)),
+            Ok(count) => self.way.spliced(count),
+            Err(error) => self.way.failed(error)?,
         }
         Poll::Ready(Ok(()))
     }
@@ -198,9 +171,7 @@ impl Half {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
-        if length >= MUCH && self.way == Way::Copy {
-            self.way = Way::Splice;
-        }
+        self.way.copied(length);
         let data = scratch.get(..length).unwrap_or_default();
         let written = match poll_send(cx, to, |fd| write(fd, data)) {
             Poll::Ready(written) => written?,

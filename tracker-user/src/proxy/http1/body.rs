@@ -89,6 +89,14 @@ impl Body {
         }
     }
 
+    /// The bytes that may be taken from the connection without a look at them.
+    pub(super) const fn plain(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Length(left) if *left > 0 => Some(left),
+            _ => None,
+        }
+    }
+
     /// Looks at what comes next.
     pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, BadBody> {
         match self {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{BadBody, Body, Coding, Step};
 use super::buffer::Buffer;
+use crate::proxy::splice::{Pipe, Socket, TURN, Way, poll_receive, poll_send, poll_yield};
 
 /// Where it broke.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl From<BadBody> for Broke {
 const SMALL: usize = 4 * 1024;
 
 /// One direction of an exchange. Content is written from the buffer that it was read into, together with the head or the
-/// framing before and behind it.
+/// framing before and behind it; the much of a long body is spliced.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Transfer {
     body: Body,
@@ -48,6 +49,9 @@ pub(in crate::proxy) struct Transfer {
     looked: bool,
     content: u64,
     moved: bool,
+    way: Way,
+    /// What was spliced and not yet written is in here.
+    pipe: Option<Pipe>,
 }
 
 impl Transfer {
@@ -67,7 +71,7 @@ impl Transfer {
 
     /// Whether all of it has gone on.
     pub(in crate::proxy) const fn is_over(&self) -> bool {
-        self.looked && self.skip == 0 && !self.has_to_write()
+        self.looked && self.skip == 0 && !self.has_to_write() && self.pipe.is_none()
     }
 
     /// Begins anew, for another connection. Only if none of the content has gone on.
@@ -95,10 +99,38 @@ impl Transfer {
         to: &mut W,
     ) -> Poll<Result<(), Broke>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Unpin + Socket,
+        W: AsyncWrite + Unpin + Socket,
     {
+        let result = self.advance(cx, input, from, to);
+        // With bytes in it, it stays; after an error it is closed with the exchange.
+        if let Some(pipe) =
+            self.pipe.take_if(|pipe| pipe.is_empty() && !matches!(result, Poll::Ready(Err(_))))
+        {
+            pipe.give_back();
+        }
+        result
+    }
+
+    fn advance<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut Buffer,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), Broke>>
+    where
+        R: AsyncRead + Unpin + Socket,
+        W: AsyncWrite + Unpin + Socket,
+    {
+        let turn = self.content + TURN;
         loop {
+            if let Some(pipe) = &mut self.pipe {
+                while !pipe.is_empty() {
+                    ready!(poll_send(cx, to, |fd| pipe.drain(fd))).map_err(Broke::To)?;
+                    self.moved = true;
+                }
+            }
             self.look(input)?;
             if self.has_to_write() {
                 ready!(self.poll_write(cx, input, to)).map_err(Broke::To)?;
@@ -106,14 +138,50 @@ impl Transfer {
                 input.consume(std::mem::take(&mut self.skip));
             } else if self.looked {
                 return Poll::Ready(Ok(()));
-            } else if ready!(input.poll_fill(from, cx)).map_err(Broke::From)? == 0 {
-                self.body.closed()?;
-                if self.coding == Coding::Chunked {
-                    self.behind.extend_from_slice(b"0\r\n\r\n");
+            } else if self.content >= turn {
+                return poll_yield(cx).map(Ok);
+            } else if self.splices(input) {
+                ready!(self.splice(cx, from))?;
+            } else {
+                match ready!(input.poll_fill(from, cx)).map_err(Broke::From)? {
+                    0 => {
+                        self.body.closed()?;
+                        if self.coding == Coding::Chunked {
+                            self.behind.extend_from_slice(b"0\r\n\r\n");
+                        }
+                        self.looked = true;
+                    }
+                    count => self.way.copied(count),
                 }
-                self.looked = true;
             }
         }
+    }
+
+    /// Whether what comes next is to be spliced; sees to it that there is a pipe then.
+    fn splices(&mut self, input: &Buffer) -> bool {
+        if self.way != Way::Splice || !input.is_empty() || self.body.plain().is_none() {
+            return false;
+        }
+        if self.pipe.is_none() {
+            self.pipe = Pipe::lend();
+        }
+        self.pipe.is_some()
+    }
+
+    fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<Result<(), Broke>> {
+        let (Some(pipe), Some(left)) = (&mut self.pipe, self.body.plain()) else {
+            return Poll::Ready(Ok(()));
+        };
+        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd, *left))) {
+            Ok(0) => return Poll::Ready(Err(BadBody::BrokeOff.into())),
+            Ok(count) => {
+                *left = left.saturating_sub(count as u64);
+                self.content += count as u64;
+                self.way.spliced(count);
+            }
+            Err(error) => self.way.failed(error).map_err(Broke::From)?,
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Decides about as much of what is unread as can go on in one write.

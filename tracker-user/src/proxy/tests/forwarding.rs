@@ -125,6 +125,36 @@ async fn much_content_in_constant_memory() {
     echo.abort();
 }
 
+/// Long content is spliced: it must arrive as it was, end where it says, and leave both connections usable.
+#[tokio::test]
+async fn long_content_arrives_unharmed_both_ways_on_kept_connections() {
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let content: Vec<u8> = (0..3_000_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let to = origin.address();
+    let served = content.clone();
+    let far = tokio::spawn(async move {
+        let mut far = origin.accept().await;
+        for _ in 0..3 {
+            let request = far.read(true).await;
+            assert!(request.body == served, "{} bytes arrived", request.body.len());
+            far.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len())).await;
+            far.send(&request.body).await;
+        }
+    });
+    let mut client = lab.client().await;
+    for _ in 0..3 {
+        let head =
+            format!("POST http://{to}/ HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", content.len());
+        client.send(head).await;
+        client.send(&content).await;
+        assert!(client.answer().await.body == content);
+    }
+    within(far).await.unwrap();
+    within(lab.idle_origins(1)).await;
+    assert_eq!(lab.stats.bytes_received.get(), 3 * content.len() as u64);
+    assert_eq!(lab.stats.bytes_sent.get(), 3 * content.len() as u64);
+}
+
 #[tokio::test]
 async fn expect_is_answered_when_the_content_is_wanted() {
     let (lab, origin) = (Lab::open(), Origin::new().await);

@@ -12,10 +12,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
+use tokio::task::yield_now;
 
 use self::traffic::{receive, send};
 use super::*;
 use crate::observe::connections::Connections;
+use crate::proxy::splice::kept;
 
 /// Nothing has moved for so long: nothing will.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -42,8 +44,8 @@ struct Lab {
 async fn lab() -> Lab {
     let registry = Arc::new(Connections::new(None));
     let ((near, client), (origin_near, origin)) = (pair().await, pair().await);
-    let (peer, local) = (near.peer_addr().unwrap(), near.local_addr().unwrap());
-    let near = registry.accept(peer.ip().into(), peer, local, near);
+    let peer = near.peer_addr().unwrap();
+    let near = registry.accept(peer.ip().into(), peer, near);
     Lab { registry, near, origin_near, client, origin }
 }
 

@@ -104,7 +104,7 @@ async fn early_bytes_come_first() {
 #[tokio::test]
 async fn the_way_follows_what_comes() {
     let _alone = PIPES.lock().await;
-    let before = pipe::kept();
+    let before = kept();
     let Lab { near, origin_near, mut client, mut origin, .. } = lab().await;
     let mut half = Half::new(Bytes::new());
     let mut moved = 0;
@@ -126,7 +126,7 @@ async fn the_way_follows_what_comes() {
         assert!(half.way == way, "after {message} bytes");
         assert!(half.pipe.is_none() && half.rest.is_empty(), "idle, it holds nothing");
     }
-    assert_eq!(pipe::kept(), before.max(1), "one was lent again and again");
+    assert_eq!(kept(), before.max(1), "one was lent again and again");
 }
 
 /// An event counter can be read, but not spliced.

@@ -1,4 +1,4 @@
-//! What a tunnel asks of its two sockets: readiness, and the descriptor while they are ready.
+//! What splicing asks of its two sockets: readiness, and the descriptor while they are ready.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::observe::ClientStream;
 
 /// A stream socket of the runtime. `work` may say EAGAIN only if the socket itself is why: its readiness is forgotten then.
-pub(super) trait Socket: AsFd {
+pub(in crate::proxy) trait Socket: AsFd {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Lets `work` take bytes from the socket, and answers how many.
@@ -60,7 +60,7 @@ impl Socket for ClientStream {
 }
 
 /// Receives with `work`, as soon as the socket is ready.
-pub(super) fn poll_receive<S: Socket>(
+pub(in crate::proxy) fn poll_receive<S: Socket>(
     cx: &mut Context<'_>,
     socket: &S,
     mut work: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,
@@ -75,7 +75,7 @@ pub(super) fn poll_receive<S: Socket>(
 }
 
 /// Sends with `work`, as soon as the socket is ready.
-pub(super) fn poll_send<S: Socket>(
+pub(in crate::proxy) fn poll_send<S: Socket>(
     cx: &mut Context<'_>,
     socket: &S,
     mut work: impl FnMut(BorrowedFd<'_>) -> Result<usize, Errno>,

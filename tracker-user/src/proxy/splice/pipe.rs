@@ -33,7 +33,7 @@ thread_local! {
 
 /// A pipe, and how much is in it.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(in crate::proxy) struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
     holds: usize,
@@ -41,7 +41,7 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// An empty pipe; `None` if there are too many, or the kernel gives none.
-    pub(super) fn lend() -> Option<Self> {
+    pub(in crate::proxy) fn lend() -> Option<Self> {
         FREE.with_borrow_mut(Vec::pop).or_else(Self::open)
     }
 
@@ -57,26 +57,27 @@ impl Pipe {
     }
 
     /// Whether nothing is in it.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::proxy) const fn is_empty(&self) -> bool {
         self.holds == 0
     }
 
-    /// Takes in what a socket has received; 0 is its end.
-    pub(super) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = splice(from, None, &self.write, None, SIZE, flags())?;
+    /// Takes in what a socket has received, at most `limit` bytes; 0 is its end.
+    pub(in crate::proxy) fn fill(&mut self, from: BorrowedFd<'_>, limit: u64) -> Result<usize, Errno> {
+        let limit = usize::try_from(limit).unwrap_or(SIZE).min(SIZE);
+        let moved = splice(from, None, &self.write, None, limit, flags())?;
         self.holds += moved;
         Ok(moved)
     }
 
     /// Sends what is in it.
-    pub(super) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(in crate::proxy) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
         let moved = splice(&self.read, None, to, None, self.holds, flags())?;
         self.holds = self.holds.saturating_sub(moved);
         Ok(moved)
     }
 
     /// To be lent again.
-    pub(super) fn give_back(self) {
+    pub(in crate::proxy) fn give_back(self) {
         if self.is_empty() {
             // Where there are enough, or the thread ends, it is closed.
             let _ = FREE.try_with(|free| {
@@ -97,14 +98,14 @@ impl Drop for Pipe {
 
 #[cfg(test)]
 impl Pipe {
-    pub(super) fn reading_end(&self) -> BorrowedFd<'_> {
+    pub(in crate::proxy) fn reading_end(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 }
 
 /// How many this thread keeps.
 #[cfg(test)]
-pub(super) fn kept() -> usize {
+pub(in crate::proxy) fn kept() -> usize {
     FREE.with_borrow(Vec::len)
 }
 
