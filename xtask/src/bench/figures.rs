@@ -46,12 +46,17 @@ impl Buckets {
         Self(self.0.iter().zip(&before.0).map(|((le, now), (_, then))| (*le, now - then)).collect())
     }
 
+    /// The bound in seconds below which this share of all lies; infinite if it lies above the last one.
+    pub(crate) fn at(&self, share: f64) -> f64 {
+        let all = self.0.last().map_or(0.0, |(_, count)| *count);
+        self.0.iter().find(|(_, count)| *count >= share * all).map_or(f64::INFINITY, |(le, _)| *le)
+    }
+
     /// The bounds below which half, 99 % and all lie, in `unit`, of which `per_second` make a second.
     pub(crate) fn within(&self, unit: &str, per_second: f64) -> String {
         let all = self.0.last().map_or(0.0, |(_, count)| *count);
         let bound = |share: f64| {
-            let found =
-                self.0.iter().find(|(_, count)| *count >= share * all).map_or(f64::INFINITY, |(le, _)| *le);
+            let found = self.at(share);
             if found.is_finite() { format!("{} {unit}", found * per_second) } else { "more".to_owned() }
         };
         format!(

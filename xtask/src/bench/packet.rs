@@ -1,0 +1,205 @@
+//! What the kernel side costs: by the kernel's own statistics of its programs, and as what is lost with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use super::aims::Aim;
+use super::rig::gateways::Variant;
+use super::rig::load::Work;
+use super::rig::place::Cgroup;
+use super::rig::report::{Table, Unit, remarks, table};
+use super::rig::series::{Rounds, Sample, Series};
+use super::rig::{Rig, Subject};
+use super::tunnel::{self, Job};
+use super::{Outcome, connect, find};
+use crate::sh;
+
+/// How long.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
+}
+
+/// Where the kernel is told to keep statistics of BPF programs.
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+const CONNECTIONS: usize = 64;
+
+/// What goes through the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    Requests,
+    Connects,
+    Download,
+    Upload,
+}
+
+impl Load {
+    const ALL: [Self; 4] = [Self::Requests, Self::Connects, Self::Download, Self::Upload];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests on 64 connections",
+            Self::Connects => "CONNECT, GET, end",
+            Self::Download => "8 downloads",
+            Self::Upload => "8 uploads",
+        }
+    }
+
+    const fn unit(self) -> Unit {
+        match self {
+            Self::Requests => Unit::each("request", "requests/s"),
+            Self::Connects => Unit::each("tunnel", "tunnels/s"),
+            Self::Download | Self::Upload => Unit::GIGABYTE,
+        }
+    }
+
+    /// Runs `measured` around the load's work, when everything is prepared.
+    fn run<T>(
+        self,
+        rig: &Rig,
+        subject: &Subject,
+        seconds: f64,
+        measured: impl FnOnce(&mut dyn FnMut() -> Result<Work>) -> Result<T>,
+    ) -> Result<T> {
+        let stream = |upload| tunnel::load(rig, subject, Job { tunnels: 8, upload }, seconds);
+        let tool = match self {
+            Self::Requests => None,
+            Self::Connects => Some(connect::load(rig, subject, 32, seconds, 0)?),
+            Self::Download => Some(stream(false)?),
+            Self::Upload => Some(stream(true)?),
+        };
+        let mut tool = tool;
+        let mut work = || match tool.take() {
+            None => rig.wrk(subject, CONNECTIONS, seconds),
+            Some(tool) if self == Self::Connects => tool.dialogues(),
+            Some(tool) => tool.bytes(),
+        };
+        measured(&mut work)
+    }
+}
+
+/// Measures.
+pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
+    let rig = Rig::new(bin)?;
+    let with = rig.everything_on(0)?;
+    let note = "observer.mode = \"proxy\"";
+    let variant = Variant { settings: "[observer]\nmode = \"proxy\"\n", note, ..Variant::default() };
+    let without = rig.tracker("trackerd, no kernel observer", 1, &variant)?;
+    without.tracker()?.login(&rig, 0, "alice")?;
+
+    let Rounds { rounds, seconds } = options.rounds;
+    let mut jobs: Vec<(&Subject, Load, Series)> = Load::ALL
+        .iter()
+        .flat_map(|load| [&with, &without].map(|subject| (subject, *load, Series::of(subject, load.name()))))
+        .collect();
+    rig.rounds(rounds, &mut jobs, |subject, load| {
+        load.run(&rig, subject, seconds, |work| rig.measure(subject, work))
+    })?;
+    let mut text = format!(
+        "With and without the kernel observer, interleaved, {rounds} rounds of {seconds} s; no statistics are kept meanwhile.\n"
+    );
+    let (mut aims, mut every) = (Vec::new(), Vec::new());
+    for load in Load::ALL {
+        let all: Vec<&Series> =
+            jobs.iter().filter(|(_, asked, _)| *asked == load).map(|(_, _, series)| series).collect();
+        let name = format!("trackerd, no kernel observer, {}", load.name());
+        text += &format!("\n{}", table(load.unit(), &all, &[&name]));
+        let ours = find(&all, &format!("trackerd, {}", load.name()))?;
+        let lost = 1.0 - ours.ratio(find(&all, &name)?, Sample::rate);
+        aims.push(Aim::at_most(format!("packet: rate lost by observing, {}", load.name()), lost, 0.02, None));
+        every.extend(all);
+    }
+    text += &remarks(&every);
+
+    text += "\nBy the kernel's statistics (`kernel.bpf_stats_enabled`), which include reading the clock twice each run:\n\n";
+    let headings =
+        ["", "program", "runs", "ns per run", "client packets", "ns per client packet", "ns per unit"];
+    let mut table = Table::new(&headings.map(str::to_owned));
+    let group = with.group.as_ref().context("a gateway has a cgroup")?;
+    let counting = Statistics::on()?;
+    for load in Load::ALL {
+        let (before, packets) = (programs(group)?, packets(&rig)?);
+        let work = load.run(&rig, &with, seconds, |work| work())?;
+        let (after, packets) = (programs(group)?, self::packets(&rig)? - packets);
+        let mut sum = 0.0;
+        for (name, (runs, ns)) in &after {
+            let (runs_before, ns_before) = before.get(name).copied().unwrap_or_default();
+            let (runs, ns) = (runs - runs_before, ns - ns_before);
+            // What runs once a connection is no price of a packet.
+            let of_packets = name != "watch";
+            sum += if of_packets { ns } else { 0.0 };
+            table.row(&[
+                load.name().to_owned(),
+                name.clone(),
+                format!("{runs:.0}"),
+                format!("{:.1}", ns / runs),
+                format!("{packets:.0}"),
+                if of_packets { format!("{:.1}", ns / packets) } else { String::new() },
+                format!("{:.1}", ns / work.units),
+            ]);
+        }
+        aims.push(Aim::at_most(
+            format!("packet: ns per observed packet, {}", load.name()),
+            sum / packets,
+            100.0,
+            None,
+        ));
+    }
+    drop(counting);
+    text += &table.text();
+    text += "\nThe programs also run for packets between gateway and origin, which they let pass unobserved; their time is \
+             counted as if it were the clients', so the price of an observed packet is at most this. One packet may be \
+             as large as 64 KiB here.\n";
+    Ok(Outcome { text, aims })
+}
+
+/// As long as it lives, the kernel keeps statistics.
+struct Statistics(String);
+
+impl Statistics {
+    fn on() -> Result<Self> {
+        let before = fs::read_to_string(STATISTICS)?;
+        fs::write(STATISTICS, "1")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = fs::write(STATISTICS, &self.0);
+    }
+}
+
+/// Runs and nanoseconds of the programs attached to a cgroup.
+fn programs(group: &Cgroup) -> Result<BTreeMap<String, (f64, f64)>> {
+    let path = group.path.display().to_string();
+    let asked = |arguments: &[&str]| -> Result<Value> {
+        let said = sh::ask("bpftool", arguments).context("bpftool does not answer")?;
+        Ok(serde_json::from_str(&said)?)
+    };
+    let mut found = BTreeMap::new();
+    for attached in asked(&["-j", "cgroup", "show", &path])?.as_array().into_iter().flatten() {
+        let id = attached.get("id").and_then(Value::as_u64).context("a program without a number")?;
+        let program = asked(&["-j", "prog", "show", "id", &id.to_string()])?;
+        let number = |name: &str| program.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+        let name = program.get("name").and_then(Value::as_str).context("a program without a name")?;
+        found.insert(name.to_owned(), (number("run_cnt"), number("run_time_ns")));
+    }
+    ensure!(!found.is_empty(), "no programs are attached: does the kernel observer run?");
+    Ok(found)
+}
+
+/// Packets that went over the cable of the first client, both ways.
+fn packets(rig: &Rig) -> Result<f64> {
+    let said = rig.client()?.ns.run(&["ip", "-j", "-s", "link", "show", "eth0"])?;
+    let said: Value = serde_json::from_str(&said)?;
+    let of = |way: &str| said.pointer(&format!("/0/stats64/{way}/packets")).and_then(Value::as_f64);
+    let (Some(rx), Some(tx)) = (of("rx"), of("tx")) else { bail!("ip shows no packets") };
+    Ok(rx + tx)
+}
