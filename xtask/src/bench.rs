@@ -32,7 +32,7 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// Plain requests: haproxy, squid, tinyproxy; ours with everything on and without each thing.
+    /// Plain requests: haproxy, squid; ours with everything on and without each thing.
     Forward(forward::Options),
     /// CONNECT, one request, the end: tinyproxy, squid.
     Connect(connect::Options),

@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
         subject.tracker()?.login(&rig, 0, "alice")?;
         subjects.push(subject);
     }
-    subjects.extend([rig.haproxy()?, rig.squid(Squid::Plain)?, rig.squid(Squid::Logging)?, rig.tinyproxy()?]);
+    subjects.extend([rig.haproxy()?, rig.squid(Squid::Plain)?, rig.squid(Squid::Logging)?]);
     let mut jobs: Vec<(&Subject, (), Series)> =
         subjects.iter().map(|subject| (subject, (), Series::of(subject, ""))).collect();
     let Rounds { rounds, seconds } = options.rounds;

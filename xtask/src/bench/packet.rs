@@ -29,6 +29,7 @@ pub(crate) struct Options {
 /// Where the kernel is told to keep statistics of BPF programs.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const CONNECTIONS: usize = 64;
+const WITHOUT: &str = "trackerd, no kernel observer";
 
 /// What goes through the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let with = rig.everything_on(0)?;
     let note = "observer.mode = \"proxy\"";
     let variant = Variant { settings: "[observer]\nmode = \"proxy\"\n", note, ..Variant::default() };
-    let without = rig.tracker("trackerd, no kernel observer", 1, &variant)?;
+    let without = rig.tracker(WITHOUT, 1, &variant)?;
     without.tracker()?.login(&rig, 0, "alice")?;
 
     let Rounds { rounds, seconds } = options.rounds;
@@ -108,10 +109,8 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     for load in Load::ALL {
         let all: Vec<&Series> =
             jobs.iter().filter(|(_, asked, _)| *asked == load).map(|(_, _, series)| series).collect();
-        let name = format!("trackerd, no kernel observer, {}", load.name());
-        text += &format!("\n{}", table(load.unit(), &all, &[&name]));
-        let ours = find(&all, &format!("trackerd, {}", load.name()))?;
-        let lost = 1.0 - ours.ratio(find(&all, &name)?, Sample::rate);
+        text += &format!("\n{}:\n\n{}", load.name(), table(load.unit(), &all, &[WITHOUT]));
+        let lost = 1.0 - find(&all, "trackerd")?.ratio(find(&all, WITHOUT)?, Sample::rate);
         aims.push(Aim::at_most(format!("packet: rate lost by observing, {}", load.name()), lost, 0.02, None));
         every.extend(all);
     }

@@ -24,7 +24,7 @@ use lab::scratch::Process;
 use lab::wait::until;
 
 use crate::{setup, sh};
-use place::{Cgroups, OnLoadCore, PROXY_CORE};
+use place::{Cgroups, Foreground, PROXY_CORE};
 
 /// nginx on the origin's host: `/1k` is a kibibyte.
 pub(crate) const ORIGIN: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_V4), 8080);
@@ -44,7 +44,7 @@ pub(crate) struct Rig {
     pub(crate) bin: PathBuf,
     tool: PathBuf,
     cgroups: Cgroups,
-    _core: OnLoadCore,
+    _foreground: Foreground,
 }
 
 impl Rig {
@@ -52,7 +52,7 @@ impl Rig {
     pub(crate) fn new(bin: &Path) -> Result<Self> {
         setup::install(&PACKAGES)?;
         let tool = load_tool(bin)?;
-        let core = OnLoadCore::enter()?;
+        let foreground = Foreground::enter()?;
         let cgroups = Cgroups::new()?;
         let lab = Lab::prepare(2, bin)?;
         // Connections come and go by the thousand a second, more than the usual range has ports.
@@ -64,7 +64,7 @@ impl Rig {
             })?;
         }
         let origin = origin(&lab)?;
-        Ok(Self { _origin: origin, lab, bin: bin.to_path_buf(), tool, cgroups, _core: core })
+        Ok(Self { _origin: origin, lab, bin: bin.to_path_buf(), tool, cgroups, _foreground: foreground })
     }
 
     /// The host that the load comes from.

@@ -85,12 +85,10 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
         let name = job.name();
         let all: Vec<&Series> =
             jobs.iter().filter(|(_, asked, _)| *asked == job).map(|(_, _, series)| series).collect();
-        let named = |subject: &str| format!("{subject}, {name}");
-        let (squid, splice) = (named("squid"), named("haproxy, splice"));
-        text += &format!("\n{}", table(Unit::GIGABYTE, &all, &[&squid, &splice]));
-        let ours = find(&all, &named("trackerd"))?;
-        let of_squid = ours.ratio(find(&all, &squid)?, Sample::cpu);
-        let of_splice = ours.ratio(find(&all, &splice)?, Sample::cpu);
+        text += &format!("\n{name}:\n\n{}", table(Unit::GIGABYTE, &all, &["squid", "haproxy, splice"]));
+        let ours = find(&all, "trackerd")?;
+        let of_squid = ours.ratio(find(&all, "squid")?, Sample::cpu);
+        let of_splice = ours.ratio(find(&all, "haproxy, splice")?, Sample::cpu);
         aims.push(Aim::at_most(format!("tunnel, {name}: CPU of squid's"), of_squid, 0.4, Some(0.7)));
         aims.push(Aim::at_most(format!("tunnel, {name}: CPU of haproxy's splicing"), of_splice, 1.0, None));
         every.extend(all);

@@ -24,6 +24,9 @@ const SERVICE: &str = "HTTP/proxy.example.test";
 /// Squid's helper for Negotiate.
 const HELPER: &str = "/usr/lib/squid/negotiate_kerberos_auth";
 const HELPERS: u32 = 5;
+/// By default these hold `%>A`, and squid asks for the name of every client, though nobody uses it: with no name server
+/// the questions pile up, and it searches all of them for each new one.
+const NO_NAMES: &str = "url_rewrite_extras \"%>a/- %un %>rm\"\nstore_id_extras \"%>a/- %un %>rm\"\n";
 
 /// How squid is to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +69,14 @@ impl Rig {
             ),
         };
         let conf = format!(
-            "http_port {port}\n{access}cache deny all\naccess_log {logging}\ncache_log /dev/null\n\
+            "http_port {port}\nvisible_hostname {proxy}\n{NO_NAMES}{access}cache deny all\naccess_log {logging}\ncache_log /dev/null\n\
              pid_filename none\ncoredump_dir /tmp\nworkers 1\nvia off\nforwarded_for delete\nmax_filedescriptors 20000\n\
              acl SSL_ports port {0} {1}\nserver_persistent_connections on\nclient_persistent_connections on\n\
              client_idle_pconn_timeout 10 minutes\nshutdown_lifetime 0 seconds\ncache_effective_user proxy\n\
              host_verify_strict off\n",
             ORIGIN.port(),
-            FAR_END.port()
+            FAR_END.port(),
+            proxy = lab::PROXY_NAME
         );
         let conf = self.lab.scratch.write(&format!("squid-{port}.conf"), conf)?;
         let asked = sh::ask("squid", &["-v"]).unwrap_or_default();
@@ -94,7 +98,7 @@ impl Rig {
     /// haproxy as a proxy for requests, which only knows one origin.
     pub(crate) fn haproxy(&self) -> Result<Subject> {
         let conf = format!(
-            "global\n nbthread 1\n maxconn 9000\ndefaults\n mode http\n timeout connect 5s\n timeout client 600s\n \
+            "global\n nbthread 1\n maxconn 5000\ndefaults\n mode http\n timeout connect 5s\n timeout client 600s\n \
              timeout server 600s\n timeout http-keep-alive 600s\n http-reuse always\nfrontend p\n bind :::{HAPROXY_PORT} v4v6\n \
              http-request set-uri %[path]\n default_backend o\nbackend o\n server o {ORIGIN}\n"
         );
@@ -110,7 +114,7 @@ impl Rig {
             ("haproxy, copy", HAPROXY_COPY_PORT, "", "mode tcp, copying by its default buffers of 16 KiB")
         };
         let conf = format!(
-            "global\n nbthread 1\n maxconn 9000\n maxpipes 9000\ndefaults\n mode tcp\n timeout connect 5s\n \
+            "global\n nbthread 1\n maxconn 5000\n maxpipes 100\ndefaults\n mode tcp\n timeout connect 5s\n \
              timeout client 600s\n timeout server 600s\n{option}frontend p\n bind :::{port} v4v6\n \
              default_backend o\nbackend o\n server o {FAR_END}\n"
         );

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::sh;
+
 /// The proxy's core.
 pub(crate) const PROXY_CORE: usize = 0;
 /// The core of everything else: load, origin, KDC, and this program.
@@ -21,27 +23,51 @@ const PREFIX: &str = "tracker-bench.";
 /// Moves the shell into the cgroup `$0`, and makes it the program on that core.
 const ENTER: &str = r#"echo $$ > "$0/cgroup.procs" && exec taskset -c "$@""#;
 
-/// As long as it lives, this program and all that it starts stay on [`LOAD_CORE`], if they are not told otherwise.
+/// As long as it lives, this program and all that it starts stay on [`LOAD_CORE`], if they are not told otherwise, and
+/// go before what else runs on this machine: a proxy that has to queue behind a compiler measures the compiler.
 #[derive(Debug)]
-pub(crate) struct OnLoadCore(CpuSet);
+pub(crate) struct Foreground {
+    cores: CpuSet,
+    autogroup: Option<String>,
+}
 
-impl OnLoadCore {
+/// The kernel shares cores out among sessions before it looks at the processes in them.
+const AUTOGROUP: &str = "/proc/self/autogroup";
+const NICE: &str = "-10";
+
+impl Foreground {
     /// Moves there.
     pub(crate) fn enter() -> Result<Self> {
         let this = Pid::from_raw(0);
-        let before = sched_getaffinity(this)?;
+        let cores = sched_getaffinity(this)?;
         let mut core = CpuSet::new();
         core.set(LOAD_CORE)?;
         sched_setaffinity(this, &core).context("this needs two cores")?;
-        Ok(Self(before))
+        // As in `/autogroup-176 nice 0`.
+        let autogroup = fs::read_to_string(AUTOGROUP).ok();
+        let autogroup = autogroup.and_then(|text| Some(text.trim().rsplit_once(' ')?.1.to_owned()));
+        if autogroup.is_some() {
+            fs::write(AUTOGROUP, NICE)?;
+        }
+        renice(NICE);
+        Ok(Self { cores, autogroup })
     }
 }
 
-impl Drop for OnLoadCore {
+impl Drop for Foreground {
     fn drop(&mut self) {
-        // The other cores are a matter of speed only.
-        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+        // What does not work here costs others some speed until this program ends.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.cores);
+        if let Some(before) = &self.autogroup {
+            let _ = fs::write(AUTOGROUP, before);
+        }
+        renice("0");
     }
+}
+
+fn renice(nice: &str) {
+    let pid = std::process::id().to_string();
+    let _ = sh::ask("renice", &["-n", nice, "-p", &pid]);
 }
 
 /// The cgroups of one run, removed with the last handle.

@@ -72,7 +72,7 @@ pub(crate) fn table(unit: Unit, all: &[&Series], references: &[&str]) -> String 
     headings.extend(["user".into(), "system".into(), "whole core".into()]);
     headings.push(format!("k instructions/{}, user + kernel", unit.name));
     headings.push("RSS MiB".into());
-    headings.extend(references.iter().map(|series| format!("CPU of {}'s", series.name)));
+    headings.extend(references.iter().map(|series| format!("of the CPU of {}", series.name)));
     let mut table = Table::new(&headings);
     for series in all {
         let runs = series.median(Sample::cpu) > 0.0;
@@ -140,7 +140,7 @@ pub(crate) fn remarks(all: &[&Series]) -> String {
                 text,
                 "- {}: in {limited} of {rounds} rounds the load was the limit (its core had less than 5 % idle, the \
                  proxy's more): the rate is the load's, the CPU time the proxy's",
-                series.name
+                series.title()
             );
         }
         let worst = series.samples.iter().map(Sample::disturbed).fold(0.0, f64::max);
@@ -150,7 +150,7 @@ pub(crate) fn remarks(all: &[&Series]) -> String {
                 text,
                 "- {}: in {disturbed} of {rounds} rounds another program (or the host) took more than 5 % of the \
                  proxy's core, up to {:.0} %",
-                series.name,
+                series.title(),
                 worst * 100.0
             );
         }
@@ -200,8 +200,12 @@ mod tests {
             usage: Usage { user, system: 0.5, ..Usage::default() },
             ..Sample::default()
         };
-        let series =
-            |name: &str, user| Series { name: name.into(), note: "x".into(), samples: vec![sample(user)] };
+        let series = |name: &str, user| Series {
+            name: name.into(),
+            what: String::new(),
+            note: "x".into(),
+            samples: vec![sample(user)],
+        };
         let (ours, theirs) = (series("trackerd", 0.5), series("squid", 1.5));
         let text = table(Unit::each("request", "requests/s"), &[&ours, &theirs], &["squid", "nobody"]);
         let bars: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();

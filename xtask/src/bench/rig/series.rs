@@ -9,7 +9,7 @@ use lab::wait::{Stopwatch, silence};
 
 use super::gateways::Metrics;
 use super::load::Work;
-use super::usage::{Instructions, Usage};
+use super::usage::{Instructions, Moment, Usage};
 use super::{Rig, Subject};
 
 /// How long to measure.
@@ -63,8 +63,10 @@ impl Sample {
 /// All rounds of one subject.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    /// The subject's name, and what was asked of it if there is more than one thing.
+    /// The subject's name.
     pub(crate) name: String,
+    /// What was asked of it, if there is more than one thing.
+    pub(crate) what: String,
     /// Version and configuration.
     pub(crate) note: String,
     /// In the order of the rounds.
@@ -73,9 +75,14 @@ pub(crate) struct Series {
 
 impl Series {
     /// An empty one.
-    pub(crate) fn of(subject: &Subject, more: &str) -> Self {
-        let name = if more.is_empty() { subject.name.clone() } else { format!("{}, {more}", subject.name) };
-        Self { name, note: subject.note.clone(), samples: Vec::new() }
+    pub(crate) fn of(subject: &Subject, what: &str) -> Self {
+        let (name, note) = (subject.name.clone(), subject.note.clone());
+        Self { name, what: what.to_owned(), note, samples: Vec::new() }
+    }
+
+    /// As it is told where several things are asked.
+    pub(crate) fn title(&self) -> String {
+        if self.what.is_empty() { self.name.clone() } else { format!("{}, {}", self.name, self.what) }
     }
 
     /// The median of a figure; not a number if there is none.
@@ -113,15 +120,15 @@ impl Rig {
         let counting = subject.group.as_ref().and_then(|group| Instructions::count(&self.lab.scratch, group));
         let stop = AtomicBool::new(false);
         let metrics = subject.tracker().ok().and_then(|tracker| tracker.metrics(self));
-        let before = Usage::read(subject.group.as_ref())?;
+        let before = Moment::now(subject.group.as_ref())?;
         let (work, usage) = std::thread::scope(|scope| -> Result<(Work, Usage)> {
             if let Some(metrics) = &metrics {
                 scope.spawn(|| scrape(metrics, &stop));
             }
             let work = load();
-            let usage = Usage::read(subject.group.as_ref());
+            let after = Moment::now(subject.group.as_ref());
             stop.store(true, Relaxed);
-            Ok((work?, usage?.since(before)))
+            Ok((work?, after?.since(&before)))
         })?;
         let instructions = counting.and_then(Instructions::stop).unwrap_or_default();
         let resident = subject.group.as_ref().map_or(0, |group| group.memory().0);

@@ -3,7 +3,9 @@
 //! Time that the kernel spends in its own threads (softirq under load, workers) is in no process of the proxy; so a core's
 //! whole busy time is looked at too, and what neither the proxy nor kernel threads explain was some other program.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -57,10 +59,18 @@ impl Core {
     }
 }
 
-/// Everything at one moment, or over a span.
+/// Everything at one moment.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    cpu: (f64, f64),
+    cores: [Core; 2],
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// Everything over a span, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// The proxy's user time in seconds.
+    /// The proxy's user time.
     pub(crate) user: f64,
     /// Its system time.
     pub(crate) system: f64,
@@ -72,56 +82,71 @@ pub(crate) struct Usage {
     pub(crate) kernel: f64,
 }
 
-impl Usage {
+impl Moment {
     /// Now.
-    pub(crate) fn read(group: Option<&Cgroup>) -> Result<Self> {
-        let (user, system) = group.map(Cgroup::cpu).transpose()?.unwrap_or_default();
-        Ok(Self {
-            user,
-            system,
-            proxy_core: Core::read(PROXY_CORE)?,
-            load_core: Core::read(LOAD_CORE)?,
-            kernel: kernel_threads(PROXY_CORE),
-        })
+    pub(crate) fn now(group: Option<&Cgroup>) -> Result<Self> {
+        let cpu = group.map(Cgroup::cpu).transpose()?.unwrap_or_default();
+        Ok(Self { cpu, cores: [Core::read(PROXY_CORE)?, Core::read(LOAD_CORE)?], threads: kernel_threads() })
     }
 
     /// What was used since.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            user: self.user - before.user,
-            system: self.system - before.system,
-            proxy_core: self.proxy_core.since(before.proxy_core),
-            load_core: self.load_core.since(before.load_core),
-            kernel: self.kernel - before.kernel,
+    pub(crate) fn since(&self, before: &Self) -> Usage {
+        let threads = self.threads.iter().filter(|(_, thread)| thread.core == PROXY_CORE);
+        let used = threads
+            .map(|(id, thread)| thread.seconds - before.threads.get(id).map_or(0.0, |before| before.seconds));
+        let [proxy, load] = self.cores;
+        let [proxy_before, load_before] = before.cores;
+        Usage {
+            user: self.cpu.0 - before.cpu.0,
+            system: self.cpu.1 - before.cpu.1,
+            proxy_core: proxy.since(proxy_before),
+            load_core: load.since(load_before),
+            kernel: used.sum(),
         }
     }
+}
 
+impl Usage {
     /// Seconds that others than the proxy and the kernel's threads took of the proxy's core.
     pub(crate) fn others(&self) -> f64 {
         (self.proxy_core.busy - self.user - self.system - self.kernel).max(0.0)
     }
 }
 
-/// Seconds that kernel threads have used which are on this core now.
-fn kernel_threads(core: usize) -> f64 {
-    let mut ticks = 0.0;
+/// A thread of the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    /// Where it is now.
+    core: usize,
+    seconds: f64,
+}
+
+fn kernel_threads() -> BTreeMap<u32, Thread> {
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // What follows the name, which may hold anything, counts from field 3.
         let Some((_, fields)) = stat.rsplit_once(')') else { continue };
-        let fields: Vec<f64> = fields.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
-        let field = |at: usize| fields.get(at).copied().unwrap_or(-1.0);
-        // Children of kthreadd; user and system time are fields 14 and 15, the core is 39, and these count from field 4.
-        if field(0) == 2.0 && field(35) == core as f64 {
-            ticks += field(10) + field(11);
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<usize>().ok());
+        let (Some(parent), Some(user), Some(system), Some(core)) =
+            (field(4), field(14), field(15), field(39))
+        else {
+            continue;
+        };
+        // All of them are children of kthreadd.
+        if parent == 2 {
+            found.insert(id, Thread { core, seconds: (user + system) as f64 / TICKS });
         }
     }
-    ticks / TICKS
+    found
 }
 
 /// Instructions that a cgroup takes, user and kernel, while this lives. They hardly depend on how busy the machine is.
 pub(crate) struct Instructions {
     perf: Process,
-    output: std::path::PathBuf,
+    output: PathBuf,
 }
 
 impl Instructions {
