@@ -14,7 +14,7 @@ use super::rig::load::Work;
 use super::rig::place::Cgroup;
 use super::rig::report::{Table, Unit, remarks, table};
 use super::rig::series::{Rounds, Sample, Series};
-use super::rig::{Rig, Subject};
+use super::rig::{ORIGIN, Rig, Subject};
 use super::tunnel::{self, Job};
 use super::{Outcome, connect, find};
 use crate::sh;
@@ -116,46 +116,80 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     }
     text += &remarks(&every);
 
-    text += "\nBy the kernel's statistics (`kernel.bpf_stats_enabled`), which include reading the clock twice each run:\n\n";
-    let headings =
-        ["", "program", "runs", "ns per run", "client packets", "ns per client packet", "ns per unit"];
-    let mut table = Table::new(&headings.map(str::to_owned));
+    let (priced, reached) = prices(&rig, &with, seconds)?;
+    aims.extend(reached);
+    Ok(Outcome { text: text + &priced, aims })
+}
+
+/// What the programs cost by the kernel's own count.
+fn prices(rig: &Rig, with: &Subject, seconds: f64) -> Result<(String, Vec<Aim>)> {
     let group = with.group.as_ref().context("a gateway has a cgroup")?;
-    let counting = Statistics::on()?;
+    let _counting = Statistics::on()?;
+    // Packets of sockets in the gateway's cgroup that are no client's: what a run costs that has nothing to do.
+    let before = programs(group)?;
+    let direct = rig.direct();
+    let words =
+        ["get".to_owned(), format!("--proxy={ORIGIN}"), format!("--origin={ORIGIN}"), "--direct".to_owned()];
+    let words = [&words[..], &[format!("--seconds={seconds}")]].concat();
+    rig.tool_in(&direct, Some(group), &words)?.dialogues()?;
+    let idle = of_packets(&since(&programs(group)?, &before));
+    let idle = idle.ns / idle.runs;
+
+    let headings = ["", "program", "runs", "ns per run", "ns per unit"];
+    let mut table = Table::new(&headings.map(str::to_owned));
+    let mut aims = Vec::new();
+    let mut sums = Table::new(
+        &["", "client packets", "ns each", "of that, more than for an unobserved packet"].map(str::to_owned),
+    );
     for load in Load::ALL {
-        let (before, packets) = (programs(group)?, packets(&rig)?);
-        let work = load.run(&rig, &with, seconds, |work| work())?;
-        let (after, packets) = (programs(group)?, self::packets(&rig)? - packets);
-        let mut sum = 0.0;
-        for (name, (runs, ns)) in &after {
-            let (runs_before, ns_before) = before.get(name).copied().unwrap_or_default();
-            let (runs, ns) = (runs - runs_before, ns - ns_before);
-            // What runs once a connection is no price of a packet.
-            let of_packets = name != "watch";
-            sum += if of_packets { ns } else { 0.0 };
-            table.row(&[
-                load.name().to_owned(),
-                name.clone(),
-                format!("{runs:.0}"),
-                format!("{:.1}", ns / runs),
-                format!("{packets:.0}"),
-                if of_packets { format!("{:.1}", ns / packets) } else { String::new() },
-                format!("{:.1}", ns / work.units),
-            ]);
+        let (before, packets) = (programs(group)?, packets(rig)?);
+        let work = load.run(rig, with, seconds, |work| work())?;
+        let (found, packets) = (since(&programs(group)?, &before), self::packets(rig)? - packets);
+        for (name, ran) in &found {
+            let (each, per_unit) = (ran.ns / ran.runs, ran.ns / work.units);
+            let cells = [format!("{:.0}", ran.runs), format!("{each:.1}"), format!("{per_unit:.0}")];
+            table.row(&[&[load.name().to_owned(), name.clone()], &cells[..]].concat());
         }
+        let all = of_packets(&found);
+        let observed = (all.ns - idle * (all.runs - packets).max(0.0)) / packets;
+        let more = format!("{:.0}", observed - idle);
+        sums.row(&[load.name().to_owned(), format!("{packets:.0}"), format!("{observed:.0}"), more]);
         aims.push(Aim::at_most(
             format!("packet: ns per observed packet, {}", load.name()),
-            sum / packets,
+            observed,
             100.0,
             None,
         ));
     }
-    drop(counting);
-    text += &table.text();
-    text += "\nThe programs also run for packets between gateway and origin, which they let pass unobserved; their time is \
-             counted as if it were the clients', so the price of an observed packet is at most this. One packet may be \
-             as large as 64 KiB here.\n";
-    Ok(Outcome { text, aims })
+    let text = format!(
+        "\nBy the kernel's statistics (`kernel.bpf_stats_enabled`), which add the reading of a clock to each run. For a \
+         packet that is no client's a run takes {idle:.0} ns:\n\n{}\nClient packets are those on the client's cable; \
+         one may be as large as 64 KiB here:\n\n{}",
+        table.text(),
+        sums.text()
+    );
+    Ok((text, aims))
+}
+
+/// How often programs ran, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ran {
+    runs: f64,
+    ns: f64,
+}
+
+fn since(after: &BTreeMap<String, Ran>, before: &BTreeMap<String, Ran>) -> BTreeMap<String, Ran> {
+    let ran = |(name, ran): (&String, &Ran)| {
+        let earlier = before.get(name).copied().unwrap_or_default();
+        (name.clone(), Ran { runs: ran.runs - earlier.runs, ns: ran.ns - earlier.ns })
+    };
+    after.iter().map(ran).collect()
+}
+
+/// Those that run for every packet; the other one runs when a connection changes its state.
+fn of_packets(programs: &BTreeMap<String, Ran>) -> Ran {
+    let of_packets = programs.iter().filter(|(name, _)| *name != "watch");
+    of_packets.fold(Ran::default(), |sum, (_, ran)| Ran { runs: sum.runs + ran.runs, ns: sum.ns + ran.ns })
 }
 
 /// As long as it lives, the kernel keeps statistics.
@@ -176,7 +210,7 @@ impl Drop for Statistics {
 }
 
 /// Runs and nanoseconds of the programs attached to a cgroup.
-fn programs(group: &Cgroup) -> Result<BTreeMap<String, (f64, f64)>> {
+fn programs(group: &Cgroup) -> Result<BTreeMap<String, Ran>> {
     let path = group.path.display().to_string();
     let asked = |arguments: &[&str]| -> Result<Value> {
         let said = sh::ask("bpftool", arguments).context("bpftool does not answer")?;
@@ -188,7 +222,7 @@ fn programs(group: &Cgroup) -> Result<BTreeMap<String, (f64, f64)>> {
         let program = asked(&["-j", "prog", "show", "id", &id.to_string()])?;
         let number = |name: &str| program.get(name).and_then(Value::as_f64).unwrap_or(0.0);
         let name = program.get("name").and_then(Value::as_str).context("a program without a name")?;
-        found.insert(name.to_owned(), (number("run_cnt"), number("run_time_ns")));
+        found.insert(name.to_owned(), Ran { runs: number("run_cnt"), ns: number("run_time_ns") });
     }
     ensure!(!found.is_empty(), "no programs are attached: does the kernel observer run?");
     Ok(found)

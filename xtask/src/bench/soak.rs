@@ -22,6 +22,7 @@ use super::rig::gateways::Tracker;
 use super::rig::report::Table;
 use super::rig::{FAR_END, Rig, Subject};
 use super::tunnel::{self, Job};
+use crate::sh;
 
 /// How long.
 #[derive(Args)]
@@ -33,6 +34,8 @@ pub(crate) struct Options {
 
 /// One cycle of everything takes about this many seconds.
 const CYCLE: f64 = 10.0;
+/// So many of them come between two quiet moments.
+const CYCLES: usize = 6;
 /// Kept connections of the requests.
 const CONNECTIONS: usize = 64;
 /// Logins in one crowd, and how many a second. The same addresses come again and again.
@@ -47,6 +50,8 @@ const GROWTH_FLOOR: u64 = 8 << 20;
 const DESCRIPTORS: usize = 8;
 /// The load causes these: users take turns on an address, which is what a kick-out is; clients vanish.
 const EXPECTED: [&str; 1] = ["take turns"];
+/// Requests that were answered with an error of ours.
+const FAILED: &str = "tracker_proxy_requests_total{class=\"5xx\"}";
 /// Metrics that should stay 0.
 const ZERO: [&str; 4] = [
     "tracker_records_repaired_total",
@@ -82,9 +87,14 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let watch = Stopwatch::start();
     let mut done = Done::default();
     let mut quiet = Vec::new();
+    let end = Duration::from_secs(options.seconds);
     // The first cycle fills what is meant to be filled: caches, pools, the allocator.
-    while quiet.is_empty() || watch.elapsed() < Duration::from_secs(options.seconds) {
-        cycle(&rig, &subject, first, &mut done)?;
+    let mut cycles = 1;
+    while quiet.is_empty() || watch.elapsed() < end {
+        for _ in 0..cycles {
+            cycle(&rig, &subject, first, &mut done)?;
+        }
+        cycles = CYCLES.min((end.saturating_sub(watch.elapsed()).as_secs_f64() / CYCLE) as usize).max(1);
         let now = settle(&rig, tracker)?;
         eprintln!(
             "    after {:.0} s: {:.1} MiB, {} descriptors, {done:?}",
@@ -199,30 +209,33 @@ fn values(metrics: &str) -> BTreeMap<String, f64> {
 
 /// What went wrong: warnings that the load did not cause, metrics that should be 0.
 fn faults(rig: &Rig, tracker: &Tracker) -> Result<Vec<String>> {
-    let metrics = values(&tracker.metrics(rig).context("metrics are on")?.read()?);
+    let text = tracker.metrics(rig).context("metrics are on")?.read()?;
+    let metrics = values(&text);
     let mut faults: Vec<String> = ZERO
         .iter()
         .filter_map(|name| {
             metrics.get(*name).filter(|value| **value != 0.0).map(|v| format!("{name} is {v}"))
         })
         .collect();
-    let mut complaints: BTreeMap<String, u64> = BTreeMap::new();
-    // The log is long: gigabytes of access lines are possible.
-    let log = fs::File::open(tracker.gateway.log_file())?;
-    for line in std::io::BufRead::lines(std::io::BufReader::new(log)) {
-        let line = line?;
-        let complaint = line.contains(" WARN ") || line.contains(" ERROR ");
-        if complaint && !EXPECTED.iter().any(|expected| line.contains(expected)) {
-            let said = line.split_once("Z ").map_or(line.as_str(), |(_, said)| said).trim().to_owned();
-            *complaints.entry(said).or_default() += 1;
-        }
+    let failed =
+        text.lines().find_map(|line| line.strip_prefix(FAILED)?.trim().parse::<f64>().ok()).unwrap_or(0.0);
+    if failed != 0.0 {
+        faults.push(format!("{failed} requests were answered with 5xx"));
+    }
+    // The log has gigabytes of access lines.
+    let log = tracker.gateway.log_file().display().to_string();
+    let said = sh::ask("grep", &["-aE", " (WARN|ERROR) ", &log]).unwrap_or_default();
+    let mut complaints: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in said.lines().filter(|line| !EXPECTED.iter().any(|expected| line.contains(expected))) {
+        let said = line.split_once("Z ").map_or(line, |(_, said)| said).trim();
+        *complaints.entry(said).or_default() += 1;
     }
     faults.extend(complaints.into_iter().map(|(said, count)| format!("{count} times: {said}")));
     Ok(faults)
 }
 
 fn report(done: &Done, quiet: &[Quiet], took: Duration, faults: &[String]) -> String {
-    let mut table = Table::new(&["quiet after cycle".into(), "RSS MiB".into(), "descriptors".into()]);
+    let mut table = Table::new(&["quiet moment".into(), "RSS MiB".into(), "descriptors".into()]);
     let last = quiet.len();
     // The first, the last, and some between.
     let step = last.div_ceil(8).max(1);
@@ -237,7 +250,7 @@ fn report(done: &Done, quiet: &[Quiet], took: Duration, faults: &[String]) -> St
     };
     format!(
         "{:.0} s: {:.0} requests, {:.1} GB through tunnels, {} logins, {} logouts, {} kick-outs of users with an open \
-         tunnel, {} reloads. After each cycle every client's `open` was 0 again.\n\n{}\n{faults}",
+         tunnel, {} reloads. Every {} cycles of {CYCLE} s and at the end, every client's `open` was 0 again.\n\n{}\n{faults}",
         took.as_secs_f64(),
         done.requests,
         done.gigabytes,
@@ -245,6 +258,7 @@ fn report(done: &Done, quiet: &[Quiet], took: Duration, faults: &[String]) -> St
         done.logouts,
         done.kicks,
         done.reloads,
+        CYCLES,
         table.text()
     )
 }
