@@ -67,9 +67,10 @@ pub(super) fn samples(stage: &mut Stage, seconds: f64, dir: &Path) -> Result<Str
     ))
 }
 
-/// perf's lines without its remarks.
+/// perf's lines without its remarks, and without the columns that it leaves empty.
 fn lines(report: &str) -> impl Iterator<Item = &str> {
-    report.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).map(str::trim_end)
+    let lines = report.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines.map(|line| line.trim_end_matches([' ', '-']))
 }
 
 /// System calls per unit of work.
