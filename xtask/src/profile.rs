@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Requests under callgrind.
     #[arg(long, default_value_t = 2_000, requires = "callgrind")]
     count: u64,
-    /// More settings for the gateway, as TOML: `[observer]`, a line's end, `mode = "proxy"`.
+    /// More settings for the gateway, as TOML.
     #[arg(long, default_value = "")]
     settings: String,
 }
@@ -89,7 +89,7 @@ impl Stage {
         let bin = build::run(&build::Options::default())?;
         let rig = Rig::new(&bin)?;
         // A login is to be from an address that nobody has had before.
-        let settings = format!("[observer]\nmax-records = 1000000\n{}", options.settings);
+        let settings = ["[observer]\nmax-records = 1000000\n", &options.settings];
         let variant = Variant { settings: &settings, under, ..Variant::default() };
         let subject = rig.tracker("trackerd", 0, &variant)?;
         if options.scenario != Scenario::Negotiate {

@@ -31,7 +31,7 @@ const VARIANTS: [(&str, Variant<'static>); 3] = [
     (
         "trackerd, no kernel observer",
         Variant {
-            settings: "[observer]\nmode = \"proxy\"\n",
+            settings: &["[observer]\nmode = \"proxy\"\n"],
             log: None,
             unmeasured: false,
             under: &[],
@@ -41,7 +41,7 @@ const VARIANTS: [(&str, Variant<'static>); 3] = [
     (
         "trackerd, no access log",
         Variant {
-            settings: "",
+            settings: &[],
             log: Some("info,access=off"),
             unmeasured: false,
             under: &[],
@@ -50,7 +50,7 @@ const VARIANTS: [(&str, Variant<'static>); 3] = [
     ),
     (
         "trackerd, no metrics",
-        Variant { settings: "", log: None, unmeasured: true, under: &[], note: "metrics.listen = \"\"" },
+        Variant { settings: &[], log: None, unmeasured: true, under: &[], note: "metrics.listen = \"\"" },
     ),
 ];
 

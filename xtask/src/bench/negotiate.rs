@@ -80,16 +80,15 @@ pub(crate) fn load(
 pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let rig = Rig::new(bin)?;
     let mut crowd = Crowd::new(&rig)?;
-    let shared = format!("{RECORDS}{SHARED}");
     let tracker = |name, number, settings, note| {
         rig.tracker(name, number, &Variant { settings, note, ..Variant::default() })
     };
     let subjects = [
-        tracker("trackerd", 0, RECORDS, "a session for each login, everything on")?,
+        tracker("trackerd", 0, &[RECORDS][..], "a session for each login, everything on")?,
         tracker(
             "trackerd, shared hosts",
             1,
-            &shared,
+            &[RECORDS, SHARED],
             "shared-hosts: each connection proves itself; everything on",
         )?,
         rig.squid(Squid::Negotiate)?,

@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let rig = Rig::new(bin)?;
     let with = rig.everything_on(0)?;
     let note = "observer.mode = \"proxy\"";
-    let variant = Variant { settings: "[observer]\nmode = \"proxy\"\n", note, ..Variant::default() };
+    let variant = Variant { settings: &["[observer]\nmode = \"proxy\"\n"], note, ..Variant::default() };
     let without = rig.tracker(WITHOUT, 1, &variant)?;
     without.tracker()?.login(&rig, 0, "alice")?;
 

@@ -18,8 +18,8 @@ use super::{FAR_END, ORIGIN, PATIENCE, Rig, Runs, Subject, Way};
 /// How a gateway differs from the one with everything on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Variant<'a> {
-    /// More settings.
-    pub(crate) settings: &'a str,
+    /// More settings, each laid over those before it.
+    pub(crate) settings: &'a [&'a str],
     /// `TRACKER_LOG`, if it is not the default.
     pub(crate) log: Option<&'a str>,
     /// No metrics.
@@ -62,7 +62,9 @@ impl Rig {
              [metrics]\nlisten = \"{listen}\"\n[observer]\ncgroup = \"{}\"\n[timeouts]\nproxy-auth-timeout = \"8h\"\n",
             group.path.display()
         ))?;
-        gateway.configure(variant.settings)?;
+        for settings in variant.settings {
+            gateway.configure(settings)?;
+        }
         let log = variant.log.map(|filter| format!("TRACKER_LOG={filter}"));
         let mut words = group.enter(PROXY_CORE);
         words.extend(["env".into()].into_iter().chain(log.map(Into::into)));
