@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let haproxy = of("haproxy, copy").min(of("haproxy, splice"));
     let aims = vec![
         Aim::at_most("idle: memory per tunnel of haproxy's", of("trackerd") / haproxy, 1.0, None),
-        Aim::at_most("idle: memory per tunnel of squid's", of("trackerd") / of("squid"), 0.333, None),
+        Aim::least("idle: memory per tunnel of squid's", of("trackerd") / of("squid"), 0.333),
     ];
     let mut notes: Vec<String> = found.iter().map(|one| format!("- {}: {}\n", one.name, one.note)).collect();
     notes.sort();
