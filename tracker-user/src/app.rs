@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
-use crate::proxy::{self, AllowList, Proxy, ProxyOptions, Stats};
+use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
@@ -87,7 +87,7 @@ impl App {
     ///
     /// # Errors
     /// When any of it fails; nothing is left behind.
-    pub async fn bind(path: Option<PathBuf>, file: Config) -> Result<Self, StartError> {
+    pub async fn bind(path: Option<PathBuf>, file: Config, access: AccessLog) -> Result<Self, StartError> {
         let started = wall_now();
         let registry = Registry::new();
         let store = Arc::new(Store::open(&file.state_dir)?);
@@ -127,10 +127,18 @@ impl App {
             verifier: Arc::clone(&verifier),
             connections: Arc::clone(&connections),
             stats,
+            access,
             options: proxy_options(&config),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let proxy = Proxy::bind(&config.proxy.listen, parts)
-            .map_err(|error| listen_error("the proxy", error.address, "proxy.listen", error.error))?;
+        let proxy = Proxy::bind(&config.proxy.listen, parts).map_err(|error| match error {
+            BindError::Address { address, error } => {
+                listen_error("the proxy", address, "proxy.listen", error)
+            }
+            BindError::Thread(source) => {
+                StartError::System { what: "the threads that serve connections", source }
+            }
+        })?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
         let metrics = match config.metrics.listen {

@@ -187,18 +187,26 @@ impl Tracker {
     pub const POLICY: &str = core::POLICY;
 
     /// Is a request of `client` served without credentials? `cleared` is the session for which the connection that
-    /// carries it was cleared before, by a proof or by an earlier answer of this function.
+    /// carries it was cleared before, by a proof or by an earlier answer of this function. `None` if the event loop has
+    /// to read the kernel's record first: then [`Self::authorise`] knows.
     ///
-    /// One table read and one comparison while the session is known to be good; otherwise the event loop reads the
-    /// kernel's record first.
-    pub async fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Decision {
-        match self.shared.index.decide(client, boot_now()) {
+    /// One table read and one comparison while the session is known to be good.
+    #[must_use]
+    pub fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision> {
+        match self.shared.index.decide(client, boot_now())? {
             // A new connection must be looked at: were all closed before it, is it another device's?
-            Some(Decision::Allow(admitted))
-                if self.shared.live.load().look_at_new && cleared != Some(admitted.session) =>
+            Decision::Allow(admitted)
+                if cleared != Some(admitted.session) && self.shared.live.load().look_at_new =>
             {
-                self.check(client).await
+                None
             }
+            decision => Some(decision),
+        }
+    }
+
+    /// As [`Self::decide`], after a look at the kernel's record if that is necessary.
+    pub async fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Decision {
+        match self.decide(client, cleared) {
             Some(decision) => decision,
             None => self.check(client).await,
         }

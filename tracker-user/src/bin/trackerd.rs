@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
 use tracker::config::{Config, ConfigError, DEFAULT_PATH};
 use tracker::live::not_in_effect;
+use tracker::proxy::AccessLog;
+use tracker::proxy::access::Format;
 
 /// sysexits.h: the command or the configuration is wrong.
 const EX_USAGE: u8 = 64;
@@ -56,18 +58,26 @@ fn main() -> ExitCode {
     }
     log(args.log_json);
     raise_file_limit();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let access = match access_log(args.log_json) {
+        Ok(access) => access,
+        Err(error) => {
+            error!(%error, "no threads can be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Whatever serves clients has threads of its own: here are the tracker, its operator and its scrapers.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "no threads can be started");
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(serve(path, config))
+    runtime.block_on(serve(path, config, access))
 }
 
-async fn serve(path: Option<PathBuf>, config: Config) -> ExitCode {
-    let app = match App::bind(path, config).await {
+async fn serve(path: Option<PathBuf>, config: Config, access: AccessLog) -> ExitCode {
+    let app = match App::bind(path, config, access).await {
         Ok(app) => app,
         Err(error) => {
             eprintln!("trackerd: {error}");
@@ -105,6 +115,14 @@ fn read(named: Option<&Path>) -> Result<(Option<PathBuf>, Config), ConfigError> 
         Err(error) if named.is_none() && error.is_missing() => Ok((None, Config::default())),
         Err(error) => Err(error),
     }
+}
+
+/// The access log has a way of its own to standard output, and is selected like the other lines.
+fn access_log(json: bool) -> std::io::Result<AccessLog> {
+    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+        return Ok(AccessLog::off());
+    }
+    AccessLog::start(if json { Format::Json } else { Format::Text })
 }
 
 /// Everything goes to standard output, for the journal or a file: the daemon's own lines, `access` and `audit`.

@@ -13,14 +13,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::pin::Pin;
+use std::sync::atomic::{
+    AtomicU8, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use futures_util::task::AtomicWaker;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
@@ -149,9 +154,8 @@ impl Connections {
                 session: None,
                 carries: Carries::Idle,
             }),
-            signalled: AtomicBool::new(false),
-            retiring: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            signal: AtomicU8::new(NONE),
+            task: AtomicWaker::new(),
         });
         self.open.fetch_add(1, Relaxed);
         self.clients.entry(client).or_default().insert(connection.id, Arc::clone(&connection));
@@ -195,7 +199,7 @@ impl Connections {
     #[must_use]
     pub fn a_client_since(&self, moment: BootTime) -> Option<ClientAddr> {
         let older =
-            |connection: &Arc<Connection>| connection.since < moment && !connection.ended.is_cancelled();
+            |connection: &Arc<Connection>| connection.since < moment && connection.signal() != Signal::End;
         let mut clients = self.clients.iter().take(LOOKED_AT);
         clients.find_map(|own| own.values().any(older).then_some(*own.key()))
     }
@@ -247,10 +251,25 @@ pub struct Connection {
     rx: AtomicU64,
     tx: AtomicU64,
     state: Mutex<Guarded>,
-    signalled: AtomicBool,
-    retiring: CancellationToken,
-    ended: CancellationToken,
+    signal: AtomicU8,
+    /// Whoever serves the connection, to hear of the signal.
+    task: AtomicWaker,
 }
+
+/// What a connection has been told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Nothing.
+    None,
+    /// To close after what it carries.
+    Retire,
+    /// It has been ended.
+    End,
+}
+
+const NONE: u8 = 0;
+const RETIRE: u8 = 1;
+const END: u8 = 2;
 
 #[derive(Debug)]
 struct Guarded {
@@ -296,22 +315,32 @@ impl Connection {
         self.guarded().carries = what;
     }
 
-    /// Cancelled when the connection is ended from outside.
-    #[must_use]
-    pub const fn ended(&self) -> &CancellationToken {
-        &self.ended
+    /// What it has been told. The task that asks is woken when it is told something; there is one such task at a time.
+    pub fn poll_signal(&self, cx: &Context<'_>) -> Signal {
+        self.task.register(cx.waker());
+        self.signal()
     }
 
-    /// Cancelled when the connection is to close after what it carries.
-    #[must_use]
-    pub const fn retiring(&self) -> &CancellationToken {
-        &self.retiring
+    /// Polls `work` until that is done, or until the connection is ended from outside, which is `None`.
+    pub fn poll_until_end<F: Future>(
+        &self,
+        cx: &mut Context<'_>,
+        work: Pin<&mut F>,
+    ) -> Poll<Option<F::Output>> {
+        match self.poll_signal(cx) {
+            Signal::End => Poll::Ready(None),
+            Signal::Retire | Signal::None => work.poll(cx).map(Some),
+        }
     }
 
-    /// Whether either token may have been cancelled: one load, for a loop that is registered with both.
+    /// What it has been told.
     #[must_use]
-    pub fn is_signalled(&self) -> bool {
-        self.signalled.load(Relaxed)
+    pub fn signal(&self) -> Signal {
+        match self.signal.load(Acquire) {
+            NONE => Signal::None,
+            RETIRE => Signal::Retire,
+            _ => Signal::End,
+        }
     }
 
     /// Bytes received from and sent to the client.
@@ -337,24 +366,23 @@ impl Connection {
     }
 
     fn retire(&self) {
-        self.signalled.store(true, Relaxed);
-        self.retiring.cancel();
+        self.signal.fetch_max(RETIRE, AcqRel);
+        self.task.wake();
     }
 
     /// False if it had ended before.
     fn end(&self) -> bool {
-        if self.ended.is_cancelled() {
+        let state = self.guarded();
+        if self.signal() == Signal::End {
             return false;
         }
-        let was_open = match self.guarded().fd {
-            Some(fd) => {
-                disconnect(fd);
-                true
-            }
-            None => false,
-        };
-        self.signalled.store(true, Relaxed);
-        self.ended.cancel();
+        if let Some(fd) = state.fd {
+            disconnect(fd);
+        }
+        self.signal.store(END, Release);
+        let was_open = state.fd.is_some();
+        drop(state);
+        self.task.wake();
         was_open
     }
 

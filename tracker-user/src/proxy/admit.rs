@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::header::{COOKIE, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
-use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::StatusCode;
 use tracing::{debug, info};
 
-use super::access::Body;
-use super::challenge::{self, MAX_REFUSALS};
-use super::connection::Client;
+use super::client::Client;
+use super::destination::Target;
+use super::http1::{Method, Name, Request};
 use super::options::ProxyOptions;
-use super::pages::Page;
+use super::pages::{self, Page};
 use crate::auth::conditions::{Asked, Denied};
 use crate::auth::negotiate::{Details, Outcome, Pending, Refused, VerifyError};
-use crate::auth::token;
+use crate::auth::token::{self, BadToken};
 use crate::session::{Decision, Identity, Method as Proved, Proof, SessionId};
 use crate::tracker::Refusal;
+
+/// How often credentials may be refused on one connection before it is closed.
+const MAX_REFUSALS: u32 = 5;
 
 /// What a connection remembers of the proofs that were given on it.
 #[derive(Default)]
@@ -37,60 +37,74 @@ pub(super) struct Cleared {
     /// For whom.
     pub(super) user: Arc<Identity>,
     /// The gateway's own proof, for the answer's head.
-    pub(super) proof: Option<HeaderValue>,
+    pub(super) proof: Option<String>,
 }
 
-type Verdict = Result<Cleared, Box<Response<Body>>>;
+type Verdict = Result<Cleared, Page>;
 
-/// Decides about one request.
-pub(super) async fn admit(client: &Client, request: &Request<Incoming>, options: &ProxyOptions) -> Verdict {
-    let mut fields = request.headers().get_all(PROXY_AUTHORIZATION).iter();
-    let (credentials, second) = (fields.next(), fields.next());
-    if second.is_some() {
-        let page = Page::bad_request("The request has more than one Proxy-Authorization field.");
-        return Err(Box::new(page.into_response()));
+/// Decides about one request, whose head is what is unread.
+pub(super) async fn admit(
+    client: &mut Client,
+    request: &Request,
+    target: &Target,
+    options: &ProxyOptions,
+) -> Verdict {
+    if request.repeats(Name::ProxyAuthorization) {
+        return Err(Page::bad_request("The request has more than one Proxy-Authorization field."));
     }
+    let credentials = request.field(client.input.unread(), Name::ProxyAuthorization);
     // Looked at only where it matters: a valid session needs no conditions.
-    let before = credentials.map(|_| offered(client, request, options));
-    let verdict = match credentials {
-        Some(credentials) if before == Some(Ok(())) => prove(client, credentials.as_bytes()).await,
+    let before = credentials.map(|_| offered(client, request, target, options));
+    let token = credentials.filter(|_| before == Some(Ok(()))).map(token::parse);
+    let verdict = match token {
+        Some(token) => prove(client, token).await,
         // Where Kerberos is not offered, credentials for it are as if they were not there.
-        _ => without_credentials(client).await,
+        None => without_credentials(client).await,
     };
     match verdict {
         Ok(cleared) => {
-            client.activity.prove();
+            client.is_proved = true;
             Ok(cleared)
         }
         // A challenge must offer something, and there is nothing else yet.
-        Err(challenge) if challenge.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            match before.unwrap_or_else(|| offered(client, request, options)) {
+        Err(challenge) if challenge.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            match before.unwrap_or_else(|| offered(client, request, target, options)) {
                 Ok(()) => Err(challenge),
                 Err(denied) => {
-                    client.shared.stats.not_offered.inc();
+                    client.worker.shared.stats.not_offered.inc();
                     let text = format!(
                         "This proxy has to know who you are, but does not ask this request by Kerberos ({denied}), and \
                          it has no other way."
                     );
-                    Err(Box::new(Page::new(StatusCode::FORBIDDEN, text).into_response()))
+                    Err(Page::new(StatusCode::FORBIDDEN, text))
                 }
             }
         }
-        Err(response) => Err(response),
+        Err(page) => Err(page),
     }
 }
 
 /// Whether the conditions offer Kerberos to this request.
-fn offered(client: &Client, request: &Request<Incoming>, options: &ProxyOptions) -> Result<(), Denied> {
-    let field = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let is_tunnel = request.method() == Method::CONNECT;
+fn offered(
+    client: &Client,
+    request: &Request,
+    target: &Target,
+    options: &ProxyOptions,
+) -> Result<(), Denied> {
+    let head = client.input.unread();
+    let field = |name| request.field(head, name).map(String::from_utf8_lossy);
+    let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
+    let path = match target.path(request.target(head)) {
+        b"" => "/".into(),
+        path => String::from_utf8_lossy(path),
+    };
     let asked = Asked {
         client: Some(client.address.ip()),
-        cookie: field(COOKIE),
+        cookie: cookie.as_deref(),
         // A plain proxy is not told by which name it was reached.
         server_name: None,
-        path_and_query: request.uri().path_and_query().filter(|_| !is_tunnel).map(PathAndQuery::as_str),
-        user_agent: field(USER_AGENT),
+        path_and_query: (request.method != Method::Connect).then_some(&*path),
+        user_agent: user_agent.as_deref(),
     };
     options.conditions.evaluate(&asked, |finding| {
         if options.debugging {
@@ -108,47 +122,49 @@ fn offered(client: &Client, request: &Request<Incoming>, options: &ProxyOptions)
     })
 }
 
-async fn without_credentials(client: &Client) -> Verdict {
-    let gate = &client.shared.gate;
-    let cleared = {
-        let mut auth = client.auth();
-        // The client has given a handshake up.
-        auth.pending = None;
-        if gate.is_shared(client.address) {
-            // On a host with many users only the connection tells them apart.
-            return match &auth.identity {
-                Some(identity) => Ok(Cleared { user: Arc::clone(identity), proof: None }),
-                None => Err(challenged(None)),
-            };
-        }
-        auth.cleared
+async fn without_credentials(client: &mut Client) -> Verdict {
+    let shared = Arc::clone(&client.worker.shared);
+    let gate = &shared.gate;
+    // The client has given a handshake up.
+    client.auth.pending = None;
+    if gate.is_shared(client.address) {
+        // On a host with many users only the connection tells them apart.
+        return match &client.auth.identity {
+            Some(identity) => Ok(Cleared { user: Arc::clone(identity), proof: None }),
+            None => Err(Page::challenge(None)),
+        };
+    }
+    let decision = match gate.decide(client.address, client.auth.cleared) {
+        Some(decision) => decision,
+        None => gate.authorise(client.address, client.auth.cleared).await,
     };
-    match gate.authorise(client.address, cleared).await {
+    match decision {
         Decision::Allow(admitted) => {
             bind(client, admitted.session).await?;
             Ok(Cleared { user: admitted.identity, proof: None })
         }
-        Decision::Challenge => Err(challenged(None)),
+        Decision::Challenge => Err(Page::challenge(None)),
     }
 }
 
-async fn prove(client: &Client, credentials: &[u8]) -> Verdict {
-    let stats = &client.shared.stats;
-    let pending = client.auth().pending.take();
-    let token = match token::parse(credentials) {
+async fn prove(client: &mut Client, token: Result<Vec<u8>, BadToken>) -> Verdict {
+    let shared = Arc::clone(&client.worker.shared);
+    let stats = &shared.stats;
+    let pending = client.auth.pending.take();
+    let token = match token {
         Ok(token) => token,
         Err(bad) => return Err(refused(client, &bad.to_string(), None)),
     };
-    match client.shared.verifier.verify(pending, token).await {
+    match shared.verifier.verify(pending, token).await {
         Ok(Outcome::Continue { pending, answer }) => {
             stats.proofs_continued.inc();
-            client.auth().pending = Some(pending);
-            Err(challenged(Some(&answer)))
+            client.auth.pending = Some(pending);
+            Err(Page::challenge(Some(&answer)))
         }
         Ok(Outcome::Proved { identity, answer, details }) => {
             stats.proofs_accepted.inc();
             log(client, &details);
-            let proof = answer.as_deref().and_then(challenge::value);
+            let proof = answer.as_deref().map(pages::proof);
             proved(client, Arc::new(identity), proof).await
         }
         Err(VerifyError::Refused(Refused { why, answer })) => Err(refused(client, &why, answer.as_deref())),
@@ -159,25 +175,25 @@ async fn prove(client: &Client, credentials: &[u8]) -> Verdict {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many users are logging in at this moment. Try again.",
             );
-            Err(Box::new(page.retry().into_response()))
+            Err(page.retry())
         }
         Err(VerifyError::Unavailable(why)) => {
             stats.proofs_unavailable.inc();
-            client.shared.gate.refused(client.address, Proved::Kerberos, &why);
-            let page = Page::new(
+            shared.gate.refused(client.address, Proved::Kerberos, &why);
+            Err(Page::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The proxy cannot verify Kerberos tickets at present. Its operator finds the reason in its status and log.",
-            );
-            Err(Box::new(page.into_response()))
+            ))
         }
     }
 }
 
-async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderValue>) -> Verdict {
-    let gate = &client.shared.gate;
+async fn proved(client: &mut Client, identity: Arc<Identity>, proof: Option<String>) -> Verdict {
+    let shared = Arc::clone(&client.worker.shared);
+    let gate = &shared.gate;
     if gate.is_shared(client.address) {
         gate.proved_on_shared_host(client.address, &identity, Proved::Kerberos);
-        client.auth().identity = Some(Arc::clone(&identity));
+        client.auth.identity = Some(Arc::clone(&identity));
         return Ok(Cleared { user: identity, proof });
     }
     let offer = Proof {
@@ -193,8 +209,8 @@ async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderVa
             Ok(Cleared { user: admission.admitted.identity, proof })
         }
         Err(refusal) => {
-            client.shared.stats.proofs_not_admitted.inc();
-            let page = match &refusal {
+            shared.stats.proofs_not_admitted.inc();
+            Err(match &refusal {
                 // 403, not 407: other credentials of the same user would not help.
                 Refusal::Policy(policy) => {
                     Page::new(StatusCode::FORBIDDEN, format!("You cannot be logged in: {policy}."))
@@ -205,38 +221,36 @@ async fn proved(client: &Client, identity: Arc<Identity>, proof: Option<HeaderVa
                 Refusal::Stopping => {
                     Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing()
                 }
-            };
-            Err(Box::new(page.into_response()))
+            })
         }
     }
 }
 
 /// From now on the connection ends with the session. The session may have ended just before, without this connection:
 /// so it is asked for once more.
-async fn bind(client: &Client, session: SessionId) -> Result<(), Box<Response<Body>>> {
-    if client.auth().cleared.replace(session) == Some(session) {
+async fn bind(client: &mut Client, session: SessionId) -> Result<(), Page> {
+    if client.auth.cleared.replace(session) == Some(session) {
         return Ok(());
     }
     client.connection.bind(session);
-    match client.shared.gate.authorise(client.address, Some(session)).await {
+    let gate = &client.worker.shared.gate;
+    let decision = match gate.decide(client.address, Some(session)) {
+        Some(decision) => decision,
+        None => gate.authorise(client.address, Some(session)).await,
+    };
+    match decision {
         Decision::Allow(admitted) if admitted.session == session => Ok(()),
-        _ => Err(challenged(None)),
+        _ => Err(Page::challenge(None)),
     }
 }
 
-fn challenged(answer: Option<&[u8]>) -> Box<Response<Body>> {
-    Box::new(challenge::response(answer, false))
-}
-
-fn refused(client: &Client, why: &str, answer: Option<&[u8]>) -> Box<Response<Body>> {
-    client.shared.stats.proofs_refused.inc();
-    client.shared.gate.refused(client.address, Proved::Kerberos, why);
-    let refusals = {
-        let mut auth = client.auth();
-        auth.refusals = auth.refusals.saturating_add(1);
-        auth.refusals
-    };
-    Box::new(challenge::response(answer, refusals > MAX_REFUSALS))
+fn refused(client: &mut Client, why: &str, answer: Option<&[u8]>) -> Page {
+    let shared = &client.worker.shared;
+    shared.stats.proofs_refused.inc();
+    shared.gate.refused(client.address, Proved::Kerberos, why);
+    client.auth.refusals = client.auth.refusals.saturating_add(1);
+    let page = Page::challenge(answer);
+    if client.auth.refusals > MAX_REFUSALS { page.closing() } else { page }
 }
 
 fn log(client: &Client, details: &Details) {

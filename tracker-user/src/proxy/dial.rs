@@ -1,7 +1,11 @@
 //! Reaching an origin: its name is resolved once, every address is checked, and one of exactly these is connected to.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::net::{TcpSocket, TcpStream};
@@ -11,7 +15,46 @@ use super::destination::{Destination, Host};
 use super::guard::Denied;
 use super::options::ProxyOptions;
 use super::pages::Page;
-use super::{Shared, sockets};
+use super::sockets;
+use super::worker::Worker;
+use crate::clock::{BootTime, boot_now};
+
+/// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
+/// is short: it spares a question per connection where many are made at once.
+const NAMES_FOR: Duration = Duration::from_secs(5);
+
+/// How many names one core remembers.
+const MAX_NAMES: usize = 4096;
+
+/// The names that were resolved a moment ago.
+#[derive(Default)]
+pub(super) struct Names(RefCell<HashMap<Box<str>, Known>>);
+
+struct Known {
+    at: BootTime,
+    addresses: Rc<[IpAddr]>,
+}
+
+impl Names {
+    fn get(&self, name: &str) -> Option<Rc<[IpAddr]>> {
+        let names = self.0.borrow();
+        let known = names.get(name)?;
+        (boot_now().since(known.at) < NAMES_FOR).then(|| Rc::clone(&known.addresses))
+    }
+
+    fn put(&self, name: &str, addresses: &Rc<[IpAddr]>) {
+        let mut names = self.0.borrow_mut();
+        if names.len() < MAX_NAMES {
+            names.insert(name.into(), Known { at: boot_now(), addresses: Rc::clone(addresses) });
+        }
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn sweep(&self) {
+        let now = boot_now();
+        self.0.borrow_mut().retain(|_, known| now.since(known.at) < NAMES_FOR);
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -43,23 +86,24 @@ impl Failure {
 
 /// A connection to the destination.
 pub(super) async fn dial(
-    shared: &Shared,
+    worker: &Worker,
     destination: &Destination,
     options: &ProxyOptions,
 ) -> Result<TcpStream, Failure> {
-    let addresses = resolve(destination, options).await?;
-    let allowed = &options.allow_destinations;
+    let addresses = resolve(worker, destination, options).await?;
+    let (shared, allowed) = (&worker.shared, &options.allow_destinations);
     if !destination.host.name().is_some_and(|name| allowed.has_name(name)) {
         // One bad address condemns the name: nobody has an honest reason to mix them.
-        for address in &addresses {
-            if let Err(why) = shared.guard.check(address.ip(), allowed) {
+        for &address in addresses.iter() {
+            if let Err(why) = shared.guard.check(address, allowed) {
                 shared.stats.destinations_refused.inc();
-                return Err(Failure::Denied { address: address.ip(), why });
+                return Err(Failure::Denied { address, why });
             }
         }
     }
     let mut failure = Failure::NoAddress;
-    for address in addresses {
+    for &address in addresses.iter() {
+        let address = SocketAddr::new(address, destination.port);
         match timeout(options.connect_timeout, connect(address)).await {
             Ok(Ok(stream)) => {
                 shared.stats.origins_connected.inc();
@@ -72,20 +116,30 @@ pub(super) async fn dial(
     Err(failure)
 }
 
-async fn resolve(destination: &Destination, options: &ProxyOptions) -> Result<Vec<SocketAddr>, Failure> {
+async fn resolve(
+    worker: &Worker,
+    destination: &Destination,
+    options: &ProxyOptions,
+) -> Result<Rc<[IpAddr]>, Failure> {
     let name = match &destination.host {
-        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
+        Host::Address(address) => return Ok([*address].into()),
         Host::Name(name) => name,
     };
     // Loopback by definition, whatever a resolver says or does not know of it (RFC 6761, section 6.3).
     if destination.host.name().is_some_and(|name| name == "localhost" || name.ends_with(".localhost")) {
-        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
-        return Ok(loopback.map(|address| SocketAddr::new(address, destination.port)).to_vec());
+        return Ok([IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].into());
+    }
+    if let Some(known) = worker.names.get(name) {
+        return Ok(known);
     }
     match timeout(options.connect_timeout, tokio::net::lookup_host((&**name, destination.port))).await {
         Ok(Ok(addresses)) => {
-            let addresses: Vec<_> = addresses.collect();
-            if addresses.is_empty() { Err(Failure::NoAddress) } else { Ok(addresses) }
+            let addresses: Rc<[IpAddr]> = addresses.map(|address| address.ip()).collect();
+            if addresses.is_empty() {
+                return Err(Failure::NoAddress);
+            }
+            worker.names.put(name, &addresses);
+            Ok(addresses)
         }
         Ok(Err(error)) => Err(Failure::Name(error)),
         Err(_) => Err(Failure::NameTimeout),

@@ -1,331 +1,326 @@
 //! Requests for `http://` addresses: sent on to the origin, and its answer sent back, streaming both ways.
 
-use std::borrow::Cow;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::task::Poll;
 
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, MAX_FORWARDS, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
-};
-use hyper::http::uri::PathAndQuery;
-use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use hyper::StatusCode;
 use tracing::debug;
 
-use super::access::{Body, Entry, Progress, RequestBody};
-use super::connection::{Client, MAX_HEAD, Reply};
-use super::destination::Destination;
+use super::client::{Client, Next, Refusal};
+use super::destination::{Destination, Target};
 use super::dial::{Failure, dial};
+use super::http1::{
+    Answered, BadResponse, Broke, Coding, Method, Onward, Recipient, Request, Response, Transfer,
+};
 use super::options::ProxyOptions;
 use super::pages::Page;
-use super::pool::{GiveBack, Idle, Sender};
-use super::{headers, upgrade};
-use crate::clock::boot_now;
+use super::pool::{NoAnswer, Origin};
+use super::tunnel::Side;
 use crate::observe::connections::Carries;
 
-/// A connection that has been idle for less was certainly not closed for being idle: no copy of the request is made
-/// against that.
-const FRESH: Duration = Duration::from_secs(1);
-
 pub(super) async fn forward(
-    client: &Arc<Client>,
-    mut request: Request<Incoming>,
-    destination: &Destination,
-    options: &Arc<ProxyOptions>,
-    entry: &mut Option<Box<Entry>>,
-) -> Reply {
-    let carries =
-        Carries::Request { method: method_name(request.method()), to: Arc::clone(&destination.key) };
-    client.connection.carry(carries);
-    if let Some(answer) = last_hop(&mut request) {
-        return Reply { response: answer, unread: Some(request.into_body()) };
+    client: &mut Client,
+    request: &Request,
+    destination: &Arc<Destination>,
+    target: Target,
+    options: &ProxyOptions,
+    proof: Option<String>,
+) -> Result<Next, Box<Refusal>> {
+    let head = client.input.unread();
+    let method = request.method_name(head);
+    client.connection.carry(Carries::Request { method, to: Arc::clone(&destination.key) });
+    let forwards = request.max_forwards(head);
+    if forwards == Some(0) {
+        client.input.consume(request.length);
+        return Err(Box::new(Refusal { page: last_hop(request), rest: request.body(), proof }));
     }
-    let is_head = request.method() == Method::HEAD;
-    let progress = entry.as_ref().map(|entry| Arc::clone(&entry.received)).unwrap_or_default();
-    let authorises = headers::binds_connection(request.headers(), &AUTHORIZATION);
-    let Prepared { request, upgrade } = match prepare(request, &progress, &options.via) {
-        Ok(prepared) => prepared,
-        Err(page) => return Reply::page(*page, None),
+    let onward = Onward {
+        host: target.authority(request.target(head)),
+        path: target.path(request.target(head)),
+        via: &options.via,
+        forwards: forwards.map(|left| left - 1),
     };
-
-    let exchange = Exchange { client, destination, options, progress: &progress };
-    let Exchanged { response, sender, mut pinned } = match exchange.run(request).await {
-        Ok(exchanged) => exchanged,
-        Err(problem) => return Reply::page(exchange.page(&problem), None),
+    let out = request.write(head, &onward);
+    let upgrades = request.upgrades(head);
+    let authorises = request.binds_connection(head);
+    client.input.consume(request.length);
+    let exchange = Exchange {
+        request,
+        destination,
+        options,
+        upgrades,
+        authorises,
+        proof,
+        upload: Transfer::new(out, request.body(), Coding::Same),
+        client,
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switch(client, upgrade, response, entry);
-    }
-    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        let text = format!("{} asks for proxy credentials, which only a proxy may do.", destination.key);
-        return Reply::page(Page::new(StatusCode::BAD_GATEWAY, text), None);
-    }
-
-    let (mut parts, incoming) = response.into_parts();
-    if parts.headers.get(TRANSFER_ENCODING).is_some_and(|coding| !is_chunked(coding)) {
-        let text = format!("{} answered in a transfer coding that was not asked for.", destination.key);
-        return Reply::page(Page::new(StatusCode::BAD_GATEWAY, text), None);
-    }
-    let origin_asks = headers::binds_connection(&parts.headers, &headers::ORIGIN_CHALLENGE);
-    pinned |= authorises || origin_asks;
-    headers::strip_response(&mut parts.headers);
-    if !is_head && parts.status != StatusCode::NOT_MODIFIED {
-        headers::fix_length(&mut parts.headers, incoming.size_hint().exact());
-    }
-    if let Some(via) = headers::via(&options.via) {
-        parts.headers.append(VIA, via);
-    }
-    if origin_asks {
-        // RFC 4559, section 6: the client may go on with its handshake, this connection stays its own.
-        let own = HeaderValue::from_static("Session-Based-Authentication");
-        parts.headers.insert(headers::PROXY_SUPPORT, own);
-    }
-    parts.version = Version::HTTP_11;
-    let give_back =
-        GiveBack { client: Arc::clone(client), key: Arc::clone(&destination.key), sender, pinned };
-    Response::from_parts(parts, Body::origin(incoming, give_back)).into()
+    exchange.run().await
 }
 
-/// OPTIONS and TRACE can be addressed to a proxy on the way (RFC 9110, section 7.6.2).
-fn last_hop(request: &mut Request<Incoming>) -> Option<Response<Body>> {
-    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
-        return None;
-    }
-    let left = request.headers().get(MAX_FORWARDS)?.to_str().ok()?.parse::<u32>().ok()?;
-    let Some(left) = left.checked_sub(1) else {
-        let mut answer = Response::new(Body::empty());
-        if request.method() == Method::TRACE {
-            *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        }
-        return Some(answer);
-    };
-    request.headers_mut().insert(MAX_FORWARDS, left.into());
-    None
-}
-
-struct Prepared {
-    request: Request<RequestBody>,
-    /// The client's connection, if it wants to change the protocol.
-    upgrade: Option<OnUpgrade>,
-}
-
-/// The request as the origin gets it.
-fn prepare(
-    mut request: Request<Incoming>,
-    progress: &Arc<Progress>,
-    via: &str,
-) -> Result<Prepared, Box<Page>> {
-    let bad = || Box::new(Page::bad_request("The request's target cannot be sent on."));
-    let is_current = request.version() == Version::HTTP_11;
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (mut parts, body) = request.into_parts();
-    let hop = headers::strip_request(&mut parts.headers);
-    let protocol = hop.upgrade.filter(|_| is_current);
-
-    // The URI is what counts; whatever the client wrote into Host is replaced.
-    let host = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-    parts.headers.insert(HOST, host.and_then(Result::ok).ok_or_else(bad)?);
-    if let Some(via) = headers::via(via) {
-        parts.headers.append(VIA, via);
-    }
-    let connection = match (hop.trailers, &protocol) {
-        (false, None) => None,
-        (true, None) => Some("TE"),
-        (false, Some(_)) => Some("upgrade"),
-        (true, Some(_)) => Some("TE, upgrade"),
-    };
-    if let Some(connection) = connection {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static(connection));
-    }
-    if hop.trailers {
-        parts.headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    let upgrade = protocol.map(|protocol| {
-        parts.headers.insert(UPGRADE, protocol);
-        on_upgrade
-    });
-    if !body.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
-        // hyper would leave the content of some methods out.
-        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    parts.uri = Uri::from(path);
-    parts.version = Version::HTTP_11;
-    let body = RequestBody::new(body, progress);
-    Ok(Prepared { request: Request::from_parts(parts, body), upgrade })
+/// An answer to who asks the last proxy on the way.
+fn last_hop(request: &Request) -> Page {
+    Page::empty(if request.method == Method::Trace { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::OK })
 }
 
 /// What can go wrong between a request and its answer.
 #[derive(Debug)]
 enum Problem {
     Dial(Failure),
-    Exchange(hyper::Error),
+    NoAnswer(NoAnswer),
     TimedOut,
     ClientBroke,
+    /// The client is no longer there to hear of it.
+    ClientGone,
 }
 
+/// One request and its answer.
 struct Exchange<'a> {
-    client: &'a Arc<Client>,
-    destination: &'a Destination,
+    client: &'a mut Client,
+    request: &'a Request,
+    destination: &'a Arc<Destination>,
     options: &'a ProxyOptions,
-    progress: &'a Progress,
-}
-
-struct Exchanged {
-    response: Response<Incoming>,
-    sender: Sender,
-    pinned: bool,
+    /// The client wants to change the protocol.
+    upgrades: bool,
+    /// The client authenticates the connection to the origin.
+    authorises: bool,
+    proof: Option<String>,
+    upload: Transfer,
 }
 
 impl Exchange<'_> {
-    /// Sends the request on an idle connection or on a new one. An idle one may have been closed by the origin without
-    /// our knowing: then the request is sent again, if nothing of it can have been understood, or if that does no harm.
-    async fn run(&self, mut request: Request<RequestBody>) -> Result<Exchanged, Problem> {
-        loop {
-            let (idle, pinned) = self.idle();
-            let fresh = idle.is_none();
-            let mut copy = None;
-            let mut sender = match idle {
-                Some(idle) => {
-                    if boot_now().since(idle.since) >= FRESH {
-                        copy = copy_if_harmless(&request);
-                    }
-                    self.client.shared.stats.origins_reused.inc();
-                    idle.sender
-                }
-                None => self.connect().await?,
+    async fn run(mut self) -> Result<Next, Box<Refusal>> {
+        let (mut origin, response, is_pinned) = match self.converse().await {
+            Ok(conversed) => conversed,
+            Err(Problem::ClientGone) => return Ok(Next::Close),
+            Err(problem) => {
+                let page = self.page(&problem);
+                return Err(self.refuse(page));
+            }
+        };
+        let head = origin.input.unread();
+        let recipient = self.recipient();
+        if response.status == 101 {
+            let Some(to) = response.upgrade(head).filter(|_| self.upgrades) else {
+                let text = "The origin changed the protocol without being asked.";
+                return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, text).closing()));
             };
-            match self.send(&mut sender, request).await {
-                Ok(response) => return Ok(Exchanged { response, sender, pinned }),
-                Err(Unsent { problem, unsent }) => {
-                    let again = unsent.filter(|_| !fresh).or(match problem {
-                        Problem::Exchange(_) => copy,
-                        _ => None,
-                    });
-                    match again {
-                        Some(again) => request = again,
-                        None => return Err(problem),
-                    }
-                }
+            let out = response.switching(head, to, &recipient);
+            origin.input.consume(response.length);
+            return Ok(self.switch(origin, &out).await);
+        }
+        if response.status == 407 {
+            let key = &self.destination.key;
+            let text = format!("{key} asks for proxy credentials, which only a proxy may do.");
+            return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, text)));
+        }
+        let answered = match response.answer(head, &recipient) {
+            Ok(answered) => answered,
+            Err(bad) => {
+                let page = self.page(&Problem::NoAnswer(NoAnswer::Bad(bad)));
+                return Err(self.refuse(page));
             }
+        };
+        origin.input.consume(response.length);
+        self.client.entry.line().status = StatusCode::from_u16(response.status).ok();
+        Ok(self.download(origin, answered, is_pinned).await)
+    }
+
+    fn recipient(&self) -> Recipient<'_> {
+        Recipient {
+            version: self.request.version,
+            method: self.request.method,
+            keeps_alive: self.client.keeps_alive(self.request),
+            proof: self.proof.as_deref(),
+            via: &self.options.via,
         }
     }
 
-    /// An idle connection, and whether it is this client's own.
-    fn idle(&self) -> (Option<Idle>, bool) {
-        let key = &self.destination.key;
-        if let Some(sender) = self.client.take_pinned(key) {
-            return (Some(Idle { sender, since: boot_now() }), true);
-        }
-        (self.client.shared.pool.take(key, self.options.pool_idle_timeout), false)
+    fn refuse(mut self, page: Page) -> Box<Refusal> {
+        self.client.entry.line().received = self.upload.content();
+        let rest = std::mem::take(&mut self.upload).into_rest(&mut self.client.input);
+        Box::new(Refusal { page, rest, proof: self.proof })
     }
 
-    async fn connect(&self) -> Result<Sender, Problem> {
-        let stream =
-            dial(&self.client.shared, self.destination, self.options).await.map_err(Problem::Dial)?;
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(MAX_HEAD);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(Problem::Exchange)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                debug!(%error, "an origin's connection broke");
-            }
-        });
-        Ok(sender)
-    }
-
-    async fn send(
-        &self,
-        sender: &mut Sender,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Unsent> {
-        let mut sent = pin!(sender.try_send_request(request));
-        // The origin's time runs while nothing more is sent to it.
-        let mut seen = self.progress.bytes.load(Relaxed);
+    /// Sends the request on an idle connection or on a new one, until the head of an answer is there. An idle one may
+    /// have been closed by the origin without our knowing: then the request is sent again, if that does no harm.
+    async fn converse(&mut self) -> Result<(Origin, Response, bool), Problem> {
         loop {
-            match timeout(self.options.response_timeout, sent.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    let unsent = error.take_message();
-                    let problem = if self.progress.broken.load(Relaxed) {
-                        Problem::ClientBroke
-                    } else {
-                        Problem::Exchange(error.into_error())
-                    };
-                    return Err(Unsent { problem, unsent });
-                }
-                Err(_) => {
-                    let now = self.progress.bytes.load(Relaxed);
-                    if now == seen {
-                        return Err(Unsent { problem: Problem::TimedOut, unsent: None });
-                    }
-                    seen = now;
-                }
+            let (mut origin, is_pinned) = self.origin().await?;
+            if self.request.expects && self.request.has_content() && self.client.input.is_empty() {
+                // Answered by us: the content is wanted now.
+                let go_on = self.client.send(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+                go_on.map_err(|()| Problem::ClientGone)?;
+            }
+            match self.exchange(&mut origin).await {
+                Ok(response) => return Ok((origin, response, is_pinned)),
+                Err(Problem::NoAnswer(NoAnswer::Closed))
+                    if origin.reused
+                        && self.request.method.is_safe()
+                        && !self.request.has_content()
+                        && self.upload.rewind() => {}
+                Err(problem) => return Err(problem),
             }
         }
+    }
+
+    /// A connection to the origin, and whether it is this client's own.
+    async fn origin(&mut self) -> Result<(Origin, bool), Problem> {
+        let (worker, options) = (&self.client.worker, self.options);
+        let (key, generation) = (&self.destination.key, worker.shared.generation());
+        let idle_timeout = options.pool_idle_timeout;
+        if let Some(own) = self.client.pinned.take_if(|own| own.key == *key)
+            && own.is_usable(idle_timeout, generation, crate::clock::boot_now())
+        {
+            worker.shared.stats.origins_reused.inc();
+            return Ok((own, true));
+        }
+        if let Some(idle) = worker.pool.take(key, idle_timeout, generation) {
+            worker.shared.stats.origins_reused.inc();
+            return Ok((idle, false));
+        }
+        // Making the connection has its own time.
+        self.client.timer.clear();
+        let io = dial(worker, self.destination, options).await.map_err(Problem::Dial)?;
+        self.client.timer.set(options.response_timeout);
+        Ok((Origin::new(io, Arc::clone(key), generation), false))
+    }
+
+    /// Sends the request, and waits for the head of the final answer.
+    async fn exchange(&mut self, origin: &mut Origin) -> Result<Response, Problem> {
+        loop {
+            let response = self.head(origin).await?;
+            if !response.is_interim() {
+                return Ok(response);
+            }
+            let interim = response.interim(origin.input.unread(), &self.recipient());
+            origin.input.consume(response.length);
+            if let Some(interim) = interim {
+                self.client.send(&interim).await.map_err(|()| Problem::ClientGone)?;
+            }
+        }
+    }
+
+    async fn head(&mut self, origin: &mut Origin) -> Result<Response, Problem> {
+        let Self { client, upload, options, .. } = self;
+        let mut is_sent = upload.is_over();
+        poll_fn(|cx| {
+            if !is_sent {
+                match client.poll_upload(cx, upload, &mut origin.io) {
+                    Poll::Ready(Ok(())) => is_sent = true,
+                    Poll::Ready(Err(Broke::From(_))) => return Poll::Ready(Err(Problem::ClientBroke)),
+                    // It may have answered all the same.
+                    Poll::Ready(Err(Broke::To(_))) => is_sent = true,
+                    Poll::Pending => {}
+                }
+                // The origin's time runs while nothing more is sent to it.
+                if upload.has_moved() {
+                    client.timer.set(options.response_timeout);
+                }
+            }
+            match origin.poll_answer(cx) {
+                Poll::Ready(answer) => return Poll::Ready(answer.map_err(Problem::NoAnswer)),
+                Poll::Pending if is_sent && client.poll_gone(cx).is_ready() => {
+                    return Poll::Ready(Err(Problem::ClientGone));
+                }
+                Poll::Pending => {}
+            }
+            client.timer.poll(cx).map(|()| Err(Problem::TimedOut))
+        })
+        .await
+    }
+
+    /// Sends the answer on; what of the request is still to come goes on meanwhile.
+    async fn download(self, mut origin: Origin, answered: Answered, is_pinned: bool) -> Next {
+        let Self { client, mut upload, options, authorises, .. } = self;
+        let Answered { head, body, coding, client_kept, origin_kept, origin_asks } = answered;
+        let mut download = Transfer::new(head, body, coding);
+        let mut is_sent = upload.is_over();
+        client.timer.clear();
+        let end = poll_fn(|cx| {
+            if !is_sent {
+                match client.poll_upload(cx, &mut upload, &mut origin.io) {
+                    Poll::Ready(Err(Broke::From(error))) => return Poll::Ready(Err(error)),
+                    // The origin needs no more of it to answer.
+                    Poll::Ready(Ok(()) | Err(Broke::To(_))) => is_sent = true,
+                    Poll::Pending => {}
+                }
+            }
+            match download.poll(cx, &mut origin.input, &mut origin.io, &mut client.io) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(Broke::From(error) | Broke::To(error))) => Poll::Ready(Err(error)),
+                Poll::Pending if is_sent && client.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let line = client.entry.line();
+        line.received = upload.content();
+        line.sent = download.content();
+        if let Err(error) = end {
+            // The client sees that the answer breaks off: its connection does.
+            debug!(client = %client.address, %error, "an answer broke off");
+            client.entry.finish(false);
+            return Next::Close;
+        }
+        client.entry.finish(true);
+        let is_whole = upload.is_over();
+        if origin_kept && is_whole && origin.input.is_empty() {
+            if is_pinned || authorises || origin_asks {
+                origin.rest();
+                client.pinned = Some(origin);
+            } else {
+                let worker = &client.worker;
+                worker.pool.put(origin, options.pool_per_origin, worker.shared.generation());
+            }
+        }
+        if !client_kept {
+            if !is_whole {
+                client.linger().await;
+            }
+            return Next::Close;
+        }
+        let rest = upload.into_rest(&mut client.input);
+        if client.discard(rest).await { Next::Request } else { Next::Close }
+    }
+
+    /// 101: from here on the connection is a tunnel.
+    async fn switch(self, origin: Origin, head: &[u8]) -> Next {
+        self.client.entry.line().status = Some(StatusCode::SWITCHING_PROTOCOLS);
+        if !self.upload.is_over() || self.client.send(head).await.is_err() {
+            return Next::Close;
+        }
+        Next::Tunnel(Side { io: origin.io, early: origin.input.into_bytes() })
     }
 
     fn page(&self, problem: &Problem) -> Page {
         let origin = &self.destination.key;
         let (status, text) = match problem {
             Problem::Dial(failure) => return failure.page(self.destination),
-            Problem::ClientBroke => return Page::bad_request("The request broke off before its end."),
+            Problem::ClientBroke | Problem::ClientGone => {
+                return Page::bad_request(
+                    "The request broke off before its end, or its content is malformed.",
+                );
+            }
             Problem::TimedOut => {
                 (StatusCode::GATEWAY_TIMEOUT, format!("{origin} did not answer the request in time."))
             }
-            Problem::Exchange(error) if error.is_parse_too_large() => {
+            Problem::NoAnswer(NoAnswer::Bad(BadResponse::TooLarge)) => {
                 (StatusCode::BAD_GATEWAY, format!("The head of {origin}'s answer is too large."))
             }
-            Problem::Exchange(error) if error.is_parse() => {
+            Problem::NoAnswer(NoAnswer::Bad(BadResponse::Syntax)) => {
                 (StatusCode::BAD_GATEWAY, format!("{origin} answered with something that is not HTTP."))
             }
-            Problem::Exchange(_) => (
+            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Framing(_))) => {
+                (StatusCode::BAD_GATEWAY, format!("It cannot be told where {origin}'s answer ends: {bad}."))
+            }
+            Problem::NoAnswer(NoAnswer::Closed) => (
                 StatusCode::BAD_GATEWAY,
                 format!("{origin} closed the connection before it had answered the request."),
             ),
         };
         Page::new(status, text)
     }
-}
-
-/// A request that got no answer.
-struct Unsent {
-    problem: Problem,
-    /// The request, if nothing of it had been sent.
-    unsent: Option<Request<RequestBody>>,
-}
-
-/// A copy of a request that may be sent twice: it asks for nothing to be changed, and has no content.
-fn copy_if_harmless(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let harmless = request.method().is_safe() && request.body().is_end_stream();
-    let is_plain = harmless && !request.headers().contains_key(UPGRADE);
-    is_plain.then(|| {
-        let mut copy = Request::new(RequestBody::empty());
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        copy
-    })
-}
-
-fn is_chunked(coding: &HeaderValue) -> bool {
-    coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-}
-
-/// Standard methods cost nothing to name.
-fn method_name(method: &Method) -> Cow<'static, str> {
-    for known in ["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
-        if method.as_str() == known {
-            return Cow::Borrowed(known);
-        }
-    }
-    Cow::Owned(method.as_str().to_owned())
 }

@@ -13,6 +13,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// See [`Tracker`], whose functions these are.
 pub trait Gate: Send + Sync + 'static {
+    /// [`Tracker::decide`].
+    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision>;
     /// [`Tracker::authorise`].
     fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision>;
     /// [`Tracker::prove`].
@@ -26,6 +28,10 @@ pub trait Gate: Send + Sync + 'static {
 }
 
 impl Gate for Tracker {
+    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision> {
+        Self::decide(self, client, cleared)
+    }
+
     fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision> {
         Box::pin(Self::authorise(self, client, cleared))
     }

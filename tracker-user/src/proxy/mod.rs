@@ -1,30 +1,28 @@
 //! The explicit proxy: connections in, who they are served for, requests and tunnels out.
 //!
-//! [`Proxy::bind`] takes the ports, [`Proxy::spawn`] begins to serve, [`Running`] is the handle on what runs. Per
-//! connection there is one task (`connection`); a request goes through `admit` (for whom?), then `forward` or `connect`
-//! (whereto?), and ends as a line of the access log (`access`).
+//! [`Proxy::bind`] takes the ports, [`Proxy::spawn`] begins to serve, [`Running`] is the handle on what runs. Each core
+//! has a thread, a runtime and listening sockets of its own (`worker`); per connection there is one task (`client`). A
+//! request is read by `http1`, goes through `admit` (for whom?), then `forward` or `connect` (whereto?), and ends as a
+//! line of the access log (`access`).
 
-mod accept;
-mod access;
+pub mod access;
 mod admit;
-mod challenge;
+mod client;
 mod connect;
-mod connection;
 mod destination;
 mod dial;
 mod forward;
 pub mod gate;
 mod guard;
-mod headers;
-mod leftover;
+mod http1;
 pub mod options;
 mod pages;
 mod pool;
 mod sockets;
 pub mod stats;
+mod timer;
 mod tunnel;
-mod upgrade;
-mod watch;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -32,14 +30,16 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::access::AccessLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
@@ -59,8 +59,12 @@ pub struct Parts {
     pub connections: Arc<Connections>,
     /// What is counted.
     pub stats: Stats,
+    /// Where requests are logged.
+    pub access: AccessLog,
     /// What it goes by at first.
     pub options: ProxyOptions,
+    /// How many threads serve: one for each core is best.
+    pub workers: usize,
 }
 
 /// What all connections share.
@@ -69,59 +73,90 @@ struct Shared {
     verifier: Arc<Verifier>,
     connections: Arc<Connections>,
     stats: Stats,
+    access: AccessLog,
     options: ArcSwap<ProxyOptions>,
+    /// Counts the changes of the options: a connection to an origin is used again only under those that allowed it.
+    generation: AtomicU64,
+    changed: Notify,
     guard: guard::Guard,
-    pool: pool::Pool,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
 
-/// No port can be listened on.
+impl Shared {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+/// The proxy cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be listened on: {error}")]
-pub struct BindError {
-    /// Which.
-    pub address: SocketAddr,
-    /// Why.
-    #[source]
-    pub error: io::Error,
+pub enum BindError {
+    /// A port cannot be listened on.
+    #[error("{address} cannot be listened on: {error}")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("the threads that serve connections cannot be started: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// Bound to its ports; nobody is served yet, but clients can already connect.
 pub struct Proxy {
-    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    /// Each worker waits for its word.
+    workers: Vec<oneshot::Sender<()>>,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
-    /// Takes the ports. Within a tokio runtime.
+    /// Takes the ports, and starts the threads that serve.
     ///
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(listen: &[SocketAddr], parts: Parts) -> Result<Self, BindError> {
-        let listeners = listen
-            .iter()
-            .map(|&address| sockets::listen(address).map_err(|error| BindError { address, error }))
-            .collect::<Result<_, _>>()?;
-        let Parts { gate, verifier, connections, stats, options } = parts;
+        let Parts { gate, verifier, connections, stats, access, options, workers } = parts;
+        let mut addresses = Vec::new();
+        let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
+        for &address in listen {
+            let group = sockets::group(address, shares.len())
+                .map_err(|error| BindError::Address { address, error })?;
+            addresses.extend(group.first().and_then(|first| first.local_addr().ok()));
+            for (share, socket) in shares.iter_mut().zip(group) {
+                share.push(socket);
+            }
+        }
         let shared = Arc::new(Shared {
             gate,
             verifier,
             connections,
             stats,
+            access,
             options: ArcSwap::from_pointee(options),
+            generation: AtomicU64::new(0),
+            changed: Notify::new(),
             guard: guard::Guard::default(),
-            pool: pool::Pool::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
-        Ok(Self { listeners, shared })
+        let mut workers = Vec::new();
+        for (number, sockets) in shares.into_iter().enumerate() {
+            let (begin, word) = oneshot::channel();
+            worker::start(number, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
+            workers.push(begin);
+        }
+        Ok(Self { addresses, workers, shared })
     }
 
     /// The addresses that are listened on.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The handle on what will run.
@@ -133,12 +168,11 @@ impl Proxy {
     /// Begins to serve.
     #[must_use]
     pub fn spawn(self) -> Running {
-        let Self { listeners, shared } = self;
-        for listener in listeners {
-            shared.tasks.spawn(accept::run(Arc::clone(&shared), listener));
+        for begin in self.workers {
+            // A worker that is gone has panicked, and panics end the daemon.
+            let _ = begin.send(());
         }
-        shared.tasks.spawn(sweep(Arc::clone(&shared)));
-        Running { shared }
+        Running { shared: self.shared }
     }
 }
 
@@ -152,33 +186,21 @@ impl Running {
     /// Goes by other options from now on. Idle connections to origins are closed: the new options may not allow them.
     pub fn configure(&self, options: ProxyOptions) {
         self.shared.options.store(Arc::new(options));
-        self.shared.pool.clear();
+        self.shared.generation.fetch_add(1, Ordering::AcqRel);
+        self.shared.changed.notify_waiters();
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.
     pub async fn drain(self, grace: Duration) {
-        let Shared { stopping, connections, tasks, pool, .. } = &*self.shared;
+        let Shared { stopping, connections, tasks, .. } = &*self.shared;
         stopping.cancel();
         tasks.close();
         connections.retire_all();
         if timeout(grace, tasks.wait()).await.is_err() {
             connections.end_all();
-            // What does not end now ends with the runtime.
+            // What does not end now ends with the process.
             let _ = timeout(END_TIMEOUT, tasks.wait()).await;
         }
-        pool.clear();
-    }
-}
-
-/// Closes origins' connections that have been idle for too long.
-async fn sweep(shared: Arc<Shared>) {
-    let stopping = shared.stopping.clone();
-    loop {
-        let idle_timeout = shared.options.load().pool_idle_timeout;
-        let pause = (idle_timeout / 4).max(Duration::from_secs(1));
-        if timeout(pause, stopping.cancelled()).await.is_ok() {
-            return;
-        }
-        shared.pool.sweep(idle_timeout);
+        self.shared.access.flush();
     }
 }

@@ -1,21 +1,13 @@
 //! The answers that the proxy gives itself: small pages that name what went wrong and whose turn it is.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 
-use super::access::Body;
-
-/// A page. Never says who the user is: whoever sits at the client may be somebody else.
-#[derive(Clone, Debug)]
-pub(super) struct Page {
-    status: StatusCode,
-    text: String,
-    close: bool,
-    retry: bool,
-}
+use super::http1::{Method, Version, connection};
+use crate::auth::token;
+use crate::clock::wall_now;
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -25,57 +17,121 @@ macro_rules! style {
          h1{font-size:1.4rem}small{opacity:.7}</style>"
     };
 }
-pub(super) use style;
+
+const CHALLENGE: &str = concat!(
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
+    style!(),
+    "</head>\n<body><h1>Proxy Authentication Required</h1>\n<p>This proxy asks who you are by Kerberos (Negotiate). Log in to \
+     your domain, or run <code>kinit</code>, and use the proxy by its full name.</p>\n<small>407 from the proxy</small>\n\
+     </body></html>\n"
+);
+
+/// A page. Never says who the user is: whoever sits at the client may be somebody else.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    /// The connection ends with it.
+    pub(super) closes: bool,
+    html: Cow<'static, str>,
+    /// The value of `Proxy-Authenticate`.
+    challenge: Option<Cow<'static, str>>,
+    retry: bool,
+}
+
+/// What an answer to one request depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct To {
+    pub(super) version: Version,
+    pub(super) method: Method,
+    /// The connection goes on.
+    pub(super) kept: bool,
+}
 
 impl Page {
     /// `text` is plain: it is escaped here.
-    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), close: false, retry: false }
-    }
-
-    /// A request that cannot be understood: what follows on the connection cannot be either.
-    pub(super) fn bad_request(text: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text).closing()
-    }
-
-    /// Closes the connection after the page.
-    pub(super) fn closing(mut self) -> Self {
-        self.close = true;
-        self
-    }
-
-    /// Asks the client to try again in a second.
-    pub(super) fn retry(mut self) -> Self {
-        self.retry = true;
-        self
-    }
-
-    pub(super) fn into_response(self) -> Response<Body> {
-        let heading = self.status.canonical_reason().unwrap_or("Error");
-        let mut html = String::with_capacity(640 + self.text.len());
+    pub(super) fn new(status: StatusCode, text: impl AsRef<str>) -> Self {
+        let (code, heading) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+        let mut html = String::with_capacity(640 + text.as_ref().len());
         let _ = write!(
             html,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {heading}</title>{style}</head>\n\
              <body><h1>{heading}</h1>\n<p>",
-            code = self.status.as_u16(),
             style = style!(),
         );
-        escape(&self.text, &mut html);
-        let _ =
-            write!(html, "</p>\n<small>{} from the proxy</small>\n</body></html>\n", self.status.as_u16());
-        let mut response = Response::new(Body::full(Bytes::from(html)));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        escape(text.as_ref(), &mut html);
+        let _ = write!(html, "</p>\n<small>{code} from the proxy</small>\n</body></html>\n");
+        Self { html: html.into(), ..Self::empty(status) }
+    }
+
+    /// An answer without a text.
+    pub(super) const fn empty(status: StatusCode) -> Self {
+        Self { status, closes: false, html: Cow::Borrowed(""), challenge: None, retry: false }
+    }
+
+    /// 407: asks the client to prove who its user is; with a token where a handshake goes on or was refused with one.
+    pub(super) fn challenge(answer: Option<&[u8]>) -> Self {
+        Self {
+            html: Cow::Borrowed(CHALLENGE),
+            challenge: Some(answer.map_or(Cow::Borrowed("Negotiate"), |answer| proof(answer).into())),
+            ..Self::empty(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+        }
+    }
+
+    /// A request that cannot be understood: what follows on the connection cannot be either.
+    pub(super) fn bad_request(text: impl AsRef<str>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text).closing()
+    }
+
+    /// Closes the connection after the page.
+    pub(super) const fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    /// Asks the client to try again in a second.
+    pub(super) const fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    /// How many bytes of content it has for this request.
+    pub(super) fn content(&self, to: &To) -> u64 {
+        if to.method == Method::Head { 0 } else { self.html.len() as u64 }
+    }
+
+    /// As it is sent; `proof` is the gateway's own, where the request brought credentials.
+    pub(super) fn write(&self, to: &To, proof: Option<&str>) -> Vec<u8> {
+        let mut out = String::with_capacity(256 + self.html.len());
+        let (version, code) = (to.version.as_str(), self.status.as_u16());
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let _ = write!(
+            out,
+            "{version} {code} {reason}\r\nDate: {}\r\nContent-Type: text/html; charset=utf-8\r\n\
+             Cache-Control: no-store\r\nContent-Length: {}\r\n",
+            jiff::fmt::rfc2822::DateTimePrinter::new()
+                .timestamp_to_rfc9110_string(&wall_now())
+                .unwrap_or_default(),
+            self.html.len()
+        );
+        for value in self.challenge.as_deref().into_iter().chain(proof) {
+            let _ = write!(out, "Proxy-Authenticate: {value}\r\n");
         }
         if self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            out.push_str("Retry-After: 1\r\n");
         }
-        response
+        let mut out = out.into_bytes();
+        out.extend_from_slice(connection(to.kept, to.version));
+        out.extend_from_slice(b"\r\n");
+        if to.method != Method::Head {
+            out.extend_from_slice(self.html.as_bytes());
+        }
+        out
     }
+}
+
+/// A token as the value of `Proxy-Authenticate`; on a success it is the gateway's own proof (RFC 4559, section 5).
+pub(super) fn proof(answer: &[u8]) -> String {
+    format!("Negotiate {}", token::encode(answer))
 }
 
 fn escape(text: &str, html: &mut String) {
@@ -101,5 +157,21 @@ mod tests {
         let mut html = String::new();
         escape("<script>alert('a&b')</script>\n", &mut html);
         assert_eq!(html, "&lt;script&gt;alert(&#39;a&amp;b&#39;)&lt;/script&gt;\u{fffd}");
+    }
+
+    #[test]
+    fn a_head_request_gets_the_head_only() {
+        let page = Page::new(StatusCode::NOT_FOUND, "x").retry();
+        let to = To { version: Version::Http10, method: Method::Head, kept: true };
+        let text = String::from_utf8(page.write(&to, Some("Negotiate x"))).unwrap();
+        assert!(text.starts_with("HTTP/1.0 404 Not Found\r\nDate: ") && text.ends_with("\r\n\r\n"), "{text}");
+        for line in [
+            "Content-Length: ",
+            "Proxy-Authenticate: Negotiate x\r\n",
+            "Connection: keep-alive",
+            "Retry-After",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 }

@@ -1,137 +1,153 @@
-//! Idle connections to origins, kept for the next request to the same one.
+//! Idle connections to origins, kept for the next request to the same one. Each core has its own: no locks.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
+use prometheus::IntGauge;
+use tokio::net::TcpStream;
 
-use super::access::RequestBody;
-use super::connection::Client;
+use super::http1::{BadResponse, Buffer, HeadEnd, MAX_HEAD, Response};
+use super::stats::Stats;
 use crate::clock::{BootTime, boot_now};
 
-/// A connection to an origin, as its user sees it; dropping it closes the connection.
-pub(super) type Sender = SendRequest<RequestBody>;
-
-/// Neighbouring origins seldom wait for each other.
-const SHARDS: usize = 16;
-
-/// How long a connection may take to become ready for the next request after an answer.
-const READY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An idle connection.
-pub(super) struct Idle {
-    pub(super) sender: Sender,
-    /// Since when.
-    pub(super) since: BootTime,
+/// A connection to an origin.
+pub(super) struct Origin {
+    pub(super) io: TcpStream,
+    pub(super) input: Buffer,
+    /// `host:port`: what it may be used for again.
+    pub(super) key: Arc<str>,
+    /// It has served a request before.
+    pub(super) reused: bool,
+    /// The options that allowed it.
+    generation: u64,
+    idle_since: BootTime,
+    end: HeadEnd,
 }
 
-type Shard = Mutex<HashMap<Arc<str>, Vec<Idle>>>;
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The connection ended or broke.
+    Closed,
+    /// There is one, but it cannot be understood.
+    Bad(BadResponse),
+}
 
-/// See the module. No lock is held across an await.
-#[derive(Default)]
+impl Origin {
+    pub(super) fn new(io: TcpStream, key: Arc<str>, generation: u64) -> Self {
+        let (input, end) = (Buffer::default(), HeadEnd::default());
+        Self { io, input, key, reused: false, generation, idle_since: boot_now(), end }
+    }
+
+    /// Waits for the head of an answer, which then begins what is unread.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, NoAnswer>> {
+        loop {
+            if !self.input.is_empty() && self.end.may_be_in(self.input.unread()) {
+                match Response::parse(self.input.unread()) {
+                    Ok(Some(response)) => {
+                        self.end.begin();
+                        return Poll::Ready(Ok(response));
+                    }
+                    Ok(None) => {}
+                    Err(bad) => return Poll::Ready(Err(NoAnswer::Bad(bad))),
+                }
+            }
+            match self.input.poll_fill(&mut self.io, cx) {
+                Poll::Ready(Ok(0)) if self.input.is_empty() => {
+                    return Poll::Ready(Err(NoAnswer::Closed));
+                }
+                // Something that is no head: it breaks off, or it is no HTTP.
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(NoAnswer::Bad(BadResponse::Syntax))),
+                Poll::Ready(Ok(_)) if self.input.unread().len() >= MAX_HEAD => {
+                    return Poll::Ready(Err(NoAnswer::Bad(BadResponse::TooLarge)));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(NoAnswer::Closed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Nothing has come from it, not even its end. Costs no system call: the poller would have told.
+    fn is_quiet(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.input.is_empty() && self.io.poll_read_ready(&mut nobody).is_pending()
+    }
+
+    /// It has served a request, and waits for another.
+    pub(super) fn rest(&mut self) {
+        self.reused = true;
+        self.idle_since = boot_now();
+        self.end.begin();
+    }
+
+    /// Whether it may serve another request.
+    pub(super) fn is_usable(&self, idle_timeout: Duration, generation: u64, now: BootTime) -> bool {
+        self.generation == generation && now.since(self.idle_since) < idle_timeout && self.is_quiet()
+    }
+}
+
+/// See the module.
 pub(super) struct Pool {
-    hasher: RandomState,
-    shards: [Shard; SHARDS],
+    idle: RefCell<HashMap<Arc<str>, Vec<Origin>>>,
+    count: IntGauge,
 }
 
 impl Pool {
+    pub(super) fn new(stats: &Stats) -> Self {
+        Self { idle: RefCell::default(), count: stats.origins_idle.clone() }
+    }
+
     /// The connection to this origin that was used last: the likeliest to be still open, and the others get to be
     /// closed.
-    pub(super) fn take(&self, key: &str, idle_timeout: Duration) -> Option<Idle> {
-        let mut shard = self.shard(key)?;
-        let idle = shard.get_mut(key)?;
-        let oldest_good = boot_now();
-        while let Some(candidate) = idle.pop() {
-            if candidate.sender.is_ready() && oldest_good.since(candidate.since) < idle_timeout {
-                return Some(candidate);
+    pub(super) fn take(&self, key: &str, idle_timeout: Duration, generation: u64) -> Option<Origin> {
+        let mut all = self.idle.borrow_mut();
+        let idle = all.get_mut(key)?;
+        let now = boot_now();
+        while let Some(origin) = idle.pop() {
+            self.count.dec();
+            if origin.is_usable(idle_timeout, generation, now) {
+                return Some(origin);
             }
         }
-        shard.remove(key);
         None
     }
 
-    fn put(&self, key: Arc<str>, sender: Sender, limit: usize) {
-        let surplus = {
-            let Some(mut shard) = self.shard(&key) else { return };
-            let idle = shard.entry(key).or_default();
-            idle.push(Idle { sender, since: boot_now() });
-            (idle.len() > limit).then(|| idle.remove(0))
+    pub(super) fn put(&self, mut origin: Origin, limit: usize, generation: u64) {
+        if origin.generation != generation {
+            return;
+        }
+        origin.rest();
+        let mut all = self.idle.borrow_mut();
+        self.count.inc();
+        let idle = match all.get_mut(&origin.key) {
+            Some(idle) => idle,
+            None => all.entry(Arc::clone(&origin.key)).or_default(),
         };
-        drop(surplus);
+        idle.push(origin);
+        if idle.len() > limit {
+            self.count.dec();
+            drop(idle.remove(0));
+        }
     }
 
     /// Closes what has been idle for too long, and forgets what has been closed.
-    pub(super) fn sweep(&self, idle_timeout: Duration) {
+    pub(super) fn sweep(&self, idle_timeout: Duration, generation: u64) {
         let now = boot_now();
-        for shard in &self.shards {
-            lock(shard).retain(|_, idle| {
-                idle.retain(|one| !one.sender.is_closed() && now.since(one.since) < idle_timeout);
-                !idle.is_empty()
-            });
-        }
-    }
-
-    /// Closes all: what was allowed may not be any more.
-    pub(super) fn clear(&self) {
-        for shard in &self.shards {
-            let closed = std::mem::take(&mut *lock(shard));
-            drop(closed);
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).values().map(Vec::len).sum::<usize>()).sum()
-    }
-
-    fn shard(&self, key: &str) -> Option<MutexGuard<'_, HashMap<Arc<str>, Vec<Idle>>>> {
-        let hash = self.hasher.hash_one(key) as usize;
-        self.shards.get(hash % SHARDS).map(lock)
-    }
-}
-
-fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<Arc<str>, Vec<Idle>>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A connection whose answer is still coming. Given back at the answer's end; dropped before, it is closed, since
-/// nobody knows what is still on its way.
-pub(super) struct GiveBack {
-    pub(super) client: Arc<Client>,
-    pub(super) key: Arc<str>,
-    pub(super) sender: Sender,
-    /// For this client only: it has authenticated itself to the origin on this connection.
-    pub(super) pinned: bool,
-}
-
-impl GiveBack {
-    pub(super) fn now(self) {
-        if self.sender.is_ready() {
-            return self.put();
-        }
-        // Closed, or not yet done: the connection's own task has still to see the end, or the request is still being
-        // sent although it was answered.
-        if self.sender.is_closed() {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let mut this = self;
-            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, this.sender.ready()).await {
-                this.put();
-            }
+        self.idle.borrow_mut().retain(|_, idle| {
+            let before = idle.len();
+            idle.retain(|origin| origin.is_usable(idle_timeout, generation, now));
+            self.count.sub((before - idle.len()) as i64);
+            !idle.is_empty()
         });
     }
 
-    fn put(self) {
-        if self.pinned {
-            self.client.pin(self.key, self.sender);
-        } else {
-            let limit = self.client.shared.options.load().pool_per_origin;
-            self.client.shared.pool.put(self.key, self.sender, limit);
-        }
+    /// Closes all.
+    pub(super) fn clear(&self) {
+        let closed = self.idle.take();
+        self.count.sub(closed.values().map(Vec::len).sum::<usize>() as i64);
     }
 }

@@ -37,6 +37,10 @@ pub struct Stats {
     pub origins_connected: IntCounter,
     /// Requests sent on a connection that was open already.
     pub origins_reused: IntCounter,
+    /// Connections to origins that wait for another request.
+    pub origins_idle: IntGauge,
+    /// Lines of the access log that were given up.
+    pub access_lost: IntCounter,
     /// Destinations that were refused.
     pub destinations_refused: IntCounter,
     /// Requests that the conditions did not offer Kerberos to, and that had no session.
@@ -97,6 +101,14 @@ impl Stats {
                 "tracker_proxy_origin_reuses_total",
                 "Requests sent on an origin's connection that was open already",
             )?,
+            origins_idle: IntGauge::new(
+                "tracker_proxy_origin_connections_idle",
+                "Connections to origins that wait for another request",
+            )?,
+            access_lost: IntCounter::new(
+                "tracker_access_log_lost_total",
+                "Lines of the access log that were given up because its reader was too slow",
+            )?,
             destinations_refused: IntCounter::new(
                 "tracker_proxy_destinations_refused_total",
                 "Requests to destinations that the gateway does not reach out to",
@@ -117,6 +129,7 @@ impl Stats {
         registry.register(Box::new(self.proofs.clone()))?;
         registry.register(Box::new(self.connections_open.clone()))?;
         registry.register(Box::new(self.tunnels_open.clone()))?;
+        registry.register(Box::new(self.origins_idle.clone()))?;
         for counter in [
             &self.connections,
             &self.bytes_received,
@@ -124,6 +137,7 @@ impl Stats {
             &self.challenges,
             &self.origins_connected,
             &self.origins_reused,
+            &self.access_lost,
             &self.destinations_refused,
             &self.not_offered,
         ] {

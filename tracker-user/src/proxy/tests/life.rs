@@ -119,7 +119,8 @@ async fn draining_lets_what_is_served_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_leave_nothing_behind() {
-    let lab = Arc::new(Lab::open());
+    let gate = FakeGate { open: true, ..FakeGate::default() };
+    let lab = Arc::new(Lab::with_workers(gate, options(443), 3));
     let (to, _) = Origin::new().await.serve(OK);
     let mut clients = Vec::new();
     for number in 0..50 {

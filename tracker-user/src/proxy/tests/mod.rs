@@ -50,6 +50,10 @@ impl FakeGate {
 }
 
 impl Gate for FakeGate {
+    fn decide(&self, _client: ClientAddr, _cleared: Option<SessionId>) -> Option<Decision> {
+        None
+    }
+
     fn authorise(&self, client: ClientAddr, _cleared: Option<SessionId>) -> gate::Answer<'_, Decision> {
         if self.open {
             self.admit(client, Arc::new(Identity::new("anybody", "R", "R")));
@@ -136,6 +140,10 @@ fn options(connect_port: u16) -> ProxyOptions {
 
 impl Lab {
     fn new(gate: FakeGate, options: ProxyOptions) -> Self {
+        Self::with_workers(gate, options, 1)
+    }
+
+    fn with_workers(gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
         let gate = Arc::new(gate);
         let connections = Arc::new(Connections::new(None));
         let stats = Stats::new().unwrap();
@@ -144,7 +152,9 @@ impl Lab {
             verifier: Arc::new(Verifier::with(Arc::new(FakeAcceptor), 1, 16).unwrap()),
             connections: Arc::clone(&connections),
             stats: stats.clone(),
+            access: AccessLog::off(),
             options,
+            workers,
         };
         let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
         let address = proxy.addresses()[0];
@@ -159,6 +169,13 @@ impl Lab {
     /// Everybody has to prove themselves first.
     fn closed() -> Self {
         Self::new(FakeGate::default(), options(443))
+    }
+
+    /// So many connections to origins wait to be used again, or will soon.
+    async fn idle_origins(&self, count: i64) {
+        while self.stats.origins_idle.get() != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn client(&self) -> Peer {

@@ -1,0 +1,159 @@
+//! How a line looks: the same as the daemon's other lines, but made without the machinery behind those.
+
+use std::io::Write as _;
+
+use jiff::Timestamp;
+
+use super::{Format, Line};
+use crate::clock::{boot_now, wall_now};
+
+/// Makes lines; remembers how the current second is written.
+#[derive(Default)]
+pub(super) struct Writer {
+    second: i64,
+    /// `2026-11-21T12:00:00.`
+    date: String,
+}
+
+impl Writer {
+    /// Adds a line to `out`. Writing to memory does not fail.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, format: Format, line: &Line, complete: bool) {
+        let now = wall_now();
+        self.turn(now);
+        let micros = now.subsec_nanosecond() / 1_000;
+        let status = line.status.map_or(0, |status| status.as_u16());
+        let duration = boot_now().since(line.started).as_millis();
+        match format {
+            Format::Text => {
+                let _ = write!(out, "{}{micros:06}Z  INFO access: client={}", self.date, line.client);
+                if let Some(user) = &line.user {
+                    let _ = write!(out, " user={user}");
+                }
+                if !line.method.is_empty() {
+                    let _ = write!(out, " method={}", line.method);
+                }
+                if let Some(destination) = &line.destination {
+                    let _ = write!(out, " destination={destination:?}");
+                }
+                if !line.path.is_empty() {
+                    let _ = write!(out, " path={:?}", line.path);
+                }
+                let (received, sent) = (line.received, line.sent);
+                let _ = write!(
+                    out,
+                    " status={status} bytes_in={received} bytes_out={sent} duration_ms={duration}"
+                );
+                if !complete {
+                    out.extend_from_slice(b" aborted=true");
+                }
+                if let Some(problem) = &line.problem {
+                    let _ = write!(out, " problem={problem:?}");
+                }
+            }
+            Format::Json => {
+                let _ = write!(
+                    out,
+                    r#"{{"timestamp":"{}{micros:06}Z","level":"INFO","fields":{{"client":"{}""#,
+                    self.date, line.client
+                );
+                let user = line.user.as_ref().map(ToString::to_string);
+                let method = Some(&*line.method).filter(|method| !method.is_empty());
+                let path = Some(line.path.as_str()).filter(|path| !path.is_empty());
+                for (name, value) in [
+                    ("user", user.as_deref()),
+                    ("method", method),
+                    ("destination", line.destination.as_deref()),
+                    ("path", path),
+                    ("problem", line.problem.as_deref()),
+                ] {
+                    if let Some(value) = value {
+                        let _ = write!(out, r#","{name}":"#);
+                        let _ = serde_json::to_writer(&mut *out, value);
+                    }
+                }
+                let (received, sent) = (line.received, line.sent);
+                let _ = write!(
+                    out,
+                    r#","status":{status},"bytes_in":{received},"bytes_out":{sent},"duration_ms":{duration}"#
+                );
+                if !complete {
+                    out.extend_from_slice(br#","aborted":true"#);
+                }
+                out.extend_from_slice(br#"},"target":"access"}"#);
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        if now.as_second() != self.second || self.date.is_empty() {
+            self.second = now.as_second();
+            self.date = now.strftime("%Y-%m-%dT%H:%M:%S.").to_string();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    use hyper::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::session::Identity;
+
+    fn lines(line: &Line, complete: bool) -> (String, Value) {
+        let (mut writer, mut text, mut json) = (Writer::default(), Vec::new(), Vec::new());
+        writer.write(&mut text, Format::Text, line, complete);
+        writer.write(&mut json, Format::Json, line, complete);
+        (String::from_utf8(text).unwrap(), serde_json::from_slice(&json).unwrap())
+    }
+
+    #[test]
+    fn a_request_and_one_that_could_not_be_read() {
+        let mut line = Line {
+            client: "10.0.0.1".parse().unwrap(),
+            started: boot_now(),
+            method: Cow::Borrowed("GET"),
+            destination: Some("a.test:80".into()),
+            path: "/a \"b\"\n".into(),
+            user: Some(Arc::new(Identity::new("alice", "R.TEST", "R.TEST"))),
+            status: Some(StatusCode::OK),
+            received: 1,
+            sent: 2,
+            problem: None,
+        };
+        let (text, json) = lines(&line, true);
+        let (time, rest) = text.split_once("  INFO access: ").unwrap();
+        assert!(
+            time.parse::<Timestamp>().is_ok() && time.len() == "2026-11-21T12:00:00.000000Z".len(),
+            "{time}"
+        );
+        assert!(rest.starts_with(
+            r#"client=10.0.0.1 user=alice@R.TEST method=GET destination="a.test:80" path="/a \"b\"\n" status=200 bytes_in=1 bytes_out=2 duration_ms="#
+        ), "{rest}");
+        assert!(text.ends_with('\n') && text.lines().count() == 1);
+        assert_eq!((&json["target"], &json["level"]), (&json!("access"), &json!("INFO")));
+        assert_eq!(json["fields"]["path"], "/a \"b\"\n");
+        assert_eq!((&json["fields"]["status"], json["fields"].get("aborted")), (&json!(200), None));
+
+        line = Line {
+            method: Cow::Borrowed(""),
+            destination: None,
+            path: String::new(),
+            user: None,
+            status: None,
+            problem: Some("no HTTP".into()),
+            ..line
+        };
+        let (text, json) = lines(&line, false);
+        assert!(
+            text.contains("client=10.0.0.1 status=0 ")
+                && text.ends_with(" aborted=true problem=\"no HTTP\"\n"),
+            "{text}"
+        );
+        assert_eq!((&json["fields"]["aborted"], json["fields"].get("method")), (&json!(true), None));
+    }
+}

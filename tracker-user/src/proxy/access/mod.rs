@@ -1,0 +1,112 @@
+//! The access log: one line per request and tunnel, at its end.
+//!
+//! A line is put into the memory of the core that served the request; a thread of its own writes what has gathered, at
+//! most some hundredths of a second later. So no request waits for a disk or a pipe. Where the reader is so slow that
+//! megabytes gather, lines are counted instead of kept (`tracker_access_log_lost_total`).
+
+mod line;
+mod log;
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tracker_ebpf::abi::ClientAddr;
+
+pub(super) use self::log::Lane;
+pub use self::log::{AccessLog, Format};
+use super::worker::Worker;
+use crate::clock::{BootTime, boot_now};
+use crate::session::Identity;
+
+/// Longer paths are not kept in memory for the next request's.
+const PATH_KEPT: usize = 256;
+
+/// What the access log will say. It says it when [`Entry::finish`] is called, or when this is dropped before.
+pub(super) struct Entry {
+    worker: Rc<Worker>,
+    open: bool,
+    line: Line,
+}
+
+/// What a line says.
+pub(super) struct Line {
+    pub(super) client: ClientAddr,
+    pub(super) started: BootTime,
+    pub(super) method: Cow<'static, str>,
+    /// `host:port`.
+    pub(super) destination: Option<Arc<str>>,
+    /// Of a URL the query is left out: secrets are found there. Empty: there is none.
+    pub(super) path: String,
+    pub(super) user: Option<Arc<Identity>>,
+    pub(super) status: Option<StatusCode>,
+    /// Content bytes from the client,
+    pub(super) received: u64,
+    /// and to it.
+    pub(super) sent: u64,
+    /// What is wrong with a request that could not be read.
+    pub(super) problem: Option<String>,
+}
+
+impl Entry {
+    pub(super) fn new(worker: Rc<Worker>, client: ClientAddr) -> Self {
+        let line = Line {
+            client,
+            started: boot_now(),
+            method: Cow::Borrowed(""),
+            destination: None,
+            path: String::new(),
+            user: None,
+            status: None,
+            received: 0,
+            sent: 0,
+            problem: None,
+        };
+        Self { worker, open: false, line }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&mut self, method: Cow<'static, str>) {
+        self.open = true;
+        let line = &mut self.line;
+        line.path.clear();
+        line.path.shrink_to(PATH_KEPT);
+        let path = std::mem::take(&mut line.path);
+        *line = Line {
+            client: line.client,
+            started: boot_now(),
+            method,
+            destination: None,
+            path,
+            user: None,
+            status: None,
+            received: 0,
+            sent: 0,
+            problem: None,
+        };
+    }
+
+    /// What is known of the request that is being served.
+    pub(super) const fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+
+    /// The request has ended; `complete` if as it should.
+    pub(super) fn finish(&mut self, complete: bool) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let (line, stats) = (&self.line, &self.worker.shared.stats);
+        stats.answered(line.status);
+        stats.bytes_received.inc_by(line.received);
+        stats.bytes_sent.inc_by(line.sent);
+        self.worker.log.write(line, complete);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.finish(false);
+    }
+}

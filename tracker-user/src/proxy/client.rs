@@ -1,0 +1,385 @@
+//! One client's connection: what is remembered on it, and the loop that serves its requests in turn.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tracing::debug;
+use tracker_ebpf::abi::ClientAddr;
+
+use super::access::Entry;
+use super::admit::{self, AuthState};
+use super::destination::{Destination, Target};
+use super::http1::{
+    BadRequest, Body, Broke, Buffer, Discard, HeadEnd, MAX_HEAD, Method, Name, Request, Transfer, Version,
+};
+use super::options::ProxyOptions;
+use super::pages::{Page, To};
+use super::pool::Origin;
+use super::stats::Held;
+use super::timer::Timer;
+use super::tunnel::Side;
+use super::worker::Worker;
+use super::{connect, forward};
+use crate::observe::connections::{Carries, Signal};
+use crate::observe::{ClientStream, Connection};
+
+/// How long a connection on which nobody has proved anything may stay open without a request.
+const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How much of a request that was answered without being read is read and thrown away, so that the connection stays
+/// usable: a handshake over several legs would be broken off otherwise.
+const MAX_LEFTOVER: u64 = 1 << 20;
+
+/// How long that may take.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client that is still sending is listened to after the last answer: closing at once would hit it with a
+/// reset before it has read that.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What belongs to one connection.
+pub(super) struct Client {
+    pub(super) worker: Rc<Worker>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) address: ClientAddr,
+    pub(super) io: ClientStream,
+    pub(super) input: Buffer,
+    pub(super) timer: Timer,
+    pub(super) auth: AuthState,
+    pub(super) entry: Entry,
+    /// A user has proved themselves on this connection, or may use it without.
+    pub(super) is_proved: bool,
+    /// The origin's connection on which this client, and nobody else, has authenticated itself to the origin.
+    pub(super) pinned: Option<Origin>,
+    /// The client has said its last word.
+    has_ended: bool,
+    /// Where the last request went: the next one often goes there too.
+    last: Option<(Box<[u8]>, Arc<Destination>)>,
+}
+
+/// What happens on the connection after a request.
+pub(super) enum Next {
+    /// The next request.
+    Request,
+    /// The end.
+    Close,
+    /// It has become a tunnel.
+    Tunnel(Side<TcpStream>),
+}
+
+/// An answer of our own.
+pub(super) struct Refusal {
+    pub(super) page: Page,
+    /// What of the request has not been read.
+    pub(super) rest: Body,
+    /// The gateway's own proof, where the request brought credentials that proved something.
+    pub(super) proof: Option<String>,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn run(worker: Rc<Worker>, stream: ClientStream) {
+    let connection = Arc::clone(stream.connection());
+    worker.shared.stats.connections.inc();
+    let open = Held::new(&worker.shared.stats.connections_open);
+    let tunnel = {
+        let mut serving = pin!(Client::new(Rc::clone(&worker), stream).serve());
+        poll_fn(|cx| connection.poll_until_end(cx, serving.as_mut())).await.flatten()
+    };
+    // A task of its own, which is a fraction of this one: most connections of a proxy are tunnels, and most of these wait.
+    if let Some((side, origin, entry)) = tunnel {
+        let tasks = worker.shared.tasks.clone();
+        tokio::task::spawn_local(tasks.track_future(connect::carry(worker, open, side, origin, entry)));
+    }
+}
+
+type Tunnel = (Side<ClientStream>, Side<TcpStream>, Entry);
+
+impl Client {
+    fn new(worker: Rc<Worker>, io: ClientStream) -> Self {
+        let connection = Arc::clone(io.connection());
+        let address = connection.client();
+        Self {
+            timer: Timer::new(worker.shared.options.load().header_timeout),
+            entry: Entry::new(Rc::clone(&worker), address),
+            worker,
+            connection,
+            address,
+            io,
+            input: Buffer::default(),
+            auth: AuthState::default(),
+            is_proved: false,
+            pinned: None,
+            has_ended: false,
+            last: None,
+        }
+    }
+
+    async fn serve(mut self) -> Option<Tunnel> {
+        loop {
+            let request = match self.request().await? {
+                Ok(request) => request,
+                Err(bad) => {
+                    self.refuse(&bad).await;
+                    return None;
+                }
+            };
+            match self.answer(request).await {
+                Next::Request => {}
+                Next::Close => return None,
+                Next::Tunnel(origin) => {
+                    let Self { io, input, entry, .. } = self;
+                    return Some((Side { io, early: input.into_bytes() }, origin, entry));
+                }
+            }
+        }
+    }
+
+    /// Waits for a request's head; `None` when there will be no other.
+    async fn request(&mut self) -> Option<Result<Request, BadRequest>> {
+        let options = self.worker.shared.options.load_full();
+        let idle = if self.is_proved {
+            options.idle_timeout
+        } else {
+            options.idle_timeout.min(UNPROVED_IDLE_TIMEOUT)
+        };
+        self.timer.set(idle);
+        let mut end = HeadEnd::default();
+        let mut has_begun = false;
+        poll_fn(|cx| {
+            loop {
+                if !self.input.is_empty() && end.may_be_in(self.input.unread()) {
+                    match Request::parse(self.input.unread()) {
+                        Ok(None) => {}
+                        Ok(Some(request)) => return Poll::Ready(Some(Ok(request))),
+                        Err(bad) => return Poll::Ready(Some(Err(bad))),
+                    }
+                }
+                if self.has_ended {
+                    return Poll::Ready(None);
+                }
+                // A head has less time than a connection without one.
+                if !self.input.is_empty() && !std::mem::replace(&mut has_begun, true) {
+                    self.timer.set(options.header_timeout);
+                }
+                if self.input.unread().len() >= MAX_HEAD {
+                    return Poll::Ready(Some(Err(BadRequest::TooLarge)));
+                }
+                match self.input.poll_fill(&mut self.io, cx) {
+                    Poll::Ready(Ok(0)) => self.has_ended = true,
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Pending if self.input.is_empty() && self.is_closing() => return Poll::Ready(None),
+                    Poll::Pending => return self.timer.poll(cx).map(|()| None),
+                }
+            }
+        })
+        .await
+    }
+
+    /// No other request will be served.
+    fn is_closing(&self) -> bool {
+        self.connection.signal() != Signal::None || self.worker.shared.stopping.is_cancelled()
+    }
+
+    /// Whether the connection goes on after this request, as far as client and gateway are concerned.
+    pub(super) fn keeps_alive(&self, request: &Request) -> bool {
+        request.keeps_alive && !self.has_ended && !self.is_closing()
+    }
+
+    async fn answer(&mut self, request: Request) -> Next {
+        let options = self.worker.shared.options.load_full();
+        let head = self.input.unread();
+        self.entry.begin(request.method_name(head));
+        let refusal = match self.admitted(&request, &options).await {
+            Ok((destination, target, proof)) => {
+                self.timer.set(options.response_timeout);
+                let next = if request.method == Method::Connect {
+                    connect::connect(self, &request, &destination, &options, proof).await
+                } else {
+                    forward::forward(self, &request, &destination, target, &options, proof).await
+                };
+                match next {
+                    Ok(tunnel @ Next::Tunnel(_)) => return tunnel,
+                    Ok(next) => {
+                        self.connection.carry(Carries::Idle);
+                        return next;
+                    }
+                    Err(refusal) => refusal,
+                }
+            }
+            Err(page) => {
+                self.input.consume(request.length);
+                Box::new(Refusal { page, rest: request.body(), proof: None })
+            }
+        };
+        let next = self.say(&request, *refusal).await;
+        self.connection.carry(Carries::Idle);
+        next
+    }
+
+    /// Whereto, and for whom.
+    async fn admitted(
+        &mut self,
+        request: &Request,
+        options: &ProxyOptions,
+    ) -> Result<(Arc<Destination>, Target, Option<String>), Page> {
+        let head = self.input.unread();
+        let target = Target::parse(request.method, request.target(head))?;
+        let authority = target.authority(request.target(head));
+        let destination = match &self.last {
+            Some((known, destination)) if **known == *authority => Arc::clone(destination),
+            _ => {
+                let destination = Arc::new(target.destination(request.target(head))?);
+                self.last = Some((authority.into(), Arc::clone(&destination)));
+                destination
+            }
+        };
+        let line = self.entry.line();
+        line.destination = Some(Arc::clone(&destination.key));
+        let path = target.path(request.target(head)).split(|&b| b == b'?').next().unwrap_or_default();
+        line.path.push_str(&String::from_utf8_lossy(path));
+        if line.path.is_empty() && request.method != Method::Connect {
+            line.path.push('/');
+        }
+        if request.repeats(Name::Host) {
+            return Err(Page::bad_request("The request has more than one Host field."));
+        }
+        if request.is_loop(head, &options.via) {
+            let text =
+                format!("This request for {} has come back to the proxy that sent it.", destination.key);
+            return Err(Page::new(StatusCode::LOOP_DETECTED, text));
+        }
+        let cleared = admit::admit(self, request, &target, options).await?;
+        self.entry.line().user = Some(cleared.user);
+        Ok((destination, target, cleared.proof))
+    }
+
+    /// Gives an answer of our own, and reads what is left of the request.
+    async fn say(&mut self, request: &Request, refusal: Refusal) -> Next {
+        let Refusal { page, rest, proof } = refusal;
+        let kept = self.keeps_alive(request) && !page.closes && rest.at_least() <= MAX_LEFTOVER;
+        let may_still_send = page.closes || !rest.is_over();
+        let to = To { version: request.version, method: request.method, kept };
+        if page.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            self.worker.shared.stats.challenges.inc();
+        }
+        let line = self.entry.line();
+        line.status = Some(page.status);
+        line.sent = page.content(&to);
+        if self.send(&page.write(&to, proof.as_deref())).await.is_err() {
+            return Next::Close;
+        }
+        self.entry.finish(true);
+        if kept && self.discard(rest).await {
+            return Next::Request;
+        }
+        if !kept && may_still_send {
+            self.linger().await;
+        }
+        Next::Close
+    }
+
+    /// A request that cannot be read gets an answer, and nothing else.
+    async fn refuse(&mut self, bad: &BadRequest) {
+        let (status, text) = match bad {
+            BadRequest::TooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, format!("It cannot be served: {bad}."))
+            }
+            _ => (StatusCode::BAD_REQUEST, format!("The request cannot be understood: {bad}.")),
+        };
+        debug!(client = %self.address, %bad, "a request could not be read");
+        let page = Page::new(status, text);
+        let to = To { version: Version::Http11, method: Method::Get, kept: false };
+        self.entry.begin(Cow::Borrowed(""));
+        let line = self.entry.line();
+        line.status = Some(status);
+        line.sent = page.content(&to);
+        line.problem = Some(bad.to_string());
+        self.timer.set(LINGER);
+        if self.send(&page.write(&to, None)).await.is_ok() {
+            self.entry.finish(true);
+            self.linger().await;
+        }
+    }
+
+    /// Sends all of this, within the time that there is.
+    pub(super) async fn send(&mut self, mut bytes: &[u8]) -> Result<(), ()> {
+        poll_fn(|cx| {
+            while !bytes.is_empty() {
+                match Pin::new(&mut self.io).poll_write(cx, bytes) {
+                    Poll::Ready(Ok(count)) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
+                    Poll::Ready(_) => return Poll::Ready(Err(())),
+                    Poll::Pending => return self.timer.poll(cx).map(Err),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Goes on sending a request's content.
+    pub(super) fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        upload: &mut Transfer,
+        to: &mut TcpStream,
+    ) -> Poll<Result<(), Broke>> {
+        upload.poll(cx, &mut self.input, &mut self.io, to)
+    }
+
+    /// While an answer is waited for: what the client sends is the next request's; ready when it has gone away.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended && !self.input.is_full() {
+            match ready!(self.input.poll_fill(&mut self.io, cx)) {
+                Ok(0) => self.has_ended = true,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads what is left of a request and throws it away; false if there is too much of it, or if it does not come.
+    pub(super) async fn discard(&mut self, rest: Body) -> bool {
+        if rest.is_over() {
+            return true;
+        }
+        self.timer.set(LEFTOVER_TIMEOUT);
+        let mut discard = Discard::new(rest, MAX_LEFTOVER);
+        poll_fn(|cx| match discard.poll(cx, &mut self.input, &mut self.io) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.timer.poll(cx).map(|()| false),
+        })
+        .await
+    }
+
+    /// Says that this was all, and listens for a while.
+    pub(super) async fn linger(&mut self) {
+        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+        if self.has_ended {
+            return;
+        }
+        self.input = Buffer::default();
+        self.timer.set(LINGER);
+        let mut heard = 0;
+        poll_fn(|cx| {
+            loop {
+                match self.input.poll_fill(&mut self.io, cx) {
+                    Poll::Ready(Ok(count)) if count > 0 && heard < MAX_LEFTOVER => heard += count as u64,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx),
+                }
+                self.input.consume(usize::MAX);
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,335 @@
+//! The fields of a head, as places in the buffer they were read into, with a number for each name that matters here.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+
+/// The most fields that a head may have.
+pub(super) const MAX_FIELDS: usize = 128;
+
+/// A part of a head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `whole`, of which it must be a part.
+    pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        // Heads are far smaller than 4 GiB.
+        Self { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    /// What lies there.
+    pub(super) fn in_(self, head: &[u8]) -> &[u8] {
+        head.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+macro_rules! names {
+    ($($variant:ident $name:literal,)*) => {
+        /// The names that mean something to a proxy.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in crate::proxy) enum Name {
+            $(#[doc = $name] $variant,)*
+            /// Any other.
+            Other,
+        }
+
+        impl Name {
+            fn of(name: &[u8]) -> Self {
+                // Lengths differ most: they decide for nearly every name, without a comparison of letters.
+                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) {
+                    return Self::$variant;
+                })*
+                Self::Other
+            }
+        }
+    };
+}
+
+names! {
+    Host "Host",
+    Connection "Connection",
+    ProxyConnection "Proxy-Connection",
+    ProxyAuthorization "Proxy-Authorization",
+    ProxyAuthenticate "Proxy-Authenticate",
+    ProxyAuthenticationInfo "Proxy-Authentication-Info",
+    ProxySupport "Proxy-Support",
+    KeepAlive "Keep-Alive",
+    ContentLength "Content-Length",
+    TransferEncoding "Transfer-Encoding",
+    Te "TE",
+    Trailer "Trailer",
+    Upgrade "Upgrade",
+    Http2Settings "HTTP2-Settings",
+    Expect "Expect",
+    Via "Via",
+    MaxForwards "Max-Forwards",
+    UserAgent "User-Agent",
+    Cookie "Cookie",
+    Authorization "Authorization",
+    WwwAuthenticate "WWW-Authenticate",
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: Span,
+    value: Span,
+    known: Name,
+}
+
+thread_local! {
+    static LISTS: RefCell<Vec<Vec<Field>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many unused lists a thread keeps.
+const STOCK: usize = 64;
+
+/// The fields of one head.
+#[derive(Debug)]
+pub(super) struct Fields(Vec<Field>);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) known: Name,
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+}
+
+impl Fields {
+    pub(super) fn of(parsed: &[httparse::Header<'_>], head: &[u8]) -> Self {
+        let mut list = LISTS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        list.extend(parsed.iter().map(|field| Field {
+            name: Span::of(field.name.as_bytes(), head),
+            value: Span::of(field.value.trim_ascii(), head),
+            known: Name::of(field.name.as_bytes()),
+        }));
+        Self(list)
+    }
+
+    /// All of them, in their order. `head` is what they were read from.
+    pub(super) fn iter<'a>(&'a self, head: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
+        self.0.iter().map(|field| Line {
+            known: field.known,
+            name: field.name.in_(head),
+            value: field.value.in_(head),
+        })
+    }
+
+    /// The values of one name.
+    pub(super) fn all<'a>(&'a self, head: &'a [u8], known: Name) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |field| field.known == known).map(|field| field.value.in_(head))
+    }
+
+    /// The members of a comma-separated field, over all its lines.
+    pub(super) fn tokens<'a>(&'a self, head: &'a [u8], known: Name) -> impl Iterator<Item = &'a [u8]> {
+        self.all(head, known).flat_map(tokens)
+    }
+
+    /// Whether such a member is there, in any case.
+    pub(super) fn has_token(&self, head: &[u8], known: Name, token: &str) -> bool {
+        self.tokens(head, known).any(|own| own.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Whether `Connection` makes this field one for this hop only. What a message is framed and addressed by cannot be
+    /// taken away so: it would lose its meaning.
+    pub(super) fn is_named(&self, head: &[u8], line: &Line<'_>) -> bool {
+        !matches!(line.known, Name::Host | Name::ContentLength | Name::Trailer | Name::Via)
+            && self.tokens(head, Name::Connection).any(|token| token.eq_ignore_ascii_case(line.name))
+    }
+
+    /// Whether a handshake that belongs to the connection, not to the message, goes on between client and origin.
+    pub(super) fn binds_connection(&self, head: &[u8], known: Name) -> bool {
+        self.all(head, known).any(|value| {
+            let scheme = value.split(|b| matches!(b, b' ' | b',')).next().unwrap_or_default();
+            [&b"Negotiate"[..], b"NTLM", b"Kerberos"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
+        })
+    }
+
+    /// The protocol to change to, if it may pass: other versions of HTTP, and TLS, would take what follows out of the
+    /// proxy's sight.
+    pub(super) fn upgrade<'a>(&'a self, head: &'a [u8]) -> Option<&'a [u8]> {
+        let value = self.all(head, Name::Upgrade).next()?;
+        let unsafe_to_pass = |protocol: &[u8]| {
+            let name = protocol.split(|&b| b == b'/').next().unwrap_or_default().trim_ascii();
+            ["h2c", "h2", "h3", "http", "tls"].iter().any(|no| name.eq_ignore_ascii_case(no.as_bytes()))
+        };
+        let is_meant = self.has_token(head, Name::Connection, "upgrade");
+        (is_meant && !self.tokens(head, Name::Upgrade).any(unsafe_to_pass)).then_some(value)
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        let mut list = std::mem::take(&mut self.0);
+        list.clear();
+        let _ = LISTS.try_with(|lists| {
+            let mut lists = lists.borrow_mut();
+            if lists.len() < STOCK {
+                lists.push(list);
+            }
+        });
+    }
+}
+
+/// The members of one line.
+pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Room for what is parsed.
+pub(super) const fn room<'a>() -> [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS] {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+}
+
+/// A number of bytes as `Content-Length` has it: digits only.
+pub(super) fn length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok().filter(|&length| length <= MAX_LENGTH)
+}
+
+/// No content is this long; sums stay far from overflowing.
+pub(super) const MAX_LENGTH: u64 = u64::MAX / 4;
+
+/// How a message with content says where that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Framing {
+    pub(super) chunked: bool,
+    pub(super) length: Option<u64>,
+}
+
+/// Two framings, or one that cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::proxy) enum BadFraming {
+    #[error("Content-Length is not one number")]
+    Length,
+    #[error("the transfer coding is not chunked")]
+    Coding,
+    #[error("both Transfer-Encoding and Content-Length are there")]
+    Both,
+}
+
+impl Fields {
+    /// RFC 9112, section 6. The same length said several times, in one line or in several, is one.
+    pub(super) fn framing(&self, head: &[u8]) -> Result<Framing, BadFraming> {
+        let mut said = None;
+        for value in self.all(head, Name::ContentLength) {
+            for member in value.split(|&b| b == b',') {
+                let length = length(member.trim_ascii()).ok_or(BadFraming::Length)?;
+                if said.replace(length).is_some_and(|before| before != length) {
+                    return Err(BadFraming::Length);
+                }
+            }
+        }
+        let mut codings = self.all(head, Name::TransferEncoding);
+        let chunked = match (codings.next(), codings.next()) {
+            (None, _) => false,
+            (Some(only), None) if only.eq_ignore_ascii_case(b"chunked") => true,
+            _ => return Err(BadFraming::Coding),
+        };
+        if chunked && said.is_some() {
+            return Err(BadFraming::Both);
+        }
+        Ok(Framing { chunked, length: said })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<T>(lines: &str, look: impl FnOnce(&Fields, &[u8]) -> T) -> T {
+        let head = format!("{lines}\r\n");
+        let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let httparse::Status::Complete((_, parsed)) =
+            httparse::parse_headers(head.as_bytes(), &mut room).unwrap()
+        else {
+            panic!("{lines}")
+        };
+        look(&Fields::of(parsed, head.as_bytes()), head.as_bytes())
+    }
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, known) in [
+            ("host", Name::Host),
+            ("TRANSFER-encoding", Name::TransferEncoding),
+            ("te", Name::Te),
+            ("Proxy-Authentication-Info", Name::ProxyAuthenticationInfo),
+            ("X-Host", Name::Other),
+            ("hosts", Name::Other),
+        ] {
+            assert_eq!(Name::of(name.as_bytes()), known, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_protocols_that_the_proxy_may_not_see_into_pass() {
+        let upgrade = |lines: &str| with(lines, |fields, head| fields.upgrade(head).map(<[u8]>::to_vec));
+        let websocket = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
+        assert_eq!(upgrade(websocket).as_deref(), Some(&b"websocket"[..]));
+        assert_eq!(upgrade("Upgrade: websocket\r\n"), None, "not meant for this hop");
+        for protocol in ["h2c", "H2C, websocket", "TLS/1.0", "HTTP/2.0"] {
+            assert_eq!(
+                upgrade(&format!("Connection: upgrade\r\nUpgrade: {protocol}\r\n")),
+                None,
+                "{protocol}"
+            );
+        }
+    }
+
+    #[test]
+    fn schemes_that_bind_the_connection() {
+        for (value, binds) in [
+            ("NTLM", true),
+            ("negotiate YQ==", true),
+            ("Negotiate, Basic realm=x", true),
+            ("Basic realm=NTLM", false),
+            ("Bearer x", false),
+        ] {
+            let lines = format!("WWW-Authenticate: {value}\r\n");
+            let bound = with(&lines, |fields, head| fields.binds_connection(head, Name::WwwAuthenticate));
+            assert_eq!(bound, binds, "{value}");
+        }
+    }
+
+    #[test]
+    fn one_framing_or_none() {
+        let framing = |lines: &str| with(lines, Fields::framing);
+        let known = |length| Ok(Framing { chunked: false, length });
+        for (lines, expected) in [
+            ("", known(None)),
+            ("Content-Length: 5\r\n", known(Some(5))),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", known(Some(5))),
+            ("Content-Length: 5, 5\r\n", known(Some(5))),
+            ("Content-Length: 05\r\n", known(Some(5))),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(BadFraming::Length)),
+            ("Content-Length: 5,\r\n", Err(BadFraming::Length)),
+            ("Content-Length:\r\n", Err(BadFraming::Length)),
+            ("Content-Length: +5\r\n", Err(BadFraming::Length)),
+            ("Content-Length: 0x5\r\n", Err(BadFraming::Length)),
+            ("Content-Length: 18446744073709551615\r\n", Err(BadFraming::Length)),
+            ("Content-Length: 99999999999999999999\r\n", Err(BadFraming::Length)),
+            ("Transfer-Encoding: Chunked\r\n", Ok(Framing { chunked: true, length: None })),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(BadFraming::Coding)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(BadFraming::Coding)),
+            ("Transfer-Encoding:\r\n", Err(BadFraming::Coding)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(BadFraming::Both)),
+        ] {
+            assert_eq!(framing(lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_but_not_what_frames() {
+        let lines = "Connection: close, X-Own\r\nConnection: Host, content-length, bad name\r\nX-Own: 1\r\nHost: h\r\nContent-Length: 3\r\nX: 1\r\n";
+        let named = with(lines, |fields, head| {
+            let named = fields.iter(head).filter(|line| fields.is_named(head, line));
+            named.map(|line| String::from_utf8_lossy(line.name).into_owned()).collect::<Vec<_>>()
+        });
+        assert_eq!(named, ["X-Own"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! One core's share of the proxy: a thread with a runtime of its own, its own listening sockets, and its own idle
+//! connections to origins. A connection stays on the core that accepted it, so that nothing of it is locked or moved.
+
+use std::io;
+use std::net::TcpListener as Socket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::warn;
+use tracker_ebpf::abi::ClientAddr;
+
+use super::access::Lane;
+use super::dial::Names;
+use super::pool::Pool;
+use super::{Shared, client};
+
+/// How long to wait when the process has no descriptor left: some connection will end meanwhile.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the connections of one core share. Only this core's thread touches it.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pool: Pool,
+    pub(super) names: Names,
+    pub(super) log: Lane,
+}
+
+/// Starts a worker's thread. It accepts from the moment that `begin` says so, and ends when `begin` is dropped before,
+/// or when the proxy stops and its connections have ended.
+pub(super) fn start(
+    number: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<Socket>,
+    begin: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    // The runtime has to be made on the thread that runs it; whether that worked is told here.
+    let (made, is_made) = std::sync::mpsc::sync_channel(1);
+    thread::Builder::new().name(format!("proxy-{number}")).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(made.send(Err(error))),
+        };
+        let listeners = {
+            let _entered = runtime.enter();
+            sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()
+        };
+        let listeners = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => return drop(made.send(Err(error))),
+        };
+        if made.send(Ok(())).is_ok() {
+            runtime.block_on(run(shared, listeners, begin));
+        }
+    })?;
+    is_made.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
+}
+
+async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::Receiver<()>) {
+    if begin.await.is_err() {
+        return;
+    }
+    let worker = Rc::new(Worker {
+        pool: Pool::new(&shared.stats),
+        names: Names::default(),
+        log: shared.access.lane(&shared.stats.access_lost),
+        shared: Arc::clone(&shared),
+    });
+    for listener in listeners {
+        tokio::task::spawn_local(accept(Rc::clone(&worker), listener));
+    }
+    sweep(&worker).await;
+    shared.tasks.wait().await;
+}
+
+/// Accepts until the proxy stops accepting; each connection gets a task.
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let shared = &worker.shared;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stopping.cancelled() => return,
+        };
+        match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?, stream, peer))) {
+            Ok((local, stream, peer)) => {
+                let client = ClientAddr::from(peer.ip());
+                let stream = shared.connections.accept(client, peer, local, stream);
+                let serving = client::run(Rc::clone(&worker), stream);
+                tokio::task::spawn_local(shared.tasks.track_future(serving));
+            }
+            // The client has gone again.
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                warn!(%error, "no connection can be accepted at the moment");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotConnected
+    )
+}
+
+/// Closes origins' connections that have been idle for too long, that the origin has closed, or that a change of the
+/// options may not allow any more. Until the proxy stops.
+async fn sweep(worker: &Worker) {
+    let shared = &worker.shared;
+    loop {
+        let idle_timeout = shared.options.load().pool_idle_timeout;
+        let pause = (idle_timeout / 4).max(Duration::from_secs(1));
+        let changed = timeout(pause, shared.changed.notified());
+        tokio::select! {
+            _ = changed => {}
+            () = shared.stopping.cancelled() => break,
+        }
+        worker.pool.sweep(idle_timeout, shared.generation());
+        worker.names.sweep();
+    }
+    worker.pool.clear();
+}
