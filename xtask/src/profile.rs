@@ -75,10 +75,10 @@ const AT_ONCE: usize = 32;
 /// Logins a second that tokens are made for.
 const MOST: f64 = 8_000.0;
 
-/// The stage: rig and gateway, with nothing else on it.
+/// The stage: rig and gateway, with nothing else on it. The gateway goes first.
 pub(crate) struct Stage {
-    rig: Rig,
     subject: Subject,
+    rig: Rig,
     crowd: Crowd,
     scenario: Scenario,
 }
