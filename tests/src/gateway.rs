@@ -1,6 +1,7 @@
 //! The gateway under test: the real `trackerd` and `trackerctl`, in the gateway's namespace.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -33,6 +34,7 @@ pub struct Gateway {
     scratch: Scratch,
     environment: Vec<(&'static str, PathBuf)>,
     bin: PathBuf,
+    under: Vec<OsString>,
     settings: Table,
     process: Option<Process>,
 }
@@ -82,6 +84,7 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
             scratch: scratch.clone(),
             environment: realm.environment(),
             bin: bin.to_path_buf(),
+            under: Vec::new(),
             settings: base.parse()?,
             process: None,
         })
@@ -123,6 +126,11 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
         format!("http://proxy.example.test:{PROXY_PORT}")
     }
 
+    /// Starts it under another program from now on, which must become it: `taskset`, `env`, `valgrind`.
+    pub fn run_under(&mut self, words: impl IntoIterator<Item = impl Into<OsString>>) {
+        self.under = words.into_iter().map(Into::into).collect();
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -159,8 +167,10 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
     /// `trackerd --config FILE` in its namespace and realm, to be started with more arguments.
     #[must_use]
     pub fn trackerd(&self) -> Command {
-        let mut command = self.ns.command(self.bin.join("trackerd"));
-        command.arg("--config").arg(self.config()).envs(self.environment.iter().cloned());
+        let program = self.bin.join("trackerd").into_os_string();
+        let mut words = self.under.iter().cloned().chain([program]);
+        let mut command = self.ns.command(words.next().unwrap_or_default());
+        command.args(words).arg("--config").arg(self.config()).envs(self.environment.iter().cloned());
         command
     }
 

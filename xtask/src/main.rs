@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod build_ebpf;
 mod demo;
+mod profile;
 mod prove;
 mod run;
 mod setup;
@@ -37,6 +38,8 @@ enum Task {
     Test(test::Options),
     /// Measure; see docs/BENCHMARKS.md.
     Bench(bench::Options),
+    /// Where the gateway's time goes; see docs/BENCHMARKS.md.
+    Profile(profile::Options),
     /// The long proofs; see docs/SECURITY.md.
     Prove(prove::Options),
     /// Check the rules of the architecture.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Profile(options) => profile::run(&options),
         Task::Prove(options) => prove::run(&options),
         Task::Tidy => tidy::run(),
     };

@@ -18,12 +18,17 @@ const BPF_LINKER: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// Asked by Debian's packages before they start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
-/// Services that come with the packages and that nobody asked for.
-const SERVICES: [&str; 4] = [
-    "krb5-kdc.service",
-    "krb5-admin-server.service",
-    "prometheus.service",
-    "prometheus-node-exporter.service",
+/// Services that come with packages and that nobody asked for.
+const SERVICES: [(&str, &str); 9] = [
+    ("krb5-kdc", "krb5-kdc.service"),
+    ("krb5-admin-server", "krb5-admin-server.service"),
+    ("prometheus", "prometheus.service"),
+    ("prometheus-node-exporter", "prometheus-node-exporter.service"),
+    ("squid", "squid.service"),
+    ("haproxy", "haproxy.service"),
+    ("tinyproxy", "tinyproxy.service"),
+    ("nginx-light", "nginx.service"),
+    ("apache2", "apache2.service"),
 ];
 
 /// Installs what is missing.
@@ -91,7 +96,7 @@ pub(crate) fn install(wanted: &[&str]) -> Result<bool> {
         sh::quiet_step(&what, &mut apt(&install))?;
     }
     if Path::new("/run/systemd/system").exists() {
-        for service in SERVICES.iter().filter(|name| missing.contains(&name.trim_end_matches(".service"))) {
+        for (_, service) in SERVICES.iter().filter(|(package, _)| missing.contains(package)) {
             // It is not running; keep it from starting with the machine.
             let _ = sh::ask("systemctl", &["disable", service]);
         }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -71,10 +72,14 @@ impl Origin {
         }
     }
 
-    /// Nothing has come from it, not even its end. Costs no system call: the poller would have told.
+    /// Nothing has come from it, not even its end. Mostly without a system call: the poller would have told. Only where
+    /// the last read took exactly what was asked for, it is not known whether that was all.
     fn is_quiet(&self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.io.poll_read_ready(&mut nobody).is_pending()
+        let may_have_come = self.io.poll_read_ready(&mut nobody).is_ready();
+        let nothing =
+            || matches!(self.io.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.input.is_empty() && (!may_have_come || nothing())
     }
 
     /// It has served a request, and waits for another.

@@ -20,6 +20,8 @@ use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use serde_json::Value;
 
+use super::Outcome;
+use super::aims::Aim;
 use super::figures::{Buckets, Distribution};
 
 /// How often.
@@ -38,22 +40,34 @@ const PATIENCE: usize = 2_000;
 /// The daemon's histogram from the kernel's stamp to the session judged.
 const NOTICED: &str = "tracker_closure_to_clock_seconds";
 
-/// Measures and prints.
-pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
+/// Measures.
+pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     let mut lab = Lab::prepare(1, bin)?;
     lab.gateway.configure("[timeouts]\nproxy-auth-timeout = \"10m\"\n")?;
     lab.gateway.start()?;
     lab.login(0, "alice")?;
-    println!("| from the client's close to the clock's start, µs | n | min | p50 | p90 | p99 | max |");
-    println!("|---|---|---|---|---|---|---|");
+    let mut text =
+        "\n| from the client's close to the clock's start, µs | n | min | p50 | p90 | p99 | max |\n\
+                    |---|---|---|---|---|---|---|\n"
+            .to_owned();
+    let (mut remarks, mut aims) = (String::new(), Vec::new());
     for (name, reset) in [("FIN", false), ("RST", true)] {
         let before = Buckets::read(&lab, NOTICED)?;
         let times = measure(&lab, reset, options.count)?;
-        println!("| {name} {}", Distribution::of(times).row());
+        text += &format!("| {name} {}\n", Distribution::of(times).row());
         let noticed = Buckets::read(&lab, NOTICED)?.since(&before);
-        println!("\n{name}: after the kernel's stamp the daemon had judged {}\n", noticed.within("µs", 1e6));
+        remarks += &format!(
+            "\n{name}: after the kernel's stamp the daemon had judged {}\n",
+            noticed.within("µs", 1e6)
+        );
+        aims.push(Aim::at_most(
+            format!("closure by {name} to judgement, median in ms"),
+            noticed.at(0.5) * 1e3,
+            1.0,
+            None,
+        ));
     }
-    Ok(())
+    Ok(Outcome { text: text + &remarks, aims })
 }
 
 fn measure(lab: &Lab, reset: bool, count: usize) -> Result<Vec<Duration>> {

@@ -46,12 +46,24 @@ impl Buckets {
         Self(self.0.iter().zip(&before.0).map(|((le, now), (_, then))| (*le, now - then)).collect())
     }
 
+    /// The bound in seconds below which this share of all lies; infinite if it lies above the last one, not a number if
+    /// there is nothing.
+    pub(crate) fn at(&self, share: f64) -> f64 {
+        let all = self.0.last().map_or(0.0, |(_, count)| *count);
+        if all == 0.0 {
+            return f64::NAN;
+        }
+        self.0.iter().find(|(_, count)| *count >= share * all).map_or(f64::INFINITY, |(le, _)| *le)
+    }
+
     /// The bounds below which half, 99 % and all lie, in `unit`, of which `per_second` make a second.
     pub(crate) fn within(&self, unit: &str, per_second: f64) -> String {
         let all = self.0.last().map_or(0.0, |(_, count)| *count);
+        if all == 0.0 {
+            return "nothing to tell: there was none".to_owned();
+        }
         let bound = |share: f64| {
-            let found =
-                self.0.iter().find(|(_, count)| *count >= share * all).map_or(f64::INFINITY, |(le, _)| *le);
+            let found = self.at(share);
             if found.is_finite() { format!("{} {unit}", found * per_second) } else { "more".to_owned() }
         };
         format!(
@@ -76,5 +88,12 @@ mod tests {
         let d = Distribution::of((1..=100).rev().map(Duration::from_micros).collect());
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| d.at(share).as_micros()), [1, 50, 99, 100]);
         assert_eq!(Distribution::of(Vec::new()).at(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_bucket() {
+        let buckets = Buckets(vec![(0.001, 5.0), (0.01, 9.0), (f64::INFINITY, 10.0)]);
+        assert_eq!([0.5, 0.9, 1.0].map(|share| buckets.at(share)), [0.001, 0.01, f64::INFINITY]);
+        assert!(buckets.since(&buckets).at(0.5).is_nan());
     }
 }

@@ -20,8 +20,10 @@ use lab::net::GATEWAY_V6;
 use lab::wait::{Stopwatch, silence};
 use serde_json::Value;
 
+use super::Outcome;
+use super::aims::Aim;
 use super::figures::Buckets;
-use crate::sh;
+use super::rig::load_tool;
 
 /// How many.
 #[derive(Args)]
@@ -40,9 +42,14 @@ pub(crate) struct Options {
 /// Longer than the whole measurement.
 const AT_FIRST: &str = "6h";
 
-/// Measures and prints.
-pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
-    let load = build_load(bin)?;
+/// Measures, and tells as it goes: it takes minutes.
+pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
+    let load = load_tool(bin)?;
+    let mut text = String::from("\n");
+    let mut tell = |line: String| {
+        println!("{line}");
+        text += &format!("- {line}\n");
+    };
     let mut lab = Lab::prepare(1, bin)?;
     let room = options.records + options.records / 4 + 1_000;
     lab.gateway.configure(&format!(
@@ -52,38 +59,49 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<()> {
     let [a, b, c, d] = lab.net.many_addresses(0)?;
     let crowd = Crowd { load, tickets: lab.tickets("alice")?, first: Ipv6Addr::new(a, b, c, d, 1, 0, 0, 0) };
     let empty = Memory::of(&lab)?;
-    println!("empty: {empty}");
+    tell(format!("empty: {empty}"));
 
     let touched = crowd.run(&lab, "touch", options.sessions, options.records - options.sessions, 0)?;
-    println!("records: {touched}");
+    tell(format!("records: {touched}"));
     let watch = Stopwatch::start();
     let logged_in = crowd.run(&lab, "login", 0, options.sessions, 0)?;
     let logins_took = watch.elapsed();
-    println!("logins: {logged_in}");
+    tell(format!("logins: {logged_in}"));
     ensure!(count(&lab)? == options.sessions, "not every login left a session");
     let full = Memory::of(&lab)?;
-    println!("full: {full}");
+    tell(format!("full: {full}"));
     let user = (full.daemon.saturating_sub(empty.daemon)) / options.sessions.max(1);
     let kernel = full.kernel / room;
-    println!(
+    tell(format!(
         "per session: {user} bytes in the daemon; per record: {kernel} bytes in the kernel (room for {room})"
-    );
+    ));
 
     lab.gateway.kill();
     let watch = Stopwatch::start();
     lab.gateway.start()?;
-    println!("a new daemon after kill -9: ready in {:.2} s", watch.elapsed().as_secs_f64());
+    tell(format!("a new daemon after kill -9: ready in {:.2} s", watch.elapsed().as_secs_f64()));
     ensure!(count(&lab)? == options.sessions, "the new daemon does not have every session");
-    println!("memory of the new daemon: {}", Memory::of(&lab)?);
+    tell(format!("memory of the new daemon: {}", Memory::of(&lab)?));
 
-    deadlines(&lab, &crowd, options, logins_took)?;
+    let late = deadlines(&lab, &crowd, options, logins_took, &mut tell)?;
     let resync = Buckets::read(&lab, "tracker_resync_seconds")?;
-    println!("resync: {}", resync.within("s", 1.0));
-    Ok(())
+    tell(format!("resync: {}", resync.within("s", 1.0)));
+    let aims = vec![
+        Aim::at_most("scale: bytes per session, kernel and user", (user + kernel) as f64, 512.0, None),
+        Aim::at_most("scale: lateness of deadlines at p99 in ms", late * 1e3, 10.0, None),
+    ];
+    Ok(Outcome { text, aims })
 }
 
-/// Lets the deadlines of all sessions come up over as long as the logins took, while others log in.
-fn deadlines(lab: &Lab, crowd: &Crowd, options: &Options, spread: Duration) -> Result<()> {
+/// Lets the deadlines of all sessions come up over as long as the logins took, while others log in. Returns how late
+/// they were at p99, in seconds.
+fn deadlines(
+    lab: &Lab,
+    crowd: &Crowd,
+    options: &Options,
+    spread: Duration,
+    tell: &mut impl FnMut(String),
+) -> Result<f64> {
     let before = Buckets::read(lab, "tracker_deadline_late_seconds")?;
     // The first session closed this long ago; its deadline is to be a little ahead.
     let oldest = lab.gateway.ask(&["sessions"])?;
@@ -95,10 +113,10 @@ fn deadlines(lab: &Lab, crowd: &Crowd, options: &Options, spread: Duration) -> R
     silence(Duration::from_secs(8));
     let count = (spread.as_secs() + 10) * options.rate;
     let logins = crowd.run(lab, "login", options.records, count, options.rate)?;
-    println!("logins while deadlines fired: {logins}");
+    tell(format!("logins while deadlines fired: {logins}"));
     let late = Buckets::read(lab, "tracker_deadline_late_seconds")?.since(&before);
-    println!("lateness of deadlines: {}", late.within("ms", 1e3));
-    Ok(())
+    tell(format!("lateness of deadlines: {}", late.within("ms", 1e3)));
+    Ok(late.at(0.99))
 }
 
 struct Crowd {
@@ -171,11 +189,4 @@ fn number(text: &str) -> Option<u64> {
 fn count(lab: &Lab) -> Result<u64> {
     let status = lab.gateway.ask(&["status"])?;
     status.pointer("/sessions/active").and_then(Value::as_u64).context("no count of sessions")
-}
-
-fn build_load(bin: &Path) -> Result<PathBuf> {
-    let mut cargo = sh::cargo();
-    cargo.args(["build", "--release", "--package", "tracker-user", "--example", "load"]);
-    sh::step("building the load generator", &mut cargo)?;
-    Ok(bin.join("examples").join("load"))
 }

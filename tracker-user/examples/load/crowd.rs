@@ -1,13 +1,7 @@
-//! A crowd of clients for `cargo xtask bench`: many addresses that connect, or log in with real Kerberos tickets.
+//! A crowd of clients: many addresses that connect, or log in with real Kerberos tickets.
 //!
 //! Every client is an address of its own in one IPv6 /64 that is routed to this host; the namespace must allow binding
-//! to it (`ip_nonlocal_bind`). Tickets come from the credentials cache (KRB5CCNAME); each login is a fresh token.
-
-#![expect(
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a tool for measurements, not part of the gateway"
-)]
+//! to it (`ip_nonlocal_bind`). Each login is a fresh token.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream};
@@ -15,28 +9,14 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use clap::{Parser, ValueEnum};
-use libgssapi::context::{ClientCtx, CtxFlags};
-use libgssapi::credential::{Cred, CredUsage};
-use libgssapi::name::Name;
-use libgssapi::oid::{GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn6, sockopt};
 
-/// What each client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Deed {
-    /// Connects and resets: leaves a record.
-    Touch,
-    /// Logs in: leaves a session.
-    Login,
-}
+use crate::figures;
+use crate::kerberos::Kerberos;
 
-#[derive(Debug, Parser)]
-struct Args {
-    deed: Deed,
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
     /// The proxy.
     #[arg(long)]
     proxy: SocketAddrV6,
@@ -56,13 +36,13 @@ struct Args {
     service: String,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+/// Lets them come, and log in if they shall.
+pub(crate) fn run(args: &Args, login: bool) -> Result<()> {
     let next = AtomicU64::new(0);
     let started = Instant::now();
-    let mut times: Vec<Duration> = std::thread::scope(|scope| -> Result<Vec<Duration>> {
+    let times = std::thread::scope(|scope| -> Result<Vec<Duration>> {
         let work = || -> Result<Vec<Duration>> {
-            let kerberos = (args.deed == Deed::Login).then(|| Kerberos::new(&args.service)).transpose()?;
+            let kerberos = login.then(|| Kerberos::new(&args.service)).transpose()?;
             let mut times = Vec::new();
             loop {
                 let number = next.fetch_add(1, Relaxed);
@@ -82,46 +62,12 @@ fn main() -> Result<()> {
         let threads: Vec<_> = (0..args.threads).map(|_| scope.spawn(work)).collect();
         let mut times = Vec::new();
         for thread in threads {
-            times.extend(thread.join().expect("the thread does not panic")?);
+            times.extend(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
         }
         Ok(times)
     })?;
-    let seconds = started.elapsed().as_secs_f64();
-    times.sort_unstable();
-    let at = |share: f64| {
-        let rank = (times.len() as f64 * share) as usize;
-        times.get(rank.min(times.len().saturating_sub(1))).map_or(0, Duration::as_micros)
-    };
-    println!(
-        r#"{{"done":{},"seconds":{seconds:.3},"per_second":{:.0},"p50_us":{},"p99_us":{},"max_us":{}}}"#,
-        times.len(),
-        times.len() as f64 / seconds,
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
+    figures::print(started.elapsed(), times, 0);
     Ok(())
-}
-
-/// Tickets for one service.
-struct Kerberos {
-    cred: Cred,
-    service: Name,
-}
-
-impl Kerberos {
-    fn new(service: &str) -> Result<Self> {
-        let cred = Cred::acquire(None, None, CredUsage::Initiate, None)?;
-        Ok(Self { cred, service: Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))? })
-    }
-
-    fn token(&self) -> Result<String> {
-        let service = self.service.duplicate()?;
-        let mut context =
-            ClientCtx::new(Some(self.cred.clone()), service, CtxFlags::empty(), Some(GSS_MECH_SPNEGO));
-        let token = context.step(None, None)?.context("no token")?;
-        Ok(BASE64_STANDARD.encode(&*token))
-    }
 }
 
 /// One connection; with a token, one request whose destination the gateway refuses, so that no origin takes part.

@@ -1,0 +1,58 @@
+//! The clients of `cargo xtask bench`: each deed is one kind of load, in one process that belongs on one core.
+//!
+//! A deed that is measured prepares all it can (connections, tokens), says `READY`, waits for a line on its input, works,
+//! and prints its figures as one line of JSON. The crowd's deeds (`touch`, `login`) begin at once.
+
+#![expect(clippy::disallowed_methods, reason = "a tool for measurements, not part of the gateway")]
+
+mod accept;
+mod crowd;
+mod dialogue;
+mod figures;
+mod hold;
+mod http;
+mod kerberos;
+mod keytab;
+mod stream;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, Subcommand)]
+enum Deed {
+    /// Clients that connect and reset: each leaves a record.
+    Touch(crowd::Args),
+    /// Clients that log in: each leaves a session.
+    Login(crowd::Args),
+    /// GETs on connections that are kept.
+    Get(http::Args),
+    /// CONNECT, one GET through the tunnel, the end; again and again.
+    Connect(http::Args),
+    /// A new connection from a new address, 407, a fresh token, 200, the end; again and again.
+    Negotiate(http::Negotiate),
+    /// Bytes through tunnels, as many as go.
+    Stream(stream::Args),
+    /// Connections that do nothing, until the input ends.
+    Hold(hold::Args),
+    /// No network: `gss_accept_sec_context` on fresh tokens, as fast as one thread can.
+    Accept(accept::Args),
+}
+
+fn main() -> Result<()> {
+    match Args::parse().deed {
+        Deed::Touch(args) => crowd::run(&args, false),
+        Deed::Login(args) => crowd::run(&args, true),
+        Deed::Get(args) => http::get(&args),
+        Deed::Connect(args) => http::connect(&args),
+        Deed::Negotiate(args) => http::negotiate(&args),
+        Deed::Stream(args) => stream::run(&args),
+        Deed::Hold(args) => hold::run(&args),
+        Deed::Accept(args) => accept::run(&args),
+    }
+}
