@@ -219,7 +219,7 @@ pub(super) fn look(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
 /// # Safety
 /// `request` must be what `command` expects, and its pointers valid for what the command does with them.
 #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads as many bytes of `request` as are given, and takes those it would expect beyond for 0;
     // the rest is the caller's promise.
     let outcome =

@@ -7,6 +7,7 @@ mod device;
 mod foreign;
 mod lab;
 mod pinned;
+mod price;
 mod repair;
 mod sight;
 mod traffic;
