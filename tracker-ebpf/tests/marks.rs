@@ -1,7 +1,7 @@
 //! Connections whose marks keep to themselves what moves, against a plain model that remembers everything: the record may
 //! be behind by [`TELL_EVERY`], must never be ahead, misses no gap, and is exact once all is closed.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;

@@ -28,7 +28,7 @@ fn a_connection_is_seen_from_establishment_to_fin() {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
             let before = boot_now().as_nanos();
             let (client, mut server) = pair(&listener, A);
-            let (other, _) = pair(&listener, A);
+            let (other, _other_server) = pair(&listener, A);
             let open = record(observer, A);
             assert_eq!(open.open, 2);
             assert!(open.opened_at >= before && open.opened_at <= boot_now().as_nanos());
