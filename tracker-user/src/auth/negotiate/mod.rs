@@ -250,4 +250,6 @@ fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
 }
 
 #[cfg(test)]
+mod price;
+#[cfg(test)]
 mod tests;
