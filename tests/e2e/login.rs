@@ -1,9 +1,9 @@
 //! Logging in by Kerberos, and what is remembered of it.
 
 use anyhow::Result;
-use lab::Lab;
 use lab::answers::{Session, list};
 use lab::origin::ECHO_PORT;
+use lab::{Lab, PROXY_NAME};
 
 use crate::common::{ORIGIN, SOON, is_let_through, session, status_without_credentials};
 
@@ -112,6 +112,25 @@ fn a_garbage_token_is_refused() -> Result<()> {
     };
     lab::wait::until("a refusal in the audit trail", SOON, refusal)?;
     lab.login(0, "alice")
+}
+
+#[test]
+fn a_ticket_for_a_key_that_is_new_in_the_keytab_is_accepted_at_once() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    lab.login(0, "alice")?;
+    let principal = format!("HTTP/{PROXY_NAME}");
+    for round in 0..3 {
+        lab.realm.renew_service(&principal, &lab.keytab)?;
+        let tickets = lab.realm.kinit(&lab.net.gateway, "bob", "bob-pw")?;
+        let reply = lab.curl(1).tickets(&tickets).get(ORIGIN)?;
+        assert_eq!(reply.code, 200, "round {round}: {reply:?}");
+        lab.login(0, "alice")?;
+    }
+    assert!(session(&lab, 0)?.is_of("alice") && session(&lab, 1)?.is_of("bob"));
+    Ok(())
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod modes;
 mod operator;
 mod past;
 mod proxying;
+mod replay;
 mod sight;
 mod takeover;
 mod takeover_table;

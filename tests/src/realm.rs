@@ -123,6 +123,14 @@ impl Realm {
         self.kadmin(&format!("addprinc -randkey {principal}\nktadd -k {} {principal}", keytab.display()))
     }
 
+    /// Gives a service a new key, and adds that to a keytab.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn renew_service(&self, principal: &str, keytab: &Path) -> Result<()> {
+        self.kadmin(&format!("ktadd -k {} {principal}", keytab.display()))
+    }
+
     /// Logs a person in on a host of the lab; returns the credential cache's file.
     ///
     /// # Errors

@@ -6,11 +6,12 @@
 use core::mem::offset_of;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::mark::Mark;
 use crate::record::Record;
 
-/// Raised whenever the meaning of anything in this module or in [`crate::record`] changes; what is merely moved shows in
+/// Raised whenever the meaning of anything in this module, in [`crate::mark`] or in [`crate::record`] changes; what is merely moved shows in
 /// [`LAYOUT`]. Both are part of the pin directory's name.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
 /// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
@@ -154,18 +155,6 @@ pub const TRAFFIC_BOTH: u32 = 0;
 /// Only data sent by the client is traffic.
 pub const TRAFFIC_CLIENT: u32 = 1;
 
-/// What a watched socket carries: the value of the socket-local storage.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// Whose connection it is.
-    pub client: ClientAddr,
-    /// The sequence number up to which data was sent: what lies below is a retransmission.
-    pub sent: u32,
-    /// Always 0.
-    pub _pad: u32,
-}
-
 /// The size of the hints' ring in bytes: a power of two of pages.
 pub const HINTS_BYTES: u32 = 256 * 1024;
 
@@ -243,7 +232,7 @@ impl Counter {
 }
 
 const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
-const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 24);
+const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 64);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -273,6 +262,7 @@ pub const LAYOUT: u64 = fold(&[
     size_of::<Mark>(),
     offset_of!(Mark, client),
     offset_of!(Mark, sent),
+    crate::mark::TELL_EVERY as usize,
     size_of::<Hint>(),
     offset_of!(Hint, client),
     offset_of!(Hint, at),

@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::{
     bpf_sk_storage_delete, bpf_sk_storage_get, bpf_spin_lock, bpf_spin_unlock,
 };
 use aya_ebpf::macros::btf_map;
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, Mark, Settings, Slot};
+use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, Settings, Slot};
+use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
 
 /// One record per client. A plain hash map: an eviction would forget a client who is logged in.
@@ -113,10 +114,11 @@ pub(crate) fn mark(socket: *mut bpf_sock) -> Option<&'static mut Mark> {
     unsafe { storage(socket, core::ptr::null_mut(), 0).as_mut() }
 }
 
-/// Marks a socket.
+/// Marks a socket, and returns the mark; `None` if that was not possible.
 #[inline(always)]
-pub(crate) fn set_mark(socket: *mut bpf_sock, mut mark: Mark) -> bool {
-    !storage(socket, &raw mut mark, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).is_null()
+pub(crate) fn set_mark(socket: *mut bpf_sock, mut mark: Mark) -> Option<&'static mut Mark> {
+    // SAFETY: as above.
+    unsafe { storage(socket, &raw mut mark, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() }
 }
 
 /// Takes the mark from a socket.

@@ -9,6 +9,8 @@ pub(crate) struct Segment {
     pub(crate) seq: u32,
     /// Its payload in bytes; the packet may be far longer than what goes over the wire at once (GSO, GRO).
     pub(crate) payload: u32,
+    /// Whether it ends the stream.
+    pub(crate) fin: bool,
 }
 
 /// What a packet turned out to be.
@@ -22,6 +24,8 @@ pub(crate) enum Packet {
 }
 
 const TCP: u8 = 6;
+/// The flag that ends a stream.
+pub(crate) const FIN: u8 = 1;
 /// Hop-by-hop options (which jumbo packets have), routing, destination options: `next, length / 8 - 1, ...`.
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const MAX_EXTENSIONS: usize = 4;
@@ -38,13 +42,14 @@ fn try_read(skb: *mut __sk_buff) -> Option<Packet> {
     if protocol != TCP {
         return Some(Packet::Other);
     }
-    let [_, _, _, _, a, b, c, d, _, _, _, _, data_offset, ..]: [u8; 20] = bytes(skb, offset)?;
+    let [_, _, _, _, a, b, c, d, _, _, _, _, data_offset, flags, ..]: [u8; 20] = bytes(skb, offset)?;
     let headers = offset as u32 + u32::from(data_offset >> 4) * 4;
     // SAFETY: a plain field of the context.
     let length = unsafe { (*skb).len };
     Some(Packet::Tcp(Segment {
         seq: u32::from_be_bytes([a, b, c, d]),
         payload: length.checked_sub(headers)?,
+        fin: flags & FIN != 0,
     }))
 }
 

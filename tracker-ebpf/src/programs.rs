@@ -9,9 +9,10 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, Mark,
-    Slot, TRAFFIC_BOTH,
+    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, Slot,
+    TRAFFIC_BOTH,
 };
+use tracker_ebpf::mark::{Mark, Moved};
 use tracker_ebpf::record::{Closed, Direction, Edge};
 
 use crate::maps::{self, Made, count, hint};
@@ -20,6 +21,10 @@ use crate::packet::{self, Packet};
 /// The watched local ports, written by the loader; 0 is an empty place.
 #[unsafe(no_mangle)]
 static PORTS: Global<[u16; MAX_PORTS]> = Global::new([0; MAX_PORTS]);
+
+/// The lowest and the highest of them, likewise: what tells most sockets of the host in two comparisons.
+#[unsafe(no_mangle)]
+static SPAN: Global<[u16; 2]> = Global::new([0; 2]);
 
 /// The daemon's network namespace, written by the loader: others use the same ports and addresses.
 #[unsafe(no_mangle)]
@@ -79,11 +84,11 @@ fn established(ctx: &SockOpsContext) {
     }
     let Some(socket) = socket(ctx) else { return };
     let (client, now) = (client(ctx), boot_now());
-    // SAFETY: a plain field of the context.
-    let sent = unsafe { (*ctx.ops).snd_nxt };
-    if !maps::set_mark(socket, Mark { client, sent, _pad: 0 }) {
+    // SAFETY: plain fields of the context.
+    let (received, sent) = unsafe { ((*ctx.ops).rcv_nxt, (*ctx.ops).snd_nxt) };
+    let Some(mark) = maps::set_mark(socket, Mark::starting(client, received, sent)) else {
         return count(Counter::MarkFailed);
-    }
+    };
     // Other programs on this host may have asked for callbacks too.
     if ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_err() {
         maps::clear_mark(socket);
@@ -99,7 +104,7 @@ fn established(ctx: &SockOpsContext) {
         // The mark stays: the next resync makes a record with the right count, and from then on everything is as usual.
         Opened::Retired => return count(Counter::RecordRetired),
     }
-    with_handshake(ctx, &client, now);
+    with_handshake(ctx, mark, received, now);
 }
 
 /// What became of the attempt to count a connection.
@@ -137,19 +142,23 @@ fn open(client: &ClientAddr, now: u64) -> Opened {
 /// The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost). It came
 /// in by the listening socket, so `received` did not see it.
 #[inline(always)]
-fn with_handshake(ctx: &SockOpsContext, client: &ClientAddr, now: u64) {
+fn with_handshake(ctx: &SockOpsContext, mark: &mut Mark, first: u32, now: u64) {
     // SAFETY: plain fields of the context; the packet is read within the bounds that the verifier knows.
-    let payload = unsafe {
+    let (payload, fin) = unsafe {
         let start = (*ctx.ops).__bindgen_anon_3.skb_data as usize;
         let end = (*ctx.ops).__bindgen_anon_4.skb_data_end as usize;
         if start + 20 > end {
             return;
         }
         let header = u32::from(*((start + 12) as *const u8) >> 4) * 4;
-        (*ctx.ops).skb_len.saturating_sub(header)
+        ((*ctx.ops).skb_len.saturating_sub(header), *((start + 13) as *const u8) & packet::FIN != 0)
     };
+    let end = first.wrapping_add(payload);
+    if fin {
+        mark.on_end(end);
+    }
     if payload > 0 {
-        data(client, Direction::Received, payload, now);
+        data(mark, Direction::Received, Some(end), now);
     }
 }
 
@@ -160,13 +169,18 @@ fn closed(ctx: &SockOpsContext) {
     }
     let Some(socket) = socket(ctx) else { return };
     let Some(mark) = maps::mark(socket) else { return };
-    let (client, now) = (mark.client, boot_now());
+    let (client, now, limit) = (mark.client, boot_now(), maps::settings().limit);
+    // SAFETY: a plain field of the context.
+    let received = unsafe { (*ctx.ops).rcv_nxt };
+    let outcome = maps::slot(&client).and_then(|slot| {
+        maps::locked(slot, &client, |record| {
+            mark.settle(record, limit, Some(received));
+            record.on_close(now)
+        })
+    });
     // A socket is closed once, even if the kernel should say so twice.
     maps::clear_mark(socket);
-    let outcome = maps::slot(&client)
-        .and_then(|slot| maps::locked(slot, &client, |record| record.on_close(now)))
-        .unwrap_or(Closed::WithoutOpen);
-    match outcome {
+    match outcome.unwrap_or(Closed::WithoutOpen) {
         Closed::OthersOpen => {}
         Closed::Last => hint(client, now, HINT_CLOSED, false),
         Closed::WithoutOpen => count(Counter::CloseWithoutOpen),
@@ -178,8 +192,15 @@ fn closed(ctx: &SockOpsContext) {
 #[inline(always)]
 fn on_received(ctx: &SkBuffContext) -> Option<()> {
     let socket = packet_socket(ctx)?;
+    let segment = segment(ctx, socket)?;
     let mark = maps::mark(socket)?;
-    let segment = segment(ctx)?;
+    let end = segment.seq.wrapping_add(segment.payload);
+    if segment.fin {
+        mark.on_end(end);
+        if segment.payload == 0 {
+            return None;
+        }
+    }
     // SAFETY: the kernel checks the socket.
     let tcp = unsafe { bpf_tcp_sock(socket) };
     if tcp.is_null() {
@@ -188,8 +209,10 @@ fn on_received(ctx: &SkBuffContext) -> Option<()> {
     }
     // SAFETY: not null, and valid as long as the socket.
     let expected = unsafe { (*tcp).rcv_nxt };
-    let new = beyond(expected, &segment)?;
-    data(&mark.client, Direction::Received, new, boot_now());
+    let new = beyond(expected, end)?;
+    // Where it leaves a hole before it, the stream gets no further yet.
+    let got = if new <= segment.payload { end } else { expected };
+    data(mark, Direction::Received, Some(got), boot_now());
     Some(())
 }
 
@@ -198,47 +221,50 @@ fn on_received(ctx: &SkBuffContext) -> Option<()> {
 #[inline(always)]
 fn on_sent(ctx: &SkBuffContext) -> Option<()> {
     let socket = packet_socket(ctx)?;
+    let segment = segment(ctx, socket).filter(|segment| segment.payload > 0)?;
     let mark = maps::mark(socket)?;
-    let segment = segment(ctx)?;
-    let new = beyond(mark.sent, &segment)?;
+    let end = segment.seq.wrapping_add(segment.payload);
+    beyond(mark.sent, end)?;
     // Segments of one socket leave one at a time: its owner holds the socket's lock.
-    mark.sent = segment.seq.wrapping_add(segment.payload);
-    data(&mark.client, Direction::Sent, new, boot_now());
+    mark.sent = end;
+    data(mark, Direction::Sent, None, boot_now());
     Some(())
 }
 
-/// The packet's TCP segment, if it has any payload.
+/// The packet's TCP segment, if there is more to it than an acknowledgement.
 #[inline(always)]
-fn segment(ctx: &SkBuffContext) -> Option<packet::Segment> {
+fn segment(ctx: &SkBuffContext, socket: *mut bpf_sock) -> Option<packet::Segment> {
     match packet::read(ctx.skb.skb) {
-        Packet::Tcp(segment) if segment.payload > 0 => Some(segment),
+        Packet::Tcp(segment) if segment.payload > 0 || segment.fin => Some(segment),
         Packet::Tcp(_) | Packet::Other => None,
         Packet::Unreadable => {
+            maps::mark(socket)?;
             count(Counter::Unreadable);
             None
         }
     }
 }
 
-/// How many bytes of the segment lie beyond `edge`, on the circle of sequence numbers; `None` if it is not new.
+/// How far `end` lies beyond `edge`, on the circle of sequence numbers; `None` if it does not.
 #[inline(always)]
-fn beyond(edge: u32, segment: &packet::Segment) -> Option<u32> {
-    let advance = segment.seq.wrapping_add(segment.payload).wrapping_sub(edge);
-    if advance == 0 || advance > i32::MAX as u32 {
-        return None;
-    }
-    Some(if advance < segment.payload { advance } else { segment.payload })
+fn beyond(edge: u32, end: u32) -> Option<u32> {
+    let advance = end.wrapping_sub(edge);
+    if advance == 0 || advance > i32::MAX as u32 { None } else { Some(advance) }
 }
 
+/// Data moved on a watched socket: its mark keeps that, or its client's record is told.
 #[inline(always)]
-fn data(client: &ClientAddr, direction: Direction, bytes: u32, now: u64) {
+fn data(mark: &mut Mark, direction: Direction, received: Option<u32>, now: u64) {
     let settings = maps::settings();
     let counts = settings.direction == TRAFFIC_BOTH || matches!(direction, Direction::Received);
-    let limit = settings.limit;
-    let recorded = maps::slot(client).and_then(|slot| {
-        maps::locked(slot, client, |record| record.on_data(now, limit, direction, u64::from(bytes), counts))
-    });
-    if recorded.is_none() {
+    let moved = Moved { at: now, direction, counts };
+    if mark.keeps(&moved) {
+        return;
+    }
+    let (client, limit) = (mark.client, settings.limit);
+    let told = maps::slot(&client)
+        .and_then(|slot| maps::locked(slot, &client, |record| mark.tell(record, limit, &moved, received)));
+    if told.is_none() {
         count(Counter::DataWithoutRecord);
     }
 }
@@ -306,11 +332,18 @@ fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
     if socket.is_null() { None } else { Some(socket) }
 }
 
+/// The packet's socket, if its port may be a watched one.
 #[inline(always)]
 fn packet_socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
     // SAFETY: a plain field of the context.
     let socket = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if socket.is_null() { None } else { Some(socket) }
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: not null; the verifier knows this field of every kind of socket.
+    let port = unsafe { (*socket).src_port };
+    let [lowest, highest] = SPAN.load();
+    if port < u32::from(lowest) || port > u32::from(highest) { None } else { Some(socket) }
 }
 
 #[inline(always)]

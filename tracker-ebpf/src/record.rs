@@ -1,4 +1,4 @@
-//! The record of one client address and its three transitions.
+//! The record of one client address and its transitions.
 //!
 //! The packet that ends a silence arrives before anyone in user space can look. If it only refreshed `traffic_at`, an
 //! expired session would look fresh whenever the daemon was late, stopped or dead at the deadline. So a transition that
@@ -19,7 +19,8 @@ pub struct Record {
     pub opened_at: u64,
     /// When `open` last fell to 0.
     pub closed_at: u64,
-    /// When stream data last moved: new data only, in the directions that count.
+    /// When stream data last moved: new data only, in the directions that count. The kernel side may be behind the truth
+    /// by less than [`TELL_EVERY`](crate::mark::TELL_EVERY), and is never ahead of it.
     pub traffic_at: u64,
     /// When the most recent silence of at least the limit began.
     pub traffic_gap_start: u64,
@@ -29,9 +30,9 @@ pub struct Record {
     pub closed_gap_start: u64,
     /// When it ended.
     pub closed_gap_end: u64,
-    /// Payload bytes received from the client.
+    /// Payload bytes received from the client; of open connections, perhaps without the last ones.
     pub rx: u64,
-    /// Payload bytes sent to the client.
+    /// Payload bytes sent to the client; likewise.
     pub tx: u64,
 }
 
@@ -103,8 +104,16 @@ impl Record {
             Direction::Received => self.rx = self.rx.wrapping_add(bytes),
             Direction::Sent => self.tx = self.tx.wrapping_add(bytes),
         }
+        if counts {
+            self.on_traffic(now, limit);
+        }
+    }
+
+    /// New stream data moved that counts as traffic. What is not later than the last changes nothing.
+    #[inline(always)]
+    pub fn on_traffic(&mut self, now: u64, limit: u64) {
         // Two CPUs may read the clock in one order and arrive here in the other: time never runs backwards.
-        if counts && is_later(now, self.traffic_at) {
+        if is_later(now, self.traffic_at) {
             if is_gap(self.traffic_at, now, limit) {
                 self.traffic_gap_start = self.traffic_at;
                 self.traffic_gap_end = now;

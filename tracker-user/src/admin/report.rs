@@ -114,7 +114,7 @@ impl Sources {
             }
             Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
-        let records = self.observer.records().map(|records| records.len()).unwrap_or_default();
+        let records = self.observer.count_records().unwrap_or_default();
         Ok(wire::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

@@ -215,6 +215,8 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     for (place, port) in ports.iter_mut().zip(wanted.ports) {
         *place = *port;
     }
+    let least_and_most = || Some([*wanted.ports.iter().min()?, *wanted.ports.iter().max()?]);
+    let span = least_and_most().ok_or(ObserveError::Ports(0))?;
     let netns = host::netns_cookie().map_err(|error| ObserveError::Kernel {
         action: "asking for the network namespace's cookie",
         detail: error.to_string(),
@@ -222,6 +224,7 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     let mut loader = EbpfLoader::new();
     loader
         .override_global("PORTS", &ports, true)
+        .override_global("SPAN", &span, true)
         .override_global("NETNS", &netns, true)
         .map_max_entries("RECORDS", wanted.max_records);
     for Form { name, .. } in pins.iter().flat_map(|_| forms(wanted.max_records)) {

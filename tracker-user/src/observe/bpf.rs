@@ -100,21 +100,20 @@ struct Batch {
 /// So many entries are asked for at once.
 const BATCH: usize = 4_096;
 
-/// All entries of the record map, each read under its lock. The kernel goes through the map's buckets one by one, so
-/// every entry that stays is told once, whatever comes and goes meanwhile.
-pub(super) fn entries(map: BorrowedFd<'_>) -> io::Result<Vec<(ClientAddr, Slot)>> {
-    let mut all = Vec::new();
-    let (mut room, mut from, mut to) = (BATCH, 0_u32, 0_u32);
+/// Calls `visit` with each entry of the record map, read under its lock. The kernel goes through the map's buckets one by
+/// one, so every entry that stays is told once, whatever comes and goes meanwhile.
+pub(super) fn for_each(map: BorrowedFd<'_>, mut visit: impl FnMut(ClientAddr, &Slot)) -> io::Result<()> {
+    let (mut from, mut to) = (0_u32, 0_u32);
     let mut first = true;
+    let mut keys = vec![ClientAddr::default(); BATCH];
+    let mut values = vec![Slot::default(); BATCH];
     loop {
-        let mut keys = vec![ClientAddr::default(); room];
-        let mut values = vec![Slot::default(); room];
         let mut request = Batch {
             from: if first { 0 } else { (&raw const from).expose_provenance() as u64 },
             to: (&raw mut to).expose_provenance() as u64,
             keys: keys.as_mut_ptr().expose_provenance() as u64,
             values: values.as_mut_ptr().expose_provenance() as u64,
-            count: room as u32,
+            count: keys.len() as u32,
             map: number(map),
             element_flags: READ_LOCKED,
             flags: 0,
@@ -130,16 +129,18 @@ pub(super) fn entries(map: BorrowedFd<'_>) -> io::Result<Vec<(ClientAddr, Slot)>
                 Some(libc::EINTR) => continue,
                 // One bucket has more than there is room for.
                 Some(libc::ENOSPC) => {
-                    room *= 2;
+                    let room = keys.len() * 2;
+                    keys.resize(room, ClientAddr::default());
+                    values.resize(room, Slot::default());
                     continue;
                 }
                 _ => return Err(error),
             },
         };
-        let count = request.count as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
+        let entries = keys.iter().zip(&values).take(request.count as usize);
+        entries.for_each(|(client, slot)| visit(*client, slot));
         if at_the_end {
-            return Ok(all);
+            return Ok(());
         }
         (from, first) = (to, false);
     }
@@ -219,7 +220,7 @@ pub(super) fn look(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
 /// # Safety
 /// `request` must be what `command` expects, and its pointers valid for what the command does with them.
 #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads as many bytes of `request` as are given, and takes those it would expect beyond for 0;
     // the rest is the caller's promise.
     let outcome =

@@ -56,11 +56,12 @@ impl Observer {
     /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
     /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
     ///
-    /// Where the kernel side does not see any more, it is attached anew first.
+    /// Where the kernel side does not see any more, it is attached anew first. With what was found come the records that
+    /// were compared, as they were before.
     ///
     /// # Errors
     /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn resync(&self) -> Result<Resync, ObserveError> {
+    pub fn resync(&self) -> Result<(Resync, Vec<(ClientAddr, Record)>), ObserveError> {
         self.mend();
         self.look(true)
     }
@@ -87,7 +88,7 @@ impl Observer {
     /// Compares until nothing looks wrong any more.
     fn agree(&self) -> Result<(), ObserveError> {
         for look in 1..=FIRST_LOOKS {
-            if self.look(false)?.suspected == 0 || look == FIRST_LOOKS {
+            if self.look(false)?.0.suspected == 0 || look == FIRST_LOOKS {
                 break;
             }
             std::thread::sleep(SECOND_LOOK);
@@ -96,12 +97,12 @@ impl Observer {
     }
 
     /// `judging`: openings that were missed are held against the kernel side.
-    fn look(&self, judging: bool) -> Result<Resync, ObserveError> {
+    fn look(&self, judging: bool) -> Result<(Resync, Vec<(ClientAddr, Record)>), ObserveError> {
         let kernel = match &self.source {
             Source::Kernel(kernel) => kernel,
             Source::Eyes { eyes, .. } => {
-                let (clients, connections) = (eyes.records().len(), self.sockets.read()?.len());
-                return Ok(Resync { clients, connections, ..Resync::default() });
+                let (records, connections) = (eyes.records(), self.sockets.read()?.len());
+                return Ok((Resync { clients: records.len(), connections, ..Resync::default() }, records));
             }
         };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +134,7 @@ impl Observer {
             }
         }
         found.suspected = looks.suspected();
-        Ok(found)
+        Ok((found, records))
     }
 
     /// Gives a record to each listed client that has none, and returns how many there is no room for.

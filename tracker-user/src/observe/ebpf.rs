@@ -102,13 +102,19 @@ impl Kernel {
 
     /// Every client once.
     pub(super) fn all_records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let entries = super::bpf::entries(self.records_fd.as_fd()).map_err(|error| ObserveError::Kernel {
-            action: "listing the records",
-            detail: error.to_string(),
-        })?;
-        // A record that is about to be deleted is none.
-        let live = entries.into_iter().filter(|(client, slot)| slot.serves(client));
-        Ok(live.map(|(client, slot)| (client, slot.record)).collect())
+        let mut all = Vec::new();
+        self.for_each(|client, record| all.push((client, *record)))?;
+        Ok(all)
+    }
+
+    pub(super) fn for_each(&self, mut visit: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
+        super::bpf::for_each(self.records_fd.as_fd(), |client, slot| {
+            // A record that is about to be deleted is none.
+            if slot.serves(&client) {
+                visit(client, &slot.record);
+            }
+        })
+        .map_err(|error| ObserveError::Kernel { action: "listing the records", detail: error.to_string() })
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {

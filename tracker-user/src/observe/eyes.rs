@@ -90,6 +90,10 @@ impl Eyes {
         self.records.iter().map(|entry| (*entry.key(), *entry.value())).collect()
     }
 
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed) as usize
+    }
+
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), Full> {
         self.with_record(client, now, |_| ())
     }

@@ -250,6 +250,21 @@ impl Observer {
         }
     }
 
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn count_records(&self) -> Result<usize, ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => {
+                let mut count = 0;
+                kernel.for_each(|_, _| count += 1)?;
+                Ok(count)
+            }
+            Source::Eyes { eyes, .. } => Ok(eyes.used()),
+        }
+    }
+
     /// Deletes the client's record, unless a connection is open: then, and where there is none, nothing happens.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/tracker              observer.pin-dir; locked (flock) by the daemon that uses it
-//! └── abi-1-5f1d6d8a62f5b7c3       the contract's version and layout
+//! └── abi-2-5f1d6d8a62f5b7c3       the contract's version and layout
 //!     ├── RECORDS SETTINGS ...     the maps
 //!     └── link-watch ...           the programs' places in the cgroup
 //! ```
@@ -19,7 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{MapInfo, MapType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use tracker_ebpf::abi::{ABI_VERSION, ClientAddr, Counter, HINTS_BYTES, LAYOUT, Mark, Settings, Slot};
+use tracker_ebpf::abi::{ABI_VERSION, ClientAddr, Counter, HINTS_BYTES, LAYOUT, Settings, Slot};
+use tracker_ebpf::mark::Mark;
 
 use super::bpf::{self, Hook};
 use super::error::ObserveError;

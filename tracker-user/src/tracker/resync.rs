@@ -60,12 +60,12 @@ impl Core {
         let took = self.metrics.resync.clone();
         self.resync = Some(tokio::task::spawn_blocking(move || {
             let began = boot_now();
-            let resync = observer.resync()?;
+            let (resync, records) = observer.resync()?;
             let now = boot_now();
             let old = now.before(RECORD_RETENTION);
             let idle = |record: &Record| record.open == 0 && last_seen(record, now) < old;
-            let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            let idle = candidates.map(|(client, _)| client).collect();
+            let idle =
+                records.into_iter().filter(|(_, record)| idle(record)).map(|(client, _)| client).collect();
             took.observe(boot_now().since(began).as_secs_f64());
             Ok((resync, idle))
         }));

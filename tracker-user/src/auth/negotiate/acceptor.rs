@@ -1,5 +1,6 @@
 //! The real acceptor: GSSAPI with the keys of a keytab, which may change under it.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tracing::{info, warn};
 use super::keytab::{self, KeytabProblem, Stamp};
 use super::remedy::with_remedy;
 use super::{Acceptor, Details, Options, Outcome, Pending, Refused, VerifyError};
-use crate::auth::credential::{Context, Credential, GssError, Peer, Step};
+use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step};
 use crate::auth::token::{self, Kind};
 use crate::clock::{BootTime, boot_now};
 
@@ -21,9 +22,37 @@ pub(super) struct GssAcceptor {
 
 struct State {
     options: Arc<Options>,
-    credential: Result<Arc<Credential>, KeytabProblem>,
+    keys: Result<Arc<Keys>, KeytabProblem>,
     stamp: Option<Stamp>,
     checked: BootTime,
+}
+
+/// The keys as they were read, and the credentials that no thread uses just now: never more than there are threads.
+struct Keys {
+    keytab: Keytab,
+    idle: Mutex<Vec<Credential>>,
+}
+
+impl Keys {
+    fn load(keytab: Option<&Path>) -> Result<Self, GssError> {
+        let keytab = Keytab::load(keytab)?;
+        // Acquired at once: that is how an unusable keytab is found out.
+        let first = keytab.credential()?;
+        Ok(Self { keytab, idle: Mutex::new(vec![first]) })
+    }
+
+    /// Does `work` with a credential that nobody else uses meanwhile.
+    fn lend<T>(&self, work: impl FnOnce(&Credential) -> T) -> Result<T, GssError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let credential = match taken {
+            Some(credential) => credential,
+            None => self.keytab.credential()?,
+        };
+        let done = work(&credential);
+        idle().push(credential);
+        Ok(done)
+    }
 }
 
 /// A handshake between two legs.
@@ -33,32 +62,43 @@ struct Leg {
     bytes: usize,
 }
 
+impl Leg {
+    fn step(&mut self, keys: &Keys, token: &[u8]) -> Result<Step, GssError> {
+        keys.lend(|credential| self.context.accept(credential, token)).flatten()
+    }
+}
+
 impl GssAcceptor {
     pub(super) fn new(options: Options) -> Self {
-        let (credential, stamp) = acquire(&options);
-        let state = State { options: Arc::new(options), credential, stamp, checked: boot_now() };
+        let (keys, stamp) = load(&options);
+        let state = State { options: Arc::new(options), keys, stamp, checked: boot_now() };
         state.report();
         Self { state: Mutex::new(state) }
     }
 
-    /// The credential, acquired anew if its keytab has changed.
-    fn current(&self) -> (Arc<Options>, Result<Arc<Credential>, KeytabProblem>) {
+    /// The keys, read anew if the keytab has changed, which is looked at now and then, or `now`.
+    fn current(&self, now: bool) -> (Arc<Options>, Result<Arc<Keys>, KeytabProblem>) {
         let mut state = self.lock();
-        let now = boot_now();
-        if now.since(state.checked) >= RECHECK {
-            state.checked = now;
+        let moment = boot_now();
+        if now || moment.since(state.checked) >= RECHECK {
+            state.checked = moment;
             let file = keytab::file_meant(state.options.keytab.as_deref());
             let stamp = file.as_deref().and_then(keytab::stamp);
             // Without a file to look at, a failure is tried again, since its cause cannot be seen to go away.
-            if stamp != state.stamp || (file.is_none() && state.credential.is_err()) {
-                let before = state.credential.as_ref().err().cloned();
-                (state.credential, state.stamp) = acquire(&state.options);
-                if state.credential.is_ok() || state.credential.as_ref().err() != before.as_ref() {
+            if stamp != state.stamp || (file.is_none() && state.keys.is_err()) {
+                let before = state.keys.as_ref().err().cloned();
+                (state.keys, state.stamp) = load(&state.options);
+                if state.keys.is_ok() || state.keys.as_ref().err() != before.as_ref() {
                     state.report();
                 }
             }
         }
-        (Arc::clone(&state.options), state.credential.clone())
+        (Arc::clone(&state.options), state.keys.clone())
+    }
+
+    /// The keys that have taken the place of these, if the keytab has changed.
+    fn renewed(&self, keys: &Arc<Keys>) -> Option<Arc<Keys>> {
+        self.current(true).1.ok().filter(|current| !Arc::ptr_eq(current, keys))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,18 +108,18 @@ impl GssAcceptor {
 
 impl State {
     fn report(&self) {
-        match &self.credential {
+        match &self.keys {
             Ok(_) => info!("the keytab is read: Kerberos tickets can be verified"),
             Err(problem) => warn!(%problem, "no Kerberos ticket can be verified"),
         }
     }
 }
 
-fn acquire(options: &Options) -> (Result<Arc<Credential>, KeytabProblem>, Option<Stamp>) {
+fn load(options: &Options) -> (Result<Arc<Keys>, KeytabProblem>, Option<Stamp>) {
     let file = keytab::file_meant(options.keytab.as_deref());
     // Stamped before it is read: a change in between is seen at the next look.
     let stamp = file.as_deref().and_then(keytab::stamp);
-    let credential = Credential::acquire(options.keytab.as_deref()).map(Arc::new).map_err(|error| {
+    let keys = Keys::load(options.keytab.as_deref()).map(Arc::new).map_err(|error| {
         // The file's own state says more than GSSAPI does, where it says anything.
         match file.as_deref().map(keytab::check) {
             Some(Err(problem)) => problem,
@@ -89,19 +129,28 @@ fn acquire(options: &Options) -> (Result<Arc<Credential>, KeytabProblem>, Option
             },
         }
     });
-    (credential, stamp)
+    (keys, stamp)
 }
 
 impl Acceptor for GssAcceptor {
     fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError> {
-        let (options, credential) = self.current();
-        let credential = credential.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
-        let mut leg = match pending.and_then(Pending::into::<Leg>) {
-            Some(leg) => leg,
-            None => Leg { context: Context::new(), wrapping: first(token)?, bytes: 0 },
+        let (options, keys) = self.current(false);
+        let keys = keys.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
+        let (mut leg, begins) = match pending.and_then(Pending::into::<Leg>) {
+            Some(leg) => (leg, false),
+            None => (Leg { context: Context::new(), wrapping: first(token)?, bytes: 0 }, true),
         };
         leg.bytes = leg.bytes.saturating_add(token.len());
-        match leg.context.accept(&credential, token) {
+        let mut step = leg.step(&keys, token);
+        // A ticket may be newer than the keys that were read; the client need not hear of that.
+        if step.is_err()
+            && begins
+            && let Some(keys) = self.renewed(&keys)
+        {
+            leg.context = Context::new();
+            step = leg.step(&keys, token);
+        }
+        match step {
             Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
             Ok(Step::Done(peer)) => proved(&options, peer, &leg),
             Err(GssError { text, answer }) => {
@@ -119,13 +168,13 @@ impl Acceptor for GssAcceptor {
     }
 
     fn problem(&self) -> Option<String> {
-        self.current().1.err().map(|problem| problem.to_string())
+        self.current(false).1.err().map(|problem| problem.to_string())
     }
 
     fn configure(&self, options: Options) {
         let mut state = self.lock();
         if *state.options != options {
-            (state.credential, state.stamp) = acquire(&options);
+            (state.keys, state.stamp) = load(&options);
             state.options = Arc::new(options);
             state.report();
         }

@@ -1,12 +1,13 @@
 //! The keytab as a file: whether it can be what it should be, said before GSSAPI gets to say it worse.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where the system's keytab is, unless its Kerberos configuration says otherwise.
-const SYSTEM_KEYTAB: &str = "/etc/krb5.keytab";
+use crate::auth::credential;
 
 /// No keytab is this large.
 const MAX_SIZE: u64 = 16 << 20;
@@ -44,18 +45,18 @@ pub enum KeytabProblem {
     },
 }
 
-/// The file that is meant, if it is a file: the configured one, `KRB5_KTNAME`'s, or the system's.
+/// The file that is meant, if it is a file: the configured one, or the one that `KRB5_KTNAME` or the Kerberos
+/// configuration names.
 pub(super) fn file_meant(configured: Option<&Path>) -> Option<PathBuf> {
     if let Some(path) = configured {
         return Some(path.to_path_buf());
     }
-    match std::env::var("KRB5_KTNAME") {
-        Ok(name) => match name.split_once(':') {
-            Some(("FILE" | "WRFILE", path)) => Some(path.into()),
-            Some((kind, _)) if !kind.contains('/') => None,
-            _ => Some(name.into()),
-        },
-        Err(_) => Some(SYSTEM_KEYTAB.into()),
+    let name = credential::default_name().ok()?;
+    let name = OsStr::from_bytes(name.to_bytes()).to_str()?;
+    match name.split_once(':') {
+        Some(("FILE" | "WRFILE", path)) => Some(path.into()),
+        Some((kind, _)) if !kind.contains('/') => None,
+        _ => Some(name.into()),
     }
 }
 

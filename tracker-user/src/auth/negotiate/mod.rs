@@ -12,6 +12,7 @@ mod remedy;
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -167,13 +168,13 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Verifies with GSSAPI, on as many threads as there are cores, and at least two. A bad keytab is no error here:
-    /// it may become good; [`Self::problem`] tells.
+    /// Verifies with GSSAPI, on as many threads as there are cores: what could keep one of them waiting (the replay cache)
+    /// would keep more waiting. A bad keytab is no error here: it may become good; [`Self::problem`] tells.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(options: Options) -> io::Result<Self> {
-        let threads = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
         Self::with(Arc::new(GssAcceptor::new(options)), threads, threads * QUEUE_PER_THREAD)
     }
 
@@ -249,5 +250,7 @@ fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
     }
 }
 
+#[cfg(test)]
+mod price;
 #[cfg(test)]
 mod tests;

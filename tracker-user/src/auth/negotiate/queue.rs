@@ -13,12 +13,14 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
+    /// How many threads wait that nobody has woken yet, or more: waking is a system call, and none is needed without them.
+    waiting: usize,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(bound: usize) -> Self {
-        let state = Mutex::new(State { items: VecDeque::new(), closed: false });
+        let state = Mutex::new(State { items: VecDeque::new(), waiting: 0, closed: false });
         Self { bound, state, filled: Condvar::new() }
     }
 
@@ -29,8 +31,12 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.items.push_back(item);
+        let somebody_waits = state.waiting > 0;
+        state.waiting = state.waiting.saturating_sub(1);
         drop(state);
-        self.filled.notify_one();
+        if somebody_waits {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -44,6 +50,8 @@ impl<T> Queue<T> {
             if let Some(item) = state.items.pop_front() {
                 return Some(item);
             }
+            state.waiting += 1;
+            // Whoever wakes it counts it out. One that wakes by itself is counted twice, and woken once in vain.
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

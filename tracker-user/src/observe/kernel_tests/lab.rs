@@ -13,6 +13,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
 
+use tracker_ebpf::mark::TELL_EVERY;
+
 use super::super::*;
 
 pub(super) const PORT: u16 = 3128;
@@ -189,6 +191,11 @@ pub(super) fn exchange((mut client, mut server): (TcpStream, TcpStream), up: usi
         client.read_exact(&mut answer).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
     });
+}
+
+/// Waits until a connection tells its record of whatever it sees next.
+pub(super) fn pause() {
+    std::thread::sleep(2 * Duration::from_nanos(TELL_EVERY));
 }
 
 /// Closing with the socket option set sends an RST.

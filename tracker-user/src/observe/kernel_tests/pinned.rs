@@ -30,6 +30,7 @@ fn everything_goes_on_while_nobody_is_there() {
         until(&first, A, |record| record.rx == 5);
         drop((first, hints));
 
+        pause();
         early.write_all(b"678").unwrap();
         let second = pair(&listener, A);
         let b = pair(&listener, B);
@@ -53,6 +54,7 @@ fn everything_goes_on_while_nobody_is_there() {
         assert_eq!(record(&again, A), kept, "there was nothing to repair");
 
         // The marks on the sockets are still there.
+        pause();
         early.write_all(b"90").unwrap();
         assert_eq!(until(&again, A, |record| record.rx > 8).rx, 10);
         drop((early, early_server, second));

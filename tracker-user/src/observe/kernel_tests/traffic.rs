@@ -1,7 +1,7 @@
 //! What is traffic, what is not, and the gaps it ends.
 
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use nix::sys::socket::{
     sockopt,
 };
 use tracker_ebpf::abi::TRAFFIC_CLIENT;
+use tracker_ebpf::mark::TELL_EVERY;
 
 use super::super::*;
 use super::lab::*;
@@ -33,6 +34,81 @@ fn bytes_are_exact_both_ways() {
     );
 }
 
+/// The record of an open connection may be behind, but only by what moved within a moment; nothing of it gets lost.
+#[test]
+fn what_moves_in_quick_succession_is_told_together() {
+    observed(
+        |_| (),
+        |observer, _| {
+            let listener = listen(Ipv4Addr::UNSPECIFIED);
+            let (mut client, mut server) = pair(&listener, A);
+            client.set_nodelay(true).unwrap();
+            let mut before = boot_now().as_nanos();
+            for _ in 0..1_000 {
+                client.write_all(b"request").unwrap();
+                server.read_exact(&mut [0; 7]).unwrap();
+                let (now, record) = (boot_now().as_nanos(), record(observer, A));
+                assert!(record.traffic_at <= now && record.traffic_at + TELL_EVERY > before, "{record:?}");
+                before = now;
+            }
+            pause();
+            client.write_all(b"!").unwrap();
+            assert_eq!(until(observer, A, |record| record.rx > 7_000).rx, 7_001);
+            // And this is told by the end at the latest.
+            for _ in 0..10 {
+                server.write_all(b"answer").unwrap();
+                client.read_exact(&mut [0; 6]).unwrap();
+            }
+            let last = boot_now().as_nanos();
+            drop((client, server));
+            let closed = until(observer, A, |record| record.open == 0);
+            assert_eq!((closed.rx, closed.tx), (7_001, 60));
+            assert!(closed.traffic_at < last && closed.traffic_at > before);
+            assert_clean(observer);
+        },
+    );
+}
+
+/// The end of a stream takes a sequence number, and is no byte, in whatever order the ends come.
+#[test]
+fn the_end_of_a_stream_is_no_data() {
+    observed(
+        |_| (),
+        |observer, _| {
+            let listener = listen(Ipv4Addr::UNSPECIFIED);
+            let ways: [fn(TcpStream, TcpStream); 6] = [
+                |client, server| drop((client, server)),
+                |client, server| drop((server, client)),
+                |client, server| {
+                    client.shutdown(Shutdown::Write).unwrap();
+                    server.shutdown(Shutdown::Write).unwrap();
+                },
+                |client, server| {
+                    server.shutdown(Shutdown::Write).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                },
+                |client, server| {
+                    server.shutdown(Shutdown::Write).unwrap();
+                    reset(client);
+                },
+                |client, server| {
+                    client.shutdown(Shutdown::Write).unwrap();
+                    reset(server);
+                },
+            ];
+            for (round, close) in (1..).zip(ways) {
+                let (mut client, mut server) = pair(&listener, A);
+                client.write_all(b"hello").unwrap();
+                server.read_exact(&mut [0; 5]).unwrap();
+                close(client, server);
+                let closed = until(observer, A, |record| record.open == 0);
+                assert_eq!((closed.rx, closed.tx), (5 * round, 0), "round {round}");
+            }
+            assert_clean(observer);
+        },
+    );
+}
+
 /// The client's kernel waits with its bare ACK for the first data, and sends both in one segment.
 #[test]
 fn data_that_completes_the_handshake_is_counted() {
@@ -46,6 +122,7 @@ fn data_that_completes_the_handshake_is_counted() {
             client.write_all(b"hello").unwrap();
             let server = listener.accept().unwrap().0;
             assert_eq!(until(observer, A, |record| record.rx > 0).rx, 5);
+            pause();
             client.write_all(b"again").unwrap();
             assert_eq!(until(observer, A, |record| record.rx > 5).rx, 10);
             drop((client, server));

@@ -5,14 +5,16 @@
 //! for, so the library drops them at once.
 #![expect(unsafe_code, reason = "GSSAPI is a C library; this is the only place that calls it")]
 
-use std::ffi::{CString, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+mod keytab;
+
+use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::time::Duration;
 
 use libgssapi::error::{Error, MajorFlags};
 use libgssapi_sys as sys;
+
+pub(super) use keytab::{Keytab, default_name};
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.
 #[derive(Clone, Debug)]
@@ -29,6 +31,10 @@ impl GssError {
         // One line: it goes into logs and audit trails.
         let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         Self { text, answer: None }
+    }
+
+    fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), answer: None }
     }
 }
 
@@ -53,21 +59,11 @@ unsafe impl Send for Credential {}
 unsafe impl Sync for Credential {}
 
 impl Credential {
-    /// Acquires it from `keytab`, or from the system's.
-    pub(super) fn acquire(keytab: Option<&Path>) -> Result<Self, GssError> {
+    /// Acquires it from the keytab of that name.
+    fn acquire(keytab: &CStr) -> Result<Self, GssError> {
         let mut mechanisms = [oid(SPNEGO), oid(KRB5)];
         let mut wanted = sys::gss_OID_set_desc { count: 2, elements: mechanisms.as_mut_ptr() };
-        let path = match keytab.map(|path| CString::new(path.as_os_str().as_bytes())).transpose() {
-            Ok(path) => path,
-            Err(_) => {
-                let text = "the keytab's path contains a NUL character".to_owned();
-                return Err(GssError { text, answer: None });
-            }
-        };
-        let mut element = sys::gss_key_value_element_desc {
-            key: c"keytab".as_ptr(),
-            value: path.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
-        };
+        let mut element = sys::gss_key_value_element_desc { key: c"keytab".as_ptr(), value: keytab.as_ptr() };
         let store = sys::gss_key_value_set_desc { count: 1, elements: &raw mut element };
         let mut minor = 0;
         let mut handle: sys::gss_cred_id_t = ptr::null_mut();
@@ -80,7 +76,7 @@ impl Credential {
                 sys::_GSS_C_INDEFINITE,
                 &raw mut wanted,
                 sys::GSS_C_ACCEPT as sys::gss_cred_usage_t,
-                if path.is_some() { &raw const store } else { ptr::null() },
+                &raw const store,
                 &raw mut handle,
                 ptr::null_mut(),
                 ptr::null_mut(),
@@ -149,7 +145,7 @@ impl Context {
         Self(ptr::null_mut())
     }
 
-    /// One leg. Blocks: it reads the keytab and the replay cache.
+    /// One leg. Blocks: it reads and writes the replay cache.
     pub(super) fn accept(&mut self, credential: &Credential, token: &[u8]) -> Result<Step, GssError> {
         let mut minor = 0;
         // The library reads through this pointer and never writes.
@@ -201,6 +197,34 @@ impl Context {
             lifetime: Duration::from_secs(seconds.into()),
             flags,
         }))
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// The call alone, for comparison: nothing is asked for but whether the token is accepted.
+    pub(super) fn accept_only(&mut self, credential: &Credential, token: &[u8]) -> Result<(), GssError> {
+        let mut minor = 0;
+        let mut input =
+            sys::gss_buffer_desc { length: token.len(), value: token.as_ptr().cast_mut().cast::<c_void>() };
+        let mut answer = Buffer::empty();
+        // SAFETY: as in `accept`.
+        let major = unsafe {
+            sys::gss_accept_sec_context(
+                &raw mut minor,
+                &raw mut self.0,
+                credential.0,
+                &raw mut input,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                &raw mut answer.0,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        if major == sys::GSS_S_COMPLETE { Ok(()) } else { Err(GssError::new(major, minor)) }
     }
 }
 

@@ -1,0 +1,141 @@
+//! What a watched socket carries, and what of it its client's record has not been told yet.
+//!
+//! A record belongs to all connections of a client, on all CPUs: telling it of each packet would cost a look-up, a lock
+//! and a cache line that wanders. So each direction of a connection tells it once in [`TELL_EVERY`] at most; in between
+//! the mark, which only this connection touches, keeps the moment at which data last moved. It is told before anything
+//! later is, and when the connection closes. What follows from that:
+//!
+//! * The record's `traffic_at` is never later than the truth, and never earlier by [`TELL_EVERY`].
+//! * Data that ends a silence of that or more is told at once. So no gap is missed; with one connection both its ends
+//!   are exact, with several it may have begun, and so be longer, by less than [`TELL_EVERY`].
+//! * Bytes are not counted but are how far the stream's sequence numbers got: nothing is lost between CPUs, and they are
+//!   exact when the connection has closed.
+
+use crate::abi::ClientAddr;
+use crate::record::{Direction, Record};
+
+/// How long a connection may keep to itself that data moved, in nanoseconds.
+pub const TELL_EVERY: u64 = 1_000_000;
+
+/// What a watched socket carries: the value of the socket-local storage. With the kernel's own eight bytes, all that a
+/// packet needs of it lies in one cache line.
+///
+/// Two CPUs may work on a mark at once, with packets of both directions or, rarely, of one: every field stands for
+/// itself, and what has been told is changed under the record's lock only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose connection it is.
+    pub client: ClientAddr,
+    /// The sequence number up to which data was sent: what lies below is a retransmission.
+    pub sent: u32,
+    /// The same, of what the record knows.
+    told_sent: u32,
+    /// The sequence number up to which the record knows of data received.
+    told_received: u32,
+    /// Whether the client has said that its stream ends, at `end`.
+    ended: u32,
+    /// When data that counts last moved, if the record was not told then.
+    moved_at: u64,
+    /// When the record was last told of data received, because of data received.
+    received_told_at: u64,
+    /// The same of data sent.
+    sent_told_at: u64,
+    /// The sequence number of the client's FIN, which takes one but is no data.
+    end: u32,
+    /// Always 0.
+    _pad: u32,
+}
+
+/// Data that moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// When.
+    pub at: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// Whether this direction is traffic.
+    pub counts: bool,
+}
+
+impl Mark {
+    /// The mark of a connection that begins: the sequence numbers of the first byte to be received and to be sent.
+    #[inline(always)]
+    #[must_use]
+    pub const fn starting(client: ClientAddr, received: u32, sent: u32) -> Self {
+        Self {
+            client,
+            sent,
+            told_sent: sent,
+            told_received: received,
+            ended: 0,
+            moved_at: 0,
+            received_told_at: 0,
+            sent_told_at: 0,
+            end: 0,
+            _pad: 0,
+        }
+    }
+
+    /// The client's FIN has the sequence number `end`.
+    #[inline(always)]
+    pub const fn on_end(&mut self, end: u32) {
+        self.end = end;
+        self.ended = 1;
+    }
+
+    /// Whether the record need not be told of this yet: the mark keeps it.
+    #[inline(always)]
+    pub const fn keeps(&mut self, moved: &Moved) -> bool {
+        let told_at = match moved.direction {
+            Direction::Received => self.received_told_at,
+            Direction::Sent => self.sent_told_at,
+        };
+        // A clock that is behind the other CPU's is no reason to wait long.
+        let keeps = moved.at.wrapping_sub(told_at) < TELL_EVERY;
+        if keeps && moved.counts {
+            self.moved_at = moved.at;
+        }
+        keeps
+    }
+
+    /// Tells the record what was kept, and then this. `received`: how far the stream got, if that is known. To be called
+    /// under the record's lock.
+    #[inline(always)]
+    pub fn tell(&mut self, record: &mut Record, limit: u64, moved: &Moved, received: Option<u32>) {
+        self.settle(record, limit, received);
+        if moved.counts {
+            record.on_traffic(moved.at, limit);
+        }
+        match moved.direction {
+            Direction::Received => self.received_told_at = moved.at,
+            Direction::Sent => self.sent_told_at = moved.at,
+        }
+    }
+
+    /// Tells the record what was kept; `received` as above. To be called under the record's lock.
+    #[inline(always)]
+    pub fn settle(&mut self, record: &mut Record, limit: u64, received: Option<u32>) {
+        // Told twice it changes nothing, so that it need not be taken back, which might take away another CPU's.
+        if self.moved_at != 0 {
+            record.on_traffic(self.moved_at, limit);
+        }
+        let sent = self.sent;
+        record.tx = advance(record.tx, self.told_sent, sent);
+        self.told_sent = sent;
+        if let Some(mut received) = received {
+            if self.ended != 0 && received == self.end.wrapping_add(1) {
+                received = self.end;
+            }
+            record.rx = advance(record.rx, self.told_received, received);
+            self.told_received = received;
+        }
+    }
+}
+
+/// The count after the stream got from one sequence number to another. It is told in time, long before half the circle
+/// is gone round; backwards where a segment that was told was not accepted after all.
+#[inline(always)]
+const fn advance(count: u64, from: u32, to: u32) -> u64 {
+    count.wrapping_add_signed(to.wrapping_sub(from).cast_signed() as i64)
+}
