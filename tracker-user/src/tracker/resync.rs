@@ -8,11 +8,10 @@ use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
-use super::core::{Core, RESYNC_EVERY};
-use crate::clock::boot_now;
+use super::core::{Core, LOOKS_PER_TURN, RESYNC_EVERY};
+use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
-use crate::store::Entry;
 use crate::store::sessions::last_seen;
 
 /// The record of a client without session or connection is kept for this long after it was last used.
@@ -106,12 +105,12 @@ impl Core {
 
     /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
     /// what may have moved since the last sweep is worth a write.
-    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<Entry> {
+    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<(ClientAddr, BootTime)> {
         let now = boot_now();
         let last = last_seen(record, now);
         let is_active = self.table.session(client).is_some_and(|session| session.state == State::Active);
         let moved = now.since(last) < RESYNC_EVERY * 2;
-        (is_active && moved).then(|| Entry::Seen(client, last.as_nanos().cast_signed()))
+        (is_active && moved).then_some((client, last))
     }
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
@@ -131,10 +130,19 @@ impl Core {
             self.metrics.repaired.inc_by(repaired as u64);
             warn!(repaired, "records differed from the sockets and were repaired");
         }
-        idle.into_iter().for_each(|client| {
-            self.forget(client);
-        });
+        self.to_forget = idle;
         self.look_at_all();
+    }
+
+    /// In portions: many may have been left alone at the same time, and everybody else waits.
+    pub(super) fn forget_some(&mut self) {
+        let rest = self.to_forget.len().saturating_sub(LOOKS_PER_TURN);
+        for client in self.to_forget.split_off(rest) {
+            self.forget(client);
+        }
+        if rest == 0 {
+            self.to_forget = Vec::new();
+        }
     }
 }
 
