@@ -114,7 +114,10 @@ impl Sources {
             }
             Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
-        let records = self.observer.records().map(|records| records.len()).unwrap_or_default();
+        let mut records = 0;
+        if self.observer.each_record(|_, _| records += 1).is_err() {
+            records = 0;
+        }
         Ok(wire::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

@@ -100,15 +100,15 @@ struct Batch {
 /// So many entries are asked for at once.
 const BATCH: usize = 4_096;
 
-/// All entries of the record map, each read under its lock. The kernel goes through the map's buckets one by one, so
-/// every entry that stays is told once, whatever comes and goes meanwhile.
-pub(super) fn entries(map: BorrowedFd<'_>) -> io::Result<Vec<(ClientAddr, Slot)>> {
-    let mut all = Vec::new();
+/// Calls `each` with every entry of the record map, each read under its lock. The kernel goes through the map's buckets
+/// one by one, so every entry that stays is told once, whatever comes and goes meanwhile.
+pub(super) fn entries(map: BorrowedFd<'_>, mut each: impl FnMut(ClientAddr, &Slot)) -> io::Result<()> {
     let (mut room, mut from, mut to) = (BATCH, 0_u32, 0_u32);
     let mut first = true;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     loop {
-        let mut keys = vec![ClientAddr::default(); room];
-        let mut values = vec![Slot::default(); room];
+        keys.resize(room, ClientAddr::default());
+        values.resize(room, Slot::default());
         let mut request = Batch {
             from: if first { 0 } else { (&raw const from).expose_provenance() as u64 },
             to: (&raw mut to).expose_provenance() as u64,
@@ -137,9 +137,11 @@ pub(super) fn entries(map: BorrowedFd<'_>) -> io::Result<Vec<(ClientAddr, Slot)>
             },
         };
         let count = request.count as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
+        for (client, slot) in keys.iter().zip(&values).take(count) {
+            each(*client, slot);
+        }
         if at_the_end {
-            return Ok(all);
+            return Ok(());
         }
         (from, first) = (to, false);
     }

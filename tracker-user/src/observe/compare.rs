@@ -8,6 +8,7 @@ use tracing::warn;
 use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
+use super::ebpf::Kernel;
 use super::error::ObserveError;
 use super::{Observer, Source, socket_dump};
 use crate::clock::{BootTime, boot_now};
@@ -69,7 +70,7 @@ impl Observer {
     /// then on, until now.
     pub(super) fn distrust(&self, since: BootTime) -> Result<(), ObserveError> {
         let Source::Kernel(kernel) = &self.source else { return Ok(()) };
-        for (client, record) in kernel.all_records()? {
+        for (client, record) in open_records(kernel)?.0 {
             let mut known = Some(record);
             for _ in 0..ATTEMPTS {
                 let Some(Record { open: 1.., changes, .. }) = known else { break };
@@ -106,13 +107,12 @@ impl Observer {
         };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         // The records first: a connection that both show was counted before it was listed.
-        let mut records = kernel.all_records()?;
+        let (mut records, clients) = open_records(kernel)?;
         let dump = self.sockets.read()?;
         let counts = socket_dump::count(&dump);
         let now = boot_now();
-        let mut found = Resync { connections: dump.len(), ..Resync::default() };
-        found.untracked = self.add_missing(&mut records, counts.keys().copied(), now)?;
-        found.clients = records.len();
+        let mut found = Resync { clients, connections: dump.len(), ..Resync::default() };
+        self.add_listed(&mut records, counts.keys().copied(), now, &mut found)?;
         let certain = looks.look(&records, &counts, now);
         let explained = looks.explains(known_misses(&kernel.counters()?));
         if judging {
@@ -136,24 +136,41 @@ impl Observer {
         Ok(found)
     }
 
-    /// Gives a record to each listed client that has none, and returns how many there is no room for.
-    fn add_missing(
+    /// Adds the records of the other clients that are listed, and gives one to each that has none.
+    fn add_listed(
         &self,
         records: &mut Vec<(ClientAddr, Record)>,
         listed: impl Iterator<Item = ClientAddr>,
         now: BootTime,
-    ) -> Result<usize, ObserveError> {
+        found: &mut Resync,
+    ) -> Result<(), ObserveError> {
         let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
-        let mut untracked = 0;
         for client in listed.filter(|client| !known.contains(client)) {
-            match self.ensure(client, now) {
-                Ok(()) => records.extend(self.record(client)?.map(|record| (client, record))),
-                Err(ObserveError::Full(_)) => untracked += 1,
-                Err(other) => return Err(other),
+            let mut record = self.record(client)?;
+            if record.is_none() {
+                match self.ensure(client, now) {
+                    Ok(()) => found.clients += 1,
+                    Err(ObserveError::Full(_)) => found.untracked += 1,
+                    Err(other) => return Err(other),
+                }
+                record = self.record(client)?;
             }
+            records.extend(record.map(|record| (client, record)));
         }
-        Ok(untracked)
+        Ok(())
     }
+}
+
+/// The records of clients with open connections, and how many records there are in all.
+fn open_records(kernel: &Kernel) -> Result<(Vec<(ClientAddr, Record)>, usize), ObserveError> {
+    let (mut open, mut clients) = (Vec::new(), 0);
+    kernel.each_record(|client, record| {
+        clients += 1;
+        if record.open > 0 {
+            open.push((client, *record));
+        }
+    })?;
+    Ok((open, clients))
 }
 
 /// How many openings the kernel side itself has counted as missed.

@@ -100,15 +100,18 @@ impl Kernel {
         read(&self.records(), client)
     }
 
-    /// Every client once.
-    pub(super) fn all_records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let entries = super::bpf::entries(self.records_fd.as_fd()).map_err(|error| ObserveError::Kernel {
+    /// Calls `each` with every client once. There may be millions: keep what is needed only.
+    pub(super) fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
+        let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
+            // A record that is about to be deleted is none.
+            if slot.serves(&client) {
+                each(client, &slot.record);
+            }
+        });
+        told.map_err(|error| ObserveError::Kernel {
             action: "listing the records",
             detail: error.to_string(),
-        })?;
-        // A record that is about to be deleted is none.
-        let live = entries.into_iter().filter(|(client, slot)| slot.serves(client));
-        Ok(live.map(|(client, slot)| (client, slot.record)).collect())
+        })
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {

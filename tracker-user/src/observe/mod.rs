@@ -244,9 +244,22 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
+        let mut records = Vec::new();
+        self.each_record(|client, record| records.push((client, *record)))?;
+        Ok(records)
+    }
+
+    /// Calls `each` with every record, in no order, each consistent in itself. There may be millions.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => kernel.all_records(),
-            Source::Eyes { eyes, .. } => Ok(eyes.records()),
+            Source::Kernel(kernel) => kernel.each_record(each),
+            Source::Eyes { eyes, .. } => {
+                eyes.records().iter().for_each(|(client, record)| each(*client, record));
+                Ok(())
+            }
         }
     }
 

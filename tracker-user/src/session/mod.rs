@@ -20,6 +20,8 @@ pub mod settings;
 pub mod table;
 
 #[cfg(test)]
+mod crowd_tests;
+#[cfg(test)]
 mod explain_tests;
 #[cfg(test)]
 mod model_tests;

@@ -63,10 +63,14 @@ impl Core {
             let now = boot_now();
             let old = now.before(RECORD_RETENTION);
             let idle = |record: &Record| record.open == 0 && last_seen(record, now) < old;
-            let candidates = observer.records()?.into_iter().filter(|(_, record)| idle(record));
-            let idle = candidates.map(|(client, _)| client).collect();
+            let mut unused = Vec::new();
+            observer.each_record(|client, record| {
+                if idle(record) {
+                    unused.push(client);
+                }
+            })?;
             took.observe(boot_now().since(began).as_secs_f64());
-            Ok((resync, idle))
+            Ok((resync, unused))
         }));
     }
 
@@ -78,15 +82,17 @@ impl Core {
             return false;
         }
         self.room_made = now;
-        let records = match self.observer.records() {
-            Ok(records) => records,
-            Err(error) => {
-                error!(%error, "the records cannot be read to make room");
-                return false;
+        let mut idle = Vec::new();
+        let told = self.observer.each_record(|client, record| {
+            if record.open == 0 {
+                idle.push(client);
             }
-        };
-        let idle = records.into_iter().filter(|(_, record)| record.open == 0).map(|(client, _)| client);
-        let forgotten = idle.filter(|client| self.forget(*client)).count();
+        });
+        if let Err(error) = told {
+            error!(%error, "the records cannot be read to make room");
+            return false;
+        }
+        let forgotten = idle.into_iter().filter(|client| self.forget(*client)).count();
         warn!(forgotten, "the record map is full: idle records were forgotten; raise observer.max-records");
         forgotten > 0
     }
