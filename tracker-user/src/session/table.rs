@@ -266,14 +266,13 @@ impl Table {
     }
 
     /// Brings back a session that the store kept. Look at its client afterwards.
-    pub fn restore(&mut self, session: Session) {
+    pub fn restore(&mut self, mut session: Session) {
         self.next_id = self.next_id.max(session.id.0 + 1);
-        let identity = self.people.session_added(&session.identity);
-        let active = matches!(session.state, State::Active);
-        self.sessions.insert(Session { identity: Arc::clone(&identity), ..session });
-        if active {
-            self.device_added(&identity);
+        session.identity = self.people.session_added(&session.identity);
+        if matches!(session.state, State::Active) {
+            self.device_added(&session.identity);
         }
+        self.sessions.insert(session);
     }
 
     /// Takes a session back that could not be kept: it was never announced, so nothing is said of it. If it had been
