@@ -1,6 +1,6 @@
 //! A map by client address that stays small and smooth: what it holds lies in pieces of fixed size that are never moved,
-//! and is found by a table of four bytes an entry. A usual hash map has room for up to twice of what it holds, and moves
-//! all of it at once when it grows.
+//! and is found by tables of four bytes an entry, each of which grows by itself. A usual hash map has room for up to
+//! twice of what it holds, and moves all of it at once when it grows.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -27,11 +27,14 @@ impl Place {
 
 /// So many entries lie in one piece.
 const PIECE: usize = 128;
+/// So many tables share the places: one of them that grows among a million entries takes some milliseconds.
+const TABLES: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct ClientMap<V> {
-    places: HashTable<Place>,
+    tables: [HashTable<Place>; TABLES],
+    len: usize,
     pieces: Vec<Vec<Option<V>>>,
     free: Vec<Place>,
     hasher: RandomState,
@@ -39,20 +42,27 @@ pub(super) struct ClientMap<V> {
 
 impl<V> Default for ClientMap<V> {
     fn default() -> Self {
-        Self { places: HashTable::new(), pieces: Vec::new(), free: Vec::new(), hasher: RandomState::new() }
+        Self {
+            tables: [const { HashTable::new() }; TABLES],
+            len: 0,
+            pieces: Vec::new(),
+            free: Vec::new(),
+            hasher: RandomState::new(),
+        }
     }
 }
 
 impl<V: OfClient> ClientMap<V> {
     /// How many entries there are.
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 
     /// Where the client's entry is.
     pub(super) fn find(&self, client: ClientAddr) -> Option<Place> {
         let is_it = |place: &Place| value(&self.pieces, *place).is_some_and(|value| value.client() == client);
-        self.places.find(self.hasher.hash_one(client), is_it).copied()
+        let hash = self.hasher.hash_one(client);
+        self.tables.get(table(hash))?.find(hash, is_it).copied()
     }
 
     /// What is at a place.
@@ -88,19 +98,25 @@ impl<V: OfClient> ClientMap<V> {
         if let Some(slot) = self.slot(place) {
             *slot = Some(new);
         }
-        let Self { places, pieces, hasher, .. } = self;
-        let hash = |place: &Place| value(pieces, *place).map_or(0, |value| hasher.hash_one(value.client()));
-        places.insert_unique(hasher.hash_one(client), place, hash);
+        let Self { tables, pieces, hasher, .. } = self;
+        let again = |place: &Place| value(pieces, *place).map_or(0, |value| hasher.hash_one(value.client()));
+        let hash = hasher.hash_one(client);
+        if let Some(table) = tables.get_mut(table(hash)) {
+            table.insert_unique(hash, place, again);
+        }
+        self.len += 1;
         place
     }
 
     /// Takes the client's entry out, and says where it was.
     pub(super) fn remove(&mut self, client: ClientAddr) -> Option<(Place, V)> {
-        let Self { places, pieces, hasher, .. } = self;
+        let Self { tables, pieces, hasher, .. } = self;
+        let hash = hasher.hash_one(client);
         let is_it = |place: &Place| value(pieces, *place).is_some_and(|value| value.client() == client);
-        let (place, _) = places.find_entry(hasher.hash_one(client), is_it).ok()?.remove();
+        let (place, _) = tables.get_mut(table(hash))?.find_entry(hash, is_it).ok()?.remove();
         let old = self.slot(place)?.take()?;
         self.free.push(place);
+        self.len -= 1;
         Some((place, old))
     }
 
@@ -141,6 +157,11 @@ impl<V: OfClient> ClientMap<V> {
     fn slot(&mut self, place: Place) -> Option<&mut Option<V>> {
         self.pieces.get_mut(place.number() / PIECE)?.get_mut(place.number() % PIECE)
     }
+}
+
+/// Which table: by bits that the tables themselves do not go by.
+const fn table(hash: u64) -> usize {
+    (hash >> 40) as usize % TABLES
 }
 
 fn value<V>(pieces: &[Vec<Option<V>>], place: Place) -> Option<&V> {
