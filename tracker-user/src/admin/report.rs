@@ -115,7 +115,11 @@ impl Sources {
             Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
         let mut records = 0;
-        if self.observer.each_record(|_, _| records += 1).is_err() {
+        let counted = self.observer.each_record(|_, _| {
+            records += 1;
+            true
+        });
+        if counted.is_err() {
             records = 0;
         }
         Ok(wire::Status {

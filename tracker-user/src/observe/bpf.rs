@@ -100,9 +100,12 @@ struct Batch {
 /// So many entries are asked for at once.
 const BATCH: usize = 4_096;
 
-/// Calls `each` with every entry of the record map, each read under its lock. The kernel goes through the map's buckets
+/// Calls `each` with every entry of the record map, each read under its lock, until it says false. The kernel goes through the map's buckets
 /// one by one, so every entry that stays is told once, whatever comes and goes meanwhile.
-pub(super) fn entries(map: BorrowedFd<'_>, mut each: impl FnMut(ClientAddr, &Slot)) -> io::Result<()> {
+pub(super) fn entries(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(ClientAddr, &Slot) -> bool,
+) -> io::Result<()> {
     let (mut room, mut from, mut to) = (BATCH, 0_u32, 0_u32);
     let mut first = true;
     let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -137,10 +140,8 @@ pub(super) fn entries(map: BorrowedFd<'_>, mut each: impl FnMut(ClientAddr, &Slo
             },
         };
         let count = request.count as usize;
-        for (client, slot) in keys.iter().zip(&values).take(count) {
-            each(*client, slot);
-        }
-        if at_the_end {
+        let go_on = keys.iter().zip(&values).take(count).all(|(client, slot)| each(*client, slot));
+        if at_the_end || !go_on {
             return Ok(());
         }
         (from, first) = (to, false);

@@ -169,6 +169,7 @@ fn open_records(kernel: &Kernel) -> Result<(Vec<(ClientAddr, Record)>, usize), O
         if record.open > 0 {
             open.push((client, *record));
         }
+        true
     })?;
     Ok((open, clients))
 }

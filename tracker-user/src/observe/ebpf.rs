@@ -100,13 +100,14 @@ impl Kernel {
         read(&self.records(), client)
     }
 
-    /// Calls `each` with every client once. There may be millions: keep what is needed only.
-    pub(super) fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
+    /// Calls `each` with every client once, until it says false. There may be millions: keep what is needed only.
+    pub(super) fn each_record(
+        &self,
+        mut each: impl FnMut(ClientAddr, &Record) -> bool,
+    ) -> Result<(), ObserveError> {
         let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
             // A record that is about to be deleted is none.
-            if slot.serves(&client) {
-                each(client, &slot.record);
-            }
+            !slot.serves(&client) || each(client, &slot.record)
         });
         told.map_err(|error| ObserveError::Kernel {
             action: "listing the records",

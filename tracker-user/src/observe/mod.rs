@@ -245,19 +245,24 @@ impl Observer {
     /// When the kernel refuses.
     pub fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
         let mut records = Vec::new();
-        self.each_record(|client, record| records.push((client, *record)))?;
+        self.each_record(|client, record| {
+            records.push((client, *record));
+            true
+        })?;
         Ok(records)
     }
 
-    /// Calls `each` with every record, in no order, each consistent in itself. There may be millions.
+    /// Calls `each` with every record, in no order, each consistent in itself, until it says false. There may be
+    /// millions.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
+    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record) -> bool) -> Result<(), ObserveError> {
         match &self.source {
             Source::Kernel(kernel) => kernel.each_record(each),
             Source::Eyes { eyes, .. } => {
-                eyes.records().iter().for_each(|(client, record)| each(*client, record));
+                // Whether all were told makes no difference.
+                eyes.records().iter().all(|(client, record)| each(*client, record));
                 Ok(())
             }
         }

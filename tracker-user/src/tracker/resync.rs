@@ -19,6 +19,8 @@ const RECORD_RETENTION: Duration = Duration::from_secs(600);
 
 /// A full map is searched for idle records at most so often.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// So many of them are forgotten then: everybody else waits meanwhile.
+const ROOM: usize = 4_096;
 
 /// What a resync found, and the clients whose records nobody has used for long.
 pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
@@ -68,13 +70,14 @@ impl Core {
                 if idle(record) {
                     unused.push(client);
                 }
+                true
             })?;
             took.observe(boot_now().since(began).as_secs_f64());
             Ok((resync, unused))
         }));
     }
 
-    /// Forgets the records of clients without session or connection, however fresh they are: somebody who logs in needs
+    /// Forgets records of clients without session or connection, however fresh they are: somebody who logs in needs
     /// the room. False if there is nothing to be had, or it was tried a moment ago.
     pub(super) fn make_room(&mut self) -> bool {
         let now = boot_now();
@@ -84,9 +87,10 @@ impl Core {
         self.room_made = now;
         let mut idle = Vec::new();
         let told = self.observer.each_record(|client, record| {
-            if record.open == 0 {
+            if record.open == 0 && self.table.session(client).is_none() {
                 idle.push(client);
             }
+            idle.len() < ROOM
         });
         if let Err(error) = told {
             error!(%error, "the records cannot be read to make room");
