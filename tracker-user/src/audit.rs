@@ -123,7 +123,9 @@ impl Audit {
         let opts = Opts::new("tracker_audit_events_total", "Events of the audit trail, by kind and reason");
         let counted = IntCounterVec::new(opts, &["event", "reason"])?;
         registry.register(Box::new(counted.clone()))?;
-        Ok(Self { kept: Mutex::default(), followers: broadcast::channel(FOLLOWER_BACKLOG).0, counted })
+        // Grown by doubling, it would take two thirds more.
+        let kept = Mutex::new(VecDeque::with_capacity(KEPT));
+        Ok(Self { kept, followers: broadcast::channel(FOLLOWER_BACKLOG).0, counted })
     }
 
     /// Adds an event. `reason_label` is the reason as a metric may show it: from a fixed set of words, or empty.
@@ -147,10 +149,12 @@ impl Audit {
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back(event.clone());
         // Inside the lock, so that whoever reads the past and then follows misses nothing and sees nothing twice.
-        // Nobody following is no error.
-        let _ = self.followers.send(event);
+        if self.followers.receiver_count() > 0 {
+            // The last of them may have gone meanwhile.
+            let _ = self.followers.send(event.clone());
+        }
+        kept.push_back(event);
     }
 
     /// The events kept that `wanted` accepts, oldest first.

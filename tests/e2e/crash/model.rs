@@ -240,13 +240,6 @@ impl Model {
         match outcome {
             Outcome::Served(None) => self.believe(proved),
             Outcome::Served(Some(as_user)) if as_user == user => self.believe(proved),
-            // Renewed by the proof, and at the end of its lifetime a moment later: the answer's last look sees that.
-            Outcome::Challenged
-                if self.worlds.iter().flatten().any(|session| self.ends_during(session, user, at)) =>
-            {
-                self.believe(vec![None]);
-                return Comparison::Unclear;
-            }
             // It may have got through, or not.
             Outcome::Broken => {
                 let unchanged = std::mem::take(&mut self.worlds);
@@ -305,12 +298,6 @@ impl Model {
             _ => Some(Session::new(user, now)),
         };
         self.look(world, now).into_iter().map(after).collect()
-    }
-
-    /// Whether the session of this very user may reach the end of its lifetime while they prove themselves.
-    fn ends_during(&self, session: &Session, user: &str, now: Span) -> bool {
-        let over = self.rules.lifetime.map_or(Maybe::No, |l| Maybe::at_least(l, session.created, now));
-        session.user == user && over == Maybe::Unclear
     }
 
     /// What time has done to a session.

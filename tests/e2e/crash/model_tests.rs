@@ -82,13 +82,3 @@ fn the_lifetime_is_over_whoever_proves_what() {
     let come = run(Mode::Absolute, false, &facts);
     assert!(come.iter().all(|come| *come == Comparison::Agreed), "{come:?}");
 }
-
-/// The lifetime may end between the proof and the answer; a challenge at any other moment is a fault.
-#[test]
-fn a_proof_at_the_very_end_of_the_lifetime_may_be_challenged() {
-    let login = request(10, Some("alice"), served("alice"));
-    let again = |tenths| [login.clone(), request(tenths, Some("alice"), Outcome::Challenged)];
-    assert_eq!(run(Mode::Absolute, false, &again(110))[1], Comparison::Unclear);
-    assert_eq!(run(Mode::Absolute, false, &again(90))[1], Comparison::Disagreed);
-    assert_eq!(run(Mode::Absolute, false, &again(130))[1], Comparison::Disagreed);
-}

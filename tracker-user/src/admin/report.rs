@@ -14,7 +14,7 @@ use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
-use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
+use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::Tracker;
 
@@ -195,9 +195,9 @@ impl Sources {
     /// As `sessions`.
     pub async fn users(&self) -> Result<Vec<wire::User>, ReportError> {
         let (sessions, policy) = self.snapshot(None).await?;
-        let mut by_user: HashMap<Arc<str>, Vec<Session>> = HashMap::new();
+        let mut by_user: HashMap<Arc<Identity>, Vec<Session>> = HashMap::new();
         for session in sessions {
-            by_user.entry(Arc::clone(session.identity.key())).or_default().push(session);
+            by_user.entry(Arc::clone(&session.identity)).or_default().push(session);
         }
         let anchor = Anchor::now();
         let mut users = Vec::with_capacity(by_user.len());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
@@ -12,6 +13,11 @@ use tracker::config::{Config, ConfigError, DEFAULT_PATH};
 use tracker::live::not_in_effect;
 use tracker::proxy::AccessLog;
 use tracker::proxy::access::Format;
+
+/// Half the memory of the C library's allocator with 200,000 sessions, and no slower (docs/BENCHMARKS.md, scale). It
+/// serves the C libraries too. Its options are set where it is built: `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// sysexits.h: the command or the configuration is wrong.
 const EX_USAGE: u8 = 64;

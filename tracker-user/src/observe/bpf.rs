@@ -100,9 +100,12 @@ struct Batch {
 /// So many entries are asked for at once.
 const BATCH: usize = 4_096;
 
-/// Calls `visit` with each entry of the record map, read under its lock. The kernel goes through the map's buckets one by
-/// one, so every entry that stays is told once, whatever comes and goes meanwhile.
-pub(super) fn for_each(map: BorrowedFd<'_>, mut visit: impl FnMut(ClientAddr, &Slot)) -> io::Result<()> {
+/// Calls `each` with every entry of the record map, each read under its lock, until it says false. The kernel goes through
+/// the map's buckets one by one, so every entry that stays is told once, whatever comes and goes meanwhile.
+pub(super) fn entries(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(ClientAddr, &Slot) -> bool,
+) -> io::Result<()> {
     let (mut from, mut to) = (0_u32, 0_u32);
     let mut first = true;
     let mut keys = vec![ClientAddr::default(); BATCH];
@@ -137,9 +140,9 @@ pub(super) fn for_each(map: BorrowedFd<'_>, mut visit: impl FnMut(ClientAddr, &S
                 _ => return Err(error),
             },
         };
-        let entries = keys.iter().zip(&values).take(request.count as usize);
-        entries.for_each(|(client, slot)| visit(*client, slot));
-        if at_the_end {
+        let count = request.count as usize;
+        let go_on = keys.iter().zip(&values).take(count).all(|(client, slot)| each(*client, slot));
+        if at_the_end || !go_on {
             return Ok(());
         }
         (from, first) = (to, false);

@@ -8,6 +8,7 @@ use tracing::warn;
 use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
+use super::ebpf::Kernel;
 use super::error::ObserveError;
 use super::{Observer, Source, socket_dump};
 use crate::clock::{BootTime, boot_now};
@@ -56,21 +57,21 @@ impl Observer {
     /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
     /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
     ///
-    /// Where the kernel side does not see any more, it is attached anew first. With what was found come the records that
-    /// were compared, as they were before.
+    /// Where the kernel side does not see any more, it is attached anew first. `each` is told every record, as it was
+    /// before anything was repaired: they are read but once.
     ///
     /// # Errors
     /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn resync(&self) -> Result<(Resync, Vec<(ClientAddr, Record)>), ObserveError> {
+    pub fn resync(&self, each: impl FnMut(ClientAddr, &Record)) -> Result<Resync, ObserveError> {
         self.mend();
-        self.look(true)
+        self.look(true, each)
     }
 
     /// Nothing that the records say of the time since a moment is relied upon: what was open then counts as closed from
     /// then on, until now.
     pub(super) fn distrust(&self, since: BootTime) -> Result<(), ObserveError> {
         let Source::Kernel(kernel) = &self.source else { return Ok(()) };
-        for (client, record) in kernel.all_records()? {
+        for (client, record) in open_records(kernel, |_, _| {})?.0 {
             let mut known = Some(record);
             for _ in 0..ATTEMPTS {
                 let Some(Record { open: 1.., changes, .. }) = known else { break };
@@ -88,7 +89,7 @@ impl Observer {
     /// Compares until nothing looks wrong any more.
     fn agree(&self) -> Result<(), ObserveError> {
         for look in 1..=FIRST_LOOKS {
-            if self.look(false)?.0.suspected == 0 || look == FIRST_LOOKS {
+            if self.look(false, |_, _| {})?.suspected == 0 || look == FIRST_LOOKS {
                 break;
             }
             std::thread::sleep(SECOND_LOOK);
@@ -97,23 +98,23 @@ impl Observer {
     }
 
     /// `judging`: openings that were missed are held against the kernel side.
-    fn look(&self, judging: bool) -> Result<(Resync, Vec<(ClientAddr, Record)>), ObserveError> {
+    fn look(&self, judging: bool, mut each: impl FnMut(ClientAddr, &Record)) -> Result<Resync, ObserveError> {
         let kernel = match &self.source {
             Source::Kernel(kernel) => kernel,
             Source::Eyes { eyes, .. } => {
                 let (records, connections) = (eyes.records(), self.sockets.read()?.len());
-                return Ok((Resync { clients: records.len(), connections, ..Resync::default() }, records));
+                records.iter().for_each(|(client, record)| each(*client, record));
+                return Ok(Resync { clients: records.len(), connections, ..Resync::default() });
             }
         };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         // The records first: a connection that both show was counted before it was listed.
-        let mut records = kernel.all_records()?;
+        let (mut records, clients) = open_records(kernel, each)?;
         let dump = self.sockets.read()?;
         let counts = socket_dump::count(&dump);
         let now = boot_now();
-        let mut found = Resync { connections: dump.len(), ..Resync::default() };
-        found.untracked = self.add_missing(&mut records, counts.keys().copied(), now)?;
-        found.clients = records.len();
+        let mut found = Resync { clients, connections: dump.len(), ..Resync::default() };
+        self.add_listed(&mut records, counts.keys().copied(), now, &mut found)?;
         let certain = looks.look(&records, &counts, now);
         let explained = looks.explains(known_misses(&kernel.counters()?));
         if judging {
@@ -134,27 +135,49 @@ impl Observer {
             }
         }
         found.suspected = looks.suspected();
-        Ok((found, records))
+        Ok(found)
     }
 
-    /// Gives a record to each listed client that has none, and returns how many there is no room for.
-    fn add_missing(
+    /// Adds the records of the other clients that are listed, and gives one to each that has none.
+    fn add_listed(
         &self,
         records: &mut Vec<(ClientAddr, Record)>,
         listed: impl Iterator<Item = ClientAddr>,
         now: BootTime,
-    ) -> Result<usize, ObserveError> {
+        found: &mut Resync,
+    ) -> Result<(), ObserveError> {
         let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
-        let mut untracked = 0;
         for client in listed.filter(|client| !known.contains(client)) {
-            match self.ensure(client, now) {
-                Ok(()) => records.extend(self.record(client)?.map(|record| (client, record))),
-                Err(ObserveError::Full(_)) => untracked += 1,
-                Err(other) => return Err(other),
+            let mut record = self.record(client)?;
+            if record.is_none() {
+                match self.ensure(client, now) {
+                    Ok(()) => found.clients += 1,
+                    Err(ObserveError::Full(_)) => found.untracked += 1,
+                    Err(other) => return Err(other),
+                }
+                record = self.record(client)?;
             }
+            records.extend(record.map(|record| (client, record)));
         }
-        Ok(untracked)
+        Ok(())
     }
+}
+
+/// The records of clients with open connections, and how many records there are in all, each of which is told.
+fn open_records(
+    kernel: &Kernel,
+    mut each: impl FnMut(ClientAddr, &Record),
+) -> Result<(Vec<(ClientAddr, Record)>, usize), ObserveError> {
+    let (mut open, mut clients) = (Vec::new(), 0);
+    kernel.each_record(|client, record| {
+        clients += 1;
+        each(client, record);
+        if record.open > 0 {
+            open.push((client, *record));
+        }
+        true
+    })?;
+    Ok((open, clients))
 }
 
 /// How many openings the kernel side itself has counted as missed.

@@ -100,21 +100,19 @@ impl Kernel {
         read(&self.records(), client)
     }
 
-    /// Every client once.
-    pub(super) fn all_records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let mut all = Vec::new();
-        self.for_each(|client, record| all.push((client, *record)))?;
-        Ok(all)
-    }
-
-    pub(super) fn for_each(&self, mut visit: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
-        super::bpf::for_each(self.records_fd.as_fd(), |client, slot| {
+    /// Calls `each` with every client once, until it says false. There may be millions: keep what is needed only.
+    pub(super) fn each_record(
+        &self,
+        mut each: impl FnMut(ClientAddr, &Record) -> bool,
+    ) -> Result<(), ObserveError> {
+        let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
             // A record that is about to be deleted is none.
-            if slot.serves(&client) {
-                visit(client, &slot.record);
-            }
+            !slot.serves(&client) || each(client, &slot.record)
+        });
+        told.map_err(|error| ObserveError::Kernel {
+            action: "listing the records",
+            detail: error.to_string(),
         })
-        .map_err(|error| ObserveError::Kernel { action: "listing the records", detail: error.to_string() })
     }
 
     pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {

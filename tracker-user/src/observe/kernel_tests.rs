@@ -81,7 +81,7 @@ fn every_way_of_closing_ends_the_connection_once() {
                 let closed = until(observer, A, |record| record.open == 0);
                 assert_eq!(closed.changes, 2 * round);
                 // What stays behind in TIME_WAIT is no connection.
-                assert_eq!(observer.resync().unwrap().0.suspected, 0);
+                assert_eq!(observer.resync(|_, _| {}).unwrap().suspected, 0);
             }
             assert_clean(observer);
         },
@@ -149,7 +149,7 @@ fn thousands_of_connections_on_all_cpus_leave_no_trace_but_exact_sums() {
                 assert_eq!(one.rx % UP as u64, 0);
             }
             assert_eq!(observer.records().unwrap().len(), 1 + THREADS as usize);
-            let resync = observer.resync().unwrap().0;
+            let resync = observer.resync(|_, _| {}).unwrap();
             assert_eq!((resync.connections, resync.suspected, resync.repaired), (0, 0, 0));
             assert_clean(observer);
         },
@@ -188,7 +188,7 @@ fn both_families_and_the_mapped_one_are_told_apart_by_client_only() {
             let v6_server = listener.accept().unwrap().0;
             assert_eq!(record(observer, Ipv6Addr::LOCALHOST).open, 1);
             assert_eq!(observer.connections(IpAddr::from(A).into()).unwrap().len(), 1);
-            let resync = observer.resync().unwrap().0;
+            let resync = observer.resync(|_, _| {}).unwrap();
             assert_eq!((resync.clients, resync.connections, resync.suspected), (2, 2, 0));
 
             exchange((v4, v4_server), 1_000, 3_000_000);
@@ -234,7 +234,7 @@ fn a_full_map_is_counted_and_refused_and_room_is_given_back() {
             assert_eq!(counter(observer, Counter::RecordMapFull), 1);
             let full = observer.ensure(C.into(), boot_now());
             assert!(matches!(full, Err(ObserveError::Full(Full { max_records: 2 }))), "{full:?}");
-            assert_eq!(observer.resync().unwrap().0.untracked, 1);
+            assert_eq!(observer.resync(|_, _| {}).unwrap().untracked, 1);
             // An untracked connection works, and its end takes nothing from anyone.
             exchange(c, 10, 10);
             assert_eq!((record(observer, A).open, record(observer, B).open), (1, 1));

@@ -244,9 +244,27 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
+        let mut records = Vec::new();
+        self.each_record(|client, record| {
+            records.push((client, *record));
+            true
+        })?;
+        Ok(records)
+    }
+
+    /// Calls `each` with every record, in no order, each consistent in itself, until it says false. There may be
+    /// millions.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record) -> bool) -> Result<(), ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => kernel.all_records(),
-            Source::Eyes { eyes, .. } => Ok(eyes.records()),
+            Source::Kernel(kernel) => kernel.each_record(each),
+            Source::Eyes { eyes, .. } => {
+                // Whether all were told makes no difference.
+                eyes.records().iter().all(|(client, record)| each(*client, record));
+                Ok(())
+            }
         }
     }
 
@@ -258,7 +276,10 @@ impl Observer {
         match &self.source {
             Source::Kernel(kernel) => {
                 let mut count = 0;
-                kernel.for_each(|_, _| count += 1)?;
+                kernel.each_record(|_, _| {
+                    count += 1;
+                    true
+                })?;
                 Ok(count)
             }
             Source::Eyes { eyes, .. } => Ok(eyes.used()),

@@ -203,26 +203,35 @@ async fn proved(client: &mut Client, identity: Arc<Identity>, proof: Option<Stri
         connection: Some(client.connection.id()),
         device: None,
     };
-    match gate.prove(offer).await {
-        Ok(admission) => {
-            bind(client, admission.admitted.session).await?;
-            Ok(Cleared { user: admission.admitted.identity, proof })
+    // The session may end, or its time run out, between the proof and the last look at it: then this proof, which is of
+    // this very request, begins or renews it. Twice in a row is no coincidence.
+    let mut verdict = Page::challenge(None);
+    for _ in 0..2 {
+        match gate.prove(offer.clone()).await {
+            Ok(admission) => match bind(client, admission.admitted.session).await {
+                Ok(()) => return Ok(Cleared { user: admission.admitted.identity, proof }),
+                Err(challenge) => verdict = challenge,
+            },
+            Err(refusal) => {
+                shared.stats.proofs_not_admitted.inc();
+                return Err(not_admitted(&refusal));
+            }
         }
-        Err(refusal) => {
-            shared.stats.proofs_not_admitted.inc();
-            Err(match &refusal {
-                // 403, not 407: other credentials of the same user would not help.
-                Refusal::Policy(policy) => {
-                    Page::new(StatusCode::FORBIDDEN, format!("You cannot be logged in: {policy}."))
-                }
-                Refusal::NotKept(why) | Refusal::Untracked(why) => {
-                    Page::new(StatusCode::SERVICE_UNAVAILABLE, format!("You cannot be logged in: {why}."))
-                }
-                Refusal::Stopping => {
-                    Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing()
-                }
-            })
+    }
+    Err(verdict)
+}
+
+/// Good credentials, but no session.
+fn not_admitted(refusal: &Refusal) -> Page {
+    match refusal {
+        // 403, not 407: other credentials of the same user would not help.
+        Refusal::Policy(policy) => {
+            Page::new(StatusCode::FORBIDDEN, format!("You cannot be logged in: {policy}."))
         }
+        Refusal::NotKept(why) | Refusal::Untracked(why) => {
+            Page::new(StatusCode::SERVICE_UNAVAILABLE, format!("You cannot be logged in: {why}."))
+        }
+        Refusal::Stopping => Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing(),
     }
 }
 

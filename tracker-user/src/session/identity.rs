@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
 /// with the same bare name never merge. What is shown keeps its spelling.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Identity {
-    user: Box<str>,
-    domain: Box<str>,
-    key: Arc<str>,
+    /// The user, the domain and the key, one after the other: one piece of memory instead of three.
+    text: Box<str>,
+    domain_at: usize,
+    key_at: usize,
 }
 
 impl Identity {
@@ -21,26 +21,38 @@ impl Identity {
     #[must_use]
     pub fn new(user: &str, realm: &str, domain: &str) -> Self {
         // A realm cannot contain '@' and a user name here never does: the joined key is unambiguous.
-        let key = format!("{}@{}", user.to_lowercase(), realm.to_lowercase());
-        Self { user: user.into(), domain: domain.into(), key: key.into() }
+        Self::restore(user, domain, &format!("{}@{}", user.to_lowercase(), realm.to_lowercase()))
     }
 
     /// An identity as the store kept it: [`Self::key`] is its last part.
     #[must_use]
     pub fn restore(user: &str, domain: &str, key: &str) -> Self {
-        Self { user: user.into(), domain: domain.into(), key: key.into() }
+        let text = [user, domain, key].concat().into();
+        Self { text, domain_at: user.len(), key_at: user.len() + domain.len() }
     }
 
     /// The name, as it was proved.
     #[must_use]
     pub fn user(&self) -> &str {
-        &self.user
+        self.text.get(..self.domain_at).unwrap_or_default()
     }
 
     /// The domain as people see it; empty where the configuration strips domains.
     #[must_use]
     pub fn domain(&self) -> &str {
-        &self.domain
+        self.text.get(self.domain_at..self.key_at).unwrap_or_default()
+    }
+
+    /// The canonical form, `user@realm` in lower case: what identities are compared by.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.text.get(self.key_at..).unwrap_or_default()
+    }
+
+    /// Whether `other` is this user, spelled like this.
+    #[must_use]
+    pub fn is_spelled_like(&self, other: &Self) -> bool {
+        (&self.text, self.domain_at, self.key_at) == (&other.text, other.domain_at, other.key_at)
     }
 
     /// Whether `name` means this user: the bare name, or `user@domain` with the domain shown or the realm, in any case.
@@ -48,19 +60,13 @@ impl Identity {
     pub fn is_called(&self, name: &str) -> bool {
         let name = name.to_lowercase();
         let shown = self.to_string().to_lowercase();
-        name == self.key.as_ref() || name == shown || name == self.user.to_lowercase()
-    }
-
-    /// The canonical form, `user@realm` in lower case: what identities are compared by.
-    #[must_use]
-    pub fn key(&self) -> &Arc<str> {
-        &self.key
+        name == self.key() || name == shown || name == self.user().to_lowercase()
     }
 }
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        self.key() == other.key()
     }
 }
 
@@ -68,18 +74,24 @@ impl Eq for Identity {}
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
+        self.key().hash(state);
     }
 }
 
 impl fmt::Display for Identity {
     /// `user@DOMAIN`, or the bare user where domains are stripped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.domain.is_empty() {
-            f.write_str(&self.user)
+        if self.domain().is_empty() {
+            f.write_str(self.user())
         } else {
-            write!(f, "{}@{}", self.user, self.domain)
+            write!(f, "{}@{}", self.user(), self.domain())
         }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({self}, {})", self.key())
     }
 }
 

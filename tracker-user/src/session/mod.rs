@@ -4,6 +4,8 @@
 //! [`judge`] says what a record and a moment mean for a session; [`table`] holds all sessions and their deadlines and
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
+mod clients;
+mod deadlines;
 pub mod device;
 pub mod event;
 pub mod explain;
@@ -11,11 +13,14 @@ pub mod identity;
 pub mod index;
 pub mod judge;
 pub mod overlap;
+mod people;
 pub mod policy;
 pub mod record;
 pub mod settings;
 pub mod table;
 
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 mod explain_tests;
 #[cfg(test)]

@@ -3,18 +3,20 @@
 //! One writer owns the table (`tracker.rs`); what it decides is published in the [`Index`]. Effects are pushed onto the
 //! caller's list in the order in which the world must see them.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
+use super::clients::{ClientMap, OfClient, Place};
+use super::deadlines::Deadlines;
 use super::device::Device;
 use super::event::{Effect, Event, Reason, What};
 use super::identity::{Identity, Method};
 use super::index::{Admitted, Decision, Index};
 use super::judge::{Verdict, judge};
+use super::people::People;
 use super::policy::Policy;
 use super::record::{Session, SessionId, State};
 use super::settings::OnTimeout;
@@ -76,20 +78,18 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Table {
     policy: Policy,
-    sessions: HashMap<ClientAddr, Slot>,
-    deadlines: BTreeSet<(BootTime, ClientAddr)>,
-    /// Client addresses with an active session, by user.
-    devices: HashMap<Arc<str>, u32>,
-    licences: u32,
+    sessions: ClientMap<Session>,
+    deadlines: Deadlines,
+    people: People,
     active: usize,
     next_id: u64,
     index: Arc<Index>,
 }
 
-#[derive(Debug)]
-struct Slot {
-    session: Session,
-    deadline: Option<BootTime>,
+impl OfClient for Session {
+    fn client(&self) -> ClientAddr {
+        self.client
+    }
 }
 
 impl Table {
@@ -98,10 +98,9 @@ impl Table {
     pub fn new(first_id: u64, policy: Policy, index: Arc<Index>) -> Self {
         Self {
             policy,
-            sessions: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            devices: HashMap::new(),
-            licences: 0,
+            sessions: ClientMap::default(),
+            deadlines: Deadlines::default(),
+            people: People::default(),
             active: 0,
             next_id: first_id,
             index,
@@ -117,12 +116,24 @@ impl Table {
     /// The session of a client, active or stale, as it was last judged.
     #[must_use]
     pub fn session(&self, client: ClientAddr) -> Option<&Session> {
-        self.sessions.get(&client).map(|slot| &slot.session)
+        self.sessions.get(client)
     }
 
     /// All sessions, active and stale, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.values().map(|slot| &slot.session)
+        self.sessions.iter()
+    }
+
+    /// A walk over all sessions, in portions: the clients of those among the next so many places, from the one with this
+    /// number on. Whose session begins during the walk may be left out.
+    pub fn portion(&self, from: usize, places: usize) -> impl Iterator<Item = ClientAddr> {
+        self.sessions.range(from, places).map(|session| session.client)
+    }
+
+    /// How many places there are to walk over: not less than there are sessions.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.sessions.end()
     }
 
     /// How many sessions there are, active and stale.
@@ -134,7 +145,7 @@ impl Table {
     /// Whether there is no session.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.sessions.len() == 0
     }
 
     /// How many sessions are active.
@@ -145,33 +156,27 @@ impl Table {
 
     /// How many users have an active session.
     #[must_use]
-    pub fn active_users(&self) -> usize {
-        self.devices.len()
+    pub const fn active_users(&self) -> usize {
+        self.people.active()
     }
 
     /// How many licences are in use.
     #[must_use]
     pub const fn licences_used(&self) -> u32 {
-        self.licences
+        self.people.licences()
     }
 
     /// When the next deadline is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<BootTime> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| at)
     }
 
     /// A deadline that is due at `now`, and whose it is; look at it with its record. Call until `None`.
     pub fn pop_due(&mut self, now: BootTime) -> Option<(BootTime, ClientAddr)> {
-        let &(at, client) = self.deadlines.first()?;
-        if at > now {
-            return None;
-        }
-        self.deadlines.pop_first();
-        if let Some(slot) = self.sessions.get_mut(&client) {
-            slot.deadline = None;
-        }
-        Some((at, client))
+        let (at, place) = self.deadlines.first().filter(|(at, _)| *at <= now)?;
+        self.deadlines.set(place, None);
+        Some((at, self.sessions.at(place)?.client))
     }
 
     /// A request without credentials: is it served? `record` is the kernel's, read before
@@ -200,14 +205,15 @@ impl Table {
         now: BootTime,
         out: &mut Vec<Effect>,
     ) -> Option<Verdict> {
-        let slot = self.sessions.get_mut(&client)?;
-        let verdict = judge(&slot.session, record, &self.policy, now);
+        let place = self.sessions.find(client)?;
+        let session = self.sessions.at(place)?;
+        let verdict = judge(session, record, &self.policy, now);
         match verdict {
             Verdict::Active { good_until, deadline, .. } => {
-                self.index.publish(client, good_until, admitted(&slot.session));
-                set_deadline(&mut self.deadlines, slot, deadline);
+                self.index.publish(client, good_until, admitted(session));
+                self.deadlines.set(place, deadline);
             }
-            Verdict::Stale { reason, since } => self.stale(client, reason, since, record, now, out),
+            Verdict::Stale { reason, since } => self.stale(place, reason, since, record, now, out),
             Verdict::Ended { at } => {
                 self.finish(client, Reason::Lifetime, at, None, None, out);
             }
@@ -229,28 +235,29 @@ impl Table {
         // First let time have its say, so that what follows is compared with what is true now.
         self.look(proof.client, record, now, out);
 
-        let (kind, admitted) = match self.sessions.get_mut(&proof.client) {
-            Some(slot) if slot.session.identity == proof.identity => {
-                let admitted = admitted(&slot.session);
-                if matches!(slot.session.state, State::Active) {
-                    confirm(&mut slot.session, proof, record, &self.policy, now, out);
+        let Self { people, policy, sessions, .. } = self;
+        let (kind, admitted) = match sessions.get_mut(proof.client) {
+            Some(session) if session.identity == proof.identity => {
+                let admitted = admitted(session);
+                if matches!(session.state, State::Active) {
+                    confirm(session, proof, record, policy, now, out);
                     (AdmissionKind::Confirmed, admitted)
                 } else {
-                    self.licence(&proof.identity, None)?;
-                    self.renew(proof, now, out);
+                    people.fits(&proof.identity, None, policy)?;
+                    renew(session, proof, now, out);
+                    self.device_added(&proof.identity);
                     (AdmissionKind::Renewed, admitted)
                 }
             }
-            Some(slot) => {
-                let leaving =
-                    matches!(slot.session.state, State::Active).then(|| Arc::clone(&slot.session.identity));
-                self.licence(&proof.identity, leaving.as_deref())?;
+            Some(session) => {
+                let leaving = matches!(session.state, State::Active).then_some(&*session.identity);
+                people.fits(&proof.identity, leaving, policy)?;
                 let by = Some(Arc::clone(&proof.identity));
                 self.finish(proof.client, Reason::Kicked, now, proof.connection, by, out);
                 (AdmissionKind::TookOver, self.begin(proof, now, out))
             }
             None => {
-                self.licence(&proof.identity, None)?;
+                people.fits(&proof.identity, None, policy)?;
                 (AdmissionKind::LoggedIn, self.begin(proof, now, out))
             }
         };
@@ -259,14 +266,13 @@ impl Table {
     }
 
     /// Brings back a session that the store kept. Look at its client afterwards.
-    pub fn restore(&mut self, session: Session) {
+    pub fn restore(&mut self, mut session: Session) {
         self.next_id = self.next_id.max(session.id.0 + 1);
-        let identity = Arc::clone(&session.identity);
-        let active = matches!(session.state, State::Active);
-        self.sessions.insert(session.client, Slot { session, deadline: None });
-        if active {
-            self.device_added(&identity);
+        session.identity = self.people.session_added(&session.identity);
+        if matches!(session.state, State::Active) {
+            self.device_added(&session.identity);
         }
+        self.sessions.insert(session);
     }
 
     /// Takes a session back that could not be kept: it was never announced, so nothing is said of it. If it had been
@@ -279,25 +285,26 @@ impl Table {
         now: BootTime,
         out: &mut Vec<Effect>,
     ) {
-        let Some(slot) = self.sessions.get_mut(&client).filter(|slot| slot.session.id == id) else { return };
+        let Some(session) = self.sessions.get_mut(client).filter(|session| session.id == id) else { return };
         let Some(before) = before.filter(|before| before.id == id) else {
             self.finish(client, Reason::Shutdown, now, None, None, out);
             return out.retain(|effect| !matches!(effect, Effect::Audit(event) if event.session == id));
         };
-        let counted = matches!(slot.session.state, State::Active) && !matches!(before.state, State::Active);
+        let counted = matches!(session.state, State::Active) && !matches!(before.state, State::Active);
         let identity = Arc::clone(&before.identity);
-        slot.session = before;
+        *session = before;
         self.index.withdraw(client);
         out.push(Effect::Keep(client));
         if counted {
-            self.device_removed(&identity);
+            self.active -= 1;
+            self.people.device_removed(&identity, &self.policy);
         }
     }
 
     /// Asks for a look at `at`: the record could not be read at the deadline.
     pub fn postpone(&mut self, client: ClientAddr, at: BootTime) {
-        if let Some(slot) = self.sessions.get_mut(&client) {
-            set_deadline(&mut self.deadlines, slot, Some(at));
+        if let Some(place) = self.sessions.find(client) {
+            self.deadlines.set(place, Some(at));
         }
     }
 
@@ -316,7 +323,7 @@ impl Table {
     /// been looked at before.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
-        self.licences = self.devices.values().map(|devices| self.licences_of(*devices)).sum();
+        self.people.recount(&self.policy);
         self.index.outdate();
     }
 
@@ -326,7 +333,7 @@ impl Table {
         let session = Session {
             id,
             client: proof.client,
-            identity: Arc::clone(&proof.identity),
+            identity: self.people.session_added(&proof.identity),
             method: proof.method,
             device: proof.device,
             created: now,
@@ -338,57 +345,42 @@ impl Table {
         out.push(Effect::Keep(proof.client));
         out.push(audit(&session, now, What::Login(proof.method)));
         let admitted = admitted(&session);
-        self.sessions.insert(proof.client, Slot { session, deadline: None });
+        self.sessions.insert(session);
         self.device_added(&proof.identity);
         admitted
     }
 
-    fn renew(&mut self, proof: &Proof, now: BootTime, out: &mut Vec<Effect>) {
-        let Some(slot) = self.sessions.get_mut(&proof.client) else { return };
-        slot.session.state = State::Active;
-        slot.session.authenticated = now;
-        slot.session.judged_from = now;
-        slot.session.counted_from = now;
-        out.push(Effect::Keep(proof.client));
-        slot.session.method = proof.method;
-        slot.session.device = proof.device;
-        out.push(audit(&slot.session, now, What::Renewed(proof.method)));
-        self.device_added(&proof.identity);
-    }
-
     fn stale(
         &mut self,
-        client: ClientAddr,
+        place: Place,
         reason: Reason,
         since: BootTime,
         record: &Record,
         now: BootTime,
         out: &mut Vec<Effect>,
     ) {
-        let Some(slot) = self.sessions.get_mut(&client) else { return };
-        let was_active = matches!(slot.session.state, State::Active);
+        let Some(session) = self.sessions.at_mut(place) else { return };
+        let client = session.client;
+        let was_active = matches!(session.state, State::Active);
         if was_active {
-            slot.session.state = State::Stale { reason, since };
+            session.state = State::Stale { reason, since };
             self.index.withdraw(client);
             out.push(Effect::Keep(client));
             if self.policy.timeouts.on_timeout == OnTimeout::Close {
-                out.push(Effect::Destroy { client, session: slot.session.id, except: None });
+                out.push(Effect::Destroy { client, session: session.id, except: None });
             }
-            out.push(audit(&slot.session, since, What::Stale(reason)));
+            out.push(audit(session, since, What::Stale(reason)));
+            self.active -= 1;
+            self.people.device_removed(&session.identity, &self.policy);
         }
         let forget_at = since.after(STALE_RETENTION);
         if now >= forget_at && record.open == 0 {
             self.finish(client, reason, now, None, None, out);
             return;
         }
-        let lifetime_end =
-            self.policy.timeouts.lifetime().map(|lifetime| slot.session.created.after(lifetime));
+        let lifetime_end = self.policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime));
         let again = if now >= forget_at { now.after(STALE_RETENTION) } else { forget_at };
-        set_deadline(&mut self.deadlines, slot, Some(lifetime_end.map_or(again, |end| end.min(again))));
-        let identity = Arc::clone(&slot.session.identity);
-        if was_active {
-            self.device_removed(&identity);
-        }
+        self.deadlines.set(place, Some(lifetime_end.map_or(again, |end| end.min(again))));
     }
 
     fn finish(
@@ -400,15 +392,15 @@ impl Table {
         by: Option<Arc<Identity>>,
         out: &mut Vec<Effect>,
     ) -> Option<Session> {
-        let Slot { session, deadline } = self.sessions.remove(&client)?;
+        let (place, session) = self.sessions.remove(client)?;
         self.index.withdraw(client);
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, client));
-        }
+        self.deadlines.set(place, None);
         let was_stale = !matches!(session.state, State::Active);
         if !was_stale {
-            self.device_removed(&session.identity);
+            self.active -= 1;
+            self.people.device_removed(&session.identity, &self.policy);
         }
+        self.people.session_removed(&session.identity);
         out.push(Effect::Destroy { client, session: session.id, except: spared });
         out.push(Effect::Keep(client));
         out.push(audit(
@@ -419,45 +411,22 @@ impl Table {
         Some(session)
     }
 
-    /// Whether one more device of `identity` fits the licences, once the active session of `leaving` is gone.
-    fn licence(&self, identity: &Identity, leaving: Option<&Identity>) -> Result<(), Refused> {
-        let max = self.policy.max_users;
-        if max == 0 {
-            return Ok(());
-        }
-        let devices = |identity: &Identity| self.devices.get(identity.key()).copied().unwrap_or(0);
-        let freed =
-            leaving.map_or(0, |who| self.licences_of(devices(who)) - self.licences_of(devices(who) - 1));
-        let needed = self.licences_of(devices(identity) + 1) - self.licences_of(devices(identity));
-        // A user without a further licence to take always fits, also when the limit was lowered below what is in use.
-        if needed == 0 || self.licences - freed + needed <= max {
-            Ok(())
-        } else {
-            Err(Refused::Licences { max })
-        }
-    }
-
-    fn licences_of(&self, devices: u32) -> u32 {
-        devices.div_ceil(self.policy.devices_per_user.max(1))
-    }
-
     fn device_added(&mut self, identity: &Identity) {
-        let before = self.devices.get(identity.key()).copied().unwrap_or(0);
         self.active += 1;
-        self.devices.insert(Arc::clone(identity.key()), before + 1);
-        self.licences += self.licences_of(before + 1) - self.licences_of(before);
+        self.people.device_added(identity, &self.policy);
     }
+}
 
-    fn device_removed(&mut self, identity: &Identity) {
-        let Some(before) = self.devices.get(identity.key()).copied() else { return };
-        self.active -= 1;
-        self.licences -= self.licences_of(before) - self.licences_of(before - 1);
-        if before == 1 {
-            self.devices.remove(identity.key());
-        } else {
-            self.devices.insert(Arc::clone(identity.key()), before - 1);
-        }
-    }
+/// The user of a stale session proved themselves again: it goes on.
+fn renew(session: &mut Session, proof: &Proof, now: BootTime, out: &mut Vec<Effect>) {
+    session.state = State::Active;
+    session.authenticated = now;
+    session.judged_from = now;
+    session.counted_from = now;
+    out.push(Effect::Keep(proof.client));
+    session.method = proof.method;
+    session.device = proof.device;
+    out.push(audit(session, now, What::Renewed(proof.method)));
 }
 
 /// A deadline that a proof would move by less than this part of the timeout is left where it is.
@@ -502,22 +471,4 @@ fn audit(session: &Session, at: BootTime, what: What) -> Effect {
         identity: Arc::clone(&session.identity),
         what,
     })
-}
-
-fn set_deadline(
-    deadlines: &mut BTreeSet<(BootTime, ClientAddr)>,
-    slot: &mut Slot,
-    deadline: Option<BootTime>,
-) {
-    if slot.deadline == deadline {
-        return;
-    }
-    let client = slot.session.client;
-    if let Some(old) = slot.deadline {
-        deadlines.remove(&(old, client));
-    }
-    if let Some(new) = deadline {
-        deadlines.insert((new, client));
-    }
-    slot.deadline = deadline;
 }

@@ -299,3 +299,54 @@ fn what_could_not_be_kept_is_taken_back_without_a_word() {
     world.table.take_back(client_number(1), renewed.admitted.session, None, world.now(), &mut world.out);
     assert_eq!(world.trail(), [""; 0]);
 }
+
+/// One identity in memory serves all sessions of its user, and each session shows the name as it was proved.
+#[test]
+fn a_users_sessions_share_one_identity_unless_it_is_spelled_otherwise() {
+    let mut world = World::new(|_| {});
+    let record = world.open_record();
+    for (client, name) in [(1, "alice"), (2, "alice"), (3, "bob"), (4, "Alice"), (5, "Alice")] {
+        world.prove(client, name, &record).unwrap();
+    }
+    let of =
+        |world: &World, client| Arc::clone(&world.table.session(client_number(client)).unwrap().identity);
+    let shared = |a, b| Arc::ptr_eq(&of(&world, a), &of(&world, b));
+    assert!(shared(1, 2) && shared(4, 5) && !shared(1, 3) && !shared(2, 4));
+    assert_eq!(of(&world, 1), of(&world, 4), "the same person all the same");
+    assert_eq!((of(&world, 1).user(), of(&world, 4).user()), ("alice", "Alice"));
+    assert_eq!(world.table.active_users(), 2);
+    let alice = Arc::downgrade(&of(&world, 4));
+    for client in 1..=5 {
+        let now = world.now();
+        world.table.end(client_number(client), Reason::Logout, now, &mut world.out);
+    }
+    world.out.clear();
+    assert!(alice.upgrade().is_none(), "nobody is remembered who has no session");
+    assert_eq!((world.table.active_users(), world.table.len()), (0, 0));
+}
+
+/// A walk in portions sees every session that was there when it began, whatever comes and goes meanwhile.
+#[test]
+fn a_walk_in_portions_leaves_nobody_out_who_stays() {
+    let mut world = World::new(|_| {});
+    let record = world.open_record();
+    for client in 0..200 {
+        world.prove(client, "alice", &record).unwrap();
+    }
+    let (mut seen, mut from) = (std::collections::BTreeSet::new(), 0);
+    let end = world.table.places();
+    while from < end {
+        seen.extend(world.table.portion(from, 30.min(end - from)));
+        from += 30;
+        // One of those who were seen leaves, one who was not, and others come.
+        let now = world.now();
+        for client in [from as u8 / 2, 199 - from as u8 / 2] {
+            world.table.end(client_number(client), Reason::Logout, now, &mut world.out);
+        }
+        world.prove(200 + from as u8 / 30, "bob", &record).unwrap();
+    }
+    for client in 0..200 {
+        let client = client_number(client);
+        assert!(world.table.session(client).is_none() || seen.contains(&client), "{client}");
+    }
+}

@@ -5,6 +5,7 @@
 //! the [revocation mark](super::revocation), which needs no free block, voids every session on disk. It is lifted when a
 //! transaction has brought the database up to date.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -18,9 +19,13 @@ use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::sessions::StoredSession;
 use crate::audit::{AuditEvent, Kind};
+use crate::clock::{Anchor, BootTime, boot_id};
+use crate::session::Session;
 
-/// One transaction carries at most so many entries, so that nobody waits for more than that.
-const BATCH: usize = 4_096;
+/// One transaction carries hardly more than so many entries, so that nobody waits for long.
+const BATCH: usize = 512;
+/// And so many notes of when clients were last active, which can wait.
+const SEEN_AT_ONCE: usize = 128;
 /// A transaction that failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -28,9 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// The client's session is this, or there is none any more.
-    Session(ClientAddr, Option<StoredSession>),
-    /// The client was last active at this boot time.
-    Seen(ClientAddr, i64),
+    Session(ClientAddr, Option<Session>),
     /// A line of the audit trail.
     Event(Box<AuditEvent>),
     /// A named piece of state.
@@ -42,6 +45,7 @@ pub type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
 
 enum Message {
     Entries(Vec<Entry>, Option<Answer>),
+    Seen(Vec<(ClientAddr, BootTime)>),
     Stop,
 }
 
@@ -73,6 +77,8 @@ impl Journal {
             failing: Arc::clone(&failing),
             waiting: Arc::clone(&waiting),
             unwritten: 0,
+            seen: BTreeMap::new(),
+            boot: boot_id(),
         };
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&received))?;
@@ -86,6 +92,15 @@ impl Journal {
             self.messages.send(Message::Entries(entries, answer))
         {
             answer(Err(Unkept::closed()));
+        }
+    }
+
+    /// When clients were last active. After a reboot it is better to know than not to know; nobody waits for it, and
+    /// nobody has to wait because of it: it is written a little with each transaction.
+    pub fn note_seen(&self, seen: Vec<(ClientAddr, BootTime)>) {
+        if !seen.is_empty() {
+            // Without a journal, nothing is kept.
+            let _ = self.messages.send(Message::Seen(seen));
         }
     }
 
@@ -116,22 +131,6 @@ impl Journal {
     }
 }
 
-/// Adds to what is not on disk yet. A later word on the same client replaces an earlier one.
-fn add(pending: &mut Batch, entry: Entry) {
-    match entry {
-        Entry::Event(event) => pending.events.push(*event),
-        Entry::Seen(client, at) => {
-            pending.seen.insert(client, at);
-        }
-        Entry::Session(client, session) => {
-            pending.sessions.insert(client, session);
-        }
-        Entry::State(name, value) => {
-            pending.state.insert(name, value);
-        }
-    }
-}
-
 fn is_empty(pending: &Batch) -> bool {
     let Batch { sessions, seen, events, state, settle } = pending;
     sessions.is_empty() && seen.is_empty() && events.is_empty() && state.is_empty() && settle.is_none()
@@ -145,20 +144,26 @@ struct Writer {
     waiting: Arc<AtomicUsize>,
     /// How many of those were taken over, but are not on disk.
     unwritten: usize,
+    /// When clients were last active, as far as it is not in a transaction yet. In the order of the table that it goes
+    /// into: neighbours share pages.
+    seen: BTreeMap<ClientAddr, BootTime>,
+    boot: String,
 }
 
 impl Writer {
     fn run(&mut self, received: &mpsc::Receiver<Message>) {
         let mut stop = false;
         while !stop {
-            let first = if is_empty(&self.pending) {
-                received.recv().unwrap_or(Message::Stop)
-            } else {
+            let first = if !is_empty(&self.pending) {
                 match received.recv_timeout(RETRY) {
                     Ok(message) => message,
                     Err(mpsc::RecvTimeoutError::Timeout) => Message::Entries(Vec::new(), None),
                     Err(mpsc::RecvTimeoutError::Disconnected) => Message::Stop,
                 }
+            } else if self.seen.is_empty() {
+                received.recv().unwrap_or(Message::Stop)
+            } else {
+                received.try_recv().unwrap_or_else(|_| Message::Entries(Vec::new(), None))
             };
             let (mut answers, mut taken) = (Vec::new(), 0);
             let mut next = Some(first);
@@ -166,15 +171,17 @@ impl Writer {
                 match message {
                     Message::Entries(entries, answer) => {
                         taken += entries.len();
-                        entries.into_iter().for_each(|entry| add(&mut self.pending, entry));
+                        entries.into_iter().for_each(|entry| self.add(entry));
                         answers.extend(answer);
                     }
+                    Message::Seen(seen) => self.seen.extend(seen),
                     Message::Stop => stop = true,
                 }
                 // At the end, everything that still came in is taken: whoever waits for an answer gets one.
                 next = if taken < BATCH || stop { received.try_recv().ok() } else { None };
             }
             self.unwritten += taken;
+            self.add_seen(if stop { usize::MAX } else { SEEN_AT_ONCE });
             let outcome = self.write();
             if outcome.is_ok() {
                 self.waiting.fetch_sub(std::mem::take(&mut self.unwritten), Ordering::Relaxed);
@@ -182,6 +189,31 @@ impl Writer {
             for answer in answers {
                 answer(outcome.clone());
             }
+        }
+    }
+
+    /// Adds to what is not on disk yet. A later word on the same client replaces an earlier one.
+    fn add(&mut self, entry: Entry) {
+        let pending = &mut self.pending;
+        match entry {
+            Entry::Event(event) => pending.events.push(*event),
+            Entry::Session(client, session) => {
+                let kept = session.map(|session| StoredSession::new(&session, &self.boot, &Anchor::now()));
+                pending.sessions.insert(client, kept);
+            }
+            Entry::State(name, value) => {
+                pending.state.insert(name, value);
+            }
+        }
+    }
+
+    /// Adds some of the notes of when clients were last active.
+    fn add_seen(&mut self, most: usize) {
+        // While the disk takes nothing they are not piled up, as later ones replace them.
+        while self.pending.seen.len() < most
+            && let Some((client, at)) = self.seen.pop_first()
+        {
+            self.pending.seen.insert(client, at.as_nanos().cast_signed());
         }
     }
 

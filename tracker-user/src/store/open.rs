@@ -15,7 +15,7 @@ use super::schema::{self, Layout, SCHEMA};
 /// A new database is made beside its place, and put there when it is whole.
 const ASIDE: &str = "tracker.redb.new";
 /// redb keeps so much of the file in memory at most.
-const CACHE: usize = 64 << 20;
+const CACHE: usize = 8 << 20;
 
 /// An open database, and the way to its file.
 #[derive(Debug)]

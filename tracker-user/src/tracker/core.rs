@@ -1,7 +1,7 @@
 //! The loop itself: what it owns and how it carries effects out.
 
-use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tracker_ebpf::record::Record;
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Audit;
-use crate::clock::{BootTime, BootTimer, boot_id, boot_now};
+use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
@@ -25,14 +25,13 @@ pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// How many clients are looked at in one turn when all have to be.
-const LOOKS_PER_TURN: usize = 256;
+pub(super) const LOOKS_PER_TURN: usize = 256;
 /// When a deadline's record cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Core {
     pub(super) table: Table,
     pub(super) journal: Arc<Journal>,
-    pub(super) boot: String,
     pub(super) back: mpsc::WeakSender<Order>,
     pub(super) observer: Arc<Observer>,
     pub(super) events: Events,
@@ -43,8 +42,10 @@ pub(super) struct Core {
     pub(super) timer: BootTimer,
     pub(super) timer_set: Option<BootTime>,
     pub(super) effects: Vec<Effect>,
-    /// Clients still to be looked at because something about all of them may have changed.
-    pub(super) to_look: VecDeque<ClientAddr>,
+    /// The places of the table still to be looked at because something about all sessions may have changed.
+    pub(super) to_look: Range<usize>,
+    /// Clients whose records nobody has used for long, still to be forgotten.
+    pub(super) to_forget: Vec<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
     /// What the observer counted as missed, so far.
     pub(super) amiss: u64,
@@ -72,7 +73,6 @@ impl Core {
         Ok(Self {
             table,
             journal,
-            boot: boot_id(),
             back,
             observer,
             events,
@@ -83,7 +83,8 @@ impl Core {
             timer: BootTimer::new()?,
             timer_set: None,
             effects: Vec::new(),
-            to_look: VecDeque::new(),
+            to_look: 0..0,
+            to_forget: Vec::new(),
             resync: None,
             amiss,
             look_twice: false,
@@ -164,6 +165,7 @@ impl Core {
                 _ = resync_tick.tick() => self.compare_with_sockets(),
                 outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
                 () = std::future::ready(()), if !self.to_look.is_empty() => self.look_at_some(),
+                () = std::future::ready(()), if !self.to_forget.is_empty() => self.forget_some(),
             }
             self.fire_deadlines();
             self.publish();
@@ -318,7 +320,8 @@ impl Core {
     }
 
     pub(super) fn look_at_all(&mut self) {
-        self.to_look = self.table.sessions().map(|session| session.client).collect();
+        // Whoever logs in from now on is judged by that.
+        self.to_look = 0..self.table.places();
     }
 
     fn look_at_everyone(&mut self) {
@@ -330,16 +333,16 @@ impl Core {
 
     fn look_at_some(&mut self) {
         let mut seen = Vec::new();
-        for _ in 0..LOOKS_PER_TURN {
-            let Some(client) = self.to_look.pop_front() else { break };
+        let portion = LOOKS_PER_TURN.min(self.to_look.len());
+        let clients: Vec<ClientAddr> = self.table.portion(self.to_look.start, portion).collect();
+        self.to_look.start += portion;
+        for client in clients {
             if let Some(record) = self.look(client) {
                 seen.extend(self.seen(client, &record));
             }
         }
         self.carry_out(None);
-        if !seen.is_empty() {
-            self.journal.submit(seen, None);
-        }
+        self.journal.note_seen(seen);
     }
 
     fn fire_deadlines(&mut self) {

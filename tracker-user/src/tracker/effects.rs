@@ -10,7 +10,7 @@ use crate::audit::{AuditEvent, Kind};
 use crate::clock::Anchor;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
-use crate::store::{Entry, StoredSession, Unkept};
+use crate::store::{Entry, Unkept};
 
 /// What becomes of an answer once everything before it is on disk, or is not.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
@@ -47,9 +47,7 @@ impl Core {
                     lines.push((line, reason));
                 }
                 Effect::Keep(client) => {
-                    let session = self.table.session(client);
-                    let stored = session.map(|session| StoredSession::new(session, &self.boot, &anchor));
-                    entries.push(Entry::Session(client, stored));
+                    entries.push(Entry::Session(client, self.table.session(client).cloned()));
                 }
             }
         }

@@ -8,11 +8,10 @@ use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
 
-use super::core::{Core, RESYNC_EVERY};
-use crate::clock::boot_now;
+use super::core::{Core, LOOKS_PER_TURN, RESYNC_EVERY};
+use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
-use crate::store::Entry;
 use crate::store::sessions::last_seen;
 
 /// The record of a client without session or connection is kept for this long after it was last used.
@@ -20,6 +19,8 @@ const RECORD_RETENTION: Duration = Duration::from_secs(600);
 
 /// A full map is searched for idle records at most so often.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// So many of them are forgotten then: everybody else waits meanwhile.
+const ROOM: usize = 4_096;
 
 /// What a resync found, and the clients whose records nobody has used for long.
 pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
@@ -60,18 +61,19 @@ impl Core {
         let took = self.metrics.resync.clone();
         self.resync = Some(tokio::task::spawn_blocking(move || {
             let began = boot_now();
-            let (resync, records) = observer.resync()?;
-            let now = boot_now();
-            let old = now.before(RECORD_RETENTION);
-            let idle = |record: &Record| record.open == 0 && last_seen(record, now) < old;
-            let idle =
-                records.into_iter().filter(|(_, record)| idle(record)).map(|(client, _)| client).collect();
+            let old = began.before(RECORD_RETENTION);
+            let mut unused = Vec::new();
+            let resync = observer.resync(|client, record| {
+                if record.open == 0 && last_seen(record, began) < old {
+                    unused.push(client);
+                }
+            })?;
             took.observe(boot_now().since(began).as_secs_f64());
-            Ok((resync, idle))
+            Ok((resync, unused))
         }));
     }
 
-    /// Forgets the records of clients without session or connection, however fresh they are: somebody who logs in needs
+    /// Forgets records of clients without session or connection, however fresh they are: somebody who logs in needs
     /// the room. False if there is nothing to be had, or it was tried a moment ago.
     pub(super) fn make_room(&mut self) -> bool {
         let now = boot_now();
@@ -79,15 +81,18 @@ impl Core {
             return false;
         }
         self.room_made = now;
-        let records = match self.observer.records() {
-            Ok(records) => records,
-            Err(error) => {
-                error!(%error, "the records cannot be read to make room");
-                return false;
+        let mut idle = Vec::new();
+        let told = self.observer.each_record(|client, record| {
+            if record.open == 0 && self.table.session(client).is_none() {
+                idle.push(client);
             }
-        };
-        let idle = records.into_iter().filter(|(_, record)| record.open == 0).map(|(client, _)| client);
-        let forgotten = idle.filter(|client| self.forget(*client)).count();
+            idle.len() < ROOM
+        });
+        if let Err(error) = told {
+            error!(%error, "the records cannot be read to make room");
+            return false;
+        }
+        let forgotten = idle.into_iter().filter(|client| self.forget(*client)).count();
         warn!(forgotten, "the record map is full: idle records were forgotten; raise observer.max-records");
         forgotten > 0
     }
@@ -106,12 +111,12 @@ impl Core {
 
     /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
     /// what may have moved since the last sweep is worth a write.
-    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<Entry> {
+    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<(ClientAddr, BootTime)> {
         let now = boot_now();
         let last = last_seen(record, now);
         let is_active = self.table.session(client).is_some_and(|session| session.state == State::Active);
         let moved = now.since(last) < RESYNC_EVERY * 2;
-        (is_active && moved).then(|| Entry::Seen(client, last.as_nanos().cast_signed()))
+        (is_active && moved).then_some((client, last))
     }
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
@@ -131,10 +136,19 @@ impl Core {
             self.metrics.repaired.inc_by(repaired as u64);
             warn!(repaired, "records differed from the sockets and were repaired");
         }
-        idle.into_iter().for_each(|client| {
-            self.forget(client);
-        });
+        self.to_forget = idle;
         self.look_at_all();
+    }
+
+    /// In portions: many may have been left alone at the same time, and everybody else waits.
+    pub(super) fn forget_some(&mut self) {
+        let rest = self.to_forget.len().saturating_sub(LOOKS_PER_TURN);
+        for client in self.to_forget.split_off(rest) {
+            self.forget(client);
+        }
+        if rest == 0 {
+            self.to_forget = Vec::new();
+        }
     }
 }
 

@@ -21,8 +21,8 @@ fn connections_older_than_the_observer_are_counted_and_their_end_is_noticed() {
         assert_eq!(record(&observer, A).open, 3);
         drop(old);
         assert_eq!(record(&observer, A).open, 3, "nobody saw them close");
-        assert_eq!(observer.resync().unwrap().0.suspected, 1);
-        assert_eq!(observer.resync().unwrap().0.repaired, 1);
+        assert_eq!(observer.resync(|_, _| {}).unwrap().suspected, 1);
+        assert_eq!(observer.resync(|_, _| {}).unwrap().repaired, 1);
         assert_eq!(record(&observer, A).open, 1);
         drop(new);
         until(&observer, A, |record| record.open == 0);
@@ -46,10 +46,10 @@ fn a_lost_record_is_made_again() {
             let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
             kernel.lose(A.into());
             client.write_all(b"lost").unwrap();
-            assert_eq!(observer.resync().unwrap().0.suspected, 1);
-            assert_eq!(observer.resync().unwrap().0.repaired, 1);
+            assert_eq!(observer.resync(|_, _| {}).unwrap().suspected, 1);
+            assert_eq!(observer.resync(|_, _| {}).unwrap().repaired, 1);
             assert_eq!(
-                observer.resync().unwrap().0,
+                observer.resync(|_, _| {}).unwrap(),
                 Resync { clients: 1, connections: 1, ..Resync::default() }
             );
             assert_eq!(record(observer, A).open, 1);
@@ -116,7 +116,7 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
                         // It came in the very moment of the deletion, which is known, and repaired by the next resync.
                         missed += 1;
                         assert_eq!(counter(observer, Counter::RecordRetired), missed);
-                        while observer.resync().unwrap().0.repaired == 0 {}
+                        while observer.resync(|_, _| {}).unwrap().repaired == 0 {}
                         assert_eq!(record(observer, A).open, 1);
                     }
                     client.write_all(b"x").unwrap();

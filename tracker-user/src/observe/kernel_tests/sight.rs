@@ -54,7 +54,7 @@ fn unseen_gap(gap: u64, check: impl FnOnce(&Observer, TcpListener, BootTime) + S
         assert_eq!((believed.open, believed.closed_at), (0, blindness.since.as_nanos()));
         assert_eq!(observer.evidence(C.into()).unwrap().unwrap().open, 0);
 
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         assert_eq!(observer.blindness(), None);
         assert!(observer.watched_since().unwrap() > before);
         assert_eq!(record(&observer, A).open, 1);
@@ -97,7 +97,7 @@ fn any_of_the_programs_is_missed() {
             observer.check(None);
             assert!(observer.blindness().is_some_and(|blindness| blindness.why.contains(program)));
             assert!(observer.warnings().iter().any(|text| text.contains("blind")));
-            observer.resync().unwrap();
+            observer.resync(|_, _| {}).unwrap();
             observer.check(None);
             assert_eq!(observer.blindness(), None);
         }
@@ -111,19 +111,19 @@ fn what_the_records_never_hear_of_makes_the_source_doubtful() {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         drop(pair(&listener, B));
         until(&observer, B, |record| record.open == 0);
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         let agreed = boot_now();
         // The quick check is not asked, so that only the evidence is left.
         detach(&observer, "watch");
         let _unseen = (pair(&listener, A), pair(&listener, A));
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         assert_eq!(observer.blindness(), None, "once may be chance");
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         let blindness = observer.blindness().expect("connections that nobody saw");
         assert!(blindness.since <= agreed && blindness.why.contains("not seen"), "{blindness:?}");
 
         // Attached again; but only what is seen is believed.
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         assert!(observer.blindness().is_some());
         let seen = pair(&listener, B);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -136,7 +136,7 @@ fn what_the_records_never_hear_of_makes_the_source_doubtful() {
                 }
             }
         });
-        observer.resync().unwrap();
+        observer.resync(|_, _| {}).unwrap();
         assert_eq!(observer.blindness(), None);
         assert_eq!((record(&observer, A).open, record(&observer, B).open), (2, 1));
         drop(seen);

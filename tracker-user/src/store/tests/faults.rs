@@ -53,10 +53,8 @@ fn keep(journal: &Journal, entries: Vec<Entry>) {
 }
 
 fn login(journal: &Journal, numbers: impl Iterator<Item = u64>) {
-    let anchor = Anchor::now();
     let entries = numbers.flat_map(|number| {
-        let stored = StoredSession::new(&session(number), "boot", &anchor);
-        [Entry::Session(client(number), Some(stored)), event(number, Kind::Login)]
+        [Entry::Session(client(number), Some(session(number))), event(number, Kind::Login)]
     });
     keep(journal, entries.collect());
 }
@@ -287,6 +285,38 @@ fn whoever_hands_something_over_is_answered_also_at_the_end() {
     drop((told, journal));
     // An answer may be that it came too late, or be lost with the journal: then nobody was told it was kept.
     assert!(answers.iter().count() <= 800);
+}
+
+#[test]
+fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let journal = Journal::start(Arc::clone(&store)).unwrap();
+    let all = 2_000;
+    login(&journal, 0..all);
+    let noted = |store: &Store| store.sessions().unwrap().iter().filter(|(_, seen)| seen.is_some()).count();
+    // While the writer is held up, everybody is noted, one of them twice, and then somebody logs in.
+    let (go_on, held) = mpsc::channel::<()>();
+    journal.submit(vec![event(1, Kind::Stale)], Some(Box::new(move |_| held.recv().unwrap())));
+    let seen = |numbers: std::ops::Range<u64>, at: u64| {
+        numbers.map(|number| (client(number), BootTime::from_nanos(at))).collect::<Vec<_>>()
+    };
+    journal.note_seen(seen(0..all, 1));
+    journal.note_seen(seen(7..8, 2));
+    let (told, answer) = mpsc::channel();
+    let on_disk = Arc::clone(&store);
+    journal.submit(
+        vec![Entry::Session(client(all), Some(session(all)))],
+        Some(Box::new(move |kept| told.send((kept.is_ok(), noted(&on_disk))).unwrap())),
+    );
+    go_on.send(()).unwrap();
+    let (kept, before) = answer.recv().unwrap();
+    assert!(kept && before < 1_000, "it waited for {before} notes");
+    journal.close();
+    assert_eq!(noted(&store), 2_000);
+    let stored = store.sessions().unwrap();
+    let of_seven = stored.iter().find(|(session, _)| session.id() == SessionId(7)).map(|(_, seen)| *seen);
+    assert_eq!(of_seven, Some(Some(2)), "a later note replaces an earlier one");
 }
 
 #[test]

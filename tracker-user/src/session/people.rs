@@ -1,0 +1,107 @@
+//! Who has sessions: one identity in memory per user, however many sessions they have, and what they take of the licences.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::identity::Identity;
+use super::policy::Policy;
+use super::table::Refused;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    users: HashMap<Arc<Identity>, Count>,
+    /// How many users have an active session.
+    active: usize,
+    licences: u32,
+}
+
+/// A user's sessions, each on an address of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    sessions: u32,
+    /// The active ones among them.
+    devices: u32,
+}
+
+impl People {
+    /// How many users have an active session.
+    pub(super) const fn active(&self) -> usize {
+        self.active
+    }
+
+    /// How many licences are in use.
+    pub(super) const fn licences(&self) -> u32 {
+        self.licences
+    }
+
+    /// The policy is another: licences may cover more or less.
+    pub(super) fn recount(&mut self, policy: &Policy) {
+        self.licences = self.users.values().map(|count| licences_of(count.devices, policy)).sum();
+    }
+
+    /// A user has one more session: returns the identity to keep in it. It is the one that their other sessions have,
+    /// unless it is spelled otherwise by now.
+    pub(super) fn session_added(&mut self, identity: &Arc<Identity>) -> Arc<Identity> {
+        let known = self.users.remove_entry(identity);
+        let (known, mut count) = known.unwrap_or_else(|| (Arc::clone(identity), Count::default()));
+        let kept = if known.is_spelled_like(identity) { known } else { Arc::clone(identity) };
+        count.sessions += 1;
+        self.users.insert(Arc::clone(&kept), count);
+        kept
+    }
+
+    /// A session that is not active, or not any more, is gone.
+    pub(super) fn session_removed(&mut self, identity: &Identity) {
+        let Some(count) = self.users.get_mut(identity) else { return };
+        count.sessions -= 1;
+        if count.sessions == 0 {
+            self.users.remove(identity);
+        }
+    }
+
+    /// One of the user's sessions is active now.
+    pub(super) fn device_added(&mut self, identity: &Identity, policy: &Policy) {
+        let Some(count) = self.users.get_mut(identity) else { return };
+        let before = count.devices;
+        count.devices += 1;
+        self.licences += licences_of(before + 1, policy) - licences_of(before, policy);
+        self.active += usize::from(before == 0);
+    }
+
+    /// One of the user's sessions is not active any more.
+    pub(super) fn device_removed(&mut self, identity: &Identity, policy: &Policy) {
+        let Some(count) = self.users.get_mut(identity) else { return };
+        let before = count.devices;
+        count.devices -= 1;
+        self.licences -= licences_of(before, policy) - licences_of(before - 1, policy);
+        self.active -= usize::from(before == 1);
+    }
+
+    /// Whether one more device of `identity` fits the licences, once the active session of `leaving` is gone.
+    pub(super) fn fits(
+        &self,
+        identity: &Identity,
+        leaving: Option<&Identity>,
+        policy: &Policy,
+    ) -> Result<(), Refused> {
+        let max = policy.max_users;
+        if max == 0 {
+            return Ok(());
+        }
+        let devices = |identity: &Identity| self.users.get(identity).map_or(0, |count| count.devices);
+        let freed = leaving
+            .map_or(0, |who| licences_of(devices(who), policy) - licences_of(devices(who) - 1, policy));
+        let needed = licences_of(devices(identity) + 1, policy) - licences_of(devices(identity), policy);
+        // A user without a further licence to take always fits, also when the limit was lowered below what is in use.
+        if needed == 0 || self.licences - freed + needed <= max {
+            Ok(())
+        } else {
+            Err(Refused::Licences { max })
+        }
+    }
+}
+
+fn licences_of(devices: u32, policy: &Policy) -> u32 {
+    devices.div_ceil(policy.devices_per_user.max(1))
+}
