@@ -107,6 +107,14 @@ pub(crate) fn locked<T>(
     }
 }
 
+/// When the slot's record was last told of data: read without its lock, so it may be old, or another client's whose slot
+/// this has just become. Good for nothing but to decide whether telling it can wait.
+#[inline(always)]
+pub(crate) fn traffic_at(slot: *mut Slot) -> u64 {
+    // SAFETY: the slot comes from a look-up in this run of the program; an aligned word is read whole.
+    unsafe { (&raw const (*slot).record.traffic_at).read_volatile() }
+}
+
 /// The mark of a socket, if it is watched.
 #[inline(always)]
 pub(crate) fn mark(socket: *mut bpf_sock) -> Option<&'static mut Mark> {

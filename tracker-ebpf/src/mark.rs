@@ -2,8 +2,10 @@
 //!
 //! A record belongs to all connections of a client, on all CPUs: telling it of each packet would cost a look-up, a lock
 //! and a cache line that wanders. So each direction of a connection tells it once in [`TELL_EVERY`] at most; in between
-//! the mark, which only this connection touches, keeps the moment at which data last moved. It is told before anything
-//! later is, and when the connection closes. What follows from that:
+//! the mark, which only this connection touches, keeps the moment at which data last moved. Where a client has so many
+//! connections that each moves data less often than that, the record is looked at without its lock: while another
+//! connection has told it of data a moment ago, it need not be told again before [`TELL_AT_LAST`]. What was kept is told
+//! before anything later is, and when the connection closes. What follows from that:
 //!
 //! * The record's `traffic_at` is never later than the truth, and never earlier by [`TELL_EVERY`].
 //! * Data that ends a silence of that or more is told at once. So no gap is missed; with one connection both its ends
@@ -16,6 +18,10 @@ use crate::record::{Direction, Record};
 
 /// How long a connection may keep to itself that data moved, in nanoseconds.
 pub const TELL_EVERY: u64 = 1_000_000;
+
+/// How long it may at most, in nanoseconds, while the record hears of data from others: less time than half of the circle
+/// of sequence numbers takes on the fastest of cables.
+pub const TELL_AT_LAST: u64 = 16 * TELL_EVERY;
 
 /// What a watched socket carries: the value of the socket-local storage. With the kernel's own eight bytes, all that a
 /// packet needs of it lies in one cache line.
@@ -87,16 +93,34 @@ impl Mark {
     /// Whether the record need not be told of this yet: the mark keeps it.
     #[inline(always)]
     pub const fn keeps(&mut self, moved: &Moved) -> bool {
-        let told_at = match moved.direction {
-            Direction::Received => self.received_told_at,
-            Direction::Sent => self.sent_told_at,
-        };
         // A clock that is behind the other CPU's is no reason to wait long.
-        let keeps = moved.at.wrapping_sub(told_at) < TELL_EVERY;
+        let keeps = moved.at.wrapping_sub(self.told_at(moved.direction)) < TELL_EVERY;
         if keeps && moved.counts {
             self.moved_at = moved.at;
         }
         keeps
+    }
+
+    /// Whether it need not be told either because it has just been told of data by another connection, at `traffic_at`,
+    /// which may be read without the lock.
+    #[inline(always)]
+    pub const fn yields(&mut self, moved: &Moved, traffic_at: u64) -> bool {
+        // The other CPU's clock may be a little ahead.
+        let apart = moved.at.wrapping_sub(traffic_at).cast_signed().unsigned_abs();
+        let yields = moved.at.wrapping_sub(self.told_at(moved.direction)) < TELL_AT_LAST
+            && (!moved.counts || apart < TELL_EVERY);
+        if yields && moved.counts {
+            self.moved_at = moved.at;
+        }
+        yields
+    }
+
+    #[inline(always)]
+    const fn told_at(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Received => self.received_told_at,
+            Direction::Sent => self.sent_told_at,
+        }
     }
 
     /// Tells the record what was kept, and then this. `received`: how far the stream got, if that is known. To be called

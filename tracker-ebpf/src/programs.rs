@@ -262,9 +262,11 @@ fn data(mark: &mut Mark, direction: Direction, received: Option<u32>, now: u64) 
         return;
     }
     let (client, limit) = (mark.client, settings.limit);
-    let told = maps::slot(&client)
-        .and_then(|slot| maps::locked(slot, &client, |record| mark.tell(record, limit, &moved, received)));
-    if told.is_none() {
+    let Some(slot) = maps::slot(&client) else { return count(Counter::DataWithoutRecord) };
+    if mark.yields(&moved, maps::traffic_at(slot)) {
+        return;
+    }
+    if maps::locked(slot, &client, |record| mark.tell(record, limit, &moved, received)).is_none() {
         count(Counter::DataWithoutRecord);
     }
 }

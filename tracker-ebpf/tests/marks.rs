@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
-use tracker_ebpf::mark::{Mark, Moved, TELL_EVERY};
+use tracker_ebpf::mark::{Mark, Moved, TELL_AT_LAST, TELL_EVERY};
 use tracker_ebpf::record::{Direction, Record};
 
 /// A connection as its kernel sees it.
@@ -115,7 +115,7 @@ impl Gateway {
         let counts = !self.client_only || direction == Direction::Received;
         let moved = Moved { at, direction, counts };
         let mark = &mut self.connections[which].mark;
-        if !mark.keeps(&moved) {
+        if !mark.keeps(&moved) && !mark.yields(&moved, self.record.traffic_at) {
             mark.tell(&mut self.record, self.limit, &moved, received);
         }
         if counts && at > *self.truth.traffic.last().unwrap() {
@@ -211,5 +211,27 @@ proptest! {
             let gap = gateway.truth.silences().filter(|(from, to)| to - from >= limit).last();
             prop_assert_eq!((record.traffic_gap_start, record.traffic_gap_end), gap.unwrap_or_default());
         }
+    }
+
+    /// While others keep the record up to date, a connection tells it of itself now and then all the same: its bytes are
+    /// counted by sequence numbers, which go round.
+    #[test]
+    fn a_connection_among_busy_others_is_heard(bytes in 1..100_000_u32) {
+        let mut now = 5 * TELL_EVERY;
+        let mut gateway = gateway(now, TELL_EVERY * 1_000, false);
+        gateway.happens(now, Event::Open, 0);
+        gateway.happens(now, Event::Open, 0);
+        let mut told = (now, 0);
+        for _ in 0..200 {
+            now += TELL_EVERY / 2;
+            gateway.happens(now, Event::Received { which: 0, bytes: 1, accepted: true }, 0);
+            gateway.happens(now, Event::Sent { which: 1, bytes }, 0);
+            if gateway.record.tx != told.1 {
+                told = (now, gateway.record.tx);
+            }
+            prop_assert!(now - told.0 <= TELL_AT_LAST + TELL_EVERY);
+        }
+        // Some of it was left to the others, or this shows nothing.
+        prop_assert!(gateway.record.tx < gateway.truth.tx || gateway.truth.tx == 0);
     }
 }
