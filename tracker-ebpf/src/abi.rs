@@ -6,7 +6,7 @@
 use core::mem::offset_of;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::mark::Mark;
+use crate::mark::{Mark, Stream};
 use crate::record::Record;
 
 /// Raised whenever the meaning of anything in this module, in [`crate::mark`] or in [`crate::record`] changes; what is merely moved shows in
@@ -232,7 +232,7 @@ impl Counter {
 }
 
 const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
-const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 64);
+const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 96);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -260,8 +260,14 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Settings, watched_since),
     offset_of!(Settings, blind_since),
     size_of::<Mark>(),
-    offset_of!(Mark, client),
+    offset_of!(Mark, received),
+    offset_of!(Mark, ended),
     offset_of!(Mark, sent),
+    offset_of!(Stream, client),
+    offset_of!(Stream, edge),
+    offset_of!(Stream, told),
+    offset_of!(Stream, moved_at),
+    offset_of!(Stream, told_at),
     crate::mark::TELL_EVERY as usize,
     size_of::<Hint>(),
     offset_of!(Hint, client),

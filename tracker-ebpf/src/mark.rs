@@ -23,34 +23,44 @@ pub const TELL_EVERY: u64 = 1_000_000;
 /// of sequence numbers takes on the fastest of cables.
 pub const TELL_AT_LAST: u64 = 16 * TELL_EVERY;
 
-/// What a watched socket carries: the value of the socket-local storage. With the kernel's own eight bytes, all that a
-/// packet needs of it lies in one cache line.
+/// What a watched socket carries: the value of the socket-local storage. What packets of one direction need of it, and
+/// write, is in one cache line, with the kernel's own eight bytes before the first: the directions are often worked on
+/// by two CPUs at once, and should not take the line from each other with every packet.
 ///
-/// Two CPUs may work on a mark at once, with packets of both directions or, rarely, of one: every field stands for
-/// itself, and what has been told is changed under the record's lock only.
+/// Every field stands for itself, and what has been told is changed under the record's lock only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
+    /// From the client; its edge is the client's FIN, which takes a sequence number but is no data.
+    pub(crate) received: Stream,
+    /// Whether the client has said that its stream ends.
+    pub(crate) ended: u32,
+    /// Always 0: the rest of the cache line.
+    _pad: [u32; 3],
+    /// To the client; its edge is how far data was sent: what lies below is a retransmission.
+    pub(crate) sent: Stream,
+}
+
+/// One direction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
     /// Whose connection it is.
-    pub client: ClientAddr,
-    /// The sequence number up to which data was sent: what lies below is a retransmission.
-    pub sent: u32,
-    /// The same, of what the record knows.
-    told_sent: u32,
-    /// The sequence number up to which the record knows of data received.
-    told_received: u32,
-    /// Whether the client has said that its stream ends, at `end`.
-    ended: u32,
+    pub(crate) client: ClientAddr,
+    /// A sequence number.
+    pub(crate) edge: u32,
+    /// The sequence number up to which the record knows of data.
+    pub(crate) told: u32,
     /// When data that counts last moved, if the record was not told then.
-    moved_at: u64,
-    /// When the record was last told of data received, because of data received.
-    received_told_at: u64,
-    /// The same of data sent.
-    sent_told_at: u64,
-    /// The sequence number of the client's FIN, which takes one but is no data.
-    end: u32,
-    /// Always 0.
-    _pad: u32,
+    pub(crate) moved_at: u64,
+    /// When the record was last told of data in this direction, because of it.
+    pub(crate) told_at: u64,
+}
+
+impl Stream {
+    const fn starting(client: ClientAddr, first: u32) -> Self {
+        Self { client, edge: first, told: first, moved_at: 0, told_at: 0 }
+    }
 }
 
 /// Data that moved.
@@ -70,33 +80,51 @@ impl Mark {
     #[must_use]
     pub const fn starting(client: ClientAddr, received: u32, sent: u32) -> Self {
         Self {
-            client,
-            sent,
-            told_sent: sent,
-            told_received: received,
+            received: Stream::starting(client, received),
             ended: 0,
-            moved_at: 0,
-            received_told_at: 0,
-            sent_told_at: 0,
-            end: 0,
-            _pad: 0,
+            _pad: [0; 3],
+            sent: Stream::starting(client, sent),
+        }
+    }
+
+    /// Whose connection it is, without a look at what the other direction writes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn client(&self, direction: Direction) -> ClientAddr {
+        match direction {
+            Direction::Received => self.received.client,
+            Direction::Sent => self.sent.client,
         }
     }
 
     /// The client's FIN has the sequence number `end`.
     #[inline(always)]
     pub const fn on_end(&mut self, end: u32) {
-        self.end = end;
+        self.received.edge = end;
         self.ended = 1;
+    }
+
+    /// The sequence number up to which data was sent.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sent(&self) -> u32 {
+        self.sent.edge
+    }
+
+    /// Data was sent up to this sequence number.
+    #[inline(always)]
+    pub const fn on_sent(&mut self, end: u32) {
+        self.sent.edge = end;
     }
 
     /// Whether the record need not be told of this yet: the mark keeps it.
     #[inline(always)]
     pub const fn keeps(&mut self, moved: &Moved) -> bool {
+        let stream = self.stream(moved.direction);
         // A clock that is behind the other CPU's is no reason to wait long.
-        let keeps = moved.at.wrapping_sub(self.told_at(moved.direction)) < TELL_EVERY;
+        let keeps = moved.at.wrapping_sub(stream.told_at) < TELL_EVERY;
         if keeps && moved.counts {
-            self.moved_at = moved.at;
+            stream.moved_at = moved.at;
         }
         keeps
     }
@@ -105,21 +133,22 @@ impl Mark {
     /// which may be read without the lock.
     #[inline(always)]
     pub const fn yields(&mut self, moved: &Moved, traffic_at: u64) -> bool {
+        let stream = self.stream(moved.direction);
         // The other CPU's clock may be a little ahead.
         let apart = moved.at.wrapping_sub(traffic_at).cast_signed().unsigned_abs();
-        let yields = moved.at.wrapping_sub(self.told_at(moved.direction)) < TELL_AT_LAST
-            && (!moved.counts || apart < TELL_EVERY);
+        let yields =
+            moved.at.wrapping_sub(stream.told_at) < TELL_AT_LAST && (!moved.counts || apart < TELL_EVERY);
         if yields && moved.counts {
-            self.moved_at = moved.at;
+            stream.moved_at = moved.at;
         }
         yields
     }
 
     #[inline(always)]
-    const fn told_at(&self, direction: Direction) -> u64 {
+    const fn stream(&mut self, direction: Direction) -> &mut Stream {
         match direction {
-            Direction::Received => self.received_told_at,
-            Direction::Sent => self.sent_told_at,
+            Direction::Received => &mut self.received,
+            Direction::Sent => &mut self.sent,
         }
     }
 
@@ -131,28 +160,30 @@ impl Mark {
         if moved.counts {
             record.on_traffic(moved.at, limit);
         }
-        match moved.direction {
-            Direction::Received => self.received_told_at = moved.at,
-            Direction::Sent => self.sent_told_at = moved.at,
-        }
+        self.stream(moved.direction).told_at = moved.at;
     }
 
     /// Tells the record what was kept; `received` as above. To be called under the record's lock.
     #[inline(always)]
     pub fn settle(&mut self, record: &mut Record, limit: u64, received: Option<u32>) {
         // Told twice it changes nothing, so that it need not be taken back, which might take away another CPU's.
-        if self.moved_at != 0 {
-            record.on_traffic(self.moved_at, limit);
+        let (one, other) = (self.received.moved_at, self.sent.moved_at);
+        let (first, second) = if one < other { (one, other) } else { (other, one) };
+        if first != 0 {
+            record.on_traffic(first, limit);
         }
-        let sent = self.sent;
-        record.tx = advance(record.tx, self.told_sent, sent);
-        self.told_sent = sent;
+        if second != 0 {
+            record.on_traffic(second, limit);
+        }
+        let sent = self.sent.edge;
+        record.tx = advance(record.tx, self.sent.told, sent);
+        self.sent.told = sent;
         if let Some(mut received) = received {
-            if self.ended != 0 && received == self.end.wrapping_add(1) {
-                received = self.end;
+            if self.ended != 0 && received == self.received.edge.wrapping_add(1) {
+                received = self.received.edge;
             }
-            record.rx = advance(record.rx, self.told_received, received);
-            self.told_received = received;
+            record.rx = advance(record.rx, self.received.told, received);
+            self.received.told = received;
         }
     }
 }

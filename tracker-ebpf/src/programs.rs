@@ -169,7 +169,7 @@ fn closed(ctx: &SockOpsContext) {
     }
     let Some(socket) = socket(ctx) else { return };
     let Some(mark) = maps::mark(socket) else { return };
-    let (client, now, limit) = (mark.client, boot_now(), maps::settings().limit);
+    let (client, now, limit) = (mark.client(Direction::Received), boot_now(), maps::settings().limit);
     // SAFETY: a plain field of the context.
     let received = unsafe { (*ctx.ops).rcv_nxt };
     let outcome = maps::slot(&client).and_then(|slot| {
@@ -224,9 +224,9 @@ fn on_sent(ctx: &SkBuffContext) -> Option<()> {
     let segment = segment(ctx, socket).filter(|segment| segment.payload > 0)?;
     let mark = maps::mark(socket)?;
     let end = segment.seq.wrapping_add(segment.payload);
-    beyond(mark.sent, end)?;
+    beyond(mark.sent(), end)?;
     // Segments of one socket leave one at a time: its owner holds the socket's lock.
-    mark.sent = end;
+    mark.on_sent(end);
     data(mark, Direction::Sent, None, boot_now());
     Some(())
 }
@@ -261,7 +261,7 @@ fn data(mark: &mut Mark, direction: Direction, received: Option<u32>, now: u64) 
     if mark.keeps(&moved) {
         return;
     }
-    let (client, limit) = (mark.client, settings.limit);
+    let (client, limit) = (mark.client(direction), settings.limit);
     let Some(slot) = maps::slot(&client) else { return count(Counter::DataWithoutRecord) };
     if mark.yields(&moved, maps::traffic_at(slot)) {
         return;

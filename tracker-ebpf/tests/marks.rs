@@ -89,7 +89,7 @@ impl Gateway {
             Event::Sent { which, bytes } => {
                 let Some(which) = at(which) else { return };
                 let mark = &mut self.connections[which].mark;
-                mark.sent = mark.sent.wrapping_add(bytes);
+                mark.on_sent(mark.sent().wrapping_add(bytes));
                 self.truth.tx += u64::from(bytes);
                 self.moves(which, now, Direction::Sent, None);
             }

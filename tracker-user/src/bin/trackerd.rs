@@ -14,7 +14,7 @@ use tracker::live::not_in_effect;
 use tracker::proxy::AccessLog;
 use tracker::proxy::access::Format;
 
-/// Half the memory of the C library's allocator with 200,000 sessions, and no slower (docs/BENCHMARKS.md, scale). It
+/// Two thirds of the memory of the C library's allocator with 100,000 sessions (docs/BENCHMARKS.md, scale). It
 /// serves the C libraries too. Its options are set where it is built: `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
