@@ -188,7 +188,7 @@ impl Tracker {
 
     /// Is a request of `client` served without credentials? `cleared` is the session for which the connection that
     /// carries it was cleared before, by a proof or by an earlier answer of this function. `None` if the event loop has
-    /// to read the kernel's record first: then [`Self::authorise`] knows.
+    /// to read the kernel's record first: then [`Self::check`] knows.
     ///
     /// One table read and one comparison while the session is known to be good.
     #[must_use]
@@ -204,15 +204,8 @@ impl Tracker {
         }
     }
 
-    /// As [`Self::decide`], after a look at the kernel's record if that is necessary.
-    pub async fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Decision {
-        match self.decide(client, cleared) {
-            Some(decision) => decision,
-            None => self.check(client).await,
-        }
-    }
-
-    async fn check(&self, client: ClientAddr) -> Decision {
+    /// The same, after a look at the kernel's record.
+    pub async fn check(&self, client: ClientAddr) -> Decision {
         // A loop that is gone fails closed.
         self.order(|reply| Order::Check { client, reply }).await.unwrap_or(Decision::Challenge)
     }

@@ -122,6 +122,15 @@ fn offered(
     })
 }
 
+/// What the tracker says of the client, for a connection that was cleared as this one is.
+async fn decision(client: &Client) -> Decision {
+    let gate = &client.worker.shared.gate;
+    match gate.decide(client.address, client.auth.cleared) {
+        Some(decision) => decision,
+        None => gate.check(client.address).await,
+    }
+}
+
 async fn without_credentials(client: &mut Client) -> Verdict {
     let shared = Arc::clone(&client.worker.shared);
     let gate = &shared.gate;
@@ -134,11 +143,7 @@ async fn without_credentials(client: &mut Client) -> Verdict {
             None => Err(Page::challenge(None)),
         };
     }
-    let decision = match gate.decide(client.address, client.auth.cleared) {
-        Some(decision) => decision,
-        None => gate.authorise(client.address, client.auth.cleared).await,
-    };
-    match decision {
+    match decision(client).await {
         Decision::Allow(admitted) => {
             bind(client, admitted.session).await?;
             Ok(Cleared { user: admitted.identity, proof: None })
@@ -242,12 +247,7 @@ async fn bind(client: &mut Client, session: SessionId) -> Result<(), Page> {
         return Ok(());
     }
     client.connection.bind(session);
-    let gate = &client.worker.shared.gate;
-    let decision = match gate.decide(client.address, Some(session)) {
-        Some(decision) => decision,
-        None => gate.authorise(client.address, Some(session)).await,
-    };
-    match decision {
+    match decision(client).await {
         Decision::Allow(admitted) if admitted.session == session => Ok(()),
         _ => Err(Page::challenge(None)),
     }

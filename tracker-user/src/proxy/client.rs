@@ -61,6 +61,8 @@ pub(super) struct Client {
     pub(super) pinned: Option<Origin>,
     /// The client has said its last word.
     has_ended: bool,
+    /// It came when the proxy was stopping already, and may have been too late to be told.
+    is_late: bool,
     /// Where the last request went: the next one often goes there too.
     last: Option<(Box<[u8]>, Arc<Destination>)>,
 }
@@ -109,6 +111,7 @@ impl Client {
         Self {
             timer: Timer::new(worker.shared.options.load().header_timeout),
             entry: Entry::new(Rc::clone(&worker), address),
+            is_late: worker.shared.stopping.is_cancelled(),
             worker,
             connection,
             address,
@@ -144,13 +147,11 @@ impl Client {
 
     /// Waits for a request's head; `None` when there will be no other.
     async fn request(&mut self) -> Option<Result<Request, BadRequest>> {
-        let options = self.worker.shared.options.load_full();
-        let idle = if self.is_proved {
-            options.idle_timeout
-        } else {
-            options.idle_timeout.min(UNPROVED_IDLE_TIMEOUT)
+        let (idle, header) = {
+            let options = self.worker.shared.options.load();
+            (options.idle_timeout, options.header_timeout)
         };
-        self.timer.set(idle);
+        self.timer.set(if self.is_proved { idle } else { idle.min(UNPROVED_IDLE_TIMEOUT) });
         let mut end = HeadEnd::default();
         let mut has_begun = false;
         poll_fn(|cx| {
@@ -167,7 +168,7 @@ impl Client {
                 }
                 // A head has less time than a connection without one.
                 if !self.input.is_empty() && !std::mem::replace(&mut has_begun, true) {
-                    self.timer.set(options.header_timeout);
+                    self.timer.set(header);
                 }
                 if self.input.unread().len() >= MAX_HEAD {
                     return Poll::Ready(Some(Err(BadRequest::TooLarge)));
@@ -186,7 +187,7 @@ impl Client {
 
     /// No other request will be served.
     fn is_closing(&self) -> bool {
-        self.connection.signal() != Signal::None || self.worker.shared.stopping.is_cancelled()
+        self.is_late || self.connection.signal() != Signal::None
     }
 
     /// Whether the connection goes on after this request, as far as client and gateway are concerned.
@@ -195,34 +196,33 @@ impl Client {
     }
 
     async fn answer(&mut self, request: Request) -> Next {
+        self.entry.begin(request.method_name(self.input.unread()));
+        let next = match self.pass_on(&request).await {
+            Ok(next) => next,
+            Err(refusal) => self.say(&request, *refusal).await,
+        };
+        if !matches!(next, Next::Tunnel(_)) {
+            self.connection.carry(Carries::Idle);
+        }
+        next
+    }
+
+    /// Sends the request where it is meant to go, if it may.
+    async fn pass_on(&mut self, request: &Request) -> Result<Next, Box<Refusal>> {
         let options = self.worker.shared.options.load_full();
-        let head = self.input.unread();
-        self.entry.begin(request.method_name(head));
-        let refusal = match self.admitted(&request, &options).await {
-            Ok((destination, target, proof)) => {
-                self.timer.set(options.response_timeout);
-                let next = if request.method == Method::Connect {
-                    connect::connect(self, &request, &destination, &options, proof).await
-                } else {
-                    forward::forward(self, &request, &destination, target, &options, proof).await
-                };
-                match next {
-                    Ok(tunnel @ Next::Tunnel(_)) => return tunnel,
-                    Ok(next) => {
-                        self.connection.carry(Carries::Idle);
-                        return next;
-                    }
-                    Err(refusal) => refusal,
-                }
-            }
+        let (destination, target, proof) = match self.admitted(request, &options).await {
+            Ok(admitted) => admitted,
             Err(page) => {
                 self.input.consume(request.length);
-                Box::new(Refusal { page, rest: request.body(), proof: None })
+                return Err(Box::new(Refusal { page, rest: request.body(), proof: None }));
             }
         };
-        let next = self.say(&request, *refusal).await;
-        self.connection.carry(Carries::Idle);
-        next
+        self.timer.set(options.response_timeout);
+        if request.method == Method::Connect {
+            connect::connect(self, request, &destination, &options, proof).await
+        } else {
+            forward::forward(self, request, &destination, target, &options, proof).await
+        }
     }
 
     /// Whereto, and for whom.

@@ -12,7 +12,7 @@ use super::access::Entry;
 use super::client::{Client, Next, Refusal};
 use super::destination::Destination;
 use super::dial::dial;
-use super::http1::{Body, Request};
+use super::http1::Request;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::stats::Held;
@@ -44,9 +44,7 @@ pub(super) async fn connect(
     client.timer.clear();
     let origin = match dial(&client.worker, destination, options).await {
         Ok(origin) => origin,
-        Err(failure) => {
-            return Err(Box::new(Refusal { page: failure.page(destination), rest: Body::None, proof }));
-        }
+        Err(failure) => return Err(refuse(failure.page(destination), proof)),
     };
     let mut answer = format!("{} 200 Connection established\r\n", request.version.as_str());
     if let Some(proof) = proof {

@@ -15,8 +15,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Gate: Send + Sync + 'static {
     /// [`Tracker::decide`].
     fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision>;
-    /// [`Tracker::authorise`].
-    fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision>;
+    /// [`Tracker::check`].
+    fn check(&self, client: ClientAddr) -> Answer<'_, Decision>;
     /// [`Tracker::prove`].
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
     /// [`Tracker::refused`].
@@ -32,8 +32,8 @@ impl Gate for Tracker {
         Self::decide(self, client, cleared)
     }
 
-    fn authorise(&self, client: ClientAddr, cleared: Option<SessionId>) -> Answer<'_, Decision> {
-        Box::pin(Self::authorise(self, client, cleared))
+    fn check(&self, client: ClientAddr) -> Answer<'_, Decision> {
+        Box::pin(Self::check(self, client))
     }
 
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>> {

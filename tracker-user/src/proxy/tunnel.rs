@@ -89,11 +89,9 @@ impl Half {
             return Poll::Ready(Ok(()));
         }
         let result = self.advance(cx, from, to, moved);
-        // With bytes in it, it stays; after an error it is closed with the tunnel.
-        if let Some(pipe) =
-            self.pipe.take_if(|pipe| pipe.is_empty() && !matches!(result, Poll::Ready(Err(_))))
-        {
-            pipe.give_back();
+        // After an error it is closed with the tunnel.
+        if !matches!(result, Poll::Ready(Err(_))) {
+            Pipe::take_back(&mut self.pipe);
         }
         result
     }
@@ -127,7 +125,7 @@ impl Half {
             if *moved >= turn {
                 return poll_yield(cx).map(Ok);
             }
-            if self.way == Way::Splice && self.lend() {
+            if self.way == Way::Splice && Pipe::lend_to(&mut self.pipe) {
                 ready!(self.splice(cx, from))?;
             } else {
                 let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; BUFFER].into());
@@ -136,14 +134,6 @@ impl Half {
                 ready!(result)?;
             }
         }
-    }
-
-    /// Sees to it that there is a pipe; false if none is to be had.
-    fn lend(&mut self) -> bool {
-        if self.pipe.is_none() {
-            self.pipe = Pipe::lend();
-        }
-        self.pipe.is_some()
     }
 
     /// Reads into the pipe.

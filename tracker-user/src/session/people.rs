@@ -13,6 +13,8 @@ pub(super) struct People {
     users: HashMap<Arc<Identity>, Count>,
     /// How many users have an active session.
     active: usize,
+    /// How many active sessions they have.
+    devices: usize,
     licences: u32,
 }
 
@@ -28,6 +30,11 @@ impl People {
     /// How many users have an active session.
     pub(super) const fn active(&self) -> usize {
         self.active
+    }
+
+    /// How many sessions are active.
+    pub(super) const fn devices(&self) -> usize {
+        self.devices
     }
 
     /// How many licences are in use.
@@ -65,6 +72,7 @@ impl People {
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = count.devices;
         count.devices += 1;
+        self.devices += 1;
         self.licences += licences_of(before + 1, policy) - licences_of(before, policy);
         self.active += usize::from(before == 0);
     }
@@ -74,6 +82,7 @@ impl People {
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = count.devices;
         count.devices -= 1;
+        self.devices -= 1;
         self.licences -= licences_of(before, policy) - licences_of(before - 1, policy);
         self.active -= usize::from(before == 1);
     }

@@ -81,7 +81,6 @@ pub struct Table {
     sessions: ClientMap<Session>,
     deadlines: Deadlines,
     people: People,
-    active: usize,
     next_id: u64,
     index: Arc<Index>,
 }
@@ -101,7 +100,6 @@ impl Table {
             sessions: ClientMap::default(),
             deadlines: Deadlines::default(),
             people: People::default(),
-            active: 0,
             next_id: first_id,
             index,
         }
@@ -151,7 +149,7 @@ impl Table {
     /// How many sessions are active.
     #[must_use]
     pub const fn active(&self) -> usize {
-        self.active
+        self.people.devices()
     }
 
     /// How many users have an active session.
@@ -245,7 +243,7 @@ impl Table {
                 } else {
                     people.fits(&proof.identity, None, policy)?;
                     renew(session, proof, now, out);
-                    self.device_added(&proof.identity);
+                    self.people.device_added(&proof.identity, &self.policy);
                     (AdmissionKind::Renewed, admitted)
                 }
             }
@@ -270,7 +268,7 @@ impl Table {
         self.next_id = self.next_id.max(session.id.0 + 1);
         session.identity = self.people.session_added(&session.identity);
         if matches!(session.state, State::Active) {
-            self.device_added(&session.identity);
+            self.people.device_added(&session.identity, &self.policy);
         }
         self.sessions.insert(session);
     }
@@ -296,7 +294,6 @@ impl Table {
         self.index.withdraw(client);
         out.push(Effect::Keep(client));
         if counted {
-            self.active -= 1;
             self.people.device_removed(&identity, &self.policy);
         }
     }
@@ -346,7 +343,7 @@ impl Table {
         out.push(audit(&session, now, What::Login(proof.method)));
         let admitted = admitted(&session);
         self.sessions.insert(session);
-        self.device_added(&proof.identity);
+        self.people.device_added(&proof.identity, &self.policy);
         admitted
     }
 
@@ -370,7 +367,6 @@ impl Table {
                 out.push(Effect::Destroy { client, session: session.id, except: None });
             }
             out.push(audit(session, since, What::Stale(reason)));
-            self.active -= 1;
             self.people.device_removed(&session.identity, &self.policy);
         }
         let forget_at = since.after(STALE_RETENTION);
@@ -397,7 +393,6 @@ impl Table {
         self.deadlines.set(place, None);
         let was_stale = !matches!(session.state, State::Active);
         if !was_stale {
-            self.active -= 1;
             self.people.device_removed(&session.identity, &self.policy);
         }
         self.people.session_removed(&session.identity);
@@ -409,11 +404,6 @@ impl Table {
             What::Ended { reason, duration: at.since(session.created), by, was_stale },
         ));
         Some(session)
-    }
-
-    fn device_added(&mut self, identity: &Identity) {
-        self.active += 1;
-        self.people.device_added(identity, &self.policy);
     }
 }
 

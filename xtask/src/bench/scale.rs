@@ -24,6 +24,7 @@ use super::Outcome;
 use super::aims::Aim;
 use super::figures::Buckets;
 use super::rig::load_tool;
+use super::rig::usage::resident;
 
 /// How many.
 #[derive(Args)]
@@ -158,9 +159,7 @@ impl Memory {
         // What was freed a moment ago may still be counted.
         thread::sleep(Duration::from_millis(200));
         let pid = lab.gateway.pid();
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let daemon = resident.and_then(number).context("no VmRSS")? * 1024;
+        let daemon = resident(pid)?;
         // A map that is open more than once is one map.
         let mut maps = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {

@@ -20,6 +20,7 @@ use super::Outcome;
 use super::negotiate::Crowd;
 use super::rig::gateways::Tracker;
 use super::rig::report::Table;
+use super::rig::usage::resident;
 use super::rig::{FAR_END, Rig, Subject};
 use super::tunnel::{self, Job};
 use crate::sh;
@@ -200,10 +201,7 @@ fn settle(rig: &Rig, tracker: &Tracker) -> Result<Quiet> {
         ensure!(metrics.get(name) == Some(&0.0), "{name} is {:?}", metrics.get(name));
     }
     let pid = tracker.gateway.pid();
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-    let resident = resident.context("no VmRSS")?.parse::<u64>()? * 1024;
-    Ok(Quiet { resident, descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() })
+    Ok(Quiet { resident: resident(pid)?, descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() })
 }
 
 /// Sums of metrics over their labels.

@@ -49,32 +49,11 @@ pub(super) struct Line {
     pub(super) problem: Option<String>,
 }
 
-impl Entry {
-    pub(super) fn new(worker: Rc<Worker>, client: ClientAddr) -> Self {
-        let line = Line {
+impl Line {
+    /// A request that begins now; `path` is empty, and gives its memory.
+    fn new(client: ClientAddr, method: Cow<'static, str>, path: String) -> Self {
+        Self {
             client,
-            started: boot_now(),
-            method: Cow::Borrowed(""),
-            destination: None,
-            path: String::new(),
-            user: None,
-            status: None,
-            received: 0,
-            sent: 0,
-            problem: None,
-        };
-        Self { worker, open: false, line }
-    }
-
-    /// A request begins.
-    pub(super) fn begin(&mut self, method: Cow<'static, str>) {
-        self.open = true;
-        let line = &mut self.line;
-        line.path.clear();
-        line.path.shrink_to(PATH_KEPT);
-        let path = std::mem::take(&mut line.path);
-        *line = Line {
-            client: line.client,
             started: boot_now(),
             method,
             destination: None,
@@ -84,7 +63,22 @@ impl Entry {
             received: 0,
             sent: 0,
             problem: None,
-        };
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(worker: Rc<Worker>, client: ClientAddr) -> Self {
+        Self { worker, open: false, line: Line::new(client, Cow::Borrowed(""), String::new()) }
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&mut self, method: Cow<'static, str>) {
+        self.open = true;
+        let line = &mut self.line;
+        line.path.clear();
+        line.path.shrink_to(PATH_KEPT);
+        *line = Line::new(line.client, method, std::mem::take(&mut line.path));
     }
 
     /// What is known of the request that is being served.

@@ -127,12 +127,6 @@ impl Drop for Buffer {
     }
 }
 
-impl From<&[u8]> for Buffer {
-    fn from(bytes: &[u8]) -> Self {
-        Self { block: bytes.into(), start: 0, end: bytes.len() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

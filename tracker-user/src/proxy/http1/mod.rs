@@ -26,6 +26,11 @@ pub(super) use self::transfer::{Broke, Transfer};
 /// The largest head: a ticket with many groups, as base64, and room for the rest.
 pub(super) const MAX_HEAD: usize = 160 * 1024;
 
+/// Adds the parts to a head.
+fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| head.extend_from_slice(part));
+}
+
 /// The protocol version of a message; anything newer than 1.1 under major version 1 would be read as 1.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Version {
@@ -40,6 +45,14 @@ impl Version {
         match minor {
             Some(0) => Self::Http10,
             _ => Self::Http11,
+        }
+    }
+
+    /// As `Via` has it.
+    const fn number(self) -> &'static [u8] {
+        match self {
+            Self::Http10 => b"1.0",
+            Self::Http11 => b"1.1",
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::body::Body;
 use super::fields::{BadFraming, Fields, Name, Span, room};
-use super::{MAX_HEAD, Version};
+use super::{MAX_HEAD, Version, put};
 
 /// A request's method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Request {
     /// The head as the origin gets it.
     pub(in crate::proxy) fn write(&self, head: &[u8], onward: &Onward<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.length + 128);
-        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
         let path = match (onward.path, self.method) {
             // What the whole server is asked for (RFC 9112, section 3.2.4).
             (b"", Method::Options) => &b"*"[..],
@@ -231,7 +231,7 @@ impl Request {
                 put(&[line.name, b": ", line.value, b"\r\n"]);
             }
         }
-        put(&[b"Via: ", self.version.as_str().trim_start_matches("HTTP/").as_bytes(), b" "]);
+        put(&[b"Via: ", self.version.number(), b" "]);
         put(&[onward.via.as_bytes(), b"\r\n"]);
         if let Some(left) = onward.forwards {
             put(&[b"Max-Forwards: ", left.to_string().as_bytes(), b"\r\n"]);

@@ -2,7 +2,7 @@
 
 use super::body::{Body, Coding};
 use super::fields::{BadFraming, Fields, Name, Span, room};
-use super::{MAX_HEAD, Method, Version};
+use super::{MAX_HEAD, Method, Version, put};
 
 /// Why an answer cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +123,7 @@ impl Response {
         let origin_asks = self.fields.binds_connection(head, Name::WwwAuthenticate);
 
         let mut out = self.begin(head, recipient);
-        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
         match (&body, length) {
             (Body::Chunked(_) | Body::UntilClose, _) if coding != Coding::Plain => {
                 put(&[b"Transfer-Encoding: chunked\r\n"]);
@@ -159,7 +159,7 @@ impl Response {
     /// 101, as the client gets it.
     pub(in crate::proxy) fn switching(&self, head: &[u8], to: &[u8], recipient: &Recipient<'_>) -> Vec<u8> {
         let mut out = self.begin(head, recipient);
-        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
         put(&[b"Upgrade: ", to, b"\r\nConnection: upgrade\r\n"]);
         if let Some(proof) = recipient.proof {
             put(&[b"Proxy-Authenticate: ", proof.as_bytes(), b"\r\n"]);
@@ -171,7 +171,7 @@ impl Response {
     /// The status line, the fields that are for the client, and our line of `Via`.
     fn begin(&self, head: &[u8], recipient: &Recipient<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.length + 160);
-        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
         let status = self.status.to_string();
         let version = recipient.version.as_str().as_bytes();
         put(&[version, b" ", status.as_bytes(), b" ", self.reason.in_(head), b"\r\n"]);
@@ -194,7 +194,7 @@ impl Response {
                 put(&[line.name, b": ", line.value, b"\r\n"]);
             }
         }
-        put(&[b"Via: ", self.version.as_str().trim_start_matches("HTTP/").as_bytes(), b" "]);
+        put(&[b"Via: ", self.version.number(), b" "]);
         put(&[recipient.via.as_bytes(), b"\r\n"]);
         out
     }

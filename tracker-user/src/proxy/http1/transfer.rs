@@ -103,11 +103,9 @@ impl Transfer {
         W: AsyncWrite + Unpin + Socket,
     {
         let result = self.advance(cx, input, from, to);
-        // With bytes in it, it stays; after an error it is closed with the exchange.
-        if let Some(pipe) =
-            self.pipe.take_if(|pipe| pipe.is_empty() && !matches!(result, Poll::Ready(Err(_))))
-        {
-            pipe.give_back();
+        // After an error it is closed with the exchange.
+        if !matches!(result, Poll::Ready(Err(_))) {
+            Pipe::take_back(&mut self.pipe);
         }
         result
     }
@@ -159,13 +157,10 @@ impl Transfer {
 
     /// Whether what comes next is to be spliced; sees to it that there is a pipe then.
     fn splices(&mut self, input: &Buffer) -> bool {
-        if self.way != Way::Splice || !input.is_empty() || self.body.plain().is_none() {
-            return false;
-        }
-        if self.pipe.is_none() {
-            self.pipe = Pipe::lend();
-        }
-        self.pipe.is_some()
+        self.way == Way::Splice
+            && input.is_empty()
+            && self.body.plain().is_some()
+            && Pipe::lend_to(&mut self.pipe)
     }
 
     fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<Result<(), Broke>> {

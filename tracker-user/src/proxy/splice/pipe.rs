@@ -45,6 +45,21 @@ impl Pipe {
         FREE.with_borrow_mut(Vec::pop).or_else(Self::open)
     }
 
+    /// Sees to it that `place` has one; false if none is to be had.
+    pub(in crate::proxy) fn lend_to(place: &mut Option<Self>) -> bool {
+        if place.is_none() {
+            *place = Self::lend();
+        }
+        place.is_some()
+    }
+
+    /// Takes it back from `place`, to be lent again. With bytes in it, it stays.
+    pub(in crate::proxy) fn take_back(place: &mut Option<Self>) {
+        if let Some(pipe) = place.take_if(|pipe| pipe.is_empty()) {
+            pipe.give_back();
+        }
+    }
+
     fn open() -> Option<Self> {
         OPEN.fetch_update(Relaxed, Relaxed, |open| (open < MAX).then_some(open + 1)).ok()?;
         let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) else {

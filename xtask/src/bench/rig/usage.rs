@@ -32,6 +32,13 @@ pub(crate) struct Core {
     pub(crate) steal: f64,
 }
 
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident(pid: i32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
+}
+
 impl Core {
     fn read(core: usize) -> Result<Self> {
         Self::parse(&fs::read_to_string("/proc/stat")?, core)
