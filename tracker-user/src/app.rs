@@ -154,7 +154,7 @@ impl App {
 
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
-        let keys = Arc::clone(&verifier);
+        let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -165,7 +165,9 @@ impl App {
             journal: Arc::clone(&journal),
             started,
             listen: listen.into(),
-            warnings: Arc::new(move || keys.problem().into_iter().collect()),
+            warnings: Arc::new(move || {
+                keys.problem().into_iter().chain(negotiate::exposure(keytab.as_deref())).collect()
+            }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
     }

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "GSSAPI is a C library; this is the only place that calls it")]
 
 mod keytab;
+mod krb5;
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use libgssapi::error::{Error, MajorFlags};
 use libgssapi_sys as sys;
 
+pub use keytab::KeytabEntry;
 pub(super) use keytab::{Keytab, default_name};
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.

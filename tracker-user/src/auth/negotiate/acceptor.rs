@@ -119,16 +119,8 @@ fn load(options: &Options) -> (Result<Arc<Keys>, KeytabProblem>, Option<Stamp>) 
     let file = keytab::file_meant(options.keytab.as_deref());
     // Stamped before it is read: a change in between is seen at the next look.
     let stamp = file.as_deref().and_then(keytab::stamp);
-    let keys = Keys::load(options.keytab.as_deref()).map(Arc::new).map_err(|error| {
-        // The file's own state says more than GSSAPI does, where it says anything.
-        match file.as_deref().map(keytab::check) {
-            Some(Err(problem)) => problem,
-            _ => KeytabProblem::Unusable {
-                path: file.map_or("of KRB5_KTNAME".into(), |path| path.display().to_string()),
-                why: error.text,
-            },
-        }
-    });
+    let keys = Keys::load(options.keytab.as_deref()).map(Arc::new);
+    let keys = keys.map_err(|error| keytab::problem(file.as_deref(), error));
     (keys, stamp)
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::auth::credential;
+use crate::auth::credential::{self, GssError, Keytab, KeytabEntry};
 
 /// No keytab is this large.
 const MAX_SIZE: u64 = 16 << 20;
@@ -22,11 +22,11 @@ pub enum KeytabProblem {
     )]
     Missing(PathBuf),
     /// It cannot be read.
-    #[error("the keytab {} cannot be read ({why}): make it readable for the gateway's user, and for nobody else", path.display())]
+    #[error("the keytab {} cannot be read ({why}): make it readable for the gateway's user{}, and for nobody else", path.display(), user())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's words, and whose the file is.
         why: String,
     },
     /// It is something else.
@@ -60,6 +60,51 @@ pub(super) fn file_meant(configured: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
+/// What stands in the keytab that is configured, or in the one that is meant where none is.
+///
+/// # Errors
+/// When it cannot be read, with the remedy.
+pub fn entries(configured: Option<&Path>) -> Result<Vec<KeytabEntry>, KeytabProblem> {
+    let read = Keytab::load(configured).and_then(|keytab| keytab.entries());
+    read.map_err(|error| problem(file_meant(configured).as_deref(), error))
+}
+
+/// What is wrong with a keytab that GSSAPI does not like. The file's own state says more than GSSAPI does, where it says
+/// anything.
+pub(super) fn problem(file: Option<&Path>, error: GssError) -> KeytabProblem {
+    match file.map(check) {
+        Some(Err(problem)) => problem,
+        _ => KeytabProblem::Unusable {
+            path: file.map_or("of KRB5_KTNAME".into(), |path| path.display().to_string()),
+            why: error.text,
+        },
+    }
+}
+
+/// Who else may read the keytab's file, or change it: whoever reads it can make tickets of any user for this gateway.
+/// `None` if nobody can, or there is no file.
+#[must_use]
+pub fn exposure(configured: Option<&Path>) -> Option<String> {
+    let path = file_meant(configured)?;
+    let meta = std::fs::metadata(&path).ok()?;
+    let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
+    let ours = nix::unistd::geteuid().as_raw();
+    let (what, remedy) = if mode & 0o004 != 0 {
+        ("is readable by everyone", "chmod 600".to_owned())
+    } else if mode & 0o022 != 0 {
+        ("can be changed by others than its owner", "chmod 600".to_owned())
+    } else if owner != ours && owner != 0 {
+        ("belongs to another user than the gateway's", format!("chown {ours}"))
+    } else {
+        return None;
+    };
+    let path = path.display();
+    Some(format!(
+        "the keytab {path} {what} (owner {owner}, mode {mode:04o}): whoever has its keys can pass for any user here; run \
+         {remedy} {path}, and if somebody may have read it, give the account new keys"
+    ))
+}
+
 /// What changes when the file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -84,8 +129,10 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Looks whether the file can be a keytab with at least one key.
 pub(super) fn check(path: &Path) -> Result<(), KeytabProblem> {
-    let unreadable =
-        |error: io::Error| KeytabProblem::Unreadable { path: path.to_path_buf(), why: error.to_string() };
+    let unreadable = |error: io::Error| KeytabProblem::Unreadable {
+        path: path.to_path_buf(),
+        why: format!("{error}{}", whose(path)),
+    };
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeytabProblem::Missing(path.to_path_buf()));
@@ -107,6 +154,20 @@ pub(super) fn check(path: &Path) -> Result<(), KeytabProblem> {
     }
 }
 
+/// Whose a file is, if that can be seen.
+fn whose(path: &Path) -> String {
+    let meta = std::fs::metadata(path);
+    meta.map_or_else(
+        |_| String::new(),
+        |meta| format!("; it belongs to user {} and has mode {:04o}", meta.uid(), meta.mode() & 0o7777),
+    )
+}
+
+/// The user that this process runs as.
+fn user() -> String {
+    format!(", {}", nix::unistd::geteuid())
+}
+
 /// Records are a signed length and that many bytes; a negative length is a hole where a key was removed.
 fn holds_a_key(mut records: &[u8]) -> bool {
     while let Some((length, rest)) = records.split_first_chunk::<4>() {
@@ -121,6 +182,8 @@ fn holds_a_key(mut records: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -144,6 +207,25 @@ mod tests {
         assert!(matches!(problem(Some(b"-----BEGIN")), Err(KeytabProblem::NotAKeytab(_))));
         assert_eq!(problem(Some(b"\x05\x02\xff\xff\xff\xfcgone\0\0\0\x01k")), Ok(()));
         assert!(matches!(check(dir.path()), Err(KeytabProblem::NotAKeytab(_))));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_change_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keytab");
+        std::fs::write(&path, b"x").unwrap();
+        for (mode, words) in [
+            (0o600, None),
+            (0o640, None),
+            (0o644, Some("readable by everyone")),
+            (0o620, Some("can be changed by others")),
+        ] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told = exposure(Some(&path));
+            assert_eq!(told.is_some(), words.is_some(), "{mode:o}: {told:?}");
+            assert!(told.unwrap_or_default().contains(words.unwrap_or_default()), "{mode:o}");
+        }
+        assert_eq!(exposure(Some(&dir.path().join("none"))), None);
     }
 
     #[test]

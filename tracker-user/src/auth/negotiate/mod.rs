@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-pub use keytab::KeytabProblem;
+pub use keytab::{KeytabProblem, entries, exposure};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
+pub use super::credential::KeytabEntry;
 use super::names::NameRules;
 use crate::session::Identity;
 

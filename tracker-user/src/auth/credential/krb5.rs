@@ -1,0 +1,125 @@
+//! MIT's own interface to Kerberos, as far as GSSAPI has no words for it: keytabs, keys, what a ticket says.
+//!
+//! The declarations are those of `krb5/krb5.h` (MIT 1.20); libgssapi-sys has none of them.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+
+use super::GssError;
+
+pub(super) type Code = i32;
+pub(super) type ContextHandle = *mut c_void;
+pub(super) type KeytabHandle = *mut c_void;
+pub(super) type Cursor = *mut c_void;
+pub(super) type PrincipalHandle = *mut c_void;
+
+/// `krb5_keyblock`
+#[repr(C)]
+pub(super) struct KeyBlock {
+    pub(super) magic: i32,
+    pub(super) kind: i32,
+    pub(super) length: c_uint,
+    pub(super) contents: *mut u8,
+}
+
+/// `krb5_keytab_entry`
+#[repr(C)]
+pub(super) struct Entry {
+    pub(super) magic: i32,
+    pub(super) principal: PrincipalHandle,
+    pub(super) timestamp: i32,
+    pub(super) version: c_uint,
+    pub(super) key: KeyBlock,
+}
+
+pub(super) const KRB5_KT_END: Code = -1_765_328_202;
+/// `MAX_KEYTAB_NAME_LEN`
+pub(super) const MAX_NAME: usize = 1_100;
+
+#[link(name = "krb5")]
+unsafe extern "C" {
+    pub(super) fn krb5_init_context(context: *mut ContextHandle) -> Code;
+    pub(super) fn krb5_free_context(context: ContextHandle);
+    pub(super) fn krb5_get_error_message(context: ContextHandle, code: Code) -> *const c_char;
+    pub(super) fn krb5_free_error_message(context: ContextHandle, message: *const c_char);
+    pub(super) fn krb5_kt_default_name(context: ContextHandle, name: *mut c_char, size: c_int) -> Code;
+    pub(super) fn krb5_kt_resolve(
+        context: ContextHandle,
+        name: *const c_char,
+        keytab: *mut KeytabHandle,
+    ) -> Code;
+    pub(super) fn krb5_kt_close(context: ContextHandle, keytab: KeytabHandle) -> Code;
+    pub(super) fn krb5_kt_start_seq_get(
+        context: ContextHandle,
+        keytab: KeytabHandle,
+        cursor: *mut Cursor,
+    ) -> Code;
+    pub(super) fn krb5_kt_next_entry(
+        context: ContextHandle,
+        keytab: KeytabHandle,
+        entry: *mut Entry,
+        cursor: *mut Cursor,
+    ) -> Code;
+    pub(super) fn krb5_kt_end_seq_get(
+        context: ContextHandle,
+        keytab: KeytabHandle,
+        cursor: *mut Cursor,
+    ) -> Code;
+    pub(super) fn krb5_kt_add_entry(context: ContextHandle, keytab: KeytabHandle, entry: *mut Entry) -> Code;
+    pub(super) fn krb5_unparse_name(
+        context: ContextHandle,
+        principal: PrincipalHandle,
+        name: *mut *mut c_char,
+    ) -> Code;
+    pub(super) fn krb5_free_unparsed_name(context: ContextHandle, name: *mut c_char);
+    pub(super) fn krb5_free_keytab_entry_contents(context: ContextHandle, entry: *mut Entry) -> Code;
+}
+
+/// The library's context. Only one thread uses it at a time.
+#[derive(Debug)]
+pub(super) struct LibraryContext(pub(super) ContextHandle);
+
+impl LibraryContext {
+    pub(super) fn new() -> Result<Self, GssError> {
+        let mut context = ptr::null_mut();
+        // SAFETY: the pointer is to a live local.
+        match unsafe { krb5_init_context(&raw mut context) } {
+            0 => Ok(Self(context)),
+            code => Err(GssError::plain(format!("the Kerberos configuration cannot be read (error {code})"))),
+        }
+    }
+
+    /// A principal in words.
+    pub(super) fn unparse(&self, principal: PrincipalHandle) -> Result<String, GssError> {
+        let mut name = ptr::null_mut();
+        // SAFETY: the context and the principal are valid; the string is the library's, copied and given back to it.
+        unsafe {
+            self.check(krb5_unparse_name(self.0, principal, &raw mut name))?;
+            let text = CStr::from_ptr(name).to_string_lossy().into_owned();
+            krb5_free_unparsed_name(self.0, name);
+            Ok(text)
+        }
+    }
+
+    /// What the library says of `code`, unless that is no error.
+    pub(super) fn check(&self, code: Code) -> Result<(), GssError> {
+        if code == 0 {
+            return Ok(());
+        }
+        // SAFETY: the context is valid; the library answers with a string of its own, which is given back to it.
+        let text = unsafe {
+            let message = krb5_get_error_message(self.0, code);
+            let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+            krb5_free_error_message(self.0, message);
+            text
+        };
+        Err(GssError::plain(text))
+    }
+}
+
+impl Drop for LibraryContext {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours and is not used after this.
+        unsafe { krb5_free_context(self.0) };
+    }
+}
