@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit::Audit;
-use crate::auth::negotiate::{self, Verifier};
-use crate::auth::{Conditions, NameRules};
+use crate::auth::negotiate::{self, Counters, Verifier};
+use crate::auth::{Conditions, NameRules, Recent};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
@@ -117,14 +117,16 @@ impl App {
         let (tracker, event_loop) = Tracker::new(parts, last, policy, text)
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
-        let verifier = Verifier::start(kerberos(&config))
+        let verifier = Verifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
         let verifier = Arc::new(verifier);
+        let recent = Arc::new(Recent::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
+            recent: Arc::clone(&recent),
             connections: Arc::clone(&connections),
             stats,
             access,
@@ -160,6 +162,7 @@ impl App {
             observer,
             connections,
             audit,
+            recent,
             live: Arc::clone(&live),
             store,
             journal: Arc::clone(&journal),
@@ -283,8 +286,12 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, .. } = &config.kerberos;
-    negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
+    let config::Kerberos { keytab, keep_domain, domains, conditions } = &config.kerberos;
+    negotiate::Options {
+        keytab: keytab.clone(),
+        names: NameRules::new(*keep_domain, domains.clone()),
+        debugging: conditions.debugging,
+    }
 }
 
 fn conditions(config: &Config) -> Conditions {

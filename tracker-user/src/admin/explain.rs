@@ -3,17 +3,23 @@
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
+use super::decisions::{Hypothetical, decision};
 use super::report::{ReportError, Sources};
 use super::wire;
+use crate::auth::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::session::{Situation, Verdict, explain};
 
 impl Sources {
-    /// `explain CLIENT`
+    /// `explain CLIENT`, and how a request would fare that was described.
     ///
     /// # Errors
     /// When the gateway is stopping.
-    pub async fn explain(&self, client: ClientAddr) -> Result<wire::Explanation, ReportError> {
+    pub async fn explain(
+        &self,
+        client: ClientAddr,
+        asked: &Hypothetical,
+    ) -> Result<wire::Explanation, ReportError> {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
         let session = sessions.first();
         let read = self.observer.evidence(client);
@@ -42,10 +48,21 @@ impl Sources {
             until: finding.until.map(wall),
             decides: finding.decides,
         });
+        let conditions = Conditions::new(&self.live.config().kerberos.conditions).ok();
+        let walk = conditions
+            .filter(|_| asked.is_described())
+            .map(|conditions| asked.walk(&conditions, client.ip()));
+        let against = walk.iter().flat_map(|walk| &walk.steps).find(|step| step.decides);
+        // A valid session needs no conditions.
+        let (decided, why) = match against.filter(|_| !explained.allow) {
+            Some(step) => ("deny", format!("Kerberos is not offered to it ({}: {})", step.step, step.why)),
+            None if explained.allow => ("allow", explained.why),
+            None => ("challenge", explained.why),
+        };
         Ok(wire::Explanation {
             client: client.to_string(),
-            decision: if explained.allow { "allow" } else { "challenge" }.into(),
-            why: explained.why,
+            decision: decided.into(),
+            why,
             shared,
             session: session.map(|session| session.id.to_string()),
             user: session.map(|session| session.identity.user().into()),
@@ -59,6 +76,8 @@ impl Sources {
             expires: explained.deadline.map(wall),
             ends: explained.ends,
             findings: findings.collect(),
+            walk,
+            recent: self.recent.of(client.ip()).into_iter().map(decision).collect(),
             record: record.filter(|_| known).map(|record| facts(&record, &anchor)),
         })
     }

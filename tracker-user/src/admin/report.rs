@@ -10,6 +10,7 @@ use tracker_ebpf::record::Record;
 
 use super::wire;
 use crate::audit::Audit;
+use crate::auth::Recent;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
@@ -32,6 +33,8 @@ pub struct Sources {
     pub connections: Arc<Connections>,
     /// What happened.
     pub audit: Arc<Audit>,
+    /// The last decisions about requests that had to prove themselves.
+    pub recent: Arc<Recent>,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// What survives.

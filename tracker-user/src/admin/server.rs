@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 use tracker_ebpf::abi::ClientAddr;
 
+use super::decisions::Hypothetical;
 use super::report::{ReportError, Sources};
 use super::{query, wire};
 use crate::live::ChangeError;
@@ -159,7 +160,16 @@ async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response
             settings(sources, Some(key)).await
         }
         (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query()),
-        (&Method::GET, ["v1", "explain", client]) => ok(&sources.explain(address(client)?).await?),
+        (&Method::GET, ["v1", "explain", client]) => {
+            let query = request.uri().query();
+            let asked = Hypothetical {
+                url: query::value(query, "url"),
+                host: query::value(query, "host"),
+                user_agent: query::value(query, "user-agent"),
+                cookie: query::value(query, "cookie"),
+            };
+            ok(&sources.explain(address(client)?, &asked).await?)
+        }
         (&Method::GET, ["v1", "history"]) => history(sources, request.uri().query()).await,
         _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
     }

@@ -1,7 +1,11 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod decisions;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::decisions::{Decision, Step, Ticket, Walk};
 
 use crate::audit::AuditEvent;
 use crate::live::Source;
@@ -176,7 +180,8 @@ pub struct Connection {
 pub struct Explanation {
     /// The client address.
     pub client: String,
-    /// What a request without credentials gets on a new connection: `allow` or `challenge`.
+    /// What a request without credentials gets on a new connection: `allow`, `challenge` (407), or `deny` (403) where the
+    /// conditions do not offer Kerberos to the request that was described.
     pub decision: String,
     /// Why, in a sentence.
     pub why: String,
@@ -198,6 +203,10 @@ pub struct Explanation {
     pub ends: Vec<String>,
     /// Rule by rule, in the order in which they are asked; one of them decides.
     pub findings: Vec<Finding>,
+    /// The way through the conditions of the request that was described; `null` if none was.
+    pub walk: Option<Walk>,
+    /// The last decisions about real requests, the newest first.
+    pub recent: Vec<Decision>,
     /// What the kernel has recorded of the client; `null` if nothing, or if it cannot be read.
     pub record: Option<Facts>,
 }

@@ -43,6 +43,21 @@ pub enum Step {
     Browser,
 }
 
+impl Step {
+    /// Why Kerberos is not offered, for the person at the client.
+    #[must_use]
+    pub const fn for_people(self) -> &'static str {
+        match self {
+            Self::Disabled => "Logging in is switched off on this proxy.",
+            Self::Cookie => "This browser has been told, by a cookie, not to log in to this proxy.",
+            Self::Addresses => "This proxy does not let your computer's address log in.",
+            Self::Names => "This proxy does not go by the name that your computer uses for it.",
+            Self::Url => "This proxy does not ask who you are for this page, and does not show it to nobody.",
+            Self::Browser => "This proxy does not accept logins from this browser or program.",
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -125,6 +140,12 @@ impl Conditions {
             url_deny: RegexSet::new(&config.url_deny).map_err(|error| BadPattern(error.to_string()))?,
             browsers: lower(&config.browsers),
         })
+    }
+
+    /// Whether the path and the query of a request make a difference.
+    #[must_use]
+    pub fn look_at_urls(&self) -> bool {
+        !self.url_deny.is_empty()
     }
 
     /// Whether Kerberos is offered; `note` hears of every step that was looked at.

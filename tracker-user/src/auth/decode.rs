@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ap_req::{ApReq, Encrypted, enctype_name, is_weak};
 use super::der::{Der, Value};
+use super::token::{NTLMSSP, OID_KRB5, OID_MS_KRB5, OID_NTLM, OID_SPNEGO};
 
 /// One line of the explanation, and what belongs under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +31,8 @@ impl Line {
     }
 }
 
-const OID_SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
-const OID_KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
-const OID_MS_KRB5: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
 const OID_KRB5_U2U: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x03";
 const OID_NEGOEX: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x1e";
-const OID_NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
-const NTLMSSP: &[u8] = b"NTLMSSP\0";
 
 /// Explains a token, and what follows from it for this gateway.
 #[must_use]
@@ -172,73 +169,25 @@ fn kerberos(token: &[u8]) -> Line {
     }
 }
 
-/// AP-REQ: `[APPLICATION 14] { [0] pvno, [1] msg-type, [2] ap-options, [3] ticket, [4] authenticator }`
 fn ap_req(message: &Value<'_>) -> Line {
-    let mut details = Vec::new();
-    for field in message.sequence() {
-        let Some(inner) = field.inside().next() else { continue };
-        match field.tag {
-            // The first byte of a BIT STRING counts the unused bits.
-            0xa2 if inner.content.get(1).is_some_and(|bits| bits & 0x20 != 0) => {
-                details.push(Line::new("mutual authentication", "the client wants the gateway's proof"));
-            }
-            0xa3 => details.extend(ticket(&inner)),
-            0xa4 => details.push(Line::new("authenticator", encrypted(&inner))),
-            _ => {}
-        }
+    let Some(request) = ApReq::parse(message) else {
+        return Line::new("message", "AP-REQ that cannot be read");
+    };
+    let mut details = vec![
+        Line::new("service", request.service.as_str()),
+        Line::new("ticket", encrypted(&request.ticket)),
+        Line::new("authenticator", encrypted(&request.authenticator)),
+    ];
+    if request.wants_proof {
+        details.push(Line::new("mutual authentication", "the client wants the gateway's proof"));
     }
     Line::with("message", "AP-REQ: a ticket and the proof of its holder", details)
 }
 
-/// Ticket: `[APPLICATION 1] { [0] tkt-vno, [1] realm, [2] sname, [3] enc-part }`
-fn ticket(ticket: &Value<'_>) -> Vec<Line> {
-    let (mut realm, mut service, mut lines) = (String::new(), String::new(), Vec::new());
-    for field in ticket.sequence() {
-        let Some(inner) = field.inside().next() else { continue };
-        match field.tag {
-            0xa1 => realm = text(inner.content),
-            0xa2 => {
-                let names = inner.inside().find(|part| part.tag == 0xa1);
-                let names = names.map(|names| names.sequence().map(|n| text(n.content)).collect::<Vec<_>>());
-                service = names.unwrap_or_default().join("/");
-            }
-            0xa3 => lines.push(Line::new("ticket", encrypted(&inner))),
-            _ => {}
-        }
-    }
-    lines.insert(0, Line::new("service", format!("{service}@{realm}")));
-    lines
-}
-
-/// EncryptedData: `{ [0] etype, [1] kvno OPTIONAL, [2] cipher }`
-fn encrypted(data: &Value<'_>) -> String {
-    let mut out = String::from("encrypted");
-    for field in data.inside() {
-        let Some(inner) = field.inside().next() else { continue };
-        match field.tag {
-            0xa0 => out = format!("encrypted with {}", enctype(integer(inner.content))),
-            0xa1 => out += &format!(", key version {}", integer(inner.content)),
-            0xa2 => out += &format!(", {} bytes", inner.content.len()),
-            _ => {}
-        }
-    }
-    out
-}
-
-/// The numbers of RFC 3961 and its successors.
-fn enctype(number: i64) -> String {
-    let known = match number {
-        17 => "aes128-cts-hmac-sha1-96",
-        18 => "aes256-cts-hmac-sha1-96",
-        19 => "aes128-cts-hmac-sha256-128",
-        20 => "aes256-cts-hmac-sha384-192",
-        23 => "rc4-hmac (weak)",
-        1 | 3 => "single DES (broken)",
-        16 => "triple DES (weak)",
-        25 | 26 => "camellia",
-        other => return format!("enctype {other}"),
-    };
-    known.to_owned()
+fn encrypted(data: &Encrypted<'_>) -> String {
+    let weak = if is_weak(data.enctype) { " (weak)" } else { "" };
+    let version = data.version.map(|version| format!(", key version {version}")).unwrap_or_default();
+    format!("encrypted with {}{weak}{version}, {} bytes", enctype_name(data.enctype), data.cipher.len())
 }
 
 /// NTLMSSP: a signature, a little-endian message type.
@@ -283,16 +232,6 @@ fn dotted(oid: &[u8]) -> String {
         }
     }
     parts.iter().map(u64::to_string).collect::<Vec<_>>().join(".")
-}
-
-fn integer(content: &[u8]) -> i64 {
-    let negative = content.first().is_some_and(|byte| byte & 0x80 != 0);
-    content.iter().take(8).fold(if negative { -1 } else { 0 }, |value, byte| (value << 8) | i64::from(*byte))
-}
-
-/// A name as it may be shown: no control characters.
-fn text(content: &[u8]) -> String {
-    String::from_utf8_lossy(content).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

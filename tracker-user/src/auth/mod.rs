@@ -1,13 +1,16 @@
 //! How a user proves who they are. Free of proxy types: whoever has a token asks here who sent it.
 
+pub mod ap_req;
 pub mod conditions;
 mod credential;
 pub mod decode;
 mod der;
 pub mod names;
 pub mod negotiate;
+pub mod recent;
 pub mod token;
 
 pub use conditions::Conditions;
 pub use names::NameRules;
 pub use negotiate::{Outcome, Pending, Refused, Verifier, VerifyError};
+pub use recent::Recent;

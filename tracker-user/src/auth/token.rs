@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::der::Der;
+
 /// The largest token that is looked at. A ticket with the groups of a large directory is 48 KiB.
 pub const MAX_TOKEN: usize = 64 * 1024;
 
@@ -70,78 +72,130 @@ pub fn encode(token: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(token)
 }
 
-/// What a client's first token is, as far as its first bytes tell.
+/// What a client's first token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// NTLM without a wrapper.
     Ntlm,
-    /// SPNEGO; `ntlm` if an NTLM message is in it.
+    /// SPNEGO (RFC 4178), the client's first.
     Spnego {
-        /// Whether an NTLM message is in it.
+        /// Whether Kerberos is among the mechanisms it offers.
+        kerberos: bool,
+        /// Whether NTLM is, or its token is an NTLM message.
         ntlm: bool,
     },
     /// A continuation of SPNEGO.
     SpnegoResponse,
-    /// Kerberos without a wrapper, under its own or Microsoft's legacy number.
+    /// Kerberos without a wrapper, under its own number.
     Krb5,
+    /// The same under Microsoft's legacy number.
+    MsKrb5,
     /// A GSSAPI token of some other mechanism.
     Other,
     /// No GSSAPI token.
     Garbage,
 }
 
+impl Kind {
+    /// Every kind as metrics name it.
+    pub(super) const LABELS: [&str; 9] = [
+        "ntlm",
+        "spnego",
+        "spnego-ntlm",
+        "spnego-other",
+        "spnego-response",
+        "krb5",
+        "ms-krb5",
+        "other",
+        "garbage",
+    ];
+
+    /// As metrics name it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ntlm => "ntlm",
+            Self::Spnego { kerberos: true, .. } => "spnego",
+            Self::Spnego { kerberos: false, ntlm: true } => "spnego-ntlm",
+            Self::Spnego { kerberos: false, ntlm: false } => "spnego-other",
+            Self::SpnegoResponse => "spnego-response",
+            Self::Krb5 => "krb5",
+            Self::MsKrb5 => "ms-krb5",
+            Self::Other => "other",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ntlm => "NTLM",
-            Self::Spnego { ntlm: true } => "SPNEGO with NTLM",
-            Self::Spnego { ntlm: false } => "SPNEGO",
-            Self::SpnegoResponse => "a SPNEGO response",
+            Self::Spnego { kerberos: true, ntlm: true } => "SPNEGO with Kerberos and NTLM",
+            Self::Spnego { kerberos: true, ntlm: false } => "SPNEGO with Kerberos",
+            Self::Spnego { kerberos: false, ntlm: true } => "SPNEGO with NTLM only",
+            Self::Spnego { kerberos: false, ntlm: false } => "SPNEGO without Kerberos",
+            Self::SpnegoResponse => "a SPNEGO response outside of a handshake",
             Self::Krb5 => "Kerberos",
-            Self::Other => "an unknown mechanism",
-            Self::Garbage => "not a GSSAPI token",
+            Self::MsKrb5 => "Kerberos under Microsoft's legacy number",
+            Self::Other => "a token of an unknown mechanism",
+            Self::Garbage => "no GSSAPI token at all",
         })
     }
 }
 
-const NTLMSSP: &[u8] = b"NTLMSSP\0";
-const OID_SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
-const OID_KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
-const OID_MS_KRB5: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
+/// What begins every NTLM message (MS-NLMP, section 2.2.1).
+pub(super) const NTLMSSP: &[u8] = b"NTLMSSP\0";
+pub(super) const OID_SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
+pub(super) const OID_KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
+/// What Windows 2000 made of it by a slip, and its successors have kept (MS-SPNG).
+pub(super) const OID_MS_KRB5: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
+pub(super) const OID_NTLM: &[u8] = b"\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a";
 
-/// Looks at a token's first bytes.
+/// Looks at what a token is wrapped in (RFC 2743, section 3.1: `[APPLICATION 0] { mechanism, its token }`).
 #[must_use]
 pub fn triage(token: &[u8]) -> Kind {
     if token.starts_with(NTLMSSP) {
         return Kind::Ntlm;
     }
-    match token.first() {
-        Some(0xa1) => Kind::SpnegoResponse,
-        // RFC 2743, section 3.1: [APPLICATION 0], a DER length, an object identifier, the mechanism's own.
-        Some(0x60) => match mechanism(token) {
-            Some(OID_SPNEGO) => Kind::Spnego { ntlm: contains_ntlm(token) },
-            Some(OID_KRB5 | OID_MS_KRB5) => Kind::Krb5,
-            Some(_) => Kind::Other,
-            None => Kind::Garbage,
-        },
+    match Der::new(token).next() {
+        Some(outer) if outer.tag == 0xa1 => Kind::SpnegoResponse,
+        Some(outer) if outer.tag == 0x60 => {
+            let mut inside = outer.inside();
+            match inside.next() {
+                Some(mechanism) if mechanism.tag == 0x06 => match mechanism.content {
+                    OID_SPNEGO => spnego(inside.rest()),
+                    OID_KRB5 => Kind::Krb5,
+                    OID_MS_KRB5 => Kind::MsKrb5,
+                    _ => Kind::Other,
+                },
+                _ => Kind::Garbage,
+            }
+        }
         _ => Kind::Garbage,
     }
 }
 
-fn mechanism(token: &[u8]) -> Option<&[u8]> {
-    let length_of_length = match token.get(1)? {
-        short if *short < 0x80 => 0,
-        long => usize::from(long & 0x7f),
+/// What a NegTokenInit offers: `[0] { [0] mechTypes, [1] reqFlags, [2] mechToken, … }`
+fn spnego(token: &[u8]) -> Kind {
+    let (mut offers, mut kerberos, mut ntlm) = (false, false, false);
+    let Some(choice) = Der::new(token).next().filter(|choice| choice.tag == 0xa0) else {
+        return Kind::Garbage;
     };
-    let rest = token.get(2 + length_of_length..)?;
-    match rest {
-        [0x06, length, rest @ ..] if *length < 0x80 => rest.get(..usize::from(*length)),
-        _ => None,
+    for field in choice.sequence() {
+        match field.tag {
+            0xa0 => {
+                for oid in field.sequence() {
+                    offers = true;
+                    kerberos |= matches!(oid.content, OID_KRB5 | OID_MS_KRB5);
+                    ntlm |= oid.content == OID_NTLM;
+                }
+            }
+            0xa2 => ntlm |= field.inside().next().is_some_and(|inner| inner.content.starts_with(NTLMSSP)),
+            _ => {}
+        }
     }
-}
-
-fn contains_ntlm(token: &[u8]) -> bool {
-    token.windows(NTLMSSP.len()).any(|window| window == NTLMSSP)
+    if offers || ntlm { Kind::Spnego { kerberos, ntlm } } else { Kind::Garbage }
 }
 
 #[cfg(test)]
@@ -176,24 +230,43 @@ mod tests {
         assert_eq!(parse(header(4 * MAX_TOKEN).as_bytes()), Err(BadToken::TooLarge));
     }
 
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        [&[tag, 0x82, (content.len() >> 8) as u8, content.len() as u8], content].concat()
+    }
+
     fn wrapped(oid: &[u8], body: &[u8]) -> Vec<u8> {
-        let inner = [&[0x06, oid.len() as u8], oid, body].concat();
-        [&[0x60, 0x82, (inner.len() >> 8) as u8, inner.len() as u8], inner.as_slice()].concat()
+        der(0x60, &[&[0x06, oid.len() as u8], oid, body].concat())
+    }
+
+    fn offering(mechanisms: &[&[u8]], token: &[u8]) -> Vec<u8> {
+        let list: Vec<u8> = mechanisms.iter().flat_map(|oid| der(0x06, oid)).collect();
+        let init = [der(0xa0, &der(0x30, &list)), der(0xa2, &der(0x04, token))].concat();
+        wrapped(OID_SPNEGO, &der(0xa0, &der(0x30, &init)))
     }
 
     #[test]
     fn triage_tells_tokens_apart() {
-        assert_eq!(triage(b"NTLMSSP\0\x01\0\0\0"), Kind::Ntlm);
-        assert_eq!(triage(&wrapped(OID_SPNEGO, b"\xa0\x03")), Kind::Spnego { ntlm: false });
-        assert_eq!(triage(&wrapped(OID_SPNEGO, b"\xa0NTLMSSP\0")), Kind::Spnego { ntlm: true });
+        const NEGOTIATE: &[u8] = b"NTLMSSP\0\x01\0\0\0";
+        let spnego = |kerberos, ntlm| Kind::Spnego { kerberos, ntlm };
+        assert_eq!(triage(NEGOTIATE), Kind::Ntlm);
+        assert_eq!(triage(&offering(&[OID_KRB5], b"x")), spnego(true, false));
+        assert_eq!(triage(&offering(&[OID_MS_KRB5, OID_NTLM], b"x")), spnego(true, true));
+        assert_eq!(triage(&offering(&[OID_KRB5], NEGOTIATE)), spnego(true, true));
+        assert_eq!(triage(&offering(&[OID_NTLM], NEGOTIATE)), spnego(false, true));
+        assert_eq!(triage(&offering(&[b"\x2a\x03"], b"x")), spnego(false, false));
         assert_eq!(triage(&wrapped(OID_KRB5, b"\x01\0")), Kind::Krb5);
-        assert_eq!(triage(&wrapped(OID_MS_KRB5, b"\x01\0")), Kind::Krb5);
+        assert_eq!(triage(&wrapped(OID_MS_KRB5, b"\x01\0")), Kind::MsKrb5);
         assert_eq!(triage(&wrapped(b"\x2a\x03", b"")), Kind::Other);
-        assert_eq!(triage(b"\x60\x08\x06\x06\x2b\x06\x01\x05\x05\x02"), Kind::Spnego { ntlm: false });
-        assert_eq!(triage(b"\xa1\x03"), Kind::SpnegoResponse);
-        for garbage in
-            [&b""[..], b"hello", b"\x60", b"\x60\xff", b"\x60\x84\xff\xff\xff\xff", b"\x60\x05\x06\x7f"]
-        {
+        assert_eq!(triage(b"\xa1\x03abc"), Kind::SpnegoResponse);
+        for garbage in [
+            &b""[..],
+            b"hello",
+            b"\x60",
+            b"\x60\xff",
+            b"\x60\x84\xff\xff\xff\xff",
+            b"\x60\x05\x06\x7f",
+            b"\x60\x08\x06\x06\x2b\x06\x01\x05\x05\x02",
+        ] {
             assert_eq!(triage(garbage), Kind::Garbage, "{garbage:?}");
         }
     }

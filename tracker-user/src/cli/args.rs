@@ -53,11 +53,9 @@ pub enum Command {
     Hosts,
     /// Who had which address when, the newest first.
     History(History),
-    /// What a request of this client without credentials would get now, and why, rule by rule.
-    Explain {
-        /// The client address.
-        client: ClientAddr,
-    },
+    /// What a request of this client without credentials would get now, and why, rule by rule; the last decisions about
+    /// its real requests; and how a request fares that is described here.
+    Explain(Explain),
     /// End sessions: their connections are closed at once.
     Logout(Logout),
     /// Show a setting, or all of them.
@@ -105,6 +103,25 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Whose request, and which: without a description, real ones are explained.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// The client address.
+    pub client: ClientAddr,
+    /// Where the request would go: a URL, or host:port for a CONNECT.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The name by which the client would reach this host, as in kerberos.conditions.spns.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Its User-Agent field; without it the request has none.
+    #[arg(long, value_name = "TEXT")]
+    pub user_agent: Option<String>,
+    /// Its Cookie field: name=value.
+    #[arg(long, value_name = "TEXT")]
+    pub cookie: Option<String>,
 }
 
 /// Whose past.

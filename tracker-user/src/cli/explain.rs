@@ -10,7 +10,11 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
     let mut out = format!(
         "{}: a request without credentials gets {}: {}\n\n",
         explained.client,
-        if explained.decision == "allow" { "served" } else { "asked to authenticate (407)" },
+        match explained.decision.as_str() {
+            "allow" => "served",
+            "deny" => "refused (403)",
+            _ => "asked to authenticate (407)",
+        },
         explained.why,
     );
     let mut table = plain();
@@ -26,6 +30,19 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         table.add_row([if finding.decides { "->" } else { "" }.to_owned(), finding.rule.clone(), said]);
     }
     out.push_str(&text(&table));
+    if let Some(walk) = &explained.walk {
+        out.push_str("\n\nthe conditions, for the request that was described\n");
+        out.push_str(&steps(&walk.steps));
+    }
+    if let Some((newest, older)) = explained.recent.split_first() {
+        out.push_str("\n\nthe last decisions about real requests\n");
+        out.push_str(&decision(newest));
+        out.push_str(&steps(&newest.steps));
+        for earlier in older {
+            out.push('\n');
+            out.push_str(decision(earlier).trim_end());
+        }
+    }
     if let Some(record) = &explained.record {
         let gap = |gap: &Option<wire::Gap>| {
             gap.as_ref()
@@ -51,6 +68,54 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         out.push_str("\n\nwhat would change that\n");
         let lines: Vec<String> = explained.ends.iter().map(|end| format!(" - {end}")).collect();
         out.push_str(&lines.join("\n"));
+    }
+    out
+}
+
+/// The steps of the conditions, the one that decided against Kerberos marked.
+fn steps(steps: &[wire::Step]) -> String {
+    let mut table = plain();
+    table.set_header(["", "CONDITION", "OUTCOME", "WHY"]);
+    for step in steps {
+        let mark = if step.decides { "->" } else { "" };
+        table.add_row([mark, &step.step, &step.outcome.replace('-', " "), &step.why]);
+    }
+    text(&table)
+}
+
+/// What a real request came to: a line of its own for the request, one for the result, one for the ticket.
+fn decision(decision: &wire::Decision) -> String {
+    let mut out = format!(
+        "{}  {} {}  {}\n    {}",
+        moment(decision.at),
+        decision.method,
+        decision.url,
+        decision.user_agent.as_deref().unwrap_or("(no User-Agent)"),
+        decision.result.replace('-', " "),
+    );
+    if let Some(user) = &decision.user {
+        out.push_str(&format!(": {user}"));
+    }
+    if let Some(cause) = &decision.cause {
+        out.push_str(&format!(" ({cause})"));
+    }
+    if let Some(why) = &decision.why {
+        out.push_str(&format!(": {why}"));
+    }
+    out.push('\n');
+    if let Some(ticket) = &decision.ticket {
+        let version =
+            ticket.key_version.map(|version| format!(", key version {version}")).unwrap_or_default();
+        out.push_str(&format!(
+            "    ticket of {} for {}, {}{version}, until {}; {}, {} bytes, flags {}\n",
+            ticket.principal,
+            ticket.service,
+            ticket.enctype,
+            moment(ticket.expires),
+            ticket.mechanism,
+            ticket.token_bytes,
+            ticket.flags,
+        ));
     }
     out
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Command, History, Logout};
+use super::args::{Args, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
 use super::{decode, explain, past, show};
 use crate::admin::client::{Client, ClientError};
@@ -116,8 +116,8 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.get(&history(wanted)).await?;
             print(args, &value, |tenures: Vec<wire::Tenure>| past::history(&tenures, wanted.limit))
         }
-        Command::Explain { client: address } => {
-            let value = client.get(&format!("/v1/explain/{address}")).await?;
+        Command::Explain(wanted) => {
+            let value = client.get(&explained(wanted)).await?;
             print(args, &value, |explained: wire::Explanation| explain::explanation(&explained))
         }
         Command::Logout(Logout { client: address, user, all }) => {
@@ -182,6 +182,15 @@ fn history(wanted: &History) -> String {
     add("user", user.clone());
     add("at", at.map(|at| at.to_string()));
     path
+}
+
+fn explained(wanted: &Explain) -> String {
+    let Explain { client, url, host, user_agent, cookie } = wanted;
+    let described = [("url", url), ("host", host), ("user-agent", user_agent), ("cookie", cookie)];
+    let pairs = described
+        .iter()
+        .filter_map(|(name, value)| value.as_deref().map(|value| format!("{name}={}", query::encode(value))));
+    format!("/v1/explain/{client}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timestamp>) -> Result<(), Failure> {

@@ -34,6 +34,10 @@ use crate::observe::{ClientStream, Connection};
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long one on which Negotiate is not offered any more: whoever gets a ticket meanwhile and loads the page again then
+/// does so on a new connection, where it is.
+const GIVEN_UP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How much of a request that was answered without being read is read and thrown away, so that the connection stays
 /// usable: a handshake over several legs would be broken off otherwise.
 const MAX_LEFTOVER: u64 = 1 << 20;
@@ -151,7 +155,11 @@ impl Client {
             let options = self.worker.shared.options.load();
             (options.idle_timeout, options.header_timeout)
         };
-        self.timer.set(if self.is_proved { idle } else { idle.min(UNPROVED_IDLE_TIMEOUT) });
+        self.timer.set(match (self.is_proved, self.auth.given_up) {
+            (true, _) => idle,
+            (false, None) => idle.min(UNPROVED_IDLE_TIMEOUT),
+            (false, Some(_)) => idle.min(GIVEN_UP_IDLE_TIMEOUT),
+        });
         let mut end = HeadEnd::default();
         let mut has_begun = false;
         poll_fn(|cx| {

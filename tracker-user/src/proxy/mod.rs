@@ -7,6 +7,7 @@
 
 pub mod access;
 mod admit;
+mod asked;
 mod client;
 mod connect;
 mod destination;
@@ -18,6 +19,7 @@ mod http1;
 pub mod options;
 mod pages;
 mod pool;
+mod proof;
 mod sockets;
 mod splice;
 pub mod stats;
@@ -44,7 +46,7 @@ pub use self::access::AccessLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
-use crate::auth::Verifier;
+use crate::auth::{Recent, Verifier};
 use crate::observe::Connections;
 
 /// How long ended connections may take to be dropped.
@@ -56,6 +58,8 @@ pub struct Parts {
     pub gate: Arc<dyn Gate>,
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Where decisions are remembered.
+    pub recent: Arc<Recent>,
     /// Where connections are registered.
     pub connections: Arc<Connections>,
     /// What is counted.
@@ -72,6 +76,7 @@ pub struct Parts {
 struct Shared {
     gate: Arc<dyn Gate>,
     verifier: Arc<Verifier>,
+    recent: Arc<Recent>,
     connections: Arc<Connections>,
     stats: Stats,
     access: AccessLog,
@@ -121,7 +126,7 @@ impl Proxy {
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(listen: &[SocketAddr], parts: Parts) -> Result<Self, BindError> {
-        let Parts { gate, verifier, connections, stats, access, options, workers } = parts;
+        let Parts { gate, verifier, recent, connections, stats, access, options, workers } = parts;
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
         for &address in listen {
@@ -135,6 +140,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             gate,
             verifier,
+            recent,
             connections,
             stats,
             access,

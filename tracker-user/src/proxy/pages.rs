@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use hyper::StatusCode;
 
 use super::http1::{Method, Version, connection};
+use crate::auth::conditions::Denied;
+use crate::auth::negotiate::Cause;
 use crate::auth::token;
 use crate::clock::wall_now;
 
@@ -21,9 +23,10 @@ macro_rules! style {
 const CHALLENGE: &str = concat!(
     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
     style!(),
-    "</head>\n<body><h1>Proxy Authentication Required</h1>\n<p>This proxy asks who you are by Kerberos (Negotiate). Log in to \
-     your domain, or run <code>kinit</code>, and use the proxy by its full name.</p>\n<small>407 from the proxy</small>\n\
-     </body></html>\n"
+    "</head>\n<body><h1>Log in to use this proxy</h1>\n<p>It asks who you are by Kerberos (Negotiate), and your browser had no \
+     answer.</p>\n<ul><li>Log in to your domain, or run <code>kinit</code>, where its servers can be reached.</li>\n\
+     <li>Use the proxy by its full name, not by its address.</li>\n<li>Private windows do not log in by themselves.</li></ul>\n\
+     <small>407 from the proxy</small>\n</body></html>\n"
 );
 
 /// A page. Never says who the user is: whoever sits at the client may be somebody else.
@@ -50,16 +53,22 @@ pub(super) struct To {
 impl Page {
     /// `text` is plain: it is escaped here.
     pub(super) fn new(status: StatusCode, text: impl AsRef<str>) -> Self {
-        let (code, heading) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-        let mut html = String::with_capacity(640 + text.as_ref().len());
+        Self::headed(status, status.canonical_reason().unwrap_or("Error"), text.as_ref(), None)
+    }
+
+    /// With a heading of its own; `word` is what the person may tell the operator.
+    fn headed(status: StatusCode, heading: &str, text: &str, word: Option<&str>) -> Self {
+        let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+        let mut html = String::with_capacity(640 + text.len());
         let _ = write!(
             html,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {heading}</title>{style}</head>\n\
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {reason}</title>{style}</head>\n\
              <body><h1>{heading}</h1>\n<p>",
             style = style!(),
         );
-        escape(text.as_ref(), &mut html);
-        let _ = write!(html, "</p>\n<small>{code} from the proxy</small>\n</body></html>\n");
+        escape(text, &mut html);
+        let word = word.map(|word| format!(" ({word})")).unwrap_or_default();
+        let _ = write!(html, "</p>\n<small>{code} from the proxy{word}</small>\n</body></html>\n");
         Self { html: html.into(), ..Self::empty(status) }
     }
 
@@ -75,6 +84,27 @@ impl Page {
             challenge: Some(answer.map_or(Cow::Borrowed("Negotiate"), |answer| proof(answer).into())),
             ..Self::empty(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
         }
+    }
+
+    /// 407: the credentials proved nothing, others may; with a token that tells the client's library why.
+    pub(super) fn refused(cause: Cause, answer: Option<&[u8]>) -> Self {
+        let challenge = Self::challenge(answer).challenge;
+        let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        Self { challenge, ..Self::headed(status, cause.heading(), cause.for_people(), Some(cause.label())) }
+    }
+
+    /// 403: nothing is offered, since nothing that the client has would help.
+    pub(super) fn given_up(cause: Cause) -> Self {
+        Self::headed(StatusCode::FORBIDDEN, cause.heading(), cause.for_people(), Some(cause.label()))
+    }
+
+    /// 403: the conditions do not offer Kerberos, and there is nothing else yet.
+    pub(super) fn not_offered(denied: Denied) -> Self {
+        let text = format!(
+            "{} It has no other way to know who you are: use another browser or computer, or ask its operator.",
+            denied.step.for_people()
+        );
+        Self::headed(StatusCode::FORBIDDEN, "You cannot log in here", &text, Some(&denied.to_string()))
     }
 
     /// A request that cannot be understood: what follows on the connection cannot be either.

@@ -54,6 +54,10 @@ impl Keytab {
         Ok(Self { name: in_memory, _memory: Some(memory) })
     }
 
+    pub(super) fn name(&self) -> &CStr {
+        &self.name
+    }
+
     /// What stands in it, without the keys themselves.
     pub(in crate::auth) fn entries(&self) -> Result<Vec<KeytabEntry>, GssError> {
         let mut entries = Vec::new();
@@ -99,7 +103,7 @@ fn is_file(name: &CStr) -> bool {
 
 /// A keytab that is open. (Declared in this order: it is closed before its context goes.)
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     keytab: KeytabHandle,
     context: LibraryContext,
 }
@@ -110,13 +114,17 @@ unsafe impl Send for Open {}
 unsafe impl Sync for Open {}
 
 impl Open {
-    fn resolve(name: &CStr) -> Result<Self, GssError> {
+    pub(super) fn resolve(name: &CStr) -> Result<Self, GssError> {
         let context = LibraryContext::new()?;
         let mut keytab = ptr::null_mut();
         // SAFETY: the context is valid, the name a string, and the last pointer to a live local.
         let code = unsafe { krb5_kt_resolve(context.0, name.as_ptr(), &raw mut keytab) };
         context.check(code)?;
         Ok(Self { keytab, context })
+    }
+
+    pub(super) const fn context(&self) -> &LibraryContext {
+        &self.context
     }
 
     /// Adds all entries to another keytab.
@@ -129,7 +137,10 @@ impl Open {
     }
 
     /// Does `work` with each entry, until it fails.
-    fn each(&self, mut work: impl FnMut(&mut Entry) -> Result<(), GssError>) -> Result<(), GssError> {
+    pub(super) fn each(
+        &self,
+        mut work: impl FnMut(&mut Entry) -> Result<(), GssError>,
+    ) -> Result<(), GssError> {
         let mut cursor = ptr::null_mut();
         // SAFETY: the handles are valid, and the cursor is a live local.
         let code = unsafe { krb5_kt_start_seq_get(self.context.0, self.keytab, &raw mut cursor) };

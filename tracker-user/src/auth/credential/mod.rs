@@ -7,6 +7,7 @@
 
 mod keytab;
 mod krb5;
+mod ticket;
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -17,6 +18,7 @@ use libgssapi_sys as sys;
 
 pub use keytab::KeytabEntry;
 pub(super) use keytab::{Keytab, default_name};
+pub(super) use ticket::Opened;
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.
 #[derive(Clone, Debug)]
@@ -147,12 +149,20 @@ impl Context {
         Self(ptr::null_mut())
     }
 
-    /// One leg. Blocks: it reads and writes the replay cache.
-    pub(super) fn accept(&mut self, credential: &Credential, token: &[u8]) -> Result<Step, GssError> {
+    /// One leg; `bindings` name the channel that the token came through (RFC 5929), where it is one that can be named: a
+    /// client that bound its token to another channel is refused, one that bound it to none is not. Blocks: it reads and
+    /// writes the replay cache.
+    pub(super) fn accept(
+        &mut self,
+        credential: &Credential,
+        token: &[u8],
+        bindings: Option<&[u8]>,
+    ) -> Result<Step, GssError> {
         let mut minor = 0;
         // The library reads through this pointer and never writes.
         let mut input =
             sys::gss_buffer_desc { length: token.len(), value: token.as_ptr().cast_mut().cast::<c_void>() };
+        let mut channel = bindings.map(channel);
         let mut name = Name(ptr::null_mut());
         let mut mechanism: sys::gss_OID = ptr::null_mut();
         let mut answer = Buffer::empty();
@@ -167,7 +177,7 @@ impl Context {
                 &raw mut self.0,
                 credential.0,
                 &raw mut input,
-                ptr::null_mut(),
+                channel.as_mut().map_or(ptr::null_mut(), ptr::from_mut),
                 &raw mut name.0,
                 &raw mut mechanism,
                 &raw mut answer.0,
@@ -199,6 +209,22 @@ impl Context {
             lifetime: Duration::from_secs(seconds.into()),
             flags,
         }))
+    }
+}
+
+/// Bindings that consist of application data alone, as those of TLS do (RFC 5554, section 2).
+fn channel(data: &[u8]) -> sys::gss_channel_bindings_struct {
+    let buffer = |bytes: &[u8]| sys::gss_buffer_desc {
+        length: bytes.len(),
+        // The library reads through this pointer and never writes.
+        value: bytes.as_ptr().cast_mut().cast::<c_void>(),
+    };
+    sys::gss_channel_bindings_struct {
+        initiator_addrtype: sys::GSS_C_AF_UNSPEC,
+        initiator_address: buffer(&[]),
+        acceptor_addrtype: sys::GSS_C_AF_UNSPEC,
+        acceptor_address: buffer(&[]),
+        application_data: buffer(data),
     }
 }
 

@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::cause::{Cause, explain};
+use super::details::Inside;
 use super::keytab::{self, KeytabProblem, Stamp};
-use super::remedy::with_remedy;
-use super::{Acceptor, Details, Options, Outcome, Pending, Refused, VerifyError};
+use super::{Acceptor, Counters, Details, Options, Outcome, Pending, Refused, VerifyError};
+use crate::auth::ap_req::ApReq;
 use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step};
 use crate::auth::token::{self, Kind};
-use crate::clock::{BootTime, boot_now};
+use crate::clock::{BootTime, boot_now, wall_now};
 
 /// How often the keytab's file is looked at, at most.
 const RECHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct GssAcceptor {
     state: Mutex<State>,
+    counters: Counters,
 }
 
 struct State {
@@ -58,22 +61,22 @@ impl Keys {
 /// A handshake between two legs.
 struct Leg {
     context: Context,
-    wrapping: Kind,
+    kind: Kind,
     bytes: usize,
 }
 
 impl Leg {
-    fn step(&mut self, keys: &Keys, token: &[u8]) -> Result<Step, GssError> {
-        keys.lend(|credential| self.context.accept(credential, token)).flatten()
+    fn step(&mut self, keys: &Keys, token: &[u8], bindings: Option<&[u8]>) -> Result<Step, GssError> {
+        keys.lend(|credential| self.context.accept(credential, token, bindings)).flatten()
     }
 }
 
 impl GssAcceptor {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, counters: Counters) -> Self {
         let (keys, stamp) = load(&options);
         let state = State { options: Arc::new(options), keys, stamp, checked: boot_now() };
         state.report();
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), counters }
     }
 
     /// The keys, read anew if the keytab has changed, which is looked at now and then, or `now`.
@@ -125,38 +128,19 @@ fn load(options: &Options) -> (Result<Arc<Keys>, KeytabProblem>, Option<Stamp>) 
 }
 
 impl Acceptor for GssAcceptor {
-    fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError> {
-        let (options, keys) = self.current(false);
-        let keys = keys.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
-        let (mut leg, begins) = match pending.and_then(Pending::into::<Leg>) {
-            Some(leg) => (leg, false),
-            None => (Leg { context: Context::new(), wrapping: first(token)?, bytes: 0 }, true),
-        };
-        leg.bytes = leg.bytes.saturating_add(token.len());
-        let mut step = leg.step(&keys, token);
-        // A ticket may be newer than the keys that were read; the client need not hear of that.
-        if step.is_err()
-            && begins
-            && let Some(keys) = self.renewed(&keys)
-        {
-            leg.context = Context::new();
-            step = leg.step(&keys, token);
+    fn accept(
+        &self,
+        pending: Option<Pending>,
+        token: &[u8],
+        bindings: Option<&[u8]>,
+    ) -> Result<Outcome, VerifyError> {
+        let outcome = self.leg(pending, token, bindings);
+        match &outcome {
+            Ok(Outcome::Proved { details, .. }) => self.counters.ticket(details.enctype),
+            Err(VerifyError::Refused(Refused { cause, .. })) => self.counters.refused(*cause),
+            _ => {}
         }
-        match step {
-            Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
-            Ok(Step::Done(peer)) => proved(&options, peer, &leg),
-            Err(GssError { text, answer }) => {
-                let why = match leg.wrapping {
-                    Kind::Spnego { ntlm: true } => {
-                        format!(
-                            "{text}: the client offered NTLM, so it has no Kerberos ticket for the proxy's name"
-                        )
-                    }
-                    _ => with_remedy(&text),
-                };
-                Err(VerifyError::Refused(Refused { why, answer }))
-            }
-        }
+        outcome
     }
 
     fn problem(&self) -> Option<String> {
@@ -173,33 +157,96 @@ impl Acceptor for GssAcceptor {
     }
 }
 
-/// A handshake's first token: what cannot be Kerberos is told from what only fails.
-fn first(token: &[u8]) -> Result<Kind, VerifyError> {
-    match token::triage(token) {
-        Kind::Ntlm => Err(VerifyError::refused(
-            "the client sent NTLM instead of Kerberos: check that it is in the realm and uses the proxy's full name, not its address",
-        )),
-        kind @ (Kind::Other | Kind::Garbage | Kind::SpnegoResponse) => {
-            Err(VerifyError::refused(format!("the client's token is no Kerberos token but {kind}")))
+impl GssAcceptor {
+    fn leg(
+        &self,
+        pending: Option<Pending>,
+        token: &[u8],
+        bindings: Option<&[u8]>,
+    ) -> Result<Outcome, VerifyError> {
+        let (options, keys) = self.current(false);
+        let (mut leg, begins) = match pending.and_then(Pending::into::<Leg>) {
+            Some(leg) => (leg, false),
+            None => {
+                let kind = token::triage(token);
+                self.counters.token(kind);
+                hopeful(kind)?;
+                (Leg { context: Context::new(), kind, bytes: 0 }, true)
+            }
+        };
+        let mut keys = keys.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
+        leg.bytes = leg.bytes.saturating_add(token.len());
+        let mut step = leg.step(&keys, token, bindings);
+        // A ticket may be newer than the keys that were read; the client need not hear of that.
+        if step.is_err()
+            && begins
+            && let Some(renewed) = self.renewed(&keys)
+        {
+            keys = renewed;
+            leg.context = Context::new();
+            step = leg.step(&keys, token, bindings);
         }
-        kind @ (Kind::Spnego { .. } | Kind::Krb5) => Ok(kind),
+        match step {
+            Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
+            Ok(Step::Done(peer)) => proved(&options, &keys, peer, &leg, token),
+            Err(error) => Err(VerifyError::Refused(refused(&keys, leg.kind, token, error))),
+        }
     }
 }
 
-fn proved(options: &Options, peer: Peer, leg: &Leg) -> Result<Outcome, VerifyError> {
+/// What cannot be Kerberos is told from what only fails.
+fn hopeful(kind: Kind) -> Result<(), VerifyError> {
+    let cause = match kind {
+        Kind::Spnego { kerberos: true, .. } | Kind::Krb5 | Kind::MsKrb5 => return Ok(()),
+        Kind::Ntlm | Kind::Spnego { ntlm: true, .. } => Cause::Ntlm,
+        Kind::Spnego { .. } | Kind::Other => Cause::NoKerberos,
+        Kind::SpnegoResponse | Kind::Garbage => Cause::Garbage,
+    };
+    Err(VerifyError::refused(cause, format!("the client sent {kind}: {}", cause.remedy())))
+}
+
+/// What the library refused, and why, as far as the ticket tells.
+fn refused(keys: &Keys, kind: Kind, token: &[u8], error: GssError) -> Refused {
+    let GssError { text, answer } = error;
+    let cause = match (Cause::of(&text), kind) {
+        // The client had its chance to go on with Kerberos, and did not.
+        (Cause::Other | Cause::NoKerberos, Kind::Spnego { ntlm: true, .. }) => Cause::Ntlm,
+        (cause, _) => cause,
+    };
+    let opened = ApReq::in_token(token).and_then(|request| keys.keytab.open(&request));
+    Refused { cause, why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
+}
+
+fn proved(
+    options: &Options,
+    keys: &Keys,
+    peer: Peer,
+    leg: &Leg,
+    token: &[u8],
+) -> Result<Outcome, VerifyError> {
     if !peer.kerberos || peer.anonymous {
-        return Err(VerifyError::refused("the client proved nobody: its mechanism or its name is anonymous"));
+        return Err(VerifyError::refused(
+            Cause::Name,
+            "the client proved nobody: its mechanism or its name is anonymous",
+        ));
     }
     let identity = options
         .names
         .identity(&peer.principal)
-        .map_err(|problem| VerifyError::refused(problem.to_string()))?;
+        .map_err(|problem| VerifyError::refused(Cause::Name, problem.to_string()))?;
+    let request = ApReq::in_token(token);
+    let opened = request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.open(request));
     let details = Details {
         principal: String::from_utf8_lossy(&peer.principal).into_owned(),
-        wrapping: if leg.wrapping == Kind::Krb5 { "krb5" } else { "spnego" },
+        kind: leg.kind,
         token_bytes: leg.bytes,
+        answer_bytes: peer.answer.as_ref().map_or(0, Vec::len),
+        enctype: request.as_ref().map_or(0, |request| request.ticket.enctype),
+        key_version: request.as_ref().and_then(|request| request.ticket.version),
+        service: request.map(|request| request.service).unwrap_or_default(),
         lifetime: peer.lifetime,
         flags: peer.flags,
+        inside: opened.as_ref().map(|opened| Inside::from(&opened.ticket)),
     };
-    Ok(Outcome::Proved { identity, answer: peer.answer, details })
+    Ok(Outcome::Proved { identity, answer: peer.answer, details: Box::new(details) })
 }

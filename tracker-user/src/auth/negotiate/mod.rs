@@ -5,9 +5,11 @@
 //! queue at once.
 
 mod acceptor;
+mod cause;
+mod counters;
+mod details;
 mod keytab;
 mod queue;
-mod remedy;
 
 use std::any::Any;
 use std::fmt;
@@ -21,12 +23,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use cause::Cause;
+pub use counters::Counters;
+pub use details::{Details, Inside, context_flags};
 pub use keytab::{KeytabProblem, entries, exposure};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
 pub use super::credential::KeytabEntry;
 use super::names::NameRules;
+use super::token::BadToken;
 use crate::session::Identity;
 
 /// How many tokens may wait for each thread. A token takes well under a millisecond, so a full queue is a wait that
@@ -43,6 +49,8 @@ pub struct Options {
     pub keytab: Option<PathBuf>,
     /// How principals become identities.
     pub names: NameRules,
+    /// Accepted tickets are looked into, and logged with all they say.
+    pub debugging: bool,
 }
 
 /// A handshake that waits for the client's next token. It belongs to the connection that it came on.
@@ -75,7 +83,7 @@ pub enum Outcome {
         /// The last token for the client: the gateway's own proof.
         answer: Option<Vec<u8>>,
         /// For the log.
-        details: Details,
+        details: Box<Details>,
     },
     /// The handshake needs another token from the client.
     Continue {
@@ -86,24 +94,11 @@ pub enum Outcome {
     },
 }
 
-/// What is worth knowing of an accepted ticket.
-#[derive(Clone, Debug, Default)]
-pub struct Details {
-    /// The principal, before it was mapped.
-    pub principal: String,
-    /// How the token was wrapped.
-    pub wrapping: &'static str,
-    /// The token's size.
-    pub token_bytes: usize,
-    /// How long the ticket is still valid.
-    pub lifetime: Duration,
-    /// The context's flags, as in RFC 2744.
-    pub flags: u32,
-}
-
 /// A token that proves nothing.
 #[derive(Clone, Debug)]
 pub struct Refused {
+    /// Why, in a word.
+    pub cause: Cause,
     /// Why, and what probably helps, in one line.
     pub why: String,
     /// A token that tells the client's library why.
@@ -128,18 +123,23 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    pub(crate) fn refused(why: impl Into<String>) -> Self {
-        Self::Refused(Refused { why: why.into(), answer: None })
+    pub(crate) fn refused(cause: Cause, why: impl Into<String>) -> Self {
+        Self::Refused(Refused { cause, why: why.into(), answer: None })
     }
 }
 
 /// Who verifies one token, blocking.
 pub trait Acceptor: Send + Sync + 'static {
-    /// One leg of a handshake.
+    /// One leg of a handshake; `bindings` as in [`Offer::bindings`].
     ///
     /// # Errors
     /// When the token is not accepted.
-    fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError>;
+    fn accept(
+        &self,
+        pending: Option<Pending>,
+        token: &[u8],
+        bindings: Option<&[u8]>,
+    ) -> Result<Outcome, VerifyError>;
 
     /// What keeps every token from being accepted, and the remedy.
     fn problem(&self) -> Option<String> {
@@ -150,15 +150,37 @@ pub trait Acceptor: Send + Sync + 'static {
     fn configure(&self, _options: Options) {}
 }
 
+/// What a client offers.
+#[derive(Debug)]
+pub struct Offer {
+    /// What an earlier token of the same handshake left.
+    pub pending: Option<Pending>,
+    /// The token, as it was read from its field.
+    pub token: Result<Vec<u8>, BadToken>,
+    /// The TLS connection that it came on, as channel bindings name it (RFC 5929): a token that was made for another one
+    /// is refused. `None` where there is no TLS.
+    pub bindings: Option<Arc<[u8]>>,
+}
+
+impl Offer {
+    /// The first token of a handshake, without a channel.
+    #[must_use]
+    pub const fn first(token: Vec<u8>) -> Self {
+        Self { pending: None, token: Ok(token), bindings: None }
+    }
+}
+
 /// See the module.
 pub struct Verifier {
     acceptor: Arc<dyn Acceptor>,
     queue: Arc<Queue<Job>>,
+    counters: Counters,
 }
 
 struct Job {
     pending: Option<Pending>,
     token: Vec<u8>,
+    bindings: Option<Arc<[u8]>>,
     reply: oneshot::Sender<Result<Outcome, VerifyError>>,
 }
 
@@ -174,19 +196,25 @@ impl Verifier {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(options: Options) -> io::Result<Self> {
+    pub fn start(options: Options, counters: Counters) -> io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        Self::with(Arc::new(GssAcceptor::new(options)), threads, threads * QUEUE_PER_THREAD)
+        let acceptor = Arc::new(GssAcceptor::new(options, counters.clone()));
+        Self::with(acceptor, threads, threads * QUEUE_PER_THREAD, counters)
     }
 
     /// Verifies with `acceptor`, on `threads` threads with at most `queue` waiting tokens.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn with(acceptor: Arc<dyn Acceptor>, threads: usize, queue: usize) -> io::Result<Self> {
+    pub fn with(
+        acceptor: Arc<dyn Acceptor>,
+        threads: usize,
+        queue: usize,
+        counters: Counters,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue));
         // Made first: if a later thread cannot be started, its drop ends the earlier ones.
-        let verifier = Self { acceptor, queue };
+        let verifier = Self { acceptor, queue, counters };
         for number in 0..threads {
             let (acceptor, queue) = (Arc::clone(&verifier.acceptor), Arc::clone(&verifier.queue));
             thread::Builder::new()
@@ -196,18 +224,26 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Verifies one token; `pending` is what an earlier one of the same handshake left.
+    /// Verifies one token.
     ///
     /// # Errors
     /// When it is not accepted, or cannot be looked at.
-    pub async fn verify(&self, pending: Option<Pending>, token: Vec<u8>) -> Result<Outcome, VerifyError> {
+    pub async fn verify(&self, offer: Offer) -> Result<Outcome, VerifyError> {
+        let Offer { pending, token, bindings } = offer;
+        let token = token.map_err(|bad| {
+            let cause = Cause::from(&bad);
+            self.counters.refused(cause);
+            VerifyError::refused(cause, format!("{bad}: {}", cause.remedy()))
+        })?;
         let (reply, answer) = oneshot::channel();
-        if self.queue.push(Job { pending, token, reply }).is_err() {
+        if self.queue.push(Job { pending, token, bindings, reply }).is_err() {
             return Err(VerifyError::Busy);
         }
         match tokio::time::timeout(VERIFY_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(VerifyError::refused("verifying the token failed inside the gateway")),
+            Ok(Err(_)) => {
+                Err(VerifyError::refused(Cause::Other, "verifying the token failed inside the gateway"))
+            }
             Err(_) => Err(VerifyError::TimedOut),
         }
     }
@@ -238,12 +274,13 @@ impl Drop for Verifier {
 }
 
 fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
-    while let Some(Job { pending, token, reply }) = queue.pop() {
+    while let Some(Job { pending, token, bindings, reply }) = queue.pop() {
         // Whoever asked may have gone away in the meantime.
         if reply.is_closed() {
             continue;
         }
-        let result = catch_unwind(AssertUnwindSafe(|| acceptor.accept(pending, &token)));
+        let accept = || acceptor.accept(pending, &token, bindings.as_deref());
+        let result = catch_unwind(AssertUnwindSafe(accept));
         // Without a result the sender is dropped, which is the answer.
         if let Ok(result) = result {
             let _ = reply.send(result);

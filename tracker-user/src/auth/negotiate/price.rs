@@ -59,7 +59,7 @@ fn measure() {
             }
             let tokens = tokens(TOKENS);
             pin(cores);
-            let verifier = Verifier::start(options.clone()).unwrap();
+            let verifier = Verifier::start(options.clone(), Counters::hidden().unwrap()).unwrap();
             let took = clocked(|| verify_all(&verifier, tokens));
             figures.entry(format!("{name}, verifier")).or_default().push(took);
             pin(&all);
@@ -89,7 +89,7 @@ fn bare_loop(keytab: &Keytab, tokens: &[Vec<u8>], threads: usize, with_name: boo
                 let credential = keytab.credential().unwrap();
                 for token in part {
                     if with_name {
-                        assert!(matches!(Context::new().accept(&credential, token), Ok(Step::Done(_))));
+                        assert!(matches!(Context::new().accept(&credential, token, None), Ok(Step::Done(_))));
                     } else {
                         Context::new().accept_only(&credential, token).unwrap();
                     }
@@ -107,7 +107,7 @@ fn verify_all(verifier: &Verifier, tokens: Vec<Vec<u8>>) {
             loop {
                 let token = tokens.borrow_mut().next();
                 let Some(token) = token else { break };
-                let outcome = verifier.verify(None, token).await;
+                let outcome = verifier.verify(Offer::first(token)).await;
                 assert!(matches!(outcome, Ok(Outcome::Proved { .. })), "{outcome:?}");
             }
         };

@@ -7,13 +7,23 @@ use super::*;
 struct Fake<F>(F);
 
 impl<F: Fn(&[u8]) -> Result<Outcome, VerifyError> + Send + Sync + 'static> Acceptor for Fake<F> {
-    fn accept(&self, _pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError> {
+    fn accept(
+        &self,
+        _pending: Option<Pending>,
+        token: &[u8],
+        _bindings: Option<&[u8]>,
+    ) -> Result<Outcome, VerifyError> {
         (self.0)(token)
     }
 }
 
 fn proved(user: &str) -> Outcome {
-    Outcome::Proved { identity: Identity::new(user, "R", "R"), answer: None, details: Details::default() }
+    let details = Box::new(Details::of_nothing());
+    Outcome::Proved { identity: Identity::new(user, "R", "R"), answer: None, details }
+}
+
+fn counters() -> Counters {
+    Counters::hidden().unwrap()
 }
 
 #[tokio::test]
@@ -26,10 +36,10 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
         gate.lock().unwrap().recv().unwrap();
         Ok(proved("alice"))
     });
-    let verifier = Arc::new(Verifier::with(Arc::new(fake), 1, 2).unwrap());
+    let verifier = Arc::new(Verifier::with(Arc::new(fake), 1, 2, counters()).unwrap());
     let verify = || {
         let verifier = Arc::clone(&verifier);
-        tokio::spawn(async move { verifier.verify(None, vec![1]).await })
+        tokio::spawn(async move { verifier.verify(Offer::first(vec![1])).await })
     };
     let first = verify();
     begins.recv().await.unwrap();
@@ -37,7 +47,7 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
     while verifier.queued() < 2 {
         tokio::task::yield_now().await;
     }
-    assert!(matches!(verifier.verify(None, vec![1]).await, Err(VerifyError::Busy)));
+    assert!(matches!(verifier.verify(Offer::first(vec![1])).await, Err(VerifyError::Busy)));
     for _ in 0..3 {
         release.send(()).unwrap();
     }
@@ -49,9 +59,9 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
 #[tokio::test]
 async fn a_panic_stays_in_its_thread() {
     let fake = Fake(|token: &[u8]| if token == b"bad" { panic!("as asked") } else { Ok(proved("alice")) });
-    let verifier = Verifier::with(Arc::new(fake), 1, 8).unwrap();
-    assert!(matches!(verifier.verify(None, b"bad".to_vec()).await, Err(VerifyError::Refused(_))));
-    assert!(verifier.verify(None, b"good".to_vec()).await.is_ok());
+    let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
+    assert!(matches!(verifier.verify(Offer::first(b"bad".to_vec())).await, Err(VerifyError::Refused(_))));
+    assert!(verifier.verify(Offer::first(b"good".to_vec())).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,8 +71,8 @@ async fn a_hang_ends_for_the_async_side() {
             thread::park();
         }
     });
-    let verifier = Verifier::with(Arc::new(fake), 1, 8).unwrap();
-    assert!(matches!(verifier.verify(None, vec![1]).await, Err(VerifyError::TimedOut)));
+    let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
+    assert!(matches!(verifier.verify(Offer::first(vec![1])).await, Err(VerifyError::TimedOut)));
 }
 
 #[tokio::test]
@@ -71,11 +81,17 @@ async fn a_bad_keytab_is_named_and_nothing_is_accepted() {
     let path = dir.path().join("empty.keytab");
     std::fs::write(&path, b"").unwrap();
     let options = Options { keytab: Some(path.clone()), ..Options::default() };
-    let verifier = Verifier::start(options.clone()).unwrap();
+    let verifier = Verifier::start(options.clone(), counters()).unwrap();
     let problem = verifier.problem().unwrap();
     assert!(problem.contains("empty.keytab") && problem.contains("is empty"), "{problem}");
-    match verifier.verify(None, b"NTLMSSP\0".to_vec()).await {
+    let krb5 = b"\x60\x0d\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00".to_vec();
+    match verifier.verify(Offer::first(krb5)).await {
         Err(VerifyError::Unavailable(why)) => assert_eq!(why, problem),
+        other => panic!("{other:?}"),
+    }
+    // What could not be accepted anyway is told all the same.
+    match verifier.verify(Offer::first(b"NTLMSSP\0".to_vec())).await {
+        Err(VerifyError::Refused(refused)) => assert_eq!(refused.cause, Cause::Ntlm),
         other => panic!("{other:?}"),
     }
     let missing = Options { keytab: Some(dir.path().join("none")), ..options };
@@ -104,7 +120,7 @@ async fn garbage_gets_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keytab");
     std::fs::write(&path, file).unwrap();
-    let verifier = Verifier::start(Options { keytab: Some(path), ..Options::default() }).unwrap();
+    let verifier = Verifier::start(Options { keytab: Some(path), ..Options::default() }, counters()).unwrap();
     assert_eq!(verifier.problem(), None);
 
     let spnego = b"\x60\x1e\x06\x06\x2b\x06\x01\x05\x05\x02\xa0\x14garbage-garbage-garb".to_vec();
@@ -112,11 +128,11 @@ async fn garbage_gets_a_reason() {
         [&b"\x60\x81\x80\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00"[..], &[0x41; 117]].concat();
     for (token, words) in [
         (b"NTLMSSP\0\x01".to_vec(), "sent NTLM"),
-        (b"hello".to_vec(), "not a GSSAPI token"),
+        (b"hello".to_vec(), "no GSSAPI token"),
         (spnego, "damaged"),
         (krb5, ""),
     ] {
-        match verifier.verify(None, token).await {
+        match verifier.verify(Offer::first(token)).await {
             Err(VerifyError::Refused(Refused { why, .. })) => {
                 assert!(why.contains(words) && !why.contains('\n') && why.len() > 10, "{why:?}");
             }

@@ -1,6 +1,7 @@
 //! Who is served.
 
 use super::*;
+use crate::auth::recent::Came;
 
 fn get(to: SocketAddr, more: &str) -> String {
     format!("GET http://{to}/ HTTP/1.1\r\nHost: x\r\n{more}\r\n")
@@ -107,30 +108,89 @@ async fn a_challenge_to_old_clients_and_to_head() {
     assert_eq!(client.ask(old).await.status(), 407);
 }
 
+fn with(credentials: &str) -> String {
+    format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{credentials}\r\n")
+}
+
 #[tokio::test]
 async fn refused_credentials_are_asked_for_again_but_not_for_ever() {
     let lab = Lab::closed();
     let mut client = lab.client().await;
-    let request =
-        |credentials: &str| format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{credentials}\r\n");
     let reject = format!("Negotiate {}", token::encode(b"rejected"));
-    for (credentials, answer) in [
-        (negotiate("bad"), reject.as_str()),
-        ("Proxy-Authorization: Basic c2VjcmV0\r\n".into(), "Negotiate"),
-        ("Proxy-Authorization: Negotiate %%%\r\n".into(), "Negotiate"),
-        ("Proxy-Authorization: Negotiate\r\n".into(), "Negotiate"),
-        (negotiate("bad"), &reject),
-    ] {
-        let challenge = client.ask(request(&credentials)).await;
+    for (credentials, answer) in
+        [(negotiate("bad"), reject.as_str()), ("Proxy-Authorization: Basic c2VjcmV0\r\n".into(), "Negotiate")]
+    {
+        let challenge = client.ask(with(&credentials)).await;
         assert_eq!((challenge.status(), challenge.field("connection")), (407, None), "{credentials}");
         assert_eq!(challenge.field("proxy-authenticate"), Some(answer), "{credentials}");
     }
-    let last = client.ask(request(&negotiate("bad"))).await;
-    assert_eq!((last.status(), last.field("connection")), (407, Some("close")));
+    // The third time is the last: from now on the connection is told what to do instead.
+    for credentials in ["Proxy-Authorization: Negotiate %%%\r\n", "", "Proxy-Authorization: Negotiate\r\n"] {
+        let page = client.ask(with(credentials)).await;
+        assert_eq!((page.status(), page.field("connection")), (403, None), "{credentials}");
+        assert_eq!(page.field("proxy-authenticate"), None, "{credentials}");
+        assert!(page.text().contains("could not be understood"), "{}", page.text());
+    }
+    assert_eq!(client.ask(with(&negotiate("bad"))).await.status(), 403);
+    let last = client.ask(with(&negotiate("bad"))).await;
+    assert_eq!((last.status(), last.field("connection")), (403, Some("close")));
+    assert!(
+        last.text().contains("a key that this proxy does not have") && last.text().contains("(wrong-key)")
+    );
     assert!(client.is_closed().await);
     let refused = lab.gate.refused.lock().unwrap();
     assert_eq!(refused.len(), 6);
     assert!(refused[1].contains("\"Basic\"") && !refused[1].contains("c2Vj"), "{}", refused[1]);
+}
+
+#[tokio::test]
+async fn after_ntlm_negotiate_is_not_offered_there_again_but_a_ticket_is_still_good() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    assert_eq!(client.ask(get(to, "")).await.status(), 407);
+    let page = client.ask(get(to, &negotiate("ntlm"))).await;
+    for page in [page, client.ask(get(to, "")).await] {
+        assert_eq!((page.status(), page.field("proxy-authenticate")), (403, None));
+        assert!(page.text().contains("NTLM") && page.text().contains("full name"), "{}", page.text());
+    }
+    assert_eq!(lab.client().await.ask(get(to, "")).await.status(), 407, "another connection is asked");
+    assert_eq!(client.ask(get(to, &negotiate("user alice"))).await.status(), 200);
+    lab.gate.sessions.lock().unwrap().clear();
+    assert_eq!(client.ask(get(to, "")).await.status(), 407, "and that is forgotten with it");
+}
+
+#[tokio::test]
+async fn what_was_decided_is_remembered_but_not_what_a_session_clears() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    let secret = format!("GET http://{to}/path?secret=1 HTTP/1.1\r\nHost: x\r\nUser-Agent: test/1\r\n\r\n");
+    client.ask(secret).await;
+    client.ask(get(to, &negotiate("bad"))).await;
+    client.ask(get(to, &negotiate("first"))).await;
+    client.ask(get(to, &negotiate("second"))).await;
+    client.ask(get(to, "")).await;
+    let recent = lab.recent.of("127.0.0.1".parse().unwrap());
+    let results: Vec<_> = recent.iter().rev().map(|decided| &decided.result).collect();
+    assert!(
+        matches!(
+            results.as_slice(),
+            [
+                Came::Challenged,
+                Came::Refused { cause: Cause::WrongKey, .. },
+                Came::Continued,
+                Came::Accepted { .. }
+            ]
+        ),
+        "{results:?}"
+    );
+    let first = recent.last().unwrap();
+    assert_eq!(
+        (first.url.as_str(), first.user_agent.as_deref()),
+        (&*format!("http://{to}/path"), Some("test/1"))
+    );
+    assert_eq!(first.findings.len(), 6, "every step is told");
 }
 
 #[tokio::test]

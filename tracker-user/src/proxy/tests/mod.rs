@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracker_ebpf::abi::ClientAddr;
 
 use super::*;
-use crate::auth::negotiate::{Acceptor, Details, Outcome, Pending, Refused, VerifyError};
+use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Identity, Method, Proof, SessionId};
@@ -83,11 +83,16 @@ impl Gate for FakeGate {
     }
 }
 
-/// `user NAME` proves NAME, `first` needs a second leg, `down` and `busy` are what they say.
+/// `user NAME` proves NAME, `ntlm` is what it says, `first` needs a second leg, `down` and `busy` are what they say.
 struct FakeAcceptor;
 
 impl Acceptor for FakeAcceptor {
-    fn accept(&self, pending: Option<Pending>, token: &[u8]) -> Result<Outcome, VerifyError> {
+    fn accept(
+        &self,
+        pending: Option<Pending>,
+        token: &[u8],
+        _bindings: Option<&[u8]>,
+    ) -> Result<Outcome, VerifyError> {
         let text = String::from_utf8_lossy(token);
         match (&*text, pending.is_some()) {
             ("first", false) => {
@@ -98,7 +103,13 @@ impl Acceptor for FakeAcceptor {
             ("down", _) => Err(VerifyError::Unavailable("the keytab is gone".into())),
             (other, _) => match other.strip_prefix("user ") {
                 Some(name) => Ok(proved(name)),
+                None if other == "ntlm" => Err(VerifyError::Refused(Refused {
+                    cause: Cause::Ntlm,
+                    why: "the client sent NTLM".into(),
+                    answer: None,
+                })),
                 None => Err(VerifyError::Refused(Refused {
+                    cause: Cause::WrongKey,
                     why: "no good".into(),
                     answer: Some(b"rejected".to_vec()),
                 })),
@@ -111,7 +122,7 @@ fn proved(name: &str) -> Outcome {
     Outcome::Proved {
         identity: Identity::new(name, "R", "R"),
         answer: Some(b"mutual".to_vec()),
-        details: Details::default(),
+        details: Box::new(Details::of_nothing()),
     }
 }
 
@@ -126,6 +137,7 @@ pub(super) struct Lab {
     gate: Arc<FakeGate>,
     connections: Arc<Connections>,
     stats: Stats,
+    recent: Arc<Recent>,
     running: Running,
 }
 
@@ -146,10 +158,13 @@ impl Lab {
     fn with_workers(gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
         let gate = Arc::new(gate);
         let connections = Arc::new(Connections::new(None));
-        let stats = Stats::new().unwrap();
+        let (stats, recent) = (Stats::new().unwrap(), Arc::new(Recent::default()));
         let parts = Parts {
             gate: Arc::clone(&gate) as Arc<dyn Gate>,
-            verifier: Arc::new(Verifier::with(Arc::new(FakeAcceptor), 1, 16).unwrap()),
+            verifier: Arc::new(
+                Verifier::with(Arc::new(FakeAcceptor), 1, 16, Counters::hidden().unwrap()).unwrap(),
+            ),
+            recent: Arc::clone(&recent),
             connections: Arc::clone(&connections),
             stats: stats.clone(),
             access: AccessLog::off(),
@@ -158,7 +173,7 @@ impl Lab {
         };
         let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
         let address = proxy.addresses()[0];
-        Self { address, gate, connections, stats, running: proxy.spawn() }
+        Self { address, gate, connections, stats, recent, running: proxy.spawn() }
     }
 
     /// Everybody is served.

@@ -1,0 +1,74 @@
+//! How requests fared with the conditions and with their credentials.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A request's way through the conditions under which Kerberos is offered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Walk {
+    /// Whether it is offered.
+    pub offered: bool,
+    /// Step by step, up to the one that decides.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// The keys that it goes by.
+    pub step: String,
+    /// `passed`, `passed-over` (there is no such condition, or the request lacks what it asks for) or `denied`.
+    pub outcome: String,
+    /// Why.
+    pub why: String,
+    /// Whether this is what decided against offering Kerberos.
+    pub decides: bool,
+}
+
+/// What was decided about a real request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// The request's method.
+    pub method: String,
+    /// Where it was to go; without its query, unless `url-deny` looks at that.
+    pub url: String,
+    /// Its User-Agent field.
+    pub user_agent: Option<String>,
+    /// Its way through the conditions.
+    pub steps: Vec<Step>,
+    /// `challenged`, `not-offered`, `given-up`, `continued`, `accepted`, `not-admitted`, `refused` or `unavailable`.
+    pub result: String,
+    /// The user that was proved, as shown.
+    pub user: Option<String>,
+    /// Why credentials were refused, in a word.
+    pub cause: Option<String>,
+    /// Why, in a sentence, and what helps.
+    pub why: Option<String>,
+    /// The ticket that was accepted.
+    pub ticket: Option<Ticket>,
+}
+
+/// An accepted ticket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Whose it was, before names were mapped.
+    pub principal: String,
+    /// Whom it was for.
+    pub service: String,
+    /// How it was wrapped.
+    pub mechanism: String,
+    /// The encryption type of the service's key.
+    pub enctype: String,
+    /// The version of that key.
+    pub key_version: Option<u32>,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// The context's flags (RFC 2744), by name.
+    pub flags: String,
+    /// The size of the client's tokens.
+    pub token_bytes: usize,
+    /// The size of the gateway's own proof.
+    pub answer_bytes: usize,
+}

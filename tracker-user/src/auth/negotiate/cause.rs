@@ -1,0 +1,349 @@
+//! Why a token proves nothing: one word for metrics, a remedy for operators, a sentence for the person at the client.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::auth::credential::Opened;
+use crate::auth::token::BadToken;
+
+/// Why a token was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It is NTLM, or offers nothing but that.
+    Ntlm,
+    /// It offers mechanisms, but not Kerberos.
+    NoKerberos,
+    /// There is no token in the field, or nothing that could be one.
+    Garbage,
+    /// It is larger than any that is looked at.
+    TooLarge,
+    /// The field names another scheme.
+    Scheme,
+    /// It was used before.
+    Replay,
+    /// The clocks of client and gateway differ by too much.
+    ClockSkew,
+    /// The ticket has ended.
+    Expired,
+    /// The ticket begins in the future.
+    NotYetValid,
+    /// The ticket is for a name that the keytab does not have.
+    UnknownService,
+    /// The keytab has the name, but not this version of its key.
+    KeyVersion,
+    /// The keytab has a key of that version, but it is not the one that the KDC used.
+    WrongKey,
+    /// The encryption type is not permitted, or the keytab lacks it.
+    Enctype,
+    /// It was made for another TLS channel.
+    ChannelBindings,
+    /// The principal is no user's, or has no name here.
+    Name,
+    /// Anything else that the library dislikes.
+    Other,
+}
+
+/// Words of the library's text (MIT Kerberos 1.20), and what they mean. The first that is found counts.
+const WORDS: &[(&str, Cause)] = &[
+    ("Clock skew", Cause::ClockSkew),
+    ("replay", Cause::Replay),
+    ("Ticket expired", Cause::Expired),
+    ("not yet valid", Cause::NotYetValid),
+    ("not with enctype", Cause::Enctype),
+    ("likely out of date", Cause::KeyVersion),
+    ("not found in keytab", Cause::UnknownService),
+    ("No key table entry found", Cause::UnknownService),
+    ("does not match request ticket server", Cause::UnknownService),
+    ("Wrong principal", Cause::UnknownService),
+    ("annot decrypt ticket", Cause::WrongKey),
+    ("Decrypt integrity check failed", Cause::WrongKey),
+    ("ncryption type", Cause::Enctype),
+    ("Channel bindings", Cause::ChannelBindings),
+    ("channel bindings", Cause::ChannelBindings),
+    ("token was invalid", Cause::Garbage),
+    ("token is invalid", Cause::Garbage),
+    ("malformed", Cause::Garbage),
+    ("unsupported mechanism", Cause::NoKerberos),
+    ("negotiation mechanism", Cause::NoKerberos),
+];
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Ntlm,
+        Self::NoKerberos,
+        Self::Garbage,
+        Self::TooLarge,
+        Self::Scheme,
+        Self::Replay,
+        Self::ClockSkew,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::UnknownService,
+        Self::KeyVersion,
+        Self::WrongKey,
+        Self::Enctype,
+        Self::ChannelBindings,
+        Self::Name,
+        Self::Other,
+    ];
+
+    /// What the library's text means.
+    pub(super) fn of(text: &str) -> Self {
+        WORDS.iter().find(|(words, _)| text.contains(words)).map_or(Self::Other, |(_, cause)| *cause)
+    }
+
+    /// As metrics name it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ntlm => "ntlm",
+            Self::NoKerberos => "no-kerberos",
+            Self::Garbage => "garbage",
+            Self::TooLarge => "too-large",
+            Self::Scheme => "scheme",
+            Self::Replay => "replay",
+            Self::ClockSkew => "clock-skew",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::UnknownService => "unknown-service",
+            Self::KeyVersion => "key-version",
+            Self::WrongKey => "wrong-key",
+            Self::Enctype => "enctype",
+            Self::ChannelBindings => "channel-bindings",
+            Self::Name => "name",
+            Self::Other => "other",
+        }
+    }
+
+    /// What probably helps, for operators; empty where nothing is known to.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Ntlm => {
+                "the client has no Kerberos ticket for the proxy: check that it is in the domain and reaches its KDC, that it \
+                 uses the proxy's full name and not its address, and that the KDC knows HTTP/<that name> exactly once (setspn -Q)"
+            }
+            Self::NoKerberos => {
+                "the client has no Kerberos ticket: check that it reached its KDC and uses the proxy's full name"
+            }
+            Self::Garbage => {
+                "the token is damaged or was meant for something else; trackerctl decode explains tokens"
+            }
+            Self::TooLarge => {
+                "the ticket is larger than any known directory makes it: the user is in too many groups"
+            }
+            Self::Scheme => "the client was set to another scheme: set it to Negotiate",
+            Self::Replay => {
+                "the same token was sent twice: check for a client that repeats requests, or for somebody who has captured it"
+            }
+            Self::ClockSkew => "set the clocks of client, gateway and KDC by the same time service",
+            Self::Expired => "the user's ticket ran out: log in again, or run kinit",
+            Self::NotYetValid => {
+                "the ticket begins in the future: compare the clocks of client, gateway and KDC"
+            }
+            Self::UnknownService => {
+                "the client asked for a name that is not in the keytab: add it (setspn, ktpass or ktadd), or use the right \
+                 proxy name"
+            }
+            Self::KeyVersion => {
+                "the keytab is older than the account's present key: export it again; or the ticket is older: log in again"
+            }
+            Self::WrongKey => {
+                "the key in the keytab is not the account's: export it again, and see that no second account has the same \
+                 name (setspn -X)"
+            }
+            Self::Enctype => {
+                "the ticket's encryption type is not permitted here, or not in the keytab: enable AES for the account and \
+                 export it again, or see permitted_enctypes in krb5.conf"
+            }
+            Self::ChannelBindings => {
+                "the token was made for another TLS connection: somebody stands in between"
+            }
+            Self::Name => "see kerberos.domains and the auth_to_local rules of krb5.conf",
+            Self::Other => "",
+        }
+    }
+
+    /// The same in a few words, as the heading of a page.
+    #[must_use]
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Self::Ntlm | Self::NoKerberos | Self::Scheme => "No Kerberos ticket",
+            Self::Garbage | Self::TooLarge | Self::Other => "Your login was not understood",
+            Self::Replay => "Your login was used before",
+            Self::ClockSkew => "Your computer's clock is wrong",
+            Self::Expired => "Your ticket has run out",
+            Self::NotYetValid => "Your ticket is not valid yet",
+            Self::UnknownService | Self::KeyVersion | Self::WrongKey | Self::Enctype => {
+                "Your ticket does not fit this proxy"
+            }
+            Self::ChannelBindings => "Your login came from elsewhere",
+            Self::Name => "You are not a user of this proxy",
+        }
+    }
+
+    /// What happened and what to do, for the person at the client. Names nobody, and nothing of the gateway's inside.
+    #[must_use]
+    pub const fn for_people(self) -> &'static str {
+        match self {
+            Self::Ntlm => {
+                "Your browser sent an NTLM login, which this proxy does not accept, instead of a Kerberos ticket. That is what \
+                 browsers do when your computer has no ticket for this proxy. Log in to your domain (or run kinit) where its \
+                 servers can be reached, and use the proxy by its full name, not by its address. A name and password typed \
+                 into a box of the browser will not help."
+            }
+            Self::NoKerberos | Self::Scheme => {
+                "Your browser tried another way to log in than Kerberos. Log in to your domain (or run kinit), and use the \
+                 proxy by its full name, so that your computer gets a ticket for it."
+            }
+            Self::Garbage | Self::TooLarge | Self::Other => {
+                "The login that your browser sent could not be understood. Lock and unlock your computer (or run kinit) to get \
+                 a new ticket; if that does not help, the proxy's operator finds the reason in its log."
+            }
+            Self::Replay => {
+                "The login that your browser sent was used before, and is good only once. Load the page again."
+            }
+            Self::ClockSkew => {
+                "The clock of your computer differs from the proxy's by too much for a login by Kerberos. Set it right, and \
+                 load the page again."
+            }
+            Self::Expired => {
+                "Your Kerberos ticket has run out. Lock and unlock your computer (or run kinit), and load the page again."
+            }
+            Self::NotYetValid => {
+                "Your Kerberos ticket is not valid yet: the clock of your computer or of its domain is probably wrong. Set it \
+                 right, and load the page again."
+            }
+            Self::UnknownService | Self::KeyVersion | Self::WrongKey | Self::Enctype => {
+                "Your Kerberos ticket was made for a key that this proxy does not have. Lock and unlock your computer (or run \
+                 kinit) to get a new one, and use the proxy by its full name; if that does not help, the proxy's operator has \
+                 to renew its keys."
+            }
+            Self::ChannelBindings => {
+                "Your login was made for another connection than the one it came on. Somebody may stand between you and the \
+                 proxy: tell its operator."
+            }
+            Self::Name => {
+                "Your Kerberos ticket is good, but its name is not one of a user of this proxy. Log in as yourself, and load \
+                 the page again."
+            }
+        }
+    }
+}
+
+impl From<&BadToken> for Cause {
+    fn from(bad: &BadToken) -> Self {
+        match bad {
+            BadToken::NotNegotiate(scheme) if scheme.eq_ignore_ascii_case("NTLM") => Self::Ntlm,
+            BadToken::NotNegotiate(_) => Self::Scheme,
+            BadToken::Empty | BadToken::NotBase64 => Self::Garbage,
+            BadToken::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+/// Everything that an operator wants to know, in one line: what the library said, what the ticket says, what helps. `opened`
+/// is the ticket's inside, where a key fits.
+pub(super) fn explain(cause: Cause, text: &str, opened: Option<&Opened>, now: Timestamp) -> String {
+    let mut line = text.to_owned();
+    if let Some(opened) = opened {
+        match (cause, opened.made, opened.ticket.starts, opened.ticket.ends) {
+            (Cause::ClockSkew, Some(made), ..) => line.push_str(&format!("; {}", Skew::between(made, now))),
+            (Cause::Replay, Some(made), ..) => line.push_str(&format!("; the token is from {made}")),
+            (Cause::Expired, _, _, Some(ends)) => line.push_str(&format!("; the ticket ended at {ends}")),
+            (Cause::NotYetValid, _, Some(starts), _) => {
+                line.push_str(&format!("; the ticket begins at {starts}"));
+            }
+            _ => {}
+        }
+        line.push_str(&format!(" (a ticket of {})", opened.ticket.client));
+    }
+    if !cause.remedy().is_empty() {
+        line.push_str(": ");
+        line.push_str(cause.remedy());
+    }
+    line
+}
+
+/// How far another clock is from ours.
+struct Skew {
+    seconds: i64,
+}
+
+impl Skew {
+    fn between(theirs: Timestamp, ours: Timestamp) -> Self {
+        Self { seconds: theirs.as_second() - ours.as_second() }
+    }
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.seconds > 0 { "ahead of" } else { "behind" };
+        let (minutes, seconds) = (self.seconds.abs() / 60, self.seconds.abs() % 60);
+        f.write_str("the client's clock is ")?;
+        match (minutes, seconds) {
+            (0, seconds) => write!(f, "{seconds} s")?,
+            (minutes, 0) => write!(f, "{minutes} min")?,
+            (minutes, seconds) => write!(f, "{minutes} min {seconds} s")?,
+        }
+        write!(f, " {direction} the gateway's")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As MIT Kerberos 1.20 says it.
+    #[test]
+    fn what_the_library_says_has_a_cause() {
+        for (text, cause) in [
+            ("(Request is a replay)", Cause::Replay),
+            ("(Clock skew too great)", Cause::ClockSkew),
+            (
+                "(Request ticket server HTTP/p@R kvno 3 not found in keytab; keytab is likely out of date)",
+                Cause::KeyVersion,
+            ),
+            ("(Request ticket server HTTP/p@R not found in keytab (ticket kvno 4))", Cause::UnknownService),
+            (
+                "(Request ticket server HTTP/p@R kvno 2 enctype aes256-cts found in keytab but cannot decrypt ticket)",
+                Cause::WrongKey,
+            ),
+            (
+                "(Request ticket server HTTP/p@R kvno 2 found in keytab but not with enctype rc4-hmac)",
+                Cause::Enctype,
+            ),
+            ("(Ticket expired)", Cause::Expired),
+            ("(Ticket not yet valid)", Cause::NotYetValid),
+            ("(Token header is malformed or corrupt)", Cause::Garbage),
+            ("something else", Cause::Other),
+        ] {
+            assert_eq!(Cause::of(text), cause, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_cause_has_a_label_of_its_own_and_tells_people_what_to_do() {
+        let labels: std::collections::HashSet<_> = Cause::ALL.iter().map(|cause| cause.label()).collect();
+        assert_eq!(labels.len(), Cause::ALL.len());
+        for cause in Cause::ALL {
+            assert!(cause.for_people().ends_with('.') && !cause.heading().is_empty(), "{cause:?}");
+            assert!(cause == Cause::Other || !cause.remedy().is_empty(), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_skew_is_told_with_its_size_and_direction() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        for (theirs, words) in [
+            (1_000_600, "10 min ahead of the gateway's"),
+            (999_391, "10 min 9 s behind the gateway's"),
+            (1_000_007, "7 s ahead of"),
+        ] {
+            let told = Skew::between(Timestamp::from_second(theirs).unwrap(), now).to_string();
+            assert!(told.contains(words), "{told}");
+        }
+    }
+}

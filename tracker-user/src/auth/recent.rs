@@ -1,0 +1,200 @@
+//! The last decisions about real requests, for `trackerctl explain`: kept in memory always, not only while somebody is
+//! looking for a fault.
+//!
+//! Noted is every request that was asked to prove itself, that was not asked because of the conditions, or that brought
+//! credentials; a request that a valid session clears is not decided about here. Both numbers are bounded: a client that
+//! floods pushes out its own past only, and of many clients those that have been silent longest are forgotten.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::conditions::{Denied, Finding};
+use super::negotiate::{Cause, Details};
+
+/// How many decisions are kept of one client.
+pub const PER_CLIENT: usize = 8;
+/// Of how many clients.
+pub const CLIENTS: usize = 512;
+/// How much is kept of what a client has sent, in bytes each.
+const MOST_TEXT: usize = 256;
+
+/// One decision.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// When.
+    pub at: Timestamp,
+    /// The request's method.
+    pub method: String,
+    /// Where it was to go: a URL, or `host:port` for a CONNECT. With its query only where `url-deny` has looked at that.
+    pub url: String,
+    /// Its User-Agent field.
+    pub user_agent: Option<String>,
+    /// The conditions, step by step.
+    pub findings: Vec<Finding>,
+    /// What it came to.
+    pub result: Came,
+}
+
+/// What a request came to.
+#[derive(Clone, Debug)]
+pub enum Came {
+    /// It was asked to prove itself (407).
+    Challenged,
+    /// The conditions did not offer Kerberos (403).
+    NotOffered(Denied),
+    /// Negotiate had failed on its connection before, and was not offered again (403).
+    GivenUp(Cause),
+    /// Its handshake needs another token (407).
+    Continued,
+    /// It proved this user.
+    Accepted {
+        /// The user, as shown.
+        user: String,
+        /// The ticket.
+        ticket: Box<Details>,
+    },
+    /// It proved this user, who was not admitted.
+    NotAdmitted {
+        /// The user, as shown.
+        user: String,
+        /// Why not.
+        why: String,
+    },
+    /// Its credentials proved nothing.
+    Refused {
+        /// Why, in a word.
+        cause: Cause,
+        /// Why, and what helps.
+        why: String,
+    },
+    /// Its credentials could not be looked at.
+    Unavailable(String),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Recent {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    clients: HashMap<IpAddr, Kept>,
+    /// The clients by the number of their last decision.
+    by_age: BTreeMap<u64, IpAddr>,
+    count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: u64,
+    decisions: VecDeque<Decided>,
+}
+
+impl Recent {
+    /// Keeps a decision.
+    pub fn keep(&self, client: IpAddr, mut decided: Decided) {
+        for text in [&mut decided.method, &mut decided.url].into_iter().chain(decided.user_agent.as_mut()) {
+            cut(text);
+        }
+        let mut inner = self.lock();
+        let Inner { clients, by_age, count } = &mut *inner;
+        *count += 1;
+        let kept = clients.entry(client).or_default();
+        by_age.remove(&kept.last);
+        by_age.insert(*count, client);
+        kept.last = *count;
+        if kept.decisions.len() >= PER_CLIENT {
+            kept.decisions.pop_front();
+        }
+        kept.decisions.push_back(decided);
+        if by_age.len() > CLIENTS
+            && let Some((_, oldest)) = by_age.pop_first()
+        {
+            clients.remove(&oldest);
+        }
+    }
+
+    /// What is kept of a client, the newest first.
+    #[must_use]
+    pub fn of(&self, client: IpAddr) -> Vec<Decided> {
+        let inner = self.lock();
+        inner
+            .clients
+            .get(&client)
+            .map(|kept| kept.decisions.iter().rev().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cuts a text that is too long, between two characters.
+fn cut(text: &mut String) {
+    if text.len() > MOST_TEXT {
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn decided(url: &str) -> Decided {
+        Decided {
+            at: Timestamp::UNIX_EPOCH,
+            method: "GET".into(),
+            url: url.into(),
+            user_agent: None,
+            findings: Vec::new(),
+            result: Came::Challenged,
+        }
+    }
+
+    fn client(number: usize) -> IpAddr {
+        Ipv4Addr::from(u32::try_from(number).unwrap()).into()
+    }
+
+    #[test]
+    fn the_newest_of_each_client_are_kept_and_the_newest_is_first() {
+        let recent = Recent::default();
+        for number in 0..PER_CLIENT + 3 {
+            recent.keep(client(1), decided(&number.to_string()));
+        }
+        let urls: Vec<_> = recent.of(client(1)).into_iter().map(|decided| decided.url).collect();
+        let expected: Vec<_> = (3..PER_CLIENT + 3).rev().map(|number| number.to_string()).collect();
+        assert_eq!(urls, expected);
+        assert!(recent.of(client(2)).is_empty());
+    }
+
+    #[test]
+    fn the_clients_that_were_silent_longest_are_forgotten() {
+        let recent = Recent::default();
+        for number in 0..CLIENTS {
+            recent.keep(client(number), decided("first"));
+        }
+        recent.keep(client(0), decided("second"));
+        recent.keep(client(CLIENTS), decided("first"));
+        assert_eq!(recent.of(client(0)).len(), 2);
+        assert!(recent.of(client(1)).is_empty());
+        assert_eq!(recent.of(client(CLIENTS)).len(), 1);
+        let inner = recent.lock();
+        assert_eq!((inner.clients.len(), inner.by_age.len()), (CLIENTS, CLIENTS));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let recent = Recent::default();
+        recent.keep(client(1), decided(&"ü".repeat(MOST_TEXT)));
+        let url = &recent.of(client(1))[0].url;
+        assert!(url.len() <= MOST_TEXT + '…'.len_utf8() && url.ends_with("ü…"));
+    }
+}

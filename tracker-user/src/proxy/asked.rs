@@ -1,0 +1,78 @@
+//! Whether a request is offered Kerberos, and the memory of what came of it.
+
+use tracing::info;
+
+use super::client::Client;
+use super::destination::Target;
+use super::http1::{Method, Name, Request};
+use super::options::ProxyOptions;
+use crate::auth::conditions::{Asked, Denied, Finding};
+use crate::auth::recent::{Came, Decided};
+use crate::clock::wall_now;
+
+/// What the conditions say of a request, with what `trackerctl explain` will tell of it.
+pub(super) struct Look {
+    /// Whether Kerberos is offered.
+    pub(super) offered: Result<(), Denied>,
+    findings: Vec<Finding>,
+    method: String,
+    url: String,
+    user_agent: Option<String>,
+}
+
+impl Look {
+    /// Evaluates the conditions for a request, whose head is what is unread.
+    pub(super) fn at(client: &Client, request: &Request, target: &Target, options: &ProxyOptions) -> Self {
+        let head = client.input.unread();
+        let field = |name| request.field(head, name).map(String::from_utf8_lossy);
+        let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
+        let raw = request.target(head);
+        let path = match target.path(raw) {
+            b"" => "/".into(),
+            path => String::from_utf8_lossy(path),
+        };
+        let asked = Asked {
+            client: Some(client.address.ip()),
+            cookie: cookie.as_deref(),
+            // A plain proxy is not told by which name it was reached.
+            server_name: None,
+            path_and_query: (request.method != Method::Connect).then_some(&*path),
+            user_agent: user_agent.as_deref(),
+        };
+        let mut findings = Vec::new();
+        let offered = options.conditions.evaluate(&asked, |finding| {
+            findings.push(finding);
+            if options.debugging {
+                info!(
+                    target: "kerberos",
+                    client = %client.address,
+                    step = %finding.step,
+                    outcome = ?finding.outcome,
+                    why = finding.why,
+                    url = asked.path_and_query,
+                    user_agent = asked.user_agent,
+                    "is Kerberos offered?"
+                );
+            }
+        });
+        // Secrets are found in queries: one is kept only where it is what was decided by.
+        let shown = match raw.iter().position(|&b| b == b'?') {
+            Some(end) if !options.conditions.look_at_urls() => raw.get(..end).unwrap_or_default(),
+            _ => raw,
+        };
+        Self {
+            offered,
+            findings,
+            method: request.method_name(head).into_owned(),
+            url: String::from_utf8_lossy(shown).into_owned(),
+            user_agent: user_agent.map(std::borrow::Cow::into_owned),
+        }
+    }
+
+    /// Remembers what came of it.
+    pub(super) fn came(self, client: &Client, result: Came) {
+        let Self { findings, method, url, user_agent, .. } = self;
+        let decided = Decided { at: wall_now(), method, url, user_agent, findings, result };
+        client.worker.shared.recent.keep(client.address.ip(), decided);
+    }
+}
