@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::ns::Ns;
-use crate::realm::Realm;
+use crate::realm::{NO_TICKETS, Realm};
 use crate::scratch::Scratch;
 
 /// A `curl` call in the making.
@@ -114,7 +114,7 @@ impl<'a> Curl<'a> {
         shown.extend(self.arguments.iter().cloned());
         shown.push(url.to_owned());
         command.args(&shown).envs(self.realm.environment());
-        command.env("KRB5CCNAME", self.cache.as_deref().unwrap_or(Path::new("/dev/null")));
+        command.env("KRB5CCNAME", self.cache.as_deref().unwrap_or(Path::new(NO_TICKETS)));
         let output = command.output().context("is curl installed?")?;
 
         let written = String::from_utf8_lossy(&output.stdout);
