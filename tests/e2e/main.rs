@@ -23,6 +23,7 @@ mod lab_itself;
 mod login;
 mod metrics;
 mod modes;
+mod ntlm;
 mod operator;
 mod past;
 mod proxying;

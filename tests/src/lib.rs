@@ -19,6 +19,7 @@ pub mod dhcp;
 pub mod gateway;
 pub mod net;
 pub mod ns;
+pub mod ntlm;
 pub mod origin;
 pub mod raw;
 pub mod realm;
