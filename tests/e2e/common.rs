@@ -66,3 +66,12 @@ pub(crate) fn has_ended(lab: &Lab, client: usize, reason: &str) -> bool {
     let events = lab.gateway.events().unwrap_or_default();
     events.iter().any(|event| event.client == lab.address(client) && event.reason == reason)
 }
+
+/// How many requests of a client are in the access log; waits for the first.
+pub(crate) fn requests(lab: &Lab, client: usize) -> Result<usize> {
+    let of_client = format!(" access: client={} ", lab.address(client));
+    until("the client's requests in the access log", SOON, || {
+        let log = lab.gateway.log();
+        Some(log.lines().filter(|line| line.contains(&of_client)).count()).filter(|count| *count > 0)
+    })
+}

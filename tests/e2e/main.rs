@@ -1,4 +1,4 @@
-//! End-to-end tests: real kernel, real KDC, real curl, the real programs. `cargo xtask test` builds and runs them.
+//! End-to-end tests: real kernel, real KDC, real curl and Chromium, the real programs. `cargo xtask test` builds and runs them.
 //!
 //! One of them: `cargo xtask test NAME`, or, with what was built before, `cargo test -p tracker-tests --test e2e NAME`.
 
@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod browser;
 mod closing;
 mod common;
 mod conditions;
@@ -22,6 +23,7 @@ mod lab_itself;
 mod login;
 mod metrics;
 mod modes;
+mod ntlm;
 mod operator;
 mod past;
 mod proxying;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::ns::Ns;
-use crate::realm::Realm;
+use crate::realm::{NO_TICKETS, Realm};
 use crate::scratch::Scratch;
 
 /// A `curl` call in the making.
@@ -18,6 +18,7 @@ pub struct Curl<'a> {
     realm: &'a Realm,
     proxy: Option<String>,
     cache: Option<PathBuf>,
+    environment: Vec<(&'static str, PathBuf)>,
     arguments: Vec<String>,
     limit: Duration,
 }
@@ -50,7 +51,8 @@ impl<'a> Curl<'a> {
     pub fn new(ns: &'a Ns, scratch: &'a Scratch, realm: &'a Realm, proxy: &str) -> Self {
         let limit = Duration::from_secs(20);
         let proxy = Some(proxy.to_owned());
-        Self { ns, scratch, realm, proxy, cache: None, arguments: Vec::new(), limit }
+        let (environment, arguments) = (Vec::new(), Vec::new());
+        Self { ns, scratch, realm, proxy, cache: None, environment, arguments, limit }
     }
 
     /// Past the proxy, which in this lab leads nowhere but on the gateway itself.
@@ -63,6 +65,12 @@ impl<'a> Curl<'a> {
     pub fn tickets(mut self, cache: &Path) -> Self {
         self.cache = Some(cache.to_owned());
         self.arg("--proxy-negotiate").arg("--proxy-user").arg(":")
+    }
+
+    /// With more variables.
+    pub fn environment(mut self, more: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
+        self.environment.extend(more);
+        self
     }
 
     /// One more argument.
@@ -113,8 +121,8 @@ impl<'a> Curl<'a> {
         }
         shown.extend(self.arguments.iter().cloned());
         shown.push(url.to_owned());
-        command.args(&shown).envs(self.realm.environment());
-        command.env("KRB5CCNAME", self.cache.as_deref().unwrap_or(Path::new("/dev/null")));
+        command.args(&shown).envs(self.realm.environment()).envs(self.environment.iter().cloned());
+        command.env("KRB5CCNAME", self.cache.as_deref().unwrap_or(Path::new(NO_TICKETS)));
         let output = command.output().context("is curl installed?")?;
 
         let written = String::from_utf8_lossy(&output.stdout);

@@ -13,15 +13,18 @@
 
 pub mod answers;
 pub mod chance;
+pub mod chromium;
 pub mod client;
 pub mod dhcp;
 pub mod gateway;
 pub mod net;
 pub mod ns;
+pub mod ntlm;
 pub mod origin;
 pub mod raw;
 pub mod realm;
 pub mod scratch;
+pub mod tls;
 pub mod wait;
 
 use std::cell::RefCell;
@@ -31,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use chromium::Chromium;
 use client::Curl;
 use gateway::{Gateway, PROXY_PORT};
 use net::{GATEWAY_V4, GATEWAY_V6, Net};
@@ -156,6 +160,19 @@ impl Lab {
     /// When the user gets no tickets.
     pub fn curl_as(&self, client: usize, user: &str) -> Result<Curl<'_>> {
         Ok(self.curl(client).tickets(&self.tickets(user)?))
+    }
+
+    /// Chromium on a client, through the proxy, without tickets.
+    pub fn chromium(&self, client: usize) -> Chromium<'_> {
+        Chromium::new(&self.net.clients[client].ns, &self.scratch, &self.realm, &Gateway::proxy_url())
+    }
+
+    /// Chromium on a client, with a user's tickets.
+    ///
+    /// # Errors
+    /// When the user gets no tickets.
+    pub fn chromium_as(&self, client: usize, user: &str) -> Result<Chromium<'_>> {
+        Ok(self.chromium(client).tickets(&self.tickets(user)?))
     }
 
     /// Logs a user in from a client by one small request.

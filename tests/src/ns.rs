@@ -71,6 +71,13 @@ impl Ns {
         command
     }
 
+    /// A command that runs in it together with every process that it starts: when it ends or is killed, all of them end.
+    pub fn family(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.command("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).arg(program);
+        command
+    }
+
     /// What a person types to run something in it.
     #[must_use]
     pub fn prefix(&self) -> String {

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -298,24 +298,42 @@ pub fn token(ns: &Ns, realm: &Realm, cache: &Path, name: &str) -> Result<String>
 
 /// So many fresh tokens, each good for one proof.
 ///
-/// curl sends them, unasked, to a listener on its own host that it takes for the proxy; no gateway has seen them.
-///
 /// # Errors
 /// When curl has no ticket and can get none.
 pub fn tokens(ns: &Ns, realm: &Realm, cache: &Path, name: &str, count: usize) -> Result<Vec<String>> {
+    let sent = catch(ns, name, count, |curl| {
+        curl.args(["--proxy-negotiate", "--proxy-user", ":"]);
+        curl.envs(realm.environment()).env("KRB5CCNAME", cache);
+    })?;
+    let token = |credentials: &String| credentials.strip_prefix("Negotiate ").map(str::to_owned);
+    sent.iter().map(|credentials| token(credentials).with_context(|| credentials.clone())).collect()
+}
+
+/// The values of `Proxy-Authorization` in so many requests of curl, which `armed` has given its credentials.
+///
+/// curl sends them, unasked, to a listener on its own host that it takes for the proxy; no gateway has seen them.
+///
+/// # Errors
+/// When curl sends a request without.
+pub(crate) fn catch(
+    ns: &Ns,
+    name: &str,
+    count: usize,
+    armed: impl FnOnce(&mut Command),
+) -> Result<Vec<String>> {
     let listener = ns.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let port = listener.local_addr()?.port();
     let mut command = ns.command("curl");
-    command.args(["-sS", "--max-time", "10", "--proxy-negotiate", "--proxy-user", ":"]);
+    command.args(["-sS", "--max-time", "10"]);
     command.args(["--resolve", &format!("{name}:{port}:127.0.0.1")]);
     command.args(["--proxy", &format!("http://{name}:{port}")]);
     command.args((0..count).map(|number| format!("http://token.invalid/{number}")));
-    command.envs(realm.environment()).env("KRB5CCNAME", cache);
+    armed(&mut command);
     let mut curl = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     listener.set_nonblocking(true)?;
-    let mut tokens = Vec::new();
+    let mut sent = Vec::new();
     let mut gone = false;
-    while tokens.len() < count && !gone {
+    while sent.len() < count && !gone {
         let accepted = until("curl to connect", PATIENCE, || {
             gone = curl.try_wait().ok().flatten().is_some();
             listener.accept().ok().map(Some).or_else(|| gone.then_some(None))
@@ -328,16 +346,16 @@ pub fn tokens(ns: &Ns, realm: &Realm, cache: &Path, name: &str, count: usize) ->
                 return Err(error);
             }
         };
-        match head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: Negotiate ")) {
-            Some(token) => tokens.push(token.trim().to_owned()),
+        match head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: ")) {
+            Some(credentials) => sent.push(credentials.trim().to_owned()),
             None => {
                 let _ = (curl.kill(), curl.wait());
-                bail!("curl sent no token: {head}");
+                bail!("curl sent no credentials: {head}");
             }
         }
     }
     let _ = curl.wait();
-    Ok(tokens)
+    Ok(sent)
 }
 
 /// Reads a request's head and gives an empty answer, the last on this connection.

@@ -14,6 +14,8 @@ use crate::wait;
 
 /// The realm's name.
 pub const REALM: &str = "EXAMPLE.TEST";
+/// `KRB5CCNAME` of those who have no tickets. Not `/dev/null`: MIT's library may crash on an empty cache.
+pub const NO_TICKETS: &str = "/nonexistent";
 /// The KDC's port in the gateway's namespace.
 const PORT: u16 = 88;
 

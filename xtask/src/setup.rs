@@ -18,6 +18,8 @@ const BPF_LINKER: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// Asked by Debian's packages before they start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Makes genuine NTLM tokens for the tests. Not installed: it would change GSSAPI for every program on this machine.
+const NTLM: &str = "gss-ntlmssp";
 /// Services that come with packages and that nobody asked for.
 const SERVICES: [(&str, &str); 9] = [
     ("krb5-kdc", "krb5-kdc.service"),
@@ -34,6 +36,7 @@ const SERVICES: [(&str, &str); 9] = [
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     let mut did = install(&wanted().collect::<Vec<_>>())?;
+    did |= unpack(NTLM)?;
     did |= components()?;
     did |= bpf_linker()?;
     did |= bpffs()?;
@@ -75,11 +78,6 @@ pub(crate) fn install(wanted: &[&str]) -> Result<bool> {
         );
     }
     let _quiet = NoServices::new()?;
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
-        command
-    };
     let mut install = vec!["install", "-y", "--no-install-recommends"];
     install.extend(&missing);
     let unknown = missing.iter().any(|name| sh::ask("apt-cache", &["show", name]).is_none());
@@ -101,6 +99,41 @@ pub(crate) fn install(wanted: &[&str]) -> Result<bool> {
             let _ = sh::ask("systemctl", &["disable", service]);
         }
     }
+    Ok(true)
+}
+
+/// `apt-get` that asks nothing.
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+    command
+}
+
+/// Unpacks a Debian package into the target directory without installing it, under its name. True if it was not there.
+fn unpack(package: &str) -> Result<bool> {
+    let dir = sh::target_dir().join(package);
+    if dir.is_dir() {
+        return Ok(false);
+    }
+    // Renamed when it is complete: what is there under its name can be used.
+    let aside = sh::target_dir().join(format!("{package}.new"));
+    let _ = std::fs::remove_dir_all(&aside);
+    std::fs::create_dir_all(&aside).with_context(|| aside.display().to_string())?;
+    let what = format!("downloading {package}");
+    let download = || sh::quiet_step(&what, apt(&["download", package]).current_dir(&aside));
+    if let Err(first) = download() {
+        if !sh::is_root() {
+            return Err(first);
+        }
+        sh::quiet_step("reading the package lists", &mut apt(&["update"]))?;
+        download()?;
+    }
+    let files = std::fs::read_dir(&aside)?.flatten().map(|entry| entry.path());
+    let archive = files.filter(|path| path.extension().is_some_and(|end| end == "deb")).max();
+    let mut command = Command::new("dpkg");
+    command.arg("--extract").arg(archive.context("apt-get downloaded nothing")?).arg(&aside);
+    sh::quiet_step(&format!("unpacking {package}"), &mut command)?;
+    std::fs::rename(&aside, &dir).with_context(|| dir.display().to_string())?;
     Ok(true)
 }
 
