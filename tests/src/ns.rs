@@ -19,8 +19,10 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn6};
 
 use crate::scratch::{Process, Scratch};
 
-/// Makes the namespaces its first two arguments' files private, then holds them until the end of input.
-const HOLD: &str = r#"mount --bind "$1" /etc/hosts
+/// Makes the namespaces its first two arguments' files private, then holds them until the end of input. Addresses are good
+/// at once: looking whether they are taken ends a second later, which browsers take for another network.
+const HOLD: &str = r#"for which in all default; do echo 0 >/proc/sys/net/ipv6/conf/$which/accept_dad; done
+mount --bind "$1" /etc/hosts
 if [ -e /etc/resolv.conf ]; then mount --bind "$2" /etc/resolv.conf; fi
 ip link set lo up && echo ready && exec cat"#;
 
