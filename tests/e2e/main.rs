@@ -18,6 +18,7 @@ mod conditions;
 mod crash;
 mod device;
 mod disk;
+mod explain;
 mod kickout;
 mod lab_itself;
 mod login;

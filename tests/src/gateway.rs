@@ -239,6 +239,15 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
         command
     }
 
+    /// What `trackerctl` with these arguments shows to people.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn shown(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.trackerctl().args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Runs `trackerctl --json` with these arguments.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ fn accepted(details: Details, at: jiff::Timestamp) -> wire::Ticket {
         mechanism: details.kind.to_string(),
         enctype: enctype_name(details.enctype),
         key_version: details.key_version,
-        expires: at.checked_add(lifetime).unwrap_or(at),
+        accepted_until: at.checked_add(lifetime).unwrap_or(at),
         flags: context_flags(details.flags),
         token_bytes: details.token_bytes,
         answer_bytes: details.answer_bytes,

@@ -107,11 +107,11 @@ fn decision(decision: &wire::Decision) -> String {
         let version =
             ticket.key_version.map(|version| format!(", key version {version}")).unwrap_or_default();
         out.push_str(&format!(
-            "    ticket of {} for {}, {}{version}, until {}; {}, {} bytes, flags {}\n",
+            "    ticket of {} for {}, {}{version}, accepted until {}; {}, {} bytes, flags {}\n",
             ticket.principal,
             ticket.service,
             ticket.enctype,
-            moment(ticket.expires),
+            moment(ticket.accepted_until),
             ticket.mechanism,
             ticket.token_bytes,
             ticket.flags,

@@ -63,8 +63,8 @@ pub struct Ticket {
     pub enctype: String,
     /// The version of that key.
     pub key_version: Option<u32>,
-    /// When it ends.
-    pub expires: Timestamp,
+    /// Until when it is accepted: its end, and the clock skew that is allowed for.
+    pub accepted_until: Timestamp,
     /// The context's flags (RFC 2744), by name.
     pub flags: String,
     /// The size of the client's tokens.

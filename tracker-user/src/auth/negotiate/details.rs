@@ -26,7 +26,7 @@ pub struct Details {
     pub enctype: i32,
     /// The version of that key.
     pub key_version: Option<u32>,
-    /// How long the ticket is still valid.
+    /// How long the ticket is still accepted: to its end, and as long as the clock skew allows for.
     pub lifetime: Duration,
     /// The context's flags, as in RFC 2744.
     pub flags: u32,
