@@ -99,7 +99,7 @@ mod tests {
         let plain = NameRules::default().identity(b"Alice@EXAMPLE.TEST").unwrap();
         assert_eq!(plain.to_string(), "Alice@EXAMPLE.TEST");
         let mapped = NameRules::new(true, [("example.test", "EXAMPLE")]);
-        assert_eq!(mapped.identity(b"alice@EXAMPLE.TEST").unwrap().to_string(), "alice@EXAMPLE");
+        assert_eq!(mapped.identity(b"alice@EXAMPLE.TEST").unwrap().to_string(), "EXAMPLE\\alice");
         assert_eq!(mapped.identity(b"alice@OTHER.TEST").unwrap().to_string(), "alice@OTHER.TEST");
         let bare = NameRules::new(false, [("EXAMPLE.TEST", "EXAMPLE")]);
         let identity = bare.identity(b"alice@EXAMPLE.TEST").unwrap();
