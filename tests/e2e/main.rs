@@ -22,6 +22,7 @@ mod lab_itself;
 mod login;
 mod metrics;
 mod modes;
+mod names;
 mod operator;
 mod past;
 mod proxying;

@@ -281,8 +281,9 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, .. } = &config.kerberos;
-    negotiate::Options { keytab: keytab.clone(), names: NameRules::new(*keep_domain, domains.clone()) }
+    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, .. } = &config.kerberos;
+    let names = NameRules::new(*keep_domain, domains.clone()).with_auth_to_local(*auth_to_local);
+    negotiate::Options { keytab: keytab.clone(), names }
 }
 
 fn conditions(config: &Config) -> Conditions {

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "GSSAPI is a C library; this is the only place that calls it")]
 
 mod keytab;
+mod localname;
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -15,6 +16,7 @@ use libgssapi::error::{Error, MajorFlags};
 use libgssapi_sys as sys;
 
 pub(super) use keytab::{Keytab, default_name};
+pub(super) use localname::local_name;
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::keytab::{self, KeytabProblem, Stamp};
 use super::remedy::with_remedy;
 use super::{Acceptor, Details, Options, Outcome, Pending, Refused, VerifyError};
-use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step};
+use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
 use crate::auth::token::{self, Kind};
 use crate::clock::{BootTime, boot_now};
 
@@ -200,7 +200,7 @@ fn proved(options: &Options, peer: Peer, leg: &Leg) -> Result<Outcome, VerifyErr
     }
     let identity = options
         .names
-        .identity(&peer.principal)
+        .identity(&peer.principal, local_name)
         .map_err(|problem| VerifyError::refused(problem.to_string()))?;
     let details = Details {
         principal: String::from_utf8_lossy(&peer.principal).into_owned(),
