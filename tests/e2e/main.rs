@@ -24,6 +24,7 @@ mod lab_itself;
 mod login;
 mod metrics;
 mod modes;
+mod names;
 mod ntlm;
 mod operator;
 mod past;

@@ -196,7 +196,9 @@ pub fn served(log: &str) -> HashMap<String, String> {
         rest.split(end).next().map(str::to_owned)
     };
     let lines = log.lines().filter(|line| line.contains(" access: "));
-    let pair = |line: &str| Some((between(line, " path=\"", &['"'])?, between(line, " user=", &['@', ' '])?));
+    let bare = |shown: String| shown.rsplit('\\').next().map(str::to_owned);
+    let pair =
+        |line: &str| Some((between(line, " path=\"", &['"'])?, bare(between(line, " user=", &['@', ' '])?)?));
     lines.filter_map(pair).collect()
 }
 
@@ -207,9 +209,11 @@ mod tests {
     #[test]
     fn the_access_log_tells_who_was_served() {
         let log = "2026 INFO access: client=10.77.0.11 user=alice@EXAMPLE.TEST method=GET path=\"/a\" status=200\n\
-                   2026 INFO access: client=10.77.0.11 method=GET path=\"/b\" status=407\n";
+                   2026 INFO access: client=10.77.0.11 method=GET path=\"/b\" status=407\n\
+                   2026 INFO access: client=10.77.0.11 user=EXAMPLE\\bob method=GET path=\"/c\" status=200\n";
         let served = served(log);
         assert_eq!(served.get("/a").map(String::as_str), Some("alice"));
-        assert_eq!(served.len(), 1);
+        assert_eq!(served.get("/c").map(String::as_str), Some("bob"));
+        assert_eq!(served.len(), 2);
     }
 }

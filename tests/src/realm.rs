@@ -138,7 +138,7 @@ impl Realm {
     /// # Errors
     /// When the KDC refuses.
     pub fn kinit(&self, host: &Ns, user: &str, password: &str) -> Result<PathBuf> {
-        let cache = self.scratch.unused(&format!("ccache-{user}"));
+        let cache = self.scratch.unused(&format!("ccache-{}", user.replace('/', "-")));
         let mut command = host.command("kinit");
         command.arg("-c").arg(format!("FILE:{}", cache.display())).arg(user).envs(self.environment());
         finish(&mut command, format!("{password}\n").as_bytes())?;

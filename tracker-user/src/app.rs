@@ -286,10 +286,10 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, conditions } = &config.kerberos;
+    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, conditions } = &config.kerberos;
     negotiate::Options {
         keytab: keytab.clone(),
-        names: NameRules::new(*keep_domain, domains.clone()),
+        names: NameRules::new(*keep_domain, domains.clone()).with_auth_to_local(*auth_to_local),
         debugging: conditions.debugging,
     }
 }

@@ -62,6 +62,9 @@ pub struct AuditEvent {
     /// The user's domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// The user's realm, in lower case, where the domain does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
     /// The session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -95,6 +98,7 @@ impl AuditEvent {
             client: None,
             user: None,
             domain: None,
+            realm: None,
             session: None,
             method: None,
             reason: None,
@@ -137,6 +141,7 @@ impl Audit {
             client = event.client,
             user = event.user,
             domain = event.domain,
+            realm = event.realm,
             session = event.session,
             method = event.method,
             reason = event.reason,

@@ -24,7 +24,7 @@ use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
 use crate::session::{
     Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
-    Timeouts,
+    Timeouts, Typed,
 };
 use crate::store::{Journal, Unkept};
 
@@ -72,8 +72,8 @@ pub enum Whose {
     All,
     /// The client's.
     Client(ClientAddr),
-    /// The user's, on all their clients: `user`, or `user@domain`.
-    User(String),
+    /// The user's, on all their clients; of everybody who is meant.
+    User(Typed),
 }
 
 /// A good proof was not admitted.
@@ -235,6 +235,7 @@ impl Tracker {
             client: Some(client.to_string()),
             user: Some(identity.user().into()),
             domain: Some(identity.domain().into()),
+            realm: identity.hidden_realm().map(Into::into),
             method: Some(method.to_string()),
             ..AuditEvent::new(wall_now(), Kind::Login)
         };

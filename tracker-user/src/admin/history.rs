@@ -102,6 +102,7 @@ fn tenure(session: &Session, anchor: &Anchor) -> Tenure {
         client: session.client.to_string(),
         user: session.identity.user().into(),
         domain: session.identity.domain().into(),
+        realm: session.identity.hidden_realm().map(Into::into),
         method: session.method.to_string(),
         from: anchor.wall(session.created),
         until: None,

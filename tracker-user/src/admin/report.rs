@@ -210,6 +210,7 @@ impl Sources {
             let mut user = wire::User {
                 user: first.identity.user().into(),
                 domain: first.identity.domain().into(),
+                realm: first.identity.hidden_realm().map(Into::into),
                 clients: Vec::new(),
                 stale_clients: Vec::new(),
                 licences: 0,
@@ -233,7 +234,7 @@ impl Sources {
             user.licences = devices.div_ceil(policy.devices_per_user.max(1));
             users.push(user);
         }
-        users.sort_by(|a, b| (&a.user, &a.domain).cmp(&(&b.user, &b.domain)));
+        users.sort_by(|a, b| (&a.user, &a.domain, &a.realm).cmp(&(&b.user, &b.domain, &b.realm)));
         Ok(users)
     }
 
@@ -320,6 +321,7 @@ impl Sources {
             client: session.client.to_string(),
             user: session.identity.user().into(),
             domain: session.identity.domain().into(),
+            realm: session.identity.hidden_realm().map(Into::into),
             method: session.method.to_string(),
             state: if reason.is_some() { "stale" } else { state(session) }.into(),
             reason: reason.map(|reason| reason.to_string()),

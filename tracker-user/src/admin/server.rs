@@ -200,7 +200,7 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
         }
         wire::Logout { client: None, user: Some(user), all: false } => {
             let whom = format!("{user} is not logged in");
-            (Whose::User(user), whom)
+            (Whose::User(user.as_str().into()), whom)
         }
         wire::Logout { client: None, user: None, all: true } => (Whose::All, String::new()),
         _ => {
@@ -235,6 +235,7 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
 
 async fn history(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refused> {
     let client = query::value(query, "client").map(|text| address(&text)).transpose()?;
+    let user = query::value(query, "user").map(|text| text.as_str().into());
     let at = query::value(query, "at").map(|text| moment(&text)).transpose()?;
     let most = match query::value(query, "limit") {
         None => HISTORY,
@@ -243,7 +244,7 @@ async fn history(sources: &Sources, query: Option<&str>) -> Result<Response<Body
             |most| Ok(most.min(HISTORY_AT_MOST)),
         )?,
     };
-    ok(&sources.history(Wanted { client, user: query::value(query, "user"), at, most }).await?)
+    ok(&sources.history(Wanted { client, user, at, most }).await?)
 }
 
 /// The trail, a JSON document a line; with `since` as far back as the store reaches, with `follow` it goes on until the

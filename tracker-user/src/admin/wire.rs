@@ -116,6 +116,9 @@ pub struct Session {
     pub user: String,
     /// The user's domain.
     pub domain: String,
+    /// The user's realm, in lower case, where the domain does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
     /// How the user proved themselves.
     pub method: String,
     /// `active` or `stale`.
@@ -285,6 +288,9 @@ pub struct User {
     pub user: String,
     /// The user's domain.
     pub domain: String,
+    /// The user's realm, in lower case, where the domain does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
     /// The addresses of their active sessions.
     pub clients: Vec<String>,
     /// The addresses of their stale sessions.
@@ -339,7 +345,7 @@ pub struct Logout {
     /// This address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// This user, everywhere: `user` or `user@domain`.
+    /// This user, everywhere: bare, `user@realm`, `user@domain` or `domain\user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Everybody.

@@ -130,7 +130,7 @@ pub struct History {
     /// Only on this client address.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<ClientAddr>,
-    /// Only this user: user, or user@domain.
+    /// Only this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
     #[arg(long)]
     pub user: Option<String>,
     /// Only who had an address at this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
@@ -147,7 +147,7 @@ pub struct History {
 pub struct Logout {
     /// The session of this client address.
     pub client: Option<ClientAddr>,
-    /// All sessions of this user: user, or user@domain.
+    /// All sessions of this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
     #[arg(long)]
     pub user: Option<String>,
     /// All sessions.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::admin::wire;
 use crate::audit::AuditEvent;
 use crate::clock::wall_now;
+use crate::session::Shown;
 
 pub(super) fn status(status: &wire::Status) -> String {
     let observer = match (&status.observer.cgroup, &status.observer.because) {
@@ -122,11 +123,13 @@ pub(super) fn session(detail: &wire::SessionDetail) -> String {
         }
         _ => "runs since the login or the last renewal".into(),
     };
+    let user = name(&session.user, &session.domain);
+    let user = session.realm.as_ref().map_or_else(|| user.clone(), |realm| format!("{user}, of {realm}"));
     let mut table = plain();
     for (key, value) in [
         ("session", session.id.clone()),
         ("client", session.client.clone()),
-        ("user", name(&session.user, &session.domain)),
+        ("user", user),
         ("proved by", format!("{} at {}", session.method, moment(session.authenticated))),
         ("created", moment(session.created)),
         ("state", state),
@@ -308,7 +311,7 @@ pub(super) fn text(table: &Table) -> String {
 }
 
 pub(super) fn name(user: &str, domain: &str) -> String {
-    if domain.is_empty() { user.to_owned() } else { format!("{user}@{domain}") }
+    Shown { user, domain }.to_string()
 }
 
 pub(super) fn moment(at: Timestamp) -> String {

@@ -123,7 +123,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(
-            "kerberos.keep-domain: is false with several domains: users of one name in two of them become one"
+            "kerberos.keep-domain: is false with several domains: users of one name in two of them look the same, though they are two"
                 .to_owned(),
         );
     }
@@ -133,7 +133,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     for pair in short.windows(2).filter(|pair| pair.first() == pair.last()) {
         let name = pair.first().map(String::as_str).unwrap_or_default();
         found.push(format!(
-            "kerberos.domains: several realms are called {name:?}: users of one name in two of them become one"
+            "kerberos.domains: several realms are called {name:?}: users of one name in two of them look the same, though they are two"
         ));
     }
     found

@@ -23,8 +23,10 @@ pub const MAX_RECORDS: u32 = 131_072;
 pub const MAX_USERS: u32 = 0;
 /// Kerio Control counts a person with up to five devices as one licence.
 pub const DEVICES_PER_USER: u32 = 5;
-/// Keep the domain, so that two people of one name in two domains stay two (`PortalGuard`'s `keepDomain`).
+/// Show the domain, so that two people of one name in two domains can be told apart (`PortalGuard`'s `keepDomain`).
 pub const KEEP_DOMAIN: bool = true;
+/// A principal's own name needs no configuration elsewhere.
+pub const AUTH_TO_LOCAL: bool = false;
 /// `PortalGuard`'s cookie by which a browser opts out of Kerberos.
 pub const OPT_OUT_COOKIE: &str = "PstarNoKerberos";
 /// Every browser is offered Kerberos: today's browsers all answer it properly.
@@ -171,6 +173,8 @@ pub struct Kerberos {
     pub keep_domain: bool,
     /// Realm to short domain name.
     pub domains: BTreeMap<String, String>,
+    /// Whether krb5.conf's `auth_to_local` rules make the user's part of the name.
+    pub auth_to_local: bool,
     /// `[kerberos.conditions]`
     pub conditions: Conditions,
 }
@@ -181,6 +185,7 @@ impl Default for Kerberos {
             keytab: None,
             keep_domain: KEEP_DOMAIN,
             domains: BTreeMap::new(),
+            auth_to_local: AUTH_TO_LOCAL,
             conditions: Conditions::default(),
         }
     }

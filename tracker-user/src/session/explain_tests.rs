@@ -132,7 +132,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
     let rule = |explained: &Explanation| explained.findings.iter().find(|f| f.decides).unwrap().rule;
     let shared = explain(&situation);
     assert_eq!((shared.allow, rule(&shared)), (false, Rule::SharedHost));
-    let identity = Arc::new(Identity::new("alice", "R", "R"));
+    let identity = Arc::new(Identity::new("alice", "R.TEST", "R.TEST"));
     let at = BootTime::from_nanos(1);
     let session = Session {
         id: SessionId(1),
@@ -160,7 +160,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         text.contains(&"mode session: the clock of 10m stands still while connections are open (2 now)"),
         "{text:?}"
     );
-    assert_eq!(said.why, "alice@R proved themselves, and nothing has run out");
+    assert_eq!(said.why, "alice@R.TEST proved themselves, and nothing has run out");
 
     // What the loop asks besides the record: was it watched, and is it still the same device?
     let on_reopen = Policy {

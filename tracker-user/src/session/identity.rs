@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
+use super::spelling::{Shown, Typed};
+
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
 /// with the same bare name never merge. What is shown keeps its spelling.
@@ -49,18 +51,28 @@ impl Identity {
         self.text.get(self.key_at..).unwrap_or_default()
     }
 
+    /// The realm, in lower case, where the domain that people see is not its name.
+    #[must_use]
+    pub fn hidden_realm(&self) -> Option<&str> {
+        Some(self.realm()).filter(|realm| *realm != self.domain().to_lowercase())
+    }
+
+    /// The realm, in lower case.
+    fn realm(&self) -> &str {
+        self.key().rsplit_once('@').map_or("", |(_, realm)| realm)
+    }
+
     /// Whether `other` is this user, spelled like this.
     #[must_use]
     pub fn is_spelled_like(&self, other: &Self) -> bool {
         (&self.text, self.domain_at, self.key_at) == (&other.text, other.domain_at, other.key_at)
     }
 
-    /// Whether `name` means this user: the bare name, or `user@domain` with the domain shown or the realm, in any case.
+    /// Whether `typed` means this user.
     #[must_use]
-    pub fn is_called(&self, name: &str) -> bool {
-        let name = name.to_lowercase();
-        let shown = self.to_string().to_lowercase();
-        name == self.key() || name == shown || name == self.user().to_lowercase()
+    pub fn is_called(&self, typed: &Typed) -> bool {
+        let user = self.key().rsplit_once('@').map_or(self.key(), |(user, _)| user);
+        typed.means(user, self.realm(), self.domain())
     }
 }
 
@@ -79,13 +91,9 @@ impl Hash for Identity {
 }
 
 impl fmt::Display for Identity {
-    /// `user@DOMAIN`, or the bare user where domains are stripped.
+    /// As people see it: see [`Shown`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.domain().is_empty() {
-            f.write_str(self.user())
-        } else {
-            write!(f, "{}@{}", self.user(), self.domain())
-        }
+        Shown { user: self.user(), domain: self.domain() }.fmt(f)
     }
 }
 
@@ -121,6 +129,15 @@ mod tests {
             Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE"),
             Identity::new("alice", "example.test", "")
         );
+    }
+
+    #[test]
+    fn a_realm_is_named_where_the_domain_does_not_tell_it() {
+        for (domain, hidden) in
+            [("Example.TEST", None), ("EXAMPLE", Some("example.test")), ("", Some("example.test"))]
+        {
+            assert_eq!(Identity::new("alice", "EXAMPLE.TEST", domain).hidden_realm(), hidden, "{domain}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod people;
 pub mod policy;
 pub mod record;
 pub mod settings;
+pub mod spelling;
 pub mod table;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use overlap::Overlaps;
 pub use policy::Policy;
 pub use record::{Session, SessionId, State};
 pub use settings::{Mode, Timeouts};
+pub use spelling::{Shown, Typed};
 pub use table::{Admission, Proof, Refused, Table};

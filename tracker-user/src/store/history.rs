@@ -12,7 +12,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::content::{REMOVED_AT_ONCE, RETENTION};
 use super::embedded::existing;
 use crate::audit::{AuditEvent, Kind};
-use crate::session::SessionId;
+use crate::session::{SessionId, Typed};
 
 /// By client, beginning in microseconds of wall time, and session.
 const TENURES: TableDefinition<'_, ([u8; 16], i64, u64), &[u8]> = TableDefinition::new("tenures");
@@ -41,6 +41,9 @@ pub struct Tenure {
     pub user: String,
     /// The user's domain.
     pub domain: String,
+    /// The user's realm, in lower case, where the domain does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
     /// How the user proved themselves first; empty where the login was not kept.
     pub method: String,
     /// When it began.
@@ -75,11 +78,10 @@ impl Tenure {
         self.from <= moment && self.until.is_none_or(|until| moment < until)
     }
 
-    /// Whether `name` means its user: the bare name, or `user@domain`, in any case.
+    /// Whether `typed` means its user.
     #[must_use]
-    pub fn is_called(&self, name: &str) -> bool {
-        let (name, user) = (name.to_lowercase(), self.user.to_lowercase());
-        name == user || name == format!("{user}@{}", self.domain.to_lowercase())
+    pub fn is_called(&self, typed: &Typed) -> bool {
+        typed.means(&self.user.to_lowercase(), self.realm.as_deref().unwrap_or_default(), &self.domain)
     }
 
     fn end_stale(&mut self, at: Timestamp) {
@@ -94,8 +96,8 @@ impl Tenure {
 pub struct Wanted {
     /// Of this client only.
     pub client: Option<ClientAddr>,
-    /// Of this user only: `user`, or `user@domain`.
-    pub user: Option<String>,
+    /// Of this user only; of everybody who is meant.
+    pub user: Option<Typed>,
     /// Only those that cover this moment.
     pub at: Option<Timestamp>,
     /// At most so many, the newest.
@@ -106,7 +108,7 @@ impl Wanted {
     /// Whether it is one of those.
     #[must_use]
     pub fn accepts(&self, tenure: &Tenure) -> bool {
-        self.user.as_ref().is_none_or(|name| tenure.is_called(name))
+        self.user.as_ref().is_none_or(|typed| tenure.is_called(typed))
             && self.at.is_none_or(|moment| tenure.covers(moment))
             && self.client.is_none_or(|client| tenure.client == client.to_string())
     }
@@ -254,6 +256,7 @@ fn begun(event: &AuditEvent, from: Timestamp) -> Tenure {
         client: event.client.clone().unwrap_or_default(),
         user: event.user.clone().unwrap_or_default(),
         domain: event.domain.clone().unwrap_or_default(),
+        realm: event.realm.clone(),
         method: event.method.clone().unwrap_or_default(),
         from,
         until: None,
@@ -289,7 +292,7 @@ pub(super) fn read(read: &ReadTransaction, wanted: &Wanted) -> Result<Vec<Tenure
         return Ok(found);
     }
     let keys = match (&wanted.user, wanted.at) {
-        (Some(name), _) => of_user(read, name)?,
+        (Some(typed), _) => of_user(read, typed.user())?,
         (None, Some(moment)) => at(read, moment.as_microsecond())?,
         (None, None) => {
             let Some(by_start) = existing(read.open_table(BY_START))? else { return Ok(found) };
@@ -311,12 +314,11 @@ pub(super) fn read(read: &ReadTransaction, wanted: &Wanted) -> Result<Vec<Tenure
     Ok(found)
 }
 
-/// The tenures of a user's bare name, the newest first.
-fn of_user(read: &ReadTransaction, name: &str) -> Result<Vec<Key>, redb::Error> {
-    let bare = name.split('@').next().unwrap_or(name).to_lowercase();
+/// The tenures of a bare name in lower case, the newest first.
+fn of_user(read: &ReadTransaction, bare: &str) -> Result<Vec<Key>, redb::Error> {
     let Some(by_user) = existing(read.open_table(BY_USER))? else { return Ok(Vec::new()) };
     let mut keys = Vec::new();
-    for entry in by_user.range((bare.as_str(), i64::MIN, 0)..=(bare.as_str(), RUNS, u64::MAX))?.rev() {
+    for entry in by_user.range((bare, i64::MIN, 0)..=(bare, RUNS, u64::MAX))?.rev() {
         let (start, client) = entry?;
         let (_, from, session) = start.value();
         keys.push((client.value(), from, session));

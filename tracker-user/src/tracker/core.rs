@@ -254,8 +254,8 @@ impl Core {
         let clients: Vec<ClientAddr> = match whose {
             Whose::All => self.table.sessions().map(|session| session.client).collect(),
             Whose::Client(client) => vec![*client],
-            Whose::User(name) => {
-                let matches = |session: &&Session| session.identity.is_called(name);
+            Whose::User(typed) => {
+                let matches = |session: &&Session| session.identity.is_called(typed);
                 self.table.sessions().filter(matches).map(|session| session.client).collect()
             }
         };

@@ -97,6 +97,7 @@ fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>
         client: Some(event.client.to_string()),
         user: Some(event.identity.user().into()),
         domain: Some(event.identity.domain().into()),
+        realm: event.identity.hidden_realm().map(Into::into),
         session: Some(event.session.to_string()),
         reason: event.what.reason().map(|reason| reason.to_string()),
         connections_closed,

@@ -66,6 +66,18 @@ unsafe extern "C" {
         cursor: *mut Cursor,
     ) -> Code;
     pub(super) fn krb5_kt_add_entry(context: ContextHandle, keytab: KeytabHandle, entry: *mut Entry) -> Code;
+    pub(super) fn krb5_parse_name(
+        context: ContextHandle,
+        name: *const c_char,
+        principal: *mut PrincipalHandle,
+    ) -> Code;
+    pub(super) fn krb5_free_principal(context: ContextHandle, principal: PrincipalHandle);
+    pub(super) fn krb5_aname_to_localname(
+        context: ContextHandle,
+        principal: PrincipalHandle,
+        size: c_int,
+        name: *mut c_char,
+    ) -> Code;
     pub(super) fn krb5_unparse_name(
         context: ContextHandle,
         principal: PrincipalHandle,

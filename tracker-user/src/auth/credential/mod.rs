@@ -7,6 +7,7 @@
 
 mod keytab;
 mod krb5;
+mod localname;
 mod ticket;
 
 use std::ffi::{CStr, c_void};
@@ -18,6 +19,7 @@ use libgssapi_sys as sys;
 
 pub use keytab::KeytabEntry;
 pub(super) use keytab::{Keytab, default_name};
+pub(super) use localname::local_name;
 pub(super) use ticket::Opened;
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.

@@ -11,7 +11,7 @@ use super::details::Inside;
 use super::keytab::{self, KeytabProblem, Stamp};
 use super::{Acceptor, Counters, Details, Options, Outcome, Pending, Refused, VerifyError};
 use crate::auth::ap_req::ApReq;
-use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step};
+use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
 use crate::auth::token::{self, Kind};
 use crate::clock::{BootTime, boot_now, wall_now};
 
@@ -232,7 +232,7 @@ fn proved(
     }
     let identity = options
         .names
-        .identity(&peer.principal)
+        .identity(&peer.principal, local_name)
         .map_err(|problem| VerifyError::refused(Cause::Name, problem.to_string()))?;
     let request = ApReq::in_token(token);
     let opened = request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.open(request));

@@ -36,6 +36,8 @@ pub enum Cause {
     WrongKey,
     /// The encryption type is not permitted, or the keytab lacks it.
     Enctype,
+    /// It came through realms that are not trusted to vouch for its user.
+    CrossRealm,
     /// It was made for another TLS channel.
     ChannelBindings,
     /// The principal is no user's, or has no name here.
@@ -64,13 +66,14 @@ const WORDS: &[(&str, Cause)] = &[
     ("token was invalid", Cause::Garbage),
     ("token is invalid", Cause::Garbage),
     ("malformed", Cause::Garbage),
+    ("Illegal cross-realm ticket", Cause::CrossRealm),
     ("unsupported mechanism", Cause::NoKerberos),
     ("negotiation mechanism", Cause::NoKerberos),
 ];
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ntlm,
         Self::NoKerberos,
         Self::Garbage,
@@ -84,6 +87,7 @@ impl Cause {
         Self::KeyVersion,
         Self::WrongKey,
         Self::Enctype,
+        Self::CrossRealm,
         Self::ChannelBindings,
         Self::Name,
         Self::Other,
@@ -111,6 +115,7 @@ impl Cause {
             Self::KeyVersion => "key-version",
             Self::WrongKey => "wrong-key",
             Self::Enctype => "enctype",
+            Self::CrossRealm => "cross-realm",
             Self::ChannelBindings => "channel-bindings",
             Self::Name => "name",
             Self::Other => "other",
@@ -158,10 +163,13 @@ impl Cause {
                 "the ticket's encryption type is not permitted here, or not in the keytab: enable AES for the account and \
                  export it again, or see permitted_enctypes in krb5.conf"
             }
+            Self::CrossRealm => {
+                "say in krb5.conf, [capaths], which realms lie between the user's and the gateway's"
+            }
             Self::ChannelBindings => {
                 "the token was made for another TLS connection: somebody stands in between"
             }
-            Self::Name => "see kerberos.domains and the auth_to_local rules of krb5.conf",
+            Self::Name => "only users log in: see kerberos.auth-to-local where a principal has another form",
             Self::Other => "",
         }
     }
@@ -179,6 +187,7 @@ impl Cause {
             Self::UnknownService | Self::KeyVersion | Self::WrongKey | Self::Enctype => {
                 "Your ticket does not fit this proxy"
             }
+            Self::CrossRealm => "Your domain is not trusted here",
             Self::ChannelBindings => "Your login came from elsewhere",
             Self::Name => "You are not a user of this proxy",
         }
@@ -220,6 +229,10 @@ impl Cause {
                 "Your Kerberos ticket was made for a key that this proxy does not have. Lock and unlock your computer (or run \
                  kinit) to get a new one, and use the proxy by its full name; if that does not help, the proxy's operator has \
                  to renew its keys."
+            }
+            Self::CrossRealm => {
+                "Your Kerberos ticket came through domains that this proxy does not trust to say who you are. Its operator has \
+                 to name them."
             }
             Self::ChannelBindings => {
                 "Your login was made for another connection than the one it came on. Somebody may stand between you and the \

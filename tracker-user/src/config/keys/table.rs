@@ -92,6 +92,8 @@ keys! {
     "Whether the domain is part of a user's name."
     "kerberos.domains" Live kerberos.domains = Map { name: text::REALM, of: text::DOMAIN };
     "Short domain names of realms, as shown in user names."
+    "kerberos.auth-to-local" Live kerberos.auth_to_local = Flag;
+    "Whether the auth_to_local rules of krb5.conf make the user's part of the name; who has no rule is refused."
 
     "kerberos.conditions.disabled" Live kerberos.conditions.disabled = Flag;
     "Kerberos is never offered."

@@ -38,6 +38,7 @@ licences.devices-per-user = 1
 kerberos.keytab = "/etc/tracker/http.keytab"
 kerberos.keep-domain = false
 kerberos.domains = { "EXAMPLE.TEST" = "EXAMPLE", "OTHER.TEST" = "OTHER" }
+kerberos.auth-to-local = true
 kerberos.conditions.disabled = true
 kerberos.conditions.debugging = true
 kerberos.conditions.opt-out-cookie = "NoKerberos"

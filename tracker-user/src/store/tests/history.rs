@@ -31,6 +31,7 @@ fn event(second: i64, kind: Kind, of: u8, session: u64, user: usize) -> AuditEve
         client: Some(client(of).to_string()),
         user: Some(USERS[user].into()),
         domain: Some("EXAMPLE".into()),
+        realm: Some("example.test".into()),
         session: Some(SessionId(session).to_string()),
         ..AuditEvent::new(at(second), kind)
     }
@@ -80,6 +81,32 @@ fn a_tenure_tells_its_whole_story() {
     assert_eq!(who(at(19)), ["Alice"]);
     assert_eq!(who(at(20)), ["bob"]);
     assert_eq!(who(at(-1)), [""; 0]);
+}
+
+#[test]
+fn a_user_is_found_by_every_form_and_two_realms_stay_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    // Another realm's Alice, both shown without a domain; and one that an older version wrote, without a realm.
+    let bare = AuditEvent { domain: Some(String::new()), ..event(1, Kind::Login, 1, 1, 0) };
+    let other = AuditEvent { realm: Some("other.test".into()), ..event(2, Kind::Login, 2, 2, 0) };
+    let other = AuditEvent { domain: Some(String::new()), ..other };
+    let older = AuditEvent { realm: None, ..event(3, Kind::Login, 3, 3, 0) };
+    write(&store, &[bare, other, older, event(4, Kind::Login, 4, 4, 0), event(5, Kind::Login, 5, 5, 1)]);
+    for (typed, expected) in [
+        ("ALICE", &[4, 3, 2, 1][..]),
+        ("alice@example.test", &[4, 1]),
+        ("EXAMPLE.TEST\\Alice", &[4, 1]),
+        ("Alice@OTHER.TEST", &[2]),
+        ("EXAMPLE\\alice", &[4, 3]),
+        ("alice@example", &[4, 3]),
+        ("alice@third.test", &[]),
+        ("example\\", &[]),
+    ] {
+        let found = store.history(&Wanted { user: Some(typed.into()), ..wanted() }).unwrap();
+        let expected: Vec<String> = expected.iter().map(|number| client(*number).to_string()).collect();
+        assert_eq!(found.into_iter().map(|tenure| tenure.client).collect::<Vec<_>>(), expected, "{typed}");
+    }
 }
 
 #[test]
@@ -158,6 +185,7 @@ proptest! {
                         client: client(of).to_string(),
                         user: USERS[user].into(),
                         domain: "EXAMPLE".into(),
+                        realm: Some("example.test".into()),
                         method: String::new(),
                         from: at(now),
                         until: None,
@@ -200,6 +228,7 @@ proptest! {
             Wanted { client: Some(client(1)), at: Some(at(moment)), ..wanted() },
             Wanted { user: Some("ALICE".into()), ..wanted() },
             Wanted { user: Some("älfred@example".into()), at: Some(at(moment)), ..wanted() },
+            Wanted { user: Some("example\\ÄLFRED".into()), ..wanted() },
             Wanted { user: Some("bob@OTHER".into()), ..wanted() },
         ];
         for wanted in asked {
