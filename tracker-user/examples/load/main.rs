@@ -14,9 +14,15 @@ mod http;
 mod kerberos;
 mod keytab;
 mod stream;
+mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
+
+/// The daemon's, so that what is measured of its parts alone is what they cost in it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -42,6 +48,8 @@ enum Deed {
     Hold(hold::Args),
     /// No network: `gss_accept_sec_context` on fresh tokens, as fast as one thread can.
     Accept(accept::Args),
+    /// No network: the gateway's verifier on fresh tokens.
+    Verify(verify::Args),
 }
 
 fn main() -> Result<()> {
@@ -54,5 +62,6 @@ fn main() -> Result<()> {
         Deed::Stream(args) => stream::run(&args),
         Deed::Hold(args) => hold::run(&args),
         Deed::Accept(args) => accept::run(&args),
+        Deed::Verify(args) => verify::run(&args),
     }
 }

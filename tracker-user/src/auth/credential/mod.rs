@@ -230,34 +230,6 @@ fn channel(data: &[u8]) -> sys::gss_channel_bindings_struct {
     }
 }
 
-#[cfg(test)]
-impl Context {
-    /// The call alone, for comparison: nothing is asked for but whether the token is accepted.
-    pub(super) fn accept_only(&mut self, credential: &Credential, token: &[u8]) -> Result<(), GssError> {
-        let mut minor = 0;
-        let mut input =
-            sys::gss_buffer_desc { length: token.len(), value: token.as_ptr().cast_mut().cast::<c_void>() };
-        let mut answer = Buffer::empty();
-        // SAFETY: as in `accept`.
-        let major = unsafe {
-            sys::gss_accept_sec_context(
-                &raw mut minor,
-                &raw mut self.0,
-                credential.0,
-                &raw mut input,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                &raw mut answer.0,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-            )
-        };
-        if major == sys::GSS_S_COMPLETE { Ok(()) } else { Err(GssError::new(major, minor)) }
-    }
-}
-
 impl Drop for Context {
     fn drop(&mut self) {
         if !self.0.is_null() {

@@ -289,6 +289,6 @@ fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
 }
 
 #[cfg(test)]
-mod price;
+mod real;
 #[cfg(test)]
 mod tests;
