@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lab::Lab;
-use lab::answers::Session;
+use lab::answers::{Event, Session};
 use lab::wait::until;
 
 /// The origin's front page.
@@ -74,4 +74,16 @@ pub(crate) fn requests(lab: &Lab, client: usize) -> Result<usize> {
         let log = lab.gateway.log();
         Some(log.lines().filter(|line| line.contains(&of_client)).count()).filter(|count| *count > 0)
     })
+}
+
+/// Waits for a refusal of this client's in the audit trail whose reason has all of these words, in any case.
+pub(crate) fn is_refused_for(lab: &Lab, client: usize, words: &[&str]) -> Result<()> {
+    let fits = |reason: &str| words.iter().all(|word| reason.contains(&word.to_lowercase()));
+    let is_told = || {
+        let events = lab.gateway.events().ok()?;
+        let refused = |event: &&Event| event.kind == "refused" && event.client == lab.address(client);
+        events.iter().filter(refused).any(|event| fits(&event.reason.to_lowercase())).then_some(())
+    };
+    until(&format!("a refusal that names {words:?}"), SOON, is_told)
+        .with_context(|| format!("the audit trail:\n{:#?}", lab.gateway.events()))
 }

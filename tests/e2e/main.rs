@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod browser;
+mod clocks;
 mod closing;
 mod common;
 mod conditions;
@@ -19,6 +20,7 @@ mod crash;
 mod device;
 mod disk;
 mod explain;
+mod keys;
 mod kickout;
 mod lab_itself;
 mod login;
@@ -29,7 +31,10 @@ mod ntlm;
 mod operator;
 mod past;
 mod proxying;
+mod realms;
 mod replay;
 mod sight;
+mod storm;
 mod takeover;
 mod takeover_table;
+mod tokens;

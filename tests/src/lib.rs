@@ -15,8 +15,10 @@ pub mod answers;
 pub mod chance;
 pub mod chromium;
 pub mod client;
+pub mod clock;
 pub mod dhcp;
 pub mod gateway;
+pub mod kerberos;
 pub mod net;
 pub mod ns;
 pub mod ntlm;
@@ -24,6 +26,7 @@ pub mod origin;
 pub mod raw;
 pub mod realm;
 pub mod scratch;
+pub mod spnego;
 pub mod tls;
 pub mod wait;
 
@@ -221,5 +224,14 @@ impl Lab {
         let cache = self.tickets(user)?;
         let token = raw::token(&self.net.clients[client].ns, &self.realm, &cache, PROXY_NAME)?;
         Ok(raw::credentials(&token))
+    }
+
+    /// A user's Kerberos library on a client, for handshakes step by step.
+    ///
+    /// # Errors
+    /// When the user gets no ticket, or there is no compiler.
+    pub fn kerberos(&self, client: usize, user: &str) -> Result<kerberos::Client<'_>> {
+        let cache = self.tickets(user)?;
+        kerberos::Client::new(&self.scratch, &self.net.clients[client].ns, &self.realm, &cache)
     }
 }

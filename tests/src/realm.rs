@@ -1,4 +1,5 @@
-//! A throw-away Kerberos realm `EXAMPLE.TEST`: MIT's own KDC, in the gateway's namespace, in the lab's directory.
+//! Throw-away Kerberos realms: `EXAMPLE.TEST`, and on demand `OTHER.TEST`, which it trusts. Each has MIT's own KDC, in the
+//! gateway's namespace, and a directory in the lab's.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,22 +8,30 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::clock;
 use crate::net::GATEWAY_V4;
 use crate::ns::{Ns, finish};
 use crate::scratch::{Process, Scratch};
 use crate::wait;
 
-/// The realm's name.
+/// The realm of the lab.
 pub const REALM: &str = "EXAMPLE.TEST";
 /// `KRB5CCNAME` of those who have no tickets. Not `/dev/null`: MIT's library may crash on an empty cache.
 pub const NO_TICKETS: &str = "/nonexistent";
-/// The KDC's port in the gateway's namespace.
+/// The realm that it trusts, where there is one.
+pub const OTHER_REALM: &str = "OTHER.TEST";
+/// The KDC's port in the gateway's namespace; the other realm's is the next.
 const PORT: u16 = 88;
+/// What the key is made of by which one realm knows the other.
+const TRUST: &str = "throw-away";
 
-/// The realm. Its KDC is stopped on drop.
+/// A realm. Its KDC is stopped on drop.
 #[derive(Debug)]
 pub struct Realm {
     scratch: Scratch,
+    name: &'static str,
+    dir: PathBuf,
+    port: u16,
     kdc: Option<Process>,
 }
 
@@ -32,13 +41,8 @@ impl Realm {
     /// # Errors
     /// Where krb5-kdc and krb5-admin-server are not installed.
     pub fn new(scratch: &Scratch, gateway: &Ns) -> Result<Self> {
-        let dir = scratch.join("realm");
-        std::fs::create_dir_all(&dir)?;
-        let at = dir.display();
-        std::fs::write(
-            dir.join("krb5.conf"),
-            format!(
-                "[libdefaults]
+        let conf = format!(
+            "[libdefaults]
  default_realm = {REALM}
  dns_canonicalize_hostname = false
  rdns = false
@@ -54,16 +58,40 @@ impl Realm {
  .example.test = {REALM}
  example.test = {REALM}
 "
-            ),
-        )?;
-        std::fs::write(
-            dir.join("kdc.conf"),
-            format!(
-                "[kdcdefaults]
- kdc_listen = {PORT}
- kdc_tcp_listen = {PORT}
+        );
+        let dir = scratch.join("realm");
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("krb5.conf"), conf)?;
+        Self::make(scratch, gateway, REALM, dir, PORT)
+    }
+
+    /// Makes the other realm, whose people are trusted by the services of this one, and starts its KDC.
+    ///
+    /// # Errors
+    /// When there is one already.
+    pub fn trusted(&self, gateway: &Ns) -> Result<Self> {
+        let dir = self.scratch.join("other-realm");
+        std::fs::create_dir(&dir)?;
+        let port = self.port + 1;
+        // The library takes sections of one name for one section.
+        let old = std::fs::read_to_string(self.krb5_conf())?;
+        let conf = format!("{old}[realms]\n {OTHER_REALM} = {{\n  kdc = {GATEWAY_V4}:{port}\n }}\n");
+        std::fs::write(self.krb5_conf(), conf)?;
+        let other = Self::make(&self.scratch, gateway, OTHER_REALM, dir, port)?;
+        for realm in [self, &other] {
+            realm.kadmin(&format!("addprinc -pw {TRUST} krbtgt/{REALM}@{OTHER_REALM}"))?;
+        }
+        Ok(other)
+    }
+
+    fn make(scratch: &Scratch, gateway: &Ns, name: &'static str, dir: PathBuf, port: u16) -> Result<Self> {
+        let at = dir.display();
+        let conf = format!(
+            "[kdcdefaults]
+ kdc_listen = {port}
+ kdc_tcp_listen = {port}
 [realms]
- {REALM} = {{
+ {name} = {{
   database_name = {at}/principal
   key_stash_file = {at}/stash
   acl_file = {at}/kadm5.acl
@@ -73,10 +101,10 @@ impl Realm {
 [logging]
  kdc = FILE:{at}/kdc.log
 "
-            ),
-        )?;
-        let mut realm = Self { scratch: scratch.clone(), kdc: None };
-        finish(realm.local("kdb5_util").args(["create", "-s", "-P", "throw-away", "-r", REALM]), &[])
+        );
+        std::fs::write(dir.join("kdc.conf"), conf)?;
+        let mut realm = Self { scratch: scratch.clone(), name, dir, port, kdc: None };
+        finish(realm.local("kdb5_util").args(["create", "-s", "-P", "throw-away", "-r", name]), &[])
             .context("is krb5-kdc installed? `cargo xtask setup` installs it")?;
         realm.start_kdc(gateway)?;
         Ok(realm)
@@ -87,14 +115,29 @@ impl Realm {
     /// # Errors
     /// When it does not answer soon.
     pub fn start_kdc(&mut self, gateway: &Ns) -> Result<()> {
+        let command = gateway.command("krb5kdc");
+        self.start(command, gateway)
+    }
+
+    /// Starts the KDC anew, with a clock that is off by so much.
+    ///
+    /// # Errors
+    /// When it does not answer soon, or libfaketime is not installed.
+    pub fn restart_kdc_at(&mut self, gateway: &Ns, offset: &str) -> Result<()> {
+        self.stop_kdc();
+        let mut command = gateway.command("krb5kdc");
+        command.envs(clock::off_by(offset)?);
+        self.start(command, gateway)
+    }
+
+    fn start(&mut self, mut command: Command, gateway: &Ns) -> Result<()> {
         if self.kdc.is_some() {
             return Ok(());
         }
-        let log = std::fs::File::create(self.dir().join("krb5kdc.out"))?;
-        let mut command = gateway.command("krb5kdc");
-        command.args(["-n", "-r", REALM]).envs(self.environment());
+        let log = std::fs::File::create(self.dir.join("krb5kdc.out"))?;
+        command.args(["-n", "-r", self.name]).envs(self.environment());
         self.kdc = Some(self.scratch.spawn(command.stdout(log.try_clone()?).stderr(log))?);
-        let address = SocketAddr::from((GATEWAY_V4, PORT));
+        let address = SocketAddr::from((GATEWAY_V4, self.port));
         wait::until("the KDC to listen", Duration::from_secs(10), || gateway.connect(address).ok()).map(drop)
     }
 
@@ -103,10 +146,10 @@ impl Realm {
         self.kdc = None;
     }
 
-    /// The client library's configuration.
+    /// The client library's configuration, which knows all realms of the lab.
     #[must_use]
     pub fn krb5_conf(&self) -> PathBuf {
-        self.dir().join("krb5.conf")
+        self.scratch.join("realm").join("krb5.conf")
     }
 
     /// Adds a person.
@@ -133,6 +176,19 @@ impl Realm {
         self.kadmin(&format!("ktadd -k {} {principal}", keytab.display()))
     }
 
+    /// Makes a keytab with a key that the KDC does not know, under a service's name and that version.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn forge_key(&self, principal: &str, version: u32, keytab: &Path) -> Result<()> {
+        let name = format!("{principal}@{}", self.name);
+        let lines = format!(
+            "addent -password -p {name} -k {version} -e aes256-cts-hmac-sha1-96\nforged\nwkt {}\n",
+            keytab.display()
+        );
+        finish(&mut self.local("ktutil"), lines.as_bytes()).map(drop)
+    }
+
     /// Logs a person in on a host of the lab; returns the credential cache's file.
     ///
     /// # Errors
@@ -140,19 +196,25 @@ impl Realm {
     pub fn kinit(&self, host: &Ns, user: &str, password: &str) -> Result<PathBuf> {
         let cache = self.scratch.unused(&format!("ccache-{}", user.replace('/', "-")));
         let mut command = host.command("kinit");
-        command.arg("-c").arg(format!("FILE:{}", cache.display())).arg(user).envs(self.environment());
+        command.arg("-c").arg(&cache).arg(format!("{user}@{}", self.name)).envs(self.environment());
         finish(&mut command, format!("{password}\n").as_bytes())?;
         Ok(cache)
+    }
+
+    /// Gets a service's ticket into a credential cache, unless it is there.
+    ///
+    /// # Errors
+    /// When the KDC refuses.
+    pub fn fetch(&self, host: &Ns, cache: &Path, service: &str) -> Result<()> {
+        let mut command = host.command("kvno");
+        command.args(["-q", "-c"]).arg(cache).arg(service).envs(self.environment());
+        finish(&mut command, &[]).map(drop)
     }
 
     /// The variables that make a program use this realm.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![("KRB5_CONFIG", self.krb5_conf()), ("KRB5_KDC_PROFILE", self.dir().join("kdc.conf"))]
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.scratch.join("realm")
+        vec![("KRB5_CONFIG", self.krb5_conf()), ("KRB5_KDC_PROFILE", self.dir.join("kdc.conf"))]
     }
 
     /// A program that works on the database itself.
@@ -165,12 +227,13 @@ impl Realm {
     /// Runs lines in `kadmin.local`, which reports errors only in words.
     fn kadmin(&self, lines: &str) -> Result<()> {
         let mut command = self.local("kadmin.local");
-        let output = command.args(["-r", REALM]);
+        let output = command.args(["-r", self.name]);
         let said = finish(output, format!("{lines}\n").as_bytes())?;
         for line in lines.lines() {
             let principal = line.rsplit(' ').next().unwrap_or_default();
+            let realm = if principal.contains('@') { String::new() } else { format!("@{}", self.name) };
             anyhow::ensure!(
-                said.contains(&format!("\"{principal}@{REALM}\" created"))
+                said.contains(&format!("\"{principal}{realm}\" created"))
                     || said.contains(&format!("Entry for principal {principal}")),
                 "kadmin.local {line}: {said}"
             );

@@ -67,8 +67,9 @@ unsafe impl Sync for Credential {}
 impl Credential {
     /// Acquires it from the keytab of that name.
     fn acquire(keytab: &CStr) -> Result<Self, GssError> {
-        let mut mechanisms = [oid(SPNEGO), oid(KRB5)];
-        let mut wanted = sys::gss_OID_set_desc { count: 2, elements: mechanisms.as_mut_ptr() };
+        // The library finds a credential for a bare token by the number that the token has.
+        let mut mechanisms = [oid(SPNEGO), oid(KRB5), oid(MS_KRB5)];
+        let mut wanted = sys::gss_OID_set_desc { count: 3, elements: mechanisms.as_mut_ptr() };
         let mut element = sys::gss_key_value_element_desc { key: c"keytab".as_ptr(), value: keytab.as_ptr() };
         let store = sys::gss_key_value_set_desc { count: 1, elements: &raw mut element };
         let mut minor = 0;

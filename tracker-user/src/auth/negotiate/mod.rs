@@ -18,7 +18,7 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -170,11 +170,16 @@ impl Offer {
     }
 }
 
+/// How often it is looked, at the end, whether the threads have ended, and how long each time is waited for that.
+const LOOKS_AT_THE_END: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
 /// See the module.
 pub struct Verifier {
     acceptor: Arc<dyn Acceptor>,
     queue: Arc<Queue<Job>>,
     counters: Counters,
+    threads: Vec<JoinHandle<()>>,
 }
 
 struct Job {
@@ -214,12 +219,11 @@ impl Verifier {
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue));
         // Made first: if a later thread cannot be started, its drop ends the earlier ones.
-        let verifier = Self { acceptor, queue, counters };
+        let mut verifier = Self { acceptor, queue, counters, threads: Vec::new() };
         for number in 0..threads {
             let (acceptor, queue) = (Arc::clone(&verifier.acceptor), Arc::clone(&verifier.queue));
-            thread::Builder::new()
-                .name(format!("negotiate-{number}"))
-                .spawn(move || work(&*acceptor, &queue))?;
+            let thread = thread::Builder::new().name(format!("negotiate-{number}"));
+            verifier.threads.push(thread.spawn(move || work(&*acceptor, &queue))?);
         }
         Ok(verifier)
     }
@@ -268,8 +272,19 @@ impl Verifier {
 
 impl Drop for Verifier {
     fn drop(&mut self) {
-        // The threads end by themselves; one that hangs must not hang the daemon's end.
         self.queue.close();
+        // A thread that is still in the library while the process ends, and be it only to give back what it held, makes it
+        // abort. One that hangs must not hang the daemon's end.
+        for _ in 0..LOOKS_AT_THE_END {
+            if self.threads.iter().all(JoinHandle::is_finished) {
+                break;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
+            // It has nothing to say; a panic was caught where it happened.
+            let _ = thread.join();
+        }
     }
 }
 

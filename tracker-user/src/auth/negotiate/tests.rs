@@ -76,6 +76,27 @@ async fn a_hang_ends_for_the_async_side() {
 }
 
 #[tokio::test]
+async fn when_the_verifier_is_gone_no_thread_holds_anything_of_the_library() {
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let fake = Fake(move |_: &[u8]| {
+        begun.send(()).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        Ok(proved("alice"))
+    });
+    let acceptor = Arc::new(fake);
+    let held = Arc::downgrade(&acceptor);
+    let verifier = Verifier::with(acceptor, 2, 8, counters()).unwrap();
+    let mut asked = Box::pin(verifier.verify(Offer::first(vec![1])));
+    tokio::select! {
+        _ = &mut asked => panic!("it takes longer than to begin"),
+        begun = begins.recv() => begun.unwrap(),
+    }
+    drop(asked);
+    drop(verifier);
+    assert_eq!(held.strong_count(), 0);
+}
+
+#[tokio::test]
 async fn a_bad_keytab_is_named_and_nothing_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("empty.keytab");
