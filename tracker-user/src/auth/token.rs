@@ -176,6 +176,14 @@ pub fn triage(token: &[u8]) -> Kind {
     }
 }
 
+/// Whether a later token of a handshake is NTLM's: `[1] { …, [2] responseToken, … }` (RFC 4178, section 4.2.2).
+#[must_use]
+pub(super) fn goes_on_with_ntlm(token: &[u8]) -> bool {
+    let Some(choice) = Der::new(token).next().filter(|choice| choice.tag == 0xa1) else { return false };
+    let response = choice.sequence().find(|field| field.tag == 0xa2).and_then(|field| field.inside().next());
+    response.is_some_and(|inner| inner.content.starts_with(NTLMSSP))
+}
+
 /// What a NegTokenInit offers: `[0] { [0] mechTypes, [1] reqFlags, [2] mechToken, … }`
 fn spnego(token: &[u8]) -> Kind {
     let (mut offers, mut kerberos, mut ntlm) = (false, false, false);
@@ -258,6 +266,9 @@ mod tests {
         assert_eq!(triage(&wrapped(OID_MS_KRB5, b"\x01\0")), Kind::MsKrb5);
         assert_eq!(triage(&wrapped(b"\x2a\x03", b"")), Kind::Other);
         assert_eq!(triage(b"\xa1\x03abc"), Kind::SpnegoResponse);
+        let response = |token: &[u8]| der(0xa1, &der(0x30, &der(0xa2, &der(0x04, token))));
+        assert!(goes_on_with_ntlm(&response(NEGOTIATE)) && !goes_on_with_ntlm(&response(b"x")));
+        assert!(!goes_on_with_ntlm(NEGOTIATE));
         for garbage in [
             &b""[..],
             b"hello",

@@ -189,7 +189,7 @@ impl GssAcceptor {
         match step {
             Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
             Ok(Step::Done(peer)) => proved(&options, &keys, peer, &leg, token),
-            Err(error) => Err(VerifyError::Refused(refused(&keys, leg.kind, token, error))),
+            Err(error) => Err(VerifyError::Refused(refused(&keys, token, error))),
         }
     }
 }
@@ -206,13 +206,10 @@ fn hopeful(kind: Kind) -> Result<(), VerifyError> {
 }
 
 /// What the library refused, and why, as far as the ticket tells.
-fn refused(keys: &Keys, kind: Kind, token: &[u8], error: GssError) -> Refused {
+fn refused(keys: &Keys, token: &[u8], error: GssError) -> Refused {
     let GssError { text, answer } = error;
-    let cause = match (Cause::of(&text), kind) {
-        // The client had its chance to go on with Kerberos, and did not.
-        (Cause::Other | Cause::NoKerberos, Kind::Spnego { ntlm: true, .. }) => Cause::Ntlm,
-        (cause, _) => cause,
-    };
+    // The client had its chance to go on with Kerberos, and did not.
+    let cause = if token::goes_on_with_ntlm(token) { Cause::Ntlm } else { Cause::of(&text) };
     let opened = ApReq::in_token(token).and_then(|request| keys.keytab.open(&request));
     Refused { cause, why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
 }

@@ -63,6 +63,8 @@ const WORDS: &[(&str, Cause)] = &[
     ("ncryption type", Cause::Enctype),
     ("Channel bindings", Cause::ChannelBindings),
     ("channel bindings", Cause::ChannelBindings),
+    ("Message Integrity Check", Cause::Garbage),
+    ("nvalid token", Cause::Garbage),
     ("token was invalid", Cause::Garbage),
     ("token is invalid", Cause::Garbage),
     ("malformed", Cause::Garbage),
