@@ -231,7 +231,9 @@ impl Realm {
         let said = finish(output, format!("{lines}\n").as_bytes())?;
         for line in lines.lines() {
             let principal = line.rsplit(' ').next().unwrap_or_default();
-            let realm = if principal.contains('@') { String::new() } else { format!("@{}", self.name) };
+            // An '@' that is quoted belongs to the name.
+            let has_realm = principal.replace("\\@", "").contains('@');
+            let realm = if has_realm { String::new() } else { format!("@{}", self.name) };
             anyhow::ensure!(
                 said.contains(&format!("\"{principal}{realm}\" created"))
                     || said.contains(&format!("Entry for principal {principal}")),
