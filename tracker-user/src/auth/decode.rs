@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::der::{Der, Value};
+use super::der::{Der, Value, integer};
+use super::enctype;
 
 /// One line of the explanation, and what belongs under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,29 +217,13 @@ fn encrypted(data: &Value<'_>) -> String {
     for field in data.inside() {
         let Some(inner) = field.inside().next() else { continue };
         match field.tag {
-            0xa0 => out = format!("encrypted with {}", enctype(integer(inner.content))),
+            0xa0 => out = format!("encrypted with {}", enctype::in_words(integer(inner.content))),
             0xa1 => out += &format!(", key version {}", integer(inner.content)),
             0xa2 => out += &format!(", {} bytes", inner.content.len()),
             _ => {}
         }
     }
     out
-}
-
-/// The numbers of RFC 3961 and its successors.
-fn enctype(number: i64) -> String {
-    let known = match number {
-        17 => "aes128-cts-hmac-sha1-96",
-        18 => "aes256-cts-hmac-sha1-96",
-        19 => "aes128-cts-hmac-sha256-128",
-        20 => "aes256-cts-hmac-sha384-192",
-        23 => "rc4-hmac (weak)",
-        1 | 3 => "single DES (broken)",
-        16 => "triple DES (weak)",
-        25 | 26 => "camellia",
-        other => return format!("enctype {other}"),
-    };
-    known.to_owned()
 }
 
 /// NTLMSSP: a signature, a little-endian message type.
@@ -283,11 +268,6 @@ fn dotted(oid: &[u8]) -> String {
         }
     }
     parts.iter().map(u64::to_string).collect::<Vec<_>>().join(".")
-}
-
-fn integer(content: &[u8]) -> i64 {
-    let negative = content.first().is_some_and(|byte| byte & 0x80 != 0);
-    content.iter().take(8).fold(if negative { -1 } else { 0 }, |value, byte| (value << 8) | i64::from(*byte))
 }
 
 /// A name as it may be shown: no control characters.

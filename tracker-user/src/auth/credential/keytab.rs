@@ -69,6 +69,11 @@ impl Keytab {
         Ok(entries)
     }
 
+    /// Opens it once more, in a context of its own.
+    pub(super) fn open(&self) -> Result<Open, GssError> {
+        Open::resolve(&self.name)
+    }
+
     /// The right to accept by these keys. The library locks a credential for as long as it verifies a token with it, so
     /// that each thread wants its own.
     pub(in crate::auth) fn credential(&self) -> Result<Credential, GssError> {
@@ -99,9 +104,9 @@ fn is_file(name: &CStr) -> bool {
 
 /// A keytab that is open. (Declared in this order: it is closed before its context goes.)
 #[derive(Debug)]
-struct Open {
-    keytab: KeytabHandle,
-    context: LibraryContext,
+pub(super) struct Open {
+    pub(super) keytab: KeytabHandle,
+    pub(super) context: LibraryContext,
 }
 
 // SAFETY: after it is made, it is only dropped, by one thread.

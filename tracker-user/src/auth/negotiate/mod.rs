@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-pub use keytab::{KeytabProblem, entries, exposure};
+pub(super) use keytab::unusable;
+pub use keytab::{KeytabProblem, entries, exposure, file_meant};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
