@@ -17,6 +17,7 @@ mod conditions;
 mod crash;
 mod device;
 mod disk;
+mod doctor;
 mod kickout;
 mod lab_itself;
 mod login;
