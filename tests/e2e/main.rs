@@ -19,6 +19,7 @@ mod conditions;
 mod crash;
 mod device;
 mod disk;
+mod doctor;
 mod explain;
 mod keys;
 mod kickout;

@@ -1,7 +1,7 @@
 //! Throw-away Kerberos realms: `EXAMPLE.TEST`, and on demand `OTHER.TEST`, which it trusts. Each has MIT's own KDC, in the
 //! gateway's namespace, and a directory in the lab's.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -189,6 +189,48 @@ impl Realm {
         finish(&mut self.local("ktutil"), lines.as_bytes()).map(drop)
     }
 
+    /// Gives a service a new key that no keytab gets.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn roll_service(&self, principal: &str) -> Result<()> {
+        self.kadmin(&format!("cpw -randkey {principal}"))
+    }
+
+    /// Removes a service.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn remove_service(&self, principal: &str) -> Result<()> {
+        self.kadmin(&format!("delprinc -force {principal}"))
+    }
+
+    /// Has a principal prove itself before it gets a ticket, as Active Directory asks of everybody.
+    ///
+    /// # Errors
+    /// When there is no such principal.
+    pub fn require_preauthentication(&self, principal: &str) -> Result<()> {
+        self.kadmin(&format!("modprinc +requires_preauth {principal}"))
+    }
+
+    /// Has a service's password expire: it cannot log in any more, as with Active Directory, while others get tickets to it.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn expire_password(&self, principal: &str) -> Result<()> {
+        self.kadmin(&format!("modprinc -pwexpire yesterday {principal}"))
+    }
+
+    /// Has clients look for the KDC at another address from now on.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn look_for_kdc_at(&self, address: Ipv4Addr) -> Result<()> {
+        let config = std::fs::read_to_string(self.krb5_conf())?;
+        let config = config.replace(&format!("kdc = {GATEWAY_V4}:"), &format!("kdc = {address}:"));
+        Ok(std::fs::write(self.krb5_conf(), config)?)
+    }
+
     /// Logs a person in on a host of the lab; returns the credential cache's file.
     ///
     /// # Errors
@@ -234,8 +276,9 @@ impl Realm {
             // An '@' that is quoted belongs to the name.
             let has_realm = principal.replace("\\@", "").contains('@');
             let realm = if has_realm { String::new() } else { format!("@{}", self.name) };
+            let done = ["created", "randomized", "modified", "deleted"];
             anyhow::ensure!(
-                said.contains(&format!("\"{principal}{realm}\" created"))
+                done.iter().any(|done| said.contains(&format!("\"{principal}{realm}\" {done}")))
                     || said.contains(&format!("Entry for principal {principal}")),
                 "kadmin.local {line}: {said}"
             );

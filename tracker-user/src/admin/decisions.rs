@@ -1,8 +1,8 @@
 //! The conditions and the last decisions, for the API.
 
 use super::wire;
-use crate::auth::ap_req::enctype_name;
 use crate::auth::conditions::{Asked, Conditions, Finding, Outcome};
+use crate::auth::enctype;
 use crate::auth::negotiate::{Details, context_flags};
 use crate::auth::recent::{Came, Decided};
 
@@ -121,7 +121,7 @@ fn accepted(details: Details, at: jiff::Timestamp) -> wire::Ticket {
         principal: details.principal,
         service: details.service,
         mechanism: details.kind.to_string(),
-        enctype: enctype_name(details.enctype),
+        enctype: enctype::name(details.enctype),
         key_version: details.key_version,
         accepted_until: at.checked_add(lifetime).unwrap_or(at),
         flags: context_flags(details.flags),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::der::{Der, Value};
+use super::der::{Der, Value, integer};
 use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};
 
 /// Key usage numbers (RFC 4120, section 7.5.1).
@@ -208,31 +208,6 @@ pub(super) fn flag_names(flags: u32) -> String {
     set.collect::<Vec<_>>().join(" ")
 }
 
-/// The names of encryption types (RFC 3961 and its successors).
-#[must_use]
-pub fn enctype_name(number: i32) -> String {
-    let known = match number {
-        17 => "aes128-cts-hmac-sha1-96",
-        18 => "aes256-cts-hmac-sha1-96",
-        19 => "aes128-cts-hmac-sha256-128",
-        20 => "aes256-cts-hmac-sha384-192",
-        23 => "rc4-hmac",
-        1 => "des-cbc-crc",
-        3 => "des-cbc-md5",
-        16 => "des3-cbc-sha1",
-        25 => "camellia128-cts-cmac",
-        26 => "camellia256-cts-cmac",
-        other => return format!("enctype {other}"),
-    };
-    known.to_owned()
-}
-
-/// Whether an encryption type is one that nobody should rely upon any more (RFC 6649, RFC 8429).
-#[must_use]
-pub const fn is_weak(enctype: i32) -> bool {
-    matches!(enctype, 1..=3 | 16 | 23 | 24)
-}
-
 /// PrincipalName: `{ [0] name-type, [1] name-string }`
 fn principal_name(value: &Value<'_>) -> String {
     let names = value.inside().find(|part| part.tag == 0xa1);
@@ -245,11 +220,6 @@ fn time(content: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(content).ok()?.strip_suffix('Z')?;
     let parsed = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
     parsed.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
-}
-
-pub(super) fn integer(content: &[u8]) -> i64 {
-    let negative = content.first().is_some_and(|byte| byte & 0x80 != 0);
-    content.iter().take(8).fold(if negative { -1 } else { 0 }, |value, byte| (value << 8) | i64::from(*byte))
 }
 
 /// A name as it may be shown: no control characters.

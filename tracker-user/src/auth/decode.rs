@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ap_req::{ApReq, Encrypted, enctype_name, is_weak};
+use super::ap_req::{ApReq, Encrypted};
 use super::der::{Der, Value};
+use super::enctype;
 use super::token::{NTLMSSP, OID_KRB5, OID_MS_KRB5, OID_NTLM, OID_SPNEGO};
 
 /// One line of the explanation, and what belongs under it.
@@ -185,9 +186,8 @@ fn ap_req(message: &Value<'_>) -> Line {
 }
 
 fn encrypted(data: &Encrypted<'_>) -> String {
-    let weak = if is_weak(data.enctype) { " (weak)" } else { "" };
     let version = data.version.map(|version| format!(", key version {version}")).unwrap_or_default();
-    format!("encrypted with {}{weak}{version}, {} bytes", enctype_name(data.enctype), data.cipher.len())
+    format!("encrypted with {}{version}, {} bytes", enctype::in_words(data.enctype), data.cipher.len())
 }
 
 /// NTLMSSP: a signature, a little-endian message type.

@@ -60,3 +60,9 @@ impl<'a> Value<'a> {
         self.inside().next().filter(|value| value.tag == 0x30).map_or(Der::new(&[]), |value| value.inside())
     }
 }
+
+/// An INTEGER's number; of a longer one only the first eight bytes.
+pub(super) fn integer(content: &[u8]) -> i64 {
+    let negative = content.first().is_some_and(|byte| byte & 0x80 != 0);
+    content.iter().take(8).fold(if negative { -1 } else { 0 }, |value, byte| (value << 8) | i64::from(*byte))
+}

@@ -16,7 +16,7 @@ pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
 #[derive(Debug, Parser)]
 #[command(name = "trackerctl", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused or not found, 64 wrong usage, 69 daemon not reachable, 77 missing \
+    after_help = "Exit codes: 0 done, 1 refused, not found or a check failed, 64 wrong usage, 69 daemon not reachable, 77 missing \
                         privilege."
 )]
 pub struct Args {
@@ -89,6 +89,13 @@ pub enum Command {
         /// Where it is pinned, whatever a configuration file says.
         #[arg(long, value_name = "DIR", conflicts_with = "config")]
         pin_dir: Option<PathBuf>,
+    },
+    /// Look at everything that a login depends on: keytab, KDC, clock, names, kernel side, ports, store. Each with its state,
+    /// what was found, and what helps. Works without the daemon, too. Exit code 1 if something failed.
+    Doctor {
+        /// The configuration file; without it, the running daemon's, else /etc/tracker/tracker.toml where it exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Say what a Negotiate token is: Kerberos, SPNEGO, NTLM, for which service, under which key. Needs no daemon.
     Decode {

@@ -3,6 +3,7 @@
 pub mod args;
 mod decode;
 mod detach;
+mod doctor;
 mod explain;
 mod past;
 mod run;

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::args::{Args, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
-use super::{decode, explain, past, show};
+use super::{decode, doctor, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
+use crate::doctor::State;
 
 /// sysexits.h: the command was used wrongly.
 const EX_USAGE: u8 = 64;
@@ -28,6 +29,8 @@ enum Failure {
     Client(ClientError),
     Detach(DetachError),
     Output(io::Error),
+    /// What was asked for was said; that it is bad news is told by the exit code.
+    Said,
 }
 
 impl From<ClientError> for Failure {
@@ -83,6 +86,7 @@ pub async fn run() -> ExitCode {
             (code, format!("{error}{remedy}"))
         }
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
+        Failure::Said => return ExitCode::FAILURE,
     };
     let _ = writeln!(io::stderr(), "trackerctl: {text}");
     code.into()
@@ -145,6 +149,12 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = serde_json::json!({ "detached": pin_dir });
             let text = format!("the kernel side that was pinned in {} is detached", pin_dir.display());
             print(args, &value, |_: Value| text)
+        }
+        Command::Doctor { config } => {
+            let report = doctor::examine(&args.socket, config.as_deref()).await;
+            let value = serde_json::to_value(&report).unwrap_or_default();
+            print(args, &value, |_: Value| doctor::show(&report, doctor::width()))?;
+            if report.worst == State::Failed { Err(Failure::Said) } else { Ok(()) }
         }
         Command::Events { follow, since } => events(args, &client, *follow, *since).await,
         Command::Decode { token } => {

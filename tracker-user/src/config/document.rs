@@ -13,7 +13,8 @@ use super::problem::Problem;
 use super::suggest::closest;
 use super::types::Config;
 
-/// Sets the keys that `text` has. The problems are sorted by line; with any of them, `config` is not to be used.
+/// Sets the keys that `text` has. The problems are sorted by line; with any of them, `config` is not to be
+/// gone by: it has the keys that are right.
 pub(super) fn apply(text: &str, config: &mut Config) -> Vec<Problem> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();

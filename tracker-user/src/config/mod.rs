@@ -52,6 +52,15 @@ impl Config {
         }
     }
 
+    /// What can be understood of a file that [`Config::read`] refuses: to look at what it means, never to go by. The
+    /// defaults where it cannot be read at all.
+    #[must_use]
+    pub fn salvaged(path: &Path) -> Self {
+        let mut config = Self::default();
+        document::apply(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()), &mut config);
+        config
+    }
+
     /// Reads the text of a file called `name`.
     ///
     /// # Errors

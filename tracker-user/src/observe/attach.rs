@@ -77,9 +77,7 @@ impl Attached {
     /// Adopts what is pinned; where that is not possible, loads the programs, tells them their settings, and only then
     /// attaches them.
     pub(super) fn start(wanted: &Wanted<'_>) -> Result<Self, ObserveError> {
-        if OBJECT.is_empty() {
-            return Err(ObserveError::NoObject);
-        }
+        is_built_in()?;
         let path = match wanted.cgroup {
             Some(path) => path.to_owned(),
             None => host::cgroup_root().ok_or(ObserveError::NoCgroup)?,
@@ -129,6 +127,16 @@ impl Attached {
 }
 
 type Loaded = (Ebpf, Vec<OwnedFd>);
+
+fn is_built_in() -> Result<(), ObserveError> {
+    if OBJECT.is_empty() { Err(ObserveError::NoObject) } else { Ok(()) }
+}
+
+/// Has the kernel look at the programs, and take them, for a moment.
+pub(super) fn rehearse(wanted: &Wanted<'_>) -> Result<(), ObserveError> {
+    is_built_in()?;
+    load(wanted, None).map(drop)
+}
 
 fn pinned(
     wanted: &Wanted<'_>,

@@ -1,4 +1,4 @@
-//! Two facts about the machine: where the cgroup tree is, and which network namespace we are in.
+//! Facts about the machine: where the cgroup tree is, which network namespace we are in, whether somebody sets the clock.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -53,6 +53,21 @@ pub(super) fn netns_cookie() -> io::Result<u64> {
 }
 
 const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// Whether the kernel takes its wall clock for right: some time service keeps it so, whatever its name.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn clock_is_synchronised() -> io::Result<bool> {
+    #[expect(unsafe_code, reason = "neither nix nor rustix has this call")]
+    // SAFETY: the structure is made of numbers only, so that all zeros is a value of it; with no mode set the call changes
+    // nothing and fills it in.
+    let (state, status) = unsafe {
+        let mut clock: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut clock), clock.status)
+    };
+    if state < 0 { Err(io::Error::last_os_error()) } else { Ok(status & libc::STA_UNSYNC == 0) }
+}
 
 #[cfg(test)]
 mod tests {

@@ -245,6 +245,19 @@ pub(super) fn detach(root: &Path) -> Result<Option<usize>, ObserveError> {
     }
 }
 
+/// Whether something of ours is seen to be pinned under `root`; or why nothing can be.
+pub(super) fn holds_something(root: &Path) -> Result<bool, String> {
+    is_on_bpffs(root)?;
+    let entries = match fs::read_dir(root) {
+        // Only root looks into it.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            return Ok(false);
+        }
+        read => read.map_err(|error| broken(root, "read", error).to_string())?,
+    };
+    Ok(entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(ABI))))
+}
+
 /// Removes the directories that are ours by their name, of those that are meant.
 fn remove(root: &Path, meant: impl Fn(&Path) -> bool) -> io::Result<usize> {
     let mut removed = 0;

@@ -54,14 +54,10 @@ impl Keytab {
         Ok(Self { name: in_memory, _memory: Some(memory) })
     }
 
-    pub(super) fn name(&self) -> &CStr {
-        &self.name
-    }
-
     /// What stands in it, without the keys themselves.
     pub(in crate::auth) fn entries(&self) -> Result<Vec<KeytabEntry>, GssError> {
         let mut entries = Vec::new();
-        let open = Open::resolve(&self.name)?;
+        let open = self.open()?;
         open.each(|entry| {
             entries.push(KeytabEntry {
                 principal: open.context.unparse(entry.principal)?,
@@ -71,6 +67,11 @@ impl Keytab {
             Ok(())
         })?;
         Ok(entries)
+    }
+
+    /// Opens it once more, in a context of its own.
+    pub(super) fn open(&self) -> Result<Open, GssError> {
+        Open::resolve(&self.name)
     }
 
     /// The right to accept by these keys. The library locks a credential for as long as it verifies a token with it, so
@@ -104,8 +105,8 @@ fn is_file(name: &CStr) -> bool {
 /// A keytab that is open. (Declared in this order: it is closed before its context goes.)
 #[derive(Debug)]
 pub(super) struct Open {
-    keytab: KeytabHandle,
-    context: LibraryContext,
+    pub(super) keytab: KeytabHandle,
+    pub(super) context: LibraryContext,
 }
 
 // SAFETY: after it is made, it is only dropped, by one thread.

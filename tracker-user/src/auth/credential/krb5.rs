@@ -12,6 +12,9 @@ pub(super) type ContextHandle = *mut c_void;
 pub(super) type KeytabHandle = *mut c_void;
 pub(super) type Cursor = *mut c_void;
 pub(super) type PrincipalHandle = *mut c_void;
+pub(super) type CacheHandle = *mut c_void;
+pub(super) type OptionsHandle = *mut c_void;
+pub(super) type TicketHandle = *mut c_void;
 
 /// `krb5_keyblock`
 #[repr(C)]
@@ -31,6 +34,83 @@ pub(super) struct Entry {
     pub(super) version: c_uint,
     pub(super) key: KeyBlock,
 }
+
+/// `krb5_data`
+#[repr(C)]
+pub(super) struct Data {
+    pub(super) magic: i32,
+    pub(super) length: c_uint,
+    pub(super) bytes: *mut u8,
+}
+
+impl Data {
+    pub(super) const fn empty() -> Self {
+        Self { magic: 0, length: 0, bytes: ptr::null_mut() }
+    }
+}
+
+/// `krb5_ticket_times`: seconds since 1970, to be read without a sign.
+#[repr(C)]
+pub(super) struct Times {
+    pub(super) authenticated: i32,
+    pub(super) start: i32,
+    pub(super) end: i32,
+    pub(super) renew_until: i32,
+}
+
+/// `krb5_creds`
+#[repr(C)]
+pub(super) struct Creds {
+    pub(super) magic: i32,
+    pub(super) client: PrincipalHandle,
+    pub(super) server: PrincipalHandle,
+    pub(super) key: KeyBlock,
+    pub(super) times: Times,
+    pub(super) is_for_second_key: c_uint,
+    pub(super) flags: i32,
+    pub(super) addresses: *mut c_void,
+    pub(super) ticket: Data,
+    pub(super) second_ticket: Data,
+    pub(super) authorisation: *mut c_void,
+}
+
+impl Creds {
+    pub(super) const fn empty() -> Self {
+        Self {
+            magic: 0,
+            client: ptr::null_mut(),
+            server: ptr::null_mut(),
+            key: KeyBlock { magic: 0, kind: 0, length: 0, contents: ptr::null_mut() },
+            times: Times { authenticated: 0, start: 0, end: 0, renew_until: 0 },
+            is_for_second_key: 0,
+            flags: 0,
+            addresses: ptr::null_mut(),
+            ticket: Data::empty(),
+            second_ticket: Data::empty(),
+            authorisation: ptr::null_mut(),
+        }
+    }
+}
+
+/// `krb5_trace_info`
+#[repr(C)]
+pub(super) struct TraceInfo {
+    pub(super) message: *const c_char,
+}
+
+/// `krb5_trace_callback`
+pub(super) type TraceCallback = unsafe extern "C" fn(ContextHandle, *const TraceInfo, *mut c_void);
+
+/// `krb5_post_recv_fn`
+pub(super) type ReceiveHook = unsafe extern "C" fn(
+    ContextHandle,
+    *mut c_void,
+    Code,
+    *const Data,
+    *const Data,
+    *const Data,
+    *mut *mut Data,
+) -> Code;
 
 pub(super) const KRB5_KT_END: Code = -1_765_328_202;
 /// `MAX_KEYTAB_NAME_LEN`
@@ -66,12 +146,6 @@ unsafe extern "C" {
         cursor: *mut Cursor,
     ) -> Code;
     pub(super) fn krb5_kt_add_entry(context: ContextHandle, keytab: KeytabHandle, entry: *mut Entry) -> Code;
-    pub(super) fn krb5_parse_name(
-        context: ContextHandle,
-        name: *const c_char,
-        principal: *mut PrincipalHandle,
-    ) -> Code;
-    pub(super) fn krb5_free_principal(context: ContextHandle, principal: PrincipalHandle);
     pub(super) fn krb5_aname_to_localname(
         context: ContextHandle,
         principal: PrincipalHandle,
@@ -85,6 +159,59 @@ unsafe extern "C" {
     ) -> Code;
     pub(super) fn krb5_free_unparsed_name(context: ContextHandle, name: *mut c_char);
     pub(super) fn krb5_free_keytab_entry_contents(context: ContextHandle, entry: *mut Entry) -> Code;
+    pub(super) fn krb5_parse_name(
+        context: ContextHandle,
+        name: *const c_char,
+        principal: *mut PrincipalHandle,
+    ) -> Code;
+    pub(super) fn krb5_free_principal(context: ContextHandle, principal: PrincipalHandle);
+    pub(super) fn krb5_get_permitted_enctypes(context: ContextHandle, enctypes: *mut *mut i32) -> Code;
+    pub(super) fn krb5_free_enctypes(context: ContextHandle, enctypes: *mut i32);
+    pub(super) fn krb5_cc_new_unique(
+        context: ContextHandle,
+        kind: *const c_char,
+        hint: *const c_char,
+        cache: *mut CacheHandle,
+    ) -> Code;
+    pub(super) fn krb5_cc_destroy(context: ContextHandle, cache: CacheHandle) -> Code;
+    pub(super) fn krb5_get_init_creds_opt_alloc(context: ContextHandle, options: *mut OptionsHandle) -> Code;
+    pub(super) fn krb5_get_init_creds_opt_free(context: ContextHandle, options: OptionsHandle);
+    pub(super) fn krb5_get_init_creds_opt_set_out_ccache(
+        context: ContextHandle,
+        options: OptionsHandle,
+        cache: CacheHandle,
+    ) -> Code;
+    pub(super) fn krb5_get_init_creds_keytab(
+        context: ContextHandle,
+        creds: *mut Creds,
+        client: PrincipalHandle,
+        keytab: KeytabHandle,
+        start: i32,
+        service: *const c_char,
+        options: OptionsHandle,
+    ) -> Code;
+    pub(super) fn krb5_free_cred_contents(context: ContextHandle, creds: *mut Creds);
+    pub(super) fn krb5_get_credentials(
+        context: ContextHandle,
+        options: i32,
+        cache: CacheHandle,
+        wanted: *mut Creds,
+        creds: *mut *mut Creds,
+    ) -> Code;
+    pub(super) fn krb5_free_creds(context: ContextHandle, creds: *mut Creds);
+    pub(super) fn krb5_decode_ticket(der: *const Data, ticket: *mut TicketHandle) -> Code;
+    pub(super) fn krb5_free_ticket(context: ContextHandle, ticket: TicketHandle);
+    pub(super) fn krb5_server_decrypt_ticket_keytab(
+        context: ContextHandle,
+        keytab: KeytabHandle,
+        ticket: TicketHandle,
+    ) -> Code;
+    pub(super) fn krb5_set_kdc_recv_hook(context: ContextHandle, hook: ReceiveHook, data: *mut c_void);
+    pub(super) fn krb5_set_trace_callback(
+        context: ContextHandle,
+        callback: TraceCallback,
+        data: *mut c_void,
+    ) -> Code;
 }
 
 /// The library's context. Only one thread uses it at a time.
@@ -115,17 +242,18 @@ impl LibraryContext {
 
     /// What the library says of `code`, unless that is no error.
     pub(super) fn check(&self, code: Code) -> Result<(), GssError> {
-        if code == 0 {
-            return Ok(());
-        }
+        if code == 0 { Ok(()) } else { Err(GssError::plain(self.words(code))) }
+    }
+
+    /// What the library says of an error.
+    pub(super) fn words(&self, code: Code) -> String {
         // SAFETY: the context is valid; the library answers with a string of its own, which is given back to it.
-        let text = unsafe {
+        unsafe {
             let message = krb5_get_error_message(self.0, code);
             let text = CStr::from_ptr(message).to_string_lossy().into_owned();
             krb5_free_error_message(self.0, message);
             text
-        };
-        Err(GssError::plain(text))
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! for, so the library drops them at once.
 #![expect(unsafe_code, reason = "GSSAPI is a C library; this is the only place that calls it")]
 
+mod kdc;
 mod keytab;
 mod krb5;
 mod localname;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use libgssapi::error::{Error, MajorFlags};
 use libgssapi_sys as sys;
 
+pub(super) use kdc::{KdcLine, permitted};
+pub use kdc::{Refusal, Why};
 pub use keytab::KeytabEntry;
 pub(super) use keytab::{Keytab, default_name};
 pub(super) use localname::local_name;

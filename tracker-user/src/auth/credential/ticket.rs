@@ -5,7 +5,7 @@ use std::ptr;
 
 use jiff::Timestamp;
 
-use super::keytab::{Keytab, Open};
+use super::keytab::Keytab;
 use super::krb5::{Code, ContextHandle, KeyBlock, LibraryContext};
 use crate::auth::ap_req::{
     ApReq, Encrypted, TicketPart, USAGE_AUTHENTICATOR, USAGE_TICKET, authenticator_time,
@@ -49,8 +49,8 @@ pub(in crate::auth) struct Opened {
 
 impl Keytab {
     /// Opens a ticket with whichever key fits; `None` if none does.
-    pub(in crate::auth) fn open(&self, request: &ApReq<'_>) -> Option<Opened> {
-        let open = Open::resolve(self.name()).ok()?;
+    pub(in crate::auth) fn look_into(&self, request: &ApReq<'_>) -> Option<Opened> {
+        let open = self.open().ok()?;
         let mut plain = None;
         let _ = open.each(|entry| {
             if plain.is_none() && entry.key.kind == request.ticket.enctype {

@@ -210,7 +210,7 @@ fn refused(keys: &Keys, token: &[u8], error: GssError) -> Refused {
     let GssError { text, answer } = error;
     // The client had its chance to go on with Kerberos, and did not.
     let cause = if token::goes_on_with_ntlm(token) { Cause::Ntlm } else { Cause::of(&text) };
-    let opened = ApReq::in_token(token).and_then(|request| keys.keytab.open(&request));
+    let opened = ApReq::in_token(token).and_then(|request| keys.keytab.look_into(&request));
     Refused { cause, why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
 }
 
@@ -232,7 +232,8 @@ fn proved(
         .identity(&peer.principal, local_name)
         .map_err(|problem| VerifyError::refused(Cause::Name, problem.to_string()))?;
     let request = ApReq::in_token(token);
-    let opened = request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.open(request));
+    let opened =
+        request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.look_into(request));
     let details = Details {
         principal: String::from_utf8_lossy(&peer.principal).into_owned(),
         kind: leg.kind,

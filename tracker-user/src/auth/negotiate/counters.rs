@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::cause::Cause;
-use crate::auth::ap_req::enctype_name;
+use crate::auth::enctype;
 use crate::auth::token::Kind;
 
 /// The encryption types that get a label of their own; all others are `other`.
@@ -58,7 +58,7 @@ impl Counters {
             "cause",
             &Cause::ALL.map(Cause::label),
         )?;
-        let names = ENCTYPES.map(enctype_name);
+        let names = ENCTYPES.map(enctype::name);
         let [a, b, c, d, e] = names.each_ref().map(String::as_str);
         let tickets = vec(
             "tracker_negotiate_tickets_total",

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{debug, info};
 
-use crate::auth::ap_req::{TicketPart, enctype_name, flag_names};
+use crate::auth::ap_req::{TicketPart, flag_names};
+use crate::auth::enctype;
 use crate::auth::token::Kind;
 
 /// What is worth knowing of an accepted ticket.
@@ -77,7 +78,7 @@ impl Details {
     /// One line in the log: always where the operator is debugging, else only where everything is logged.
     pub fn log(&self, client: &dyn fmt::Display) {
         let Self { principal, service, kind, token_bytes, answer_bytes, key_version, .. } = self;
-        let enctype = enctype_name(self.enctype);
+        let enctype = enctype::name(self.enctype);
         let (flags, lifetime_s) = (context_flags(self.flags), self.lifetime.as_secs());
         match &self.inside {
             None => debug!(
@@ -90,7 +91,7 @@ impl Details {
                 %client, principal, service, mechanism = %kind, token_bytes, answer_bytes, enctype, key_version, lifetime_s,
                 flags,
                 ticket_flags = inside.flags,
-                session_enctype = enctype_name(inside.session_enctype),
+                session_enctype = enctype::name(inside.session_enctype),
                 session_key_bits = inside.session_key_bits,
                 authenticated = moment(inside.authenticated),
                 starts = moment(inside.starts),

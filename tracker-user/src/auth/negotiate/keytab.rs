@@ -47,7 +47,8 @@ pub enum KeytabProblem {
 
 /// The file that is meant, if it is a file: the configured one, or the one that `KRB5_KTNAME` or the Kerberos
 /// configuration names.
-pub(super) fn file_meant(configured: Option<&Path>) -> Option<PathBuf> {
+#[must_use]
+pub fn file_meant(configured: Option<&Path>) -> Option<PathBuf> {
     if let Some(path) = configured {
         return Some(path.to_path_buf());
     }
@@ -66,7 +67,12 @@ pub(super) fn file_meant(configured: Option<&Path>) -> Option<PathBuf> {
 /// When it cannot be read, with the remedy.
 pub fn entries(configured: Option<&Path>) -> Result<Vec<KeytabEntry>, KeytabProblem> {
     let read = Keytab::load(configured).and_then(|keytab| keytab.entries());
-    read.map_err(|error| problem(file_meant(configured).as_deref(), error))
+    read.map_err(|error| unusable(configured, error))
+}
+
+/// What is wrong with the keytab that is configured, or meant, which GSSAPI does not like.
+pub(in crate::auth) fn unusable(configured: Option<&Path>, error: GssError) -> KeytabProblem {
+    problem(file_meant(configured).as_deref(), error)
 }
 
 /// What is wrong with a keytab that GSSAPI does not like. The file's own state says more than GSSAPI does, where it says

@@ -26,7 +26,8 @@ use tokio::sync::oneshot;
 pub use cause::Cause;
 pub use counters::Counters;
 pub use details::{Details, Inside, context_flags};
-pub use keytab::{KeytabProblem, entries, exposure};
+pub(super) use keytab::unusable;
+pub use keytab::{KeytabProblem, entries, exposure, file_meant};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;

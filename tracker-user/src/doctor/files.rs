@@ -1,0 +1,187 @@
+//! The files: certificate and key, and the store.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use super::{Case, Check, is_root, listed};
+use crate::config::{Tls, keys};
+use crate::store::embedded::FILE;
+
+const CERTIFICATE: &str = "certificate";
+const STORE: &str = "store";
+/// Below this the disk is full soon.
+const LITTLE: u64 = 100 << 20;
+/// Below this no login can be kept.
+const NOTHING: u64 = 1 << 20;
+
+/// The certificate. No part of this version reads it: it is looked at all the same, so that the next one finds it in order.
+pub(super) fn certificate(tls: &Tls) -> Check {
+    if keys::find("tls.certificate").is_ok_and(|key| !key.is_in_effect())
+        && tls.certificate.is_none()
+        && tls.key.is_none()
+    {
+        return Check::skipped(CERTIFICATE, "none is configured, and this version does not use one yet");
+    }
+    let files = [
+        ("tls.certificate", tls.certificate.as_deref(), "CERTIFICATE-----"),
+        ("tls.key", tls.key.as_deref(), "PRIVATE KEY-----"),
+    ];
+    let mut problems = Vec::new();
+    for (key, path, marker) in files {
+        match path {
+            Some(path) => problems.extend(pem_problem(key, path, marker)),
+            None => problems.push(format!("{key} is not set")),
+        }
+    }
+    if let Some(path) = &tls.key
+        && let Ok(meta) = std::fs::metadata(path)
+        && meta.mode() & 0o004 != 0
+    {
+        problems.push(format!("the key {} is readable by everyone", path.display()));
+    }
+    if problems.is_empty() {
+        return Check::skipped(
+            CERTIFICATE,
+            "certificate and key can be read; this version does not use them yet, and does not look at the expiry",
+        );
+    }
+    Check::warning(
+        CERTIFICATE,
+        listed(&problems),
+        "put PEM files there, the key with mode 0600; this version does not use them yet",
+    )
+}
+
+fn pem_problem(key: &str, path: &Path, marker: &str) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) => Some(format!("{key}: {} cannot be read: {error}", path.display())),
+        Ok(text) if !text.contains(marker) => {
+            Some(format!("{key}: {} has no line -----BEGIN ... {marker}", path.display()))
+        }
+        Ok(_) => None,
+    }
+}
+
+pub(super) fn store(case: &Case) -> Vec<Check> {
+    let directory = &case.config.state_dir;
+    let mut checks = Vec::new();
+    if let Some(problem) = case.daemon.status().and_then(|status| status.store.problem.as_ref()) {
+        checks.push(Check::failed(
+            STORE,
+            problem.clone(),
+            "make room, or see to the disk; trackerctl status says when it is well",
+        ));
+    }
+    checks.push(directory_check(directory));
+    checks.push(free_space(directory));
+    if case.config.store.shared.is_some() {
+        checks.push(Check::skipped(STORE, "store.shared is set, but this version does not use it yet"));
+    }
+    checks
+}
+
+/// The nearest directory that exists.
+fn nearest(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+fn directory_check(directory: &Path) -> Check {
+    let (there, shown) = (nearest(directory), directory.display());
+    let remedy = "make it, writable for the gateway's user and for nobody else (systemd: StateDirectory=tracker), or set state-dir";
+    if there.is_file() {
+        return Check::failed(STORE, format!("{shown} is no directory"), remedy);
+    }
+    if let Err(error) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        let finding = format!("{shown} cannot be written: {}", error.desc());
+        return if is_root() {
+            Check::failed(STORE, finding, remedy)
+        } else {
+            Check::skipped(STORE, format!("{finding}; run trackerctl as root, or as the gateway's user"))
+        };
+    }
+    let file = directory.join(FILE);
+    match std::fs::metadata(&file) {
+        Ok(meta) if meta.len() == 0 => Check::failed(
+            STORE,
+            format!("{} is empty: no database", file.display()),
+            "move it away, and trackerd makes a new one; sessions and settings made by set are lost",
+        ),
+        Ok(meta) => Check::ok(
+            STORE,
+            format!("{} has {} KiB, and its directory can be written", file.display(), meta.len() >> 10),
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Check::ok(STORE, format!("{shown} can be written; there is no database yet"))
+        }
+        Err(error) => Check::failed(STORE, format!("{} cannot be read: {error}", file.display()), remedy),
+    }
+}
+
+fn free_space(directory: &Path) -> Check {
+    let there = nearest(directory);
+    match statvfs(there) {
+        Ok(disk) => judge_space(there, disk.blocks_available().saturating_mul(disk.fragment_size())),
+        Err(error) => {
+            Check::skipped(STORE, format!("the free space of {} is not known: {error}", there.display()))
+        }
+    }
+}
+
+fn judge_space(directory: &Path, free: u64) -> Check {
+    let finding = format!("{} MiB are free for {}", free >> 20, directory.display());
+    let remedy = "make room: while the disk is full nobody is logged in";
+    if free < NOTHING {
+        Check::failed(STORE, finding, remedy)
+    } else if free < LITTLE {
+        Check::warning(STORE, finding, remedy)
+    } else {
+        Check::ok(STORE, finding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn space_is_judged_by_what_a_login_needs() {
+        let state = |free| judge_space(Path::new("/"), free).state;
+        assert_eq!(state(NOTHING - 1), State::Failed);
+        assert_eq!(state(LITTLE - 1), State::Warning);
+        assert_eq!(state(LITTLE), State::Ok);
+    }
+
+    #[test]
+    fn the_directory_may_still_have_to_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = |path: &Path| directory_check(path).state;
+        assert_eq!(state(&dir.path().join("a/b")), State::Ok);
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        assert_eq!(state(&dir.path().join("file")), State::Failed);
+        std::fs::write(dir.path().join(FILE), "").unwrap();
+        assert_eq!(state(dir.path()), State::Failed);
+        std::fs::write(dir.path().join(FILE), "x").unwrap();
+        assert_eq!(state(dir.path()), State::Ok);
+    }
+
+    #[test]
+    fn certificate_and_key_are_looked_at_where_they_are_configured() {
+        assert_eq!(certificate(&Tls::default()).state, State::Skipped);
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
+        let tls = Tls { certificate: Some(cert.clone()), key: Some(key.clone()), ..Tls::default() };
+        assert_eq!(certificate(&tls).state, State::Warning);
+        std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(certificate(&tls).state, State::Skipped);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(certificate(&tls).finding.contains("readable by everyone"));
+    }
+}
