@@ -80,10 +80,18 @@ impl File {
     /// The lines of code that runs in production, with their numbers: no comments, no tests.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let text = if self.is_test() { "" } else { &self.text };
-        text.lines()
-            .enumerate()
-            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
-            .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
+        // An item for tests ends with its closing brace, or with a semicolon where it has none.
+        let mut in_test = false;
+        let lines = text.lines().enumerate().filter(move |(_, line)| {
+            in_test |= line.starts_with("#[cfg(test)]");
+            let was_in_test = in_test;
+            let is_top = !line.starts_with([' ', '#', '/']);
+            if is_top && (line.starts_with('}') || line.ends_with(';')) {
+                in_test = false;
+            }
+            !was_in_test
+        });
+        lines.map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
     }
 }
 
@@ -115,4 +123,18 @@ pub(crate) fn has_word(line: &str, word: &str) -> bool {
         let last = word.chars().next_back().is_some_and(char::is_alphanumeric);
         !(first && part_of_name(before) || last && part_of_name(after))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_tests_is_left_out_and_what_follows_is_not() {
+        let text = "//! x\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nlet a;\n#[cfg(test)]\nimpl A {\n    b;\n}\nlet c; // d\n\
+                    #[cfg(test)]\nmod more {\n    let e;\n}\n";
+        let file = File { path: "x/src/a.rs".into(), text: text.into() };
+        let code: Vec<_> = file.code().filter(|(_, line)| !line.is_empty()).collect();
+        assert_eq!(code, [(5, "let a;"), (10, "let c; ")]);
+    }
 }
