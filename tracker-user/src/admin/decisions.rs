@@ -72,7 +72,7 @@ pub(super) fn decision(decided: Decided) -> wire::Decision {
     let Decided { at, method, url, user_agent, findings, result } = decided;
     let mut decision = wire::Decision {
         at,
-        method,
+        method: method.into_owned(),
         url,
         user_agent,
         steps: findings.iter().map(step).collect(),

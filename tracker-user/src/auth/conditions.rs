@@ -121,6 +121,9 @@ pub struct Conditions {
     browsers: Vec<String>,
 }
 
+/// How many steps there are.
+pub const STEPS: usize = 6;
+
 /// What a step looks at.
 type Look = fn(&Conditions, &Asked<'_>) -> (Outcome, &'static str);
 
@@ -153,7 +156,7 @@ impl Conditions {
     /// # Errors
     /// When it is not, with the step that decided.
     pub fn evaluate(&self, asked: &Asked<'_>, mut note: impl FnMut(Finding)) -> Result<(), Denied> {
-        let steps: [(Step, Look); 6] = [
+        let steps: [(Step, Look); STEPS] = [
             (Step::Disabled, Self::disabled),
             (Step::Cookie, Self::cookie),
             (Step::Addresses, Self::addresses),

@@ -5,6 +5,7 @@
 //! credentials; a request that a valid session clears is not decided about here. Both numbers are bounded: a client that
 //! floods pushes out its own past only, and of many clients those that have been silent longest are forgotten.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,7 @@ pub struct Decided {
     /// When.
     pub at: Timestamp,
     /// The request's method.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Where it was to go: a URL, or `host:port` for a CONNECT. With its query only where `url-deny` has looked at that.
     pub url: String,
     /// Its User-Agent field.
@@ -97,8 +98,12 @@ struct Kept {
 impl Recent {
     /// Keeps a decision.
     pub fn keep(&self, client: IpAddr, mut decided: Decided) {
-        for text in [&mut decided.method, &mut decided.url].into_iter().chain(decided.user_agent.as_mut()) {
-            cut(text);
+        if decided.method.len() > MOST_TEXT {
+            cut(decided.method.to_mut());
+        }
+        cut(&mut decided.url);
+        if let Some(agent) = &mut decided.user_agent {
+            cut(agent);
         }
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;

@@ -1,12 +1,14 @@
 //! Whether a request is offered Kerberos, and the memory of what came of it.
 
+use std::borrow::Cow;
+
 use tracing::info;
 
 use super::client::Client;
 use super::destination::Target;
 use super::http1::{Method, Name, Request};
 use super::options::ProxyOptions;
-use crate::auth::conditions::{Asked, Denied, Finding};
+use crate::auth::conditions::{Asked, Denied, Finding, STEPS};
 use crate::auth::recent::{Came, Decided};
 use crate::clock::wall_now;
 
@@ -15,7 +17,7 @@ pub(super) struct Look {
     /// Whether Kerberos is offered.
     pub(super) offered: Result<(), Denied>,
     findings: Vec<Finding>,
-    method: String,
+    method: Cow<'static, str>,
     url: String,
     user_agent: Option<String>,
 }
@@ -39,7 +41,7 @@ impl Look {
             path_and_query: (request.method != Method::Connect).then_some(&*path),
             user_agent: user_agent.as_deref(),
         };
-        let mut findings = Vec::new();
+        let mut findings = Vec::with_capacity(STEPS);
         let offered = options.conditions.evaluate(&asked, |finding| {
             findings.push(finding);
             if options.debugging {
@@ -63,9 +65,9 @@ impl Look {
         Self {
             offered,
             findings,
-            method: request.method_name(head).into_owned(),
+            method: request.method_name(head),
             url: String::from_utf8_lossy(shown).into_owned(),
-            user_agent: user_agent.map(std::borrow::Cow::into_owned),
+            user_agent: user_agent.map(Cow::into_owned),
         }
     }
 

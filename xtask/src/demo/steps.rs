@@ -19,7 +19,8 @@ const SOON: Duration = Duration::from_secs(10);
 type Step = fn(&mut Lab, &mut Show) -> Result<()>;
 
 /// All of them, in order; each starts where the one before ended.
-pub(super) const ALL: [Step; 9] = [challenge, login, table, closure, hole, kick_out, expiry, tunnel, numbers];
+pub(super) const ALL: [Step; 10] =
+    [challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, numbers];
 
 /// Runs `trackerctl` for people and shows it.
 fn ctl(lab: &Lab, show: &Show, words: &[&str]) -> Result<String> {
@@ -78,6 +79,28 @@ fn table(lab: &mut Lab, show: &mut Show) -> Result<()> {
     ctl(lab, show, &["sessions"])?;
     ctl(lab, show, &["status"])?;
     show.check("alice on the first client's address", is_taken_for(lab, 0, "alice")?);
+    show.end();
+    Ok(())
+}
+
+/// An NTLM NEGOTIATE message, as Windows sends it where it has no ticket.
+const NTLM: &str = "TlRMTVNTUAABAAAAB4IIogAAAAAAAAAAAAAAAAAAAAA=";
+
+fn diagnosis(lab: &mut Lab, show: &mut Show) -> Result<()> {
+    show.step("Somebody cannot log in: who says why");
+    show.say("The second client has no ticket, and sends NTLM instead, as browsers do:");
+    let reply = lab.curl(1).header(&format!("Proxy-Authorization: Negotiate {NTLM}")).get(PAGE)?;
+    show.curl("client2", &reply);
+    show.check("a page that says so, and no challenge that would make a password box pop up again", {
+        reply.code == 403 && reply.text().contains("NTLM") && reply.header("proxy-authenticate").is_empty()
+    });
+    let address = lab.address(1);
+    let told = ctl(lab, show, &["explain", &address])?;
+    show.check("the operator reads what happened, and what helps", told.contains("refused (ntlm)"));
+    let told = ctl(lab, show, &["doctor"])?;
+    show.check("everything that a login depends on has been looked at, and nothing failed", {
+        told.contains("service-key") && told.contains("0 failed")
+    });
     show.end();
     Ok(())
 }

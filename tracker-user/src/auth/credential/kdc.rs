@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use super::GssError;
 use super::keytab::{Keytab, Open};
 use super::krb5::{
-    CacheHandle, Code, ContextHandle, Creds, Data, LibraryContext, OptionsHandle, PrincipalHandle, TraceInfo,
+    CacheHandle, Code, ContextHandle, Creds, Data, LibraryContext, OptionsHandle, Principal, TraceInfo,
     krb5_cc_destroy, krb5_cc_new_unique, krb5_decode_ticket, krb5_free_cred_contents, krb5_free_creds,
-    krb5_free_enctypes, krb5_free_principal, krb5_free_ticket, krb5_get_credentials,
-    krb5_get_init_creds_keytab, krb5_get_init_creds_opt_alloc, krb5_get_init_creds_opt_free,
-    krb5_get_init_creds_opt_set_out_ccache, krb5_get_permitted_enctypes, krb5_parse_name,
-    krb5_server_decrypt_ticket_keytab, krb5_set_kdc_recv_hook, krb5_set_trace_callback,
+    krb5_free_enctypes, krb5_free_ticket, krb5_get_credentials, krb5_get_init_creds_keytab,
+    krb5_get_init_creds_opt_alloc, krb5_get_init_creds_opt_free, krb5_get_init_creds_opt_set_out_ccache,
+    krb5_get_permitted_enctypes, krb5_server_decrypt_ticket_keytab, krb5_set_kdc_recv_hook,
+    krb5_set_trace_callback,
 };
 use crate::clock::wall_now;
 
@@ -281,29 +281,6 @@ unsafe extern "C" fn traced_line(_: ContextHandle, info: *const TraceInfo, data:
     // SAFETY: as in `received`; the message is a string that lasts for this call.
     let (ears, message) = unsafe { (&*data.cast::<Ears>(), CStr::from_ptr((*info).message)) };
     (ears.traced)(&message.to_string_lossy());
-}
-
-/// A principal that the library allocated.
-struct Principal<'a> {
-    handle: PrincipalHandle,
-    context: &'a LibraryContext,
-}
-
-impl<'a> Principal<'a> {
-    fn parse(context: &'a LibraryContext, name: &str) -> Result<Self, GssError> {
-        let name = CString::new(name).map_err(|_| GssError::plain("a principal with a NUL character"))?;
-        let mut handle = ptr::null_mut();
-        // SAFETY: the context is valid, the name a string, and the last pointer to a live local.
-        context.check(unsafe { krb5_parse_name(context.0, name.as_ptr(), &raw mut handle) })?;
-        Ok(Self { handle, context })
-    }
-}
-
-impl Drop for Principal<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the principal is ours and is not used after this.
-        unsafe { krb5_free_principal(self.context.0, self.handle) };
-    }
 }
 
 /// How to log in.

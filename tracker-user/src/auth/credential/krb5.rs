@@ -2,7 +2,7 @@
 //!
 //! The declarations are those of `krb5/krb5.h` (MIT 1.20); libgssapi-sys has none of them.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
 
 use super::GssError;
@@ -261,5 +261,29 @@ impl Drop for LibraryContext {
     fn drop(&mut self) {
         // SAFETY: the context is ours and is not used after this.
         unsafe { krb5_free_context(self.0) };
+    }
+}
+
+/// A principal that the library allocated.
+pub(super) struct Principal<'a> {
+    pub(super) handle: PrincipalHandle,
+    context: &'a LibraryContext,
+}
+
+impl<'a> Principal<'a> {
+    /// Makes one of its words.
+    pub(super) fn parse(context: &'a LibraryContext, name: &str) -> Result<Self, GssError> {
+        let name = CString::new(name).map_err(|_| GssError::plain("a principal with a NUL character"))?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the context is valid, the name a string, and the last pointer to a live local.
+        context.check(unsafe { krb5_parse_name(context.0, name.as_ptr(), &raw mut handle) })?;
+        Ok(Self { handle, context })
+    }
+}
+
+impl Drop for Principal<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the principal is ours and is not used after this.
+        unsafe { krb5_free_principal(self.context.0, self.handle) };
     }
 }

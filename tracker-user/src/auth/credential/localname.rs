@@ -1,12 +1,9 @@
 //! What krb5.conf's `auth_to_local` rules make of a principal.
 
-use std::ffi::{CStr, CString, c_int};
-use std::ptr;
+use std::ffi::{CStr, c_int};
 
 use super::GssError;
-use super::krb5::{
-    Code, LibraryContext, PrincipalHandle, krb5_aname_to_localname, krb5_free_principal, krb5_parse_name,
-};
+use super::krb5::{Code, LibraryContext, Principal, krb5_aname_to_localname};
 
 const KRB5_LNAME_NOTRANS: Code = -1_765_328_208;
 /// Longer names are nobody's.
@@ -19,10 +16,9 @@ pub(in crate::auth) fn local_name(principal: &str) -> Result<Option<String>, Str
 }
 
 fn translate(principal: &str) -> Result<Option<String>, GssError> {
-    let text = CString::new(principal).map_err(|_| GssError::plain("a principal with a NUL character"))?;
     // A context of its own for each call: it costs little beside the ticket, and sees the rules as they are now.
     let context = LibraryContext::new()?;
-    let principal = Principal::parse(&context, &text)?;
+    let principal = Principal::parse(&context, principal)?;
     let mut name = [0_u8; MAX_LOCAL_NAME];
     // SAFETY: context and principal are valid, and the buffer as long as is said; the library only reads the principal.
     let code = unsafe {
@@ -41,29 +37,6 @@ fn translate(principal: &str) -> Result<Option<String>, GssError> {
         CStr::from_bytes_until_nul(&name).map_err(|_| GssError::plain("a local name without an end"))?;
     let name = name.to_str().map_err(|_| GssError::plain("the local name is not UTF-8"))?;
     Ok(Some(name.to_owned()))
-}
-
-/// A principal that the library allocated.
-struct Principal<'a> {
-    handle: PrincipalHandle,
-    context: &'a LibraryContext,
-}
-
-impl<'a> Principal<'a> {
-    fn parse(context: &'a LibraryContext, text: &CStr) -> Result<Self, GssError> {
-        let mut handle = ptr::null_mut();
-        // SAFETY: the context is valid, the text a string, and the last pointer to a live local.
-        let code = unsafe { krb5_parse_name(context.0, text.as_ptr(), &raw mut handle) };
-        context.check(code)?;
-        Ok(Self { handle, context })
-    }
-}
-
-impl Drop for Principal<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the principal is ours and is not used after this; its context still lives.
-        unsafe { krb5_free_principal(self.context.0, self.handle) };
-    }
 }
 
 #[cfg(test)]

@@ -1,23 +1,15 @@
 //! A look inside a ticket with the service's key: for the log and for diagnosis, after GSSAPI has had its say.
 
-use std::ffi::{c_char, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
 use std::ptr;
 
 use jiff::Timestamp;
 
 use super::keytab::Keytab;
-use super::krb5::{Code, ContextHandle, KeyBlock, LibraryContext};
+use super::krb5::{Code, ContextHandle, Data, KeyBlock, LibraryContext};
 use crate::auth::ap_req::{
     ApReq, Encrypted, TicketPart, USAGE_AUTHENTICATOR, USAGE_TICKET, authenticator_time,
 };
-
-/// `krb5_data`
-#[repr(C)]
-struct Data {
-    magic: i32,
-    length: c_uint,
-    data: *mut c_char,
-}
 
 /// `krb5_enc_data`
 #[repr(C)]
@@ -80,9 +72,9 @@ fn decrypt(context: &LibraryContext, key: &KeyBlock, usage: i32, data: &Encrypte
         enctype: data.enctype,
         version: data.version.unwrap_or(0),
         // The library reads through this pointer and never writes.
-        cipher: Data { magic: 0, length, data: data.cipher.as_ptr().cast_mut().cast() },
+        cipher: Data { magic: 0, length, bytes: data.cipher.as_ptr().cast_mut() },
     };
-    let mut output = Data { magic: 0, length, data: plain.as_mut_ptr().cast() };
+    let mut output = Data { magic: 0, length, bytes: plain.as_mut_ptr() };
     // SAFETY: the context and the key are valid, the input is only read, the output has room for as many bytes as it says,
     // and there is no cipher state.
     let code =
