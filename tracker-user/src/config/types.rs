@@ -196,7 +196,7 @@ impl Default for Kerberos {
 pub struct Conditions {
     /// Kerberos is never offered.
     pub disabled: bool,
-    /// Every decision is logged with its reasons.
+    /// Every decision is logged with its reasons, and every accepted ticket with all that it says.
     pub debugging: bool,
     /// The cookie by which a browser opts out; `None`: it cannot.
     pub opt_out_cookie: Option<String>,

@@ -264,7 +264,8 @@ impl From<&BadToken> for Cause {
 pub(super) fn explain(cause: Cause, text: &str, opened: Option<&Opened>, now: Timestamp) -> String {
     let mut line = text.to_owned();
     if let Some(opened) = opened {
-        match (cause, opened.made, opened.ticket.starts, opened.ticket.ends) {
+        let starts = opened.ticket.starts.or(opened.ticket.authenticated);
+        match (cause, opened.made, starts, opened.ticket.ends) {
             (Cause::ClockSkew, Some(made), ..) => line.push_str(&format!("; {}", Skew::between(made, now))),
             (Cause::Replay, Some(made), ..) => line.push_str(&format!("; the token is from {made}")),
             (Cause::Expired, _, _, Some(ends)) => line.push_str(&format!("; the ticket ended at {ends}")),

@@ -98,7 +98,7 @@ keys! {
     "kerberos.conditions.disabled" Live kerberos.conditions.disabled = Flag;
     "Kerberos is never offered."
     "kerberos.conditions.debugging" Live kerberos.conditions.debugging = Flag;
-    "Every decision is logged with its reasons."
+    "Every decision is logged with its reasons, and every accepted ticket with all that it says."
     "kerberos.conditions.opt-out-cookie" Live kerberos.conditions.opt_out_cookie =
         Maybe { none: "", some: text::COOKIE, means: "no opting out" };
     "Cookie by which a browser opts out of Kerberos."
