@@ -1,6 +1,6 @@
 //! How a user proves who they are. Free of proxy types: whoever has a token asks here who sent it.
 
-pub mod ap_req;
+mod ap_req;
 pub mod conditions;
 mod credential;
 pub mod decode;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::{debug, info};
+use tracing::{Level, debug, enabled, info};
 
 use crate::auth::ap_req::{TicketPart, flag_names};
 use crate::auth::enctype;
@@ -77,6 +77,9 @@ impl Details {
 
     /// One line in the log: always where the operator is debugging, else only where everything is logged.
     pub fn log(&self, client: &dyn fmt::Display) {
+        if self.inside.is_none() && !enabled!(target: "kerberos", Level::DEBUG) {
+            return;
+        }
         let Self { principal, service, kind, token_bytes, answer_bytes, key_version, .. } = self;
         let enctype = enctype::name(self.enctype);
         let (flags, lifetime_s) = (context_flags(self.flags), self.lifetime.as_secs());
