@@ -220,3 +220,40 @@ fn a_token_heard_on_the_wire_is_worthless() -> Result<()> {
     assert_eq!((after.id, after.authenticated), (alice.id, alice.authenticated));
     Ok(())
 }
+
+/// A ticket's service stands in the clear, and nothing protects it: clients write what they like.
+#[test]
+fn a_name_in_a_ticket_does_nothing_on_an_operators_terminal() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    lab.realm.add_service("HTTP/other.example.test", &lab.scratch.join("other.keytab"))?;
+    // By the gateway's own key whatever the name says, and by another.
+    for (client, host, code, words) in
+        [(0, PROXY_NAME, 200, "accepted"), (1, "other.example.test", 407, "(unknown-service)")]
+    {
+        let service = format!("HTTP@{host}");
+        let handshake = lab.kerberos(client, "alice")?.handshake(Mechanism::Krb5, Way::OneWay, &service)?;
+        let token = coloured(handshake.first(), host)?;
+        assert_eq!(submit(&mut lab.raw(client)?, &token)?.code, code, "{host}");
+        let address = lab.address(client);
+        let events = until("the event", SOON, || {
+            lab.gateway.shown(&["events"]).ok().filter(|events| events.contains(&address))
+        })?;
+        let explained = lab.gateway.shown(&["explain", &address])?;
+        assert!(explained.contains(words) && explained.contains("[31m"), "{explained:?}");
+        assert!(!events.contains('\x1b') && !explained.contains('\x1b'), "{events:?} {explained:?}");
+    }
+    Ok(())
+}
+
+/// A token whose ticket names a service with a terminal's escape sequence in the place of `host`.
+fn coloured(token: &[u8], host: &str) -> Result<Vec<u8>> {
+    const NAME: &[u8] = b"proxy\x1b[31mple.test";
+    anyhow::ensure!(host.len() == NAME.len(), "a name of another length does not fit");
+    let mut token = token.to_vec();
+    let at = token.windows(NAME.len()).position(|window| window == host.as_bytes()).context("the name")?;
+    token[at..at + NAME.len()].copy_from_slice(NAME);
+    Ok(token)
+}

@@ -98,12 +98,13 @@ struct Kept {
 impl Recent {
     /// Keeps a decision.
     pub fn keep(&self, client: IpAddr, mut decided: Decided) {
-        if decided.method.len() > MOST_TEXT {
-            cut(decided.method.to_mut());
+        // The methods that are known are borrowed.
+        if let Cow::Owned(method) = &mut decided.method {
+            make_fit(method);
         }
-        cut(&mut decided.url);
+        make_fit(&mut decided.url);
         if let Some(agent) = &mut decided.user_agent {
-            cut(agent);
+            make_fit(agent);
         }
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;
@@ -139,11 +140,14 @@ impl Recent {
     }
 }
 
-/// Cuts a text that is too long, between two characters.
-fn cut(text: &mut String) {
+/// Cuts a text that is too long, between two characters, and takes out what would do something on a terminal.
+fn make_fit(text: &mut String) {
     if text.len() > MOST_TEXT {
         text.truncate(text.floor_char_boundary(MOST_TEXT));
         text.push('…');
+    }
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, "\u{fffd}");
     }
 }
 
@@ -193,6 +197,14 @@ mod tests {
         assert_eq!(recent.of(client(CLIENTS)).len(), 1);
         let inner = recent.lock();
         assert_eq!((inner.clients.len(), inner.by_age.len()), (CLIENTS, CLIENTS));
+    }
+
+    #[test]
+    fn what_would_do_something_on_a_terminal_is_taken_out() {
+        let recent = Recent::default();
+        recent.keep(client(1), Decided { user_agent: Some("a\u{9b}31m".into()), ..decided("/\u{1b}c") });
+        let kept = &recent.of(client(1))[0];
+        assert_eq!((kept.url.as_str(), kept.user_agent.as_deref()), ("/\u{fffd}c", Some("a\u{fffd}31m")));
     }
 
     #[test]

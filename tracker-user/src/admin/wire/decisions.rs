@@ -55,7 +55,7 @@ pub struct Decision {
 pub struct Ticket {
     /// Whose it was, before names were mapped.
     pub principal: String,
-    /// Whom it was for.
+    /// Whom it was for, as the client has written it: what decides is the key.
     pub service: String,
     /// How it was wrapped.
     pub mechanism: String,

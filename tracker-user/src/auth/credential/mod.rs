@@ -37,13 +37,15 @@ pub(super) struct GssError {
 impl GssError {
     fn new(major: u32, minor: u32) -> Self {
         let error = Error { major: MajorFlags::from_bits_retain(major), minor };
-        // One line: it goes into logs and audit trails.
-        let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { text, answer: None }
+        Self::plain(error.to_string())
     }
 
-    fn plain(text: impl Into<String>) -> Self {
-        Self { text: text.into(), answer: None }
+    /// In one line, without what would do something on an operator's terminal: it goes into logs and audit trails, and the
+    /// library repeats names that clients have sent.
+    fn plain(text: impl AsRef<str>) -> Self {
+        let line = text.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        Self { text, answer: None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::auth::token::Kind;
 pub struct Details {
     /// The principal, before it was mapped.
     pub principal: String,
-    /// Whom the ticket is for; empty where the token could not be read.
+    /// Whom the ticket is for, as the client has written it: what decides is the key. Empty where it could not be read.
     pub service: String,
     /// How the handshake began.
     pub kind: Kind,
