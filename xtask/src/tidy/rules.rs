@@ -35,7 +35,7 @@ const CORE: &[&str] = &[
 ];
 
 /// The table.
-const BANS: [Ban; 8] = [
+const BANS: [Ban; 9] = [
     Ban {
         within: CORE,
         except: &[],
@@ -86,6 +86,12 @@ const BANS: [Ban; 8] = [
         except: &[],
         words: &["crate::proxy", "super::proxy"],
         why: "proxy/ and portal/ do not know each other",
+    },
+    Ban {
+        within: &["tracker-user/src/auth"],
+        except: &[],
+        words: &["crate::proxy", "crate::portal", "crate::admin"],
+        why: "auth/ knows nobody who asks it: the proxy does, and the portal will",
     },
     Ban {
         within: &["tracker-user/src"],
