@@ -25,7 +25,7 @@ const CHALLENGE: &str = concat!(
     style!(),
     "</head>\n<body><h1>Log in to use this proxy</h1>\n<p>It asks who you are by Kerberos (Negotiate), and your browser had no \
      answer.</p>\n<ul><li>Log in to your domain, or run <code>kinit</code>, where its servers can be reached.</li>\n\
-     <li>Use the proxy by its full name, not by its address.</li>\n<li>Private windows do not log in by themselves.</li></ul>\n\
+     <li>Use the proxy by its full name, not by its address.</li></ul>\n\
      <small>407 from the proxy</small>\n</body></html>\n"
 );
 
