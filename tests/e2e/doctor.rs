@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use lab::net::{GATEWAY_V4, has_kernel_side};
+use lab::realm::NO_TICKETS;
 use lab::scratch::Process;
 use lab::wait::until;
 use lab::{Lab, PROXY_NAME};
@@ -60,7 +62,14 @@ impl Said {
 
 /// Runs it, and insists that everything that is not well has a remedy, and that the exit code goes by the worst.
 fn examine(lab: &Lab) -> Result<Said> {
-    said(lab.gateway.trackerctl(), lab)
+    examine_with(Path::new(NO_TICKETS), lab)
+}
+
+/// The same, run by somebody with the tickets in this file.
+fn examine_with(tickets: &Path, lab: &Lab) -> Result<Said> {
+    let mut trackerctl = lab.gateway.trackerctl();
+    trackerctl.env("KRB5CCNAME", tickets);
+    said(trackerctl, lab)
 }
 
 fn said(mut trackerctl: Command, lab: &Lab) -> Result<Said> {
@@ -168,7 +177,15 @@ fn doctor_tells_a_service_that_the_kdc_does_not_know() -> Result<()> {
     missing.has("service-key", "failed", &words)?;
     // Then nobody is left to ask.
     lab.realm.remove_service(PROXY6)?;
-    examine(&lab)?.has("service-key", "failed", "the KDC knows no such client")
+    examine(&lab)?.has("service-key", "warning", "the KDC lets nobody log in by this name")?;
+    // Except whoever runs it: their ticket is used, and their cache left as it is.
+    let cache = lab.tickets("alice")?;
+    let before = fs::read(&cache)?;
+    let asked = examine_with(&cache, &lab)?;
+    let words = format!("{PROXY}@EXAMPLE.TEST: the KDC has no such service (asked by alice@EXAMPLE.TEST)");
+    asked.has("service-key", "failed", &words)?;
+    anyhow::ensure!(fs::read(&cache)? == before, "the doctor wrote into the cache");
+    Ok(())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! A service logs in as itself and asks for a ticket to itself: one question. Where the KDC lets no service log in (Active
 //! Directory, unless the account's UPN is the service's name), another principal of the keytab does, such as the machine's
-//! account, and asks for the service as a browser's user would.
+//! account, and asks for the service as a browser's user would. Where there is none, a ticket of whoever runs this will do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -70,6 +70,8 @@ pub struct Asked {
     pub answer: Result<Ticket, Refusal>,
     /// Who asked, if not the service itself.
     pub by: Option<String>,
+    /// Where nobody could ask: another principal of the keytab that the KDC knows but does not let in, and why.
+    pub shut_out: Option<(String, Refusal)>,
 }
 
 /// A ticket to a service.
@@ -186,6 +188,7 @@ impl Talk<'_> {
                         service: (*service).into(),
                         answer: Ok(ticket),
                         by: None,
+                        shut_out: None,
                     }));
                 }
                 (None, _) => open.push(Open { service, refusal: refused.clone() }),
@@ -203,29 +206,45 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// Asks for services as a user does, with the ticket that the first of `candidates` gets who is let in.
+    /// Asks for services as a user does, with the ticket that the first of `candidates` gets who is let in, else with one of
+    /// whoever runs this.
     fn ask_for(&mut self, realm: &str, open: &[Open<'_>], candidates: &[&str]) -> Result<(), Refusal> {
         if open.is_empty() {
             return Ok(());
         }
         let mut by = None;
+        let known = |refusal: &Refusal| refusal.why != Why::ClientUnknown;
+        let refused = open.iter().filter_map(|open| Some((open.service.to_owned(), open.refusal.clone()?)));
+        let mut shut_out = refused.into_iter().find(|(_, refusal)| known(refusal));
         for candidate in candidates {
-            if self.log_in(realm, candidate, None)?.0.is_none() {
-                by = Some(*candidate);
+            let Some(refusal) = self.log_in(realm, candidate, None)?.0 else {
+                by = Some((*candidate).to_owned());
                 break;
+            };
+            if shut_out.is_none() && known(&refusal) {
+                shut_out = Some(((*candidate).to_owned(), refusal));
             }
         }
+        if by.is_none() {
+            // No ticket is no reason to say anything: who runs this need not be a user of the realm.
+            by = self.line.borrow(realm).ok();
+            self.listen(realm, None);
+        }
         for Open { service, refusal } in open {
-            let answer = match by {
+            let asked = match &by {
                 Some(by) => {
                     let refused = self.line.ask(by, service).err();
                     let ticket = self.listen(realm, None);
-                    ticket.ok_or_else(|| refused.unwrap_or_else(silence))
+                    let answer = ticket.ok_or_else(|| refused.unwrap_or_else(silence));
+                    Asked { service: (*service).to_owned(), answer, by: Some(by.clone()), shut_out: None }
                 }
-                None => Err(refusal.clone().unwrap_or_else(nobody)),
+                None => {
+                    let shut_out = shut_out.clone().filter(|_| !refusal.as_ref().is_some_and(known));
+                    let answer = Err(refusal.clone().unwrap_or_else(nobody));
+                    Asked { service: (*service).to_owned(), answer, by: None, shut_out }
+                }
             };
-            let by = by.map(str::to_owned);
-            self.say(Word::Service(Asked { service: (*service).to_owned(), answer, by }));
+            self.say(Word::Service(asked));
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Kerberos refuses what is older or newer (`clockskew` in krb5.conf, and Active Directory's policy).
 const TOO_MUCH: SignedDuration = SignedDuration::from_mins(5);
+/// What helps where no principal of the keytab can ask.
+const BORROWED: &str =
+    "run kinit as any user of the realm and trackerctl doctor again, which then asks with that user's ticket";
 /// Clocks that are looked after do not differ by that much.
 const SUSPICIOUS: SignedDuration = SignedDuration::from_secs(60);
 
@@ -290,8 +293,32 @@ fn service_check(asked: &Asked, entries: &[KeytabEntry]) -> Check {
     let newest = keys.iter().map(|entry| entry.version).max();
     match &asked.answer {
         Ok(ticket) => ticket_check(service, *ticket, newest, &keys),
-        Err(refusal) => refusal_check(service, refusal, newest, asked.by.as_deref()),
+        Err(refusal) => match &asked.shut_out {
+            Some((who, why)) => shut_out_check(service, who, why, entries),
+            None => refusal_check(service, refusal, newest, asked.by.as_deref()),
+        },
     }
+}
+
+/// Nobody could ask for the service; of `who` the KDC says at least why not.
+fn shut_out_check(service: &str, who: &str, refusal: &Refusal, entries: &[KeytabEntry]) -> Check {
+    let newest = entries.iter().filter(|entry| entry.principal == who).map(|entry| entry.version).max();
+    let version = newest.map_or_else(String::new, |newest| format!(" (version {newest})"));
+    if refusal.why == Why::WrongKey {
+        return Check::failed(
+            KEY,
+            format!(
+                "{service}: could not be asked for; of {who} the KDC refuses the keytab's key{version}: it is not the \
+                 account's present one"
+            ),
+            "export the account's keys again, of all its names, if the service is that account's; else take the old key out",
+        );
+    }
+    Check::warning(
+        KEY,
+        format!("{service}: could not be asked for; {who} may not log in to do so: {}", refusal.text),
+        format!("{BORROWED}; or let {who} log in"),
+    )
 }
 
 fn ticket_check(service: &str, ticket: Ticket, newest: Option<u32>, keys: &[&KeytabEntry]) -> Check {
@@ -304,7 +331,17 @@ fn ticket_check(service: &str, ticket: Ticket, newest: Option<u32>, keys: &[&Key
     if opens {
         let how =
             if newest.is_some() { "the keytab has it" } else { "the keytab has it, under another name" };
-        return Check::ok(KEY, format!("{service}: {theirs}; {how}"));
+        let finding = format!("{service}: {theirs}; {how}");
+        return if enctype::is_weak(enctype) {
+            Check::warning(
+                KEY,
+                format!("{finding}. Today's KDCs and clients refuse such tickets by default"),
+                "let the account have AES (Active Directory: 24 in msDS-SupportedEncryptionTypes, then a new password; \
+                 kadmin: ktadd), and export its key again",
+            )
+        } else {
+            Check::ok(KEY, finding)
+        };
     }
     let name = without_realm(service);
     let again = format!(
@@ -316,7 +353,8 @@ fn ticket_check(service: &str, ticket: Ticket, newest: Option<u32>, keys: &[&Key
             KEY,
             format!("{service}: {theirs}, and the keytab has no key that opens its tickets"),
             format!(
-                "add its key to the keytab (kadmin: ktadd {name}; Active Directory: setspn -S {name} on the keytab's account)"
+                "add its key to the keytab (kadmin: ktadd {name}). Active Directory: if setspn -Q {name} names the keytab's \
+                 account, that has got a new key since: export it again; else move the name there (setspn -D, setspn -S)"
             ),
         );
     };
@@ -358,8 +396,9 @@ fn refusal_check(service: &str, refusal: &Refusal, newest: Option<u32>, by: Opti
     let name = without_realm(service);
     let text = &refusal.text;
     let create = format!(
-        "create it (kadmin: addprinc -randkey {name}; Active Directory: setspn -S {name} <account>) and export its key. If \
-         Active Directory has it already, two accounts may have it, and it answers the same: setspn -Q {name} lists them, setspn -X finds all such"
+        "create it and export its key (kadmin: addprinc -randkey {name}, ktadd {name}; Active Directory: setspn -S {name} on \
+         the keytab's account, whose key it has then). If Active Directory has it already, two accounts may have it, and it \
+         answers the same: setspn -Q {name} lists them, setspn -X finds all such"
     );
     let asked = by.map_or_else(String::new, |by| format!(" (asked by {by})"));
     match refusal.why {
@@ -368,14 +407,13 @@ fn refusal_check(service: &str, refusal: &Refusal, newest: Option<u32>, by: Opti
             format!("{service}: the KDC has no such service{asked}, or has it twice"),
             create,
         ),
-        Why::ClientUnknown => Check::failed(
+        Why::ClientUnknown => Check::warning(
             KEY,
             format!(
-                "{service}: the KDC knows no such client, and no other principal of the keytab can log in to ask for it"
+                "{service}: could not be asked for: the KDC lets nobody log in by this name, nor by another of the keytab. \
+                 Active Directory never does unless it is the account's UPN; MIT Kerberos does if there is such a service"
             ),
-            format!(
-                "see with kvno {name}, as a user with a ticket, whether the service is there; if not, {create}"
-            ),
+            format!("{BORROWED}. In MIT Kerberos: kadmin: addprinc -randkey {name}, ktadd {name}"),
         ),
         Why::Duplicate => Check::failed(
             KEY,
@@ -397,7 +435,7 @@ fn refusal_check(service: &str, refusal: &Refusal, newest: Option<u32>, by: Opti
         Why::Locked => Check::failed(
             KEY,
             format!("{service}: the account is locked or disabled ({text})"),
-            "enable the account; clients get no ticket for it until then",
+            "enable or unlock the account: its key could not be tried, and clients may get no ticket for it until then",
         ),
         Why::Expired => Check::warning(
             KEY,
@@ -408,7 +446,9 @@ fn refusal_check(service: &str, refusal: &Refusal, newest: Option<u32>, by: Opti
         ),
         Why::Enctype => Check::failed(
             KEY,
-            format!("{service}: the KDC has no key of an encryption type that the keytab has ({text})"),
+            format!(
+                "{service}: the KDC has no key of an encryption type that the keytab has and this host permits ({text})"
+            ),
             "enable AES for the account (msDS-SupportedEncryptionTypes 24), give it a new password, and export its key again",
         ),
         Why::Skew => Check::failed(
@@ -419,7 +459,7 @@ fn refusal_check(service: &str, refusal: &Refusal, newest: Option<u32>, by: Opti
         Why::NoAnswer | Why::NoAddress | Why::NoRealm | Why::Other => Check::warning(
             KEY,
             format!("{service}: could not be asked for{asked}: {text}"),
-            format!("as a user with a ticket, kvno {name} shows what the KDC gives"),
+            format!("{BORROWED}; kvno {name} shows what the KDC gives"),
         ),
     }
 }

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use super::GssError;
 use super::keytab::{Keytab, Open};
 use super::krb5::{
-    CacheHandle, Code, ContextHandle, Creds, Data, LibraryContext, OptionsHandle, Principal, TraceInfo,
-    krb5_cc_destroy, krb5_cc_new_unique, krb5_decode_ticket, krb5_free_cred_contents, krb5_free_creds,
+    CacheHandle, Code, ContextHandle, Creds, Data, KRB5_GC_NO_STORE, LibraryContext, OptionsHandle,
+    Principal, TraceInfo, krb5_cc_close, krb5_cc_default, krb5_cc_destroy, krb5_cc_initialize,
+    krb5_cc_new_unique, krb5_cc_store_cred, krb5_decode_ticket, krb5_free_cred_contents, krb5_free_creds,
     krb5_free_enctypes, krb5_free_ticket, krb5_get_credentials, krb5_get_init_creds_keytab,
     krb5_get_init_creds_opt_alloc, krb5_get_init_creds_opt_free, krb5_get_init_creds_opt_set_out_ccache,
     krb5_get_permitted_enctypes, krb5_server_decrypt_ticket_keytab, krb5_set_kdc_recv_hook,
@@ -193,6 +194,39 @@ impl KdcLine {
         refused(context, code)
     }
 
+    /// Takes the ticket of the user who runs this program for [`Self::ask`], from their own cache, which stays as it is.
+    /// Returns who that is. Asks the KDC where it is a user of another realm than `realm`.
+    pub(in crate::auth) fn borrow(&self, realm: &str) -> Result<String, Refusal> {
+        let context = &self.keys.context;
+        let own = OwnCache::open(context)?;
+        let client = Principal::of_cache(context, own.handle)?;
+        let name = context.unparse(client.handle)?;
+        let home = name.rsplit_once('@').map_or(realm, |(_, home)| home);
+        let server = Principal::parse(context, &format!("krbtgt/{realm}@{home}"))?;
+        let mut wanted = Creds { client: client.handle, server: server.handle, ..Creds::empty() };
+        let mut creds = ptr::null_mut();
+        // SAFETY: all handles are valid; the library reads `wanted` and answers with creds of its own, which are freed once,
+        // after the other cache has made a copy of them.
+        let code = unsafe {
+            let code = krb5_get_credentials(
+                context.0,
+                KRB5_GC_NO_STORE,
+                own.handle,
+                &raw mut wanted,
+                &raw mut creds,
+            );
+            refused(context, code)?;
+            let mut code = krb5_cc_initialize(context.0, self.cache, client.handle);
+            if code == 0 {
+                code = krb5_cc_store_cred(context.0, self.cache, creds);
+            }
+            krb5_free_creds(context.0, creds);
+            code
+        };
+        refused(context, code)?;
+        Ok(name)
+    }
+
     /// What KDCs have said since this was last asked, oldest first.
     pub(in crate::auth) fn heard(&self) -> Vec<Heard> {
         self.ears.heard.take()
@@ -281,6 +315,28 @@ unsafe extern "C" fn traced_line(_: ContextHandle, info: *const TraceInfo, data:
     // SAFETY: as in `received`; the message is a string that lasts for this call.
     let (ears, message) = unsafe { (&*data.cast::<Ears>(), CStr::from_ptr((*info).message)) };
     (ears.traced)(&message.to_string_lossy());
+}
+
+/// The cache of the user who runs this program (`KRB5CCNAME`). There may be nothing in it.
+struct OwnCache<'a> {
+    handle: CacheHandle,
+    context: &'a LibraryContext,
+}
+
+impl<'a> OwnCache<'a> {
+    fn open(context: &'a LibraryContext) -> Result<Self, GssError> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: the context is valid and the pointer to a live local.
+        context.check(unsafe { krb5_cc_default(context.0, &raw mut handle) })?;
+        Ok(Self { handle, context })
+    }
+}
+
+impl Drop for OwnCache<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and is not used after this; what it stands for stays.
+        unsafe { krb5_cc_close(self.context.0, self.handle) };
+    }
 }
 
 /// How to log in.

@@ -113,6 +113,7 @@ pub(super) type ReceiveHook = unsafe extern "C" fn(
 ) -> Code;
 
 pub(super) const KRB5_KT_END: Code = -1_765_328_202;
+pub(super) const KRB5_GC_NO_STORE: i32 = 8;
 /// `MAX_KEYTAB_NAME_LEN`
 pub(super) const MAX_NAME: usize = 1_100;
 
@@ -174,6 +175,19 @@ unsafe extern "C" {
         cache: *mut CacheHandle,
     ) -> Code;
     pub(super) fn krb5_cc_destroy(context: ContextHandle, cache: CacheHandle) -> Code;
+    pub(super) fn krb5_cc_default(context: ContextHandle, cache: *mut CacheHandle) -> Code;
+    pub(super) fn krb5_cc_close(context: ContextHandle, cache: CacheHandle) -> Code;
+    pub(super) fn krb5_cc_get_principal(
+        context: ContextHandle,
+        cache: CacheHandle,
+        principal: *mut PrincipalHandle,
+    ) -> Code;
+    pub(super) fn krb5_cc_initialize(
+        context: ContextHandle,
+        cache: CacheHandle,
+        principal: PrincipalHandle,
+    ) -> Code;
+    pub(super) fn krb5_cc_store_cred(context: ContextHandle, cache: CacheHandle, creds: *mut Creds) -> Code;
     pub(super) fn krb5_get_init_creds_opt_alloc(context: ContextHandle, options: *mut OptionsHandle) -> Code;
     pub(super) fn krb5_get_init_creds_opt_free(context: ContextHandle, options: OptionsHandle);
     pub(super) fn krb5_get_init_creds_opt_set_out_ccache(
@@ -277,6 +291,14 @@ impl<'a> Principal<'a> {
         let mut handle = ptr::null_mut();
         // SAFETY: the context is valid, the name a string, and the last pointer to a live local.
         context.check(unsafe { krb5_parse_name(context.0, name.as_ptr(), &raw mut handle) })?;
+        Ok(Self { handle, context })
+    }
+
+    /// The owner of a cache.
+    pub(super) fn of_cache(context: &'a LibraryContext, cache: CacheHandle) -> Result<Self, GssError> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: context and cache are valid, and the last pointer is to a live local.
+        context.check(unsafe { krb5_cc_get_principal(context.0, cache, &raw mut handle) })?;
         Ok(Self { handle, context })
     }
 }

@@ -30,8 +30,10 @@ pub enum Cause {
     NotYetValid,
     /// The ticket is for a name that the keytab does not have.
     UnknownService,
-    /// The keytab has the name, but not this version of its key.
+    /// The keytab has the name, but only older versions of its key.
     KeyVersion,
+    /// The keytab has the name, but this version of its key no more.
+    OldTicket,
     /// The keytab has a key of that version, but it is not the one that the KDC used.
     WrongKey,
     /// The encryption type is not permitted, or the keytab lacks it.
@@ -53,6 +55,7 @@ const WORDS: &[(&str, Cause)] = &[
     ("Ticket expired", Cause::Expired),
     ("not yet valid", Cause::NotYetValid),
     ("not with enctype", Cause::Enctype),
+    ("ticket is likely out of date", Cause::OldTicket),
     ("likely out of date", Cause::KeyVersion),
     ("not found in keytab", Cause::UnknownService),
     ("No key table entry found", Cause::UnknownService),
@@ -75,7 +78,7 @@ const WORDS: &[(&str, Cause)] = &[
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ntlm,
         Self::NoKerberos,
         Self::Garbage,
@@ -87,6 +90,7 @@ impl Cause {
         Self::NotYetValid,
         Self::UnknownService,
         Self::KeyVersion,
+        Self::OldTicket,
         Self::WrongKey,
         Self::Enctype,
         Self::CrossRealm,
@@ -115,6 +119,7 @@ impl Cause {
             Self::NotYetValid => "not-yet-valid",
             Self::UnknownService => "unknown-service",
             Self::KeyVersion => "key-version",
+            Self::OldTicket => "old-ticket",
             Self::WrongKey => "wrong-key",
             Self::Enctype => "enctype",
             Self::CrossRealm => "cross-realm",
@@ -151,11 +156,16 @@ impl Cause {
                 "the ticket begins in the future: compare the clocks of client, gateway and KDC"
             }
             Self::UnknownService => {
-                "the client asked for a name that is not in the keytab: add it (setspn, ktpass or ktadd), or use the right \
-                 proxy name"
+                "no key of the keytab opens a ticket for this name: use the right proxy name, or add it (ktadd; in Active \
+                 Directory setspn -S on the keytab's account; if that has it already, its password was changed: export the \
+                 key again)"
             }
             Self::KeyVersion => {
-                "the keytab is older than the account's present key: export it again; or the ticket is older: log in again"
+                "the keytab is older than the account's present key: export it again, and keep the old key in it"
+            }
+            Self::OldTicket => {
+                "the ticket is older than the keys in the keytab: log in again (klist purge, or kinit); with many such, put \
+                 the old key back into the keytab for as long as tickets last"
             }
             Self::WrongKey => {
                 "the key in the keytab is not the account's: export it again, and see that no second account has the same \
@@ -186,7 +196,7 @@ impl Cause {
             Self::ClockSkew => "Your computer's clock is wrong",
             Self::Expired => "Your ticket has run out",
             Self::NotYetValid => "Your ticket is not valid yet",
-            Self::UnknownService | Self::KeyVersion | Self::WrongKey | Self::Enctype => {
+            Self::UnknownService | Self::KeyVersion | Self::OldTicket | Self::WrongKey | Self::Enctype => {
                 "Your ticket does not fit this proxy"
             }
             Self::CrossRealm => "Your domain is not trusted here",
@@ -227,7 +237,7 @@ impl Cause {
                 "Your Kerberos ticket is not valid yet: the clock of your computer or of its domain is probably wrong. Set it \
                  right, and load the page again."
             }
-            Self::UnknownService | Self::KeyVersion | Self::WrongKey | Self::Enctype => {
+            Self::UnknownService | Self::KeyVersion | Self::OldTicket | Self::WrongKey | Self::Enctype => {
                 "Your Kerberos ticket was made for a key that this proxy does not have. Lock and unlock your computer (or run \
                  kinit) to get a new one, and use the proxy by its full name; if that does not help, the proxy's operator has \
                  to renew its keys."
@@ -318,6 +328,10 @@ mod tests {
         for (text, cause) in [
             ("(Request is a replay)", Cause::Replay),
             ("(Clock skew too great)", Cause::ClockSkew),
+            (
+                "(Request ticket server HTTP/p@R kvno 2 not found in keytab; ticket is likely out of date)",
+                Cause::OldTicket,
+            ),
             (
                 "(Request ticket server HTTP/p@R kvno 3 not found in keytab; keytab is likely out of date)",
                 Cause::KeyVersion,

@@ -11,7 +11,7 @@ fn entry(version: u32, enctype: i32) -> KeytabEntry {
 
 fn ticket(version: Option<u32>, enctype: i32, opens: bool, entries: &[KeytabEntry]) -> Check {
     let answer = Ok(Ticket { version, enctype, opens });
-    service_check(&Asked { service: PROXY.into(), answer, by: None }, entries)
+    service_check(&Asked { service: PROXY.into(), answer, by: None, shut_out: None }, entries)
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_does_not_open_is_told_apart() {
 fn every_refusal_has_a_remedy() {
     for (why, state, words) in [
         (Why::ServiceUnknown, State::Failed, "setspn -X"),
-        (Why::ClientUnknown, State::Failed, "kvno"),
+        (Why::ClientUnknown, State::Warning, "kinit"),
         (Why::Duplicate, State::Failed, "setspn -D"),
         (Why::WrongKey, State::Failed, "ktadd"),
         (Why::Locked, State::Failed, "enable"),
@@ -57,10 +57,39 @@ fn every_refusal_has_a_remedy() {
         (Why::Other, State::Warning, "kvno"),
     ] {
         let answer = Err(Refusal { why, text: "its words".into() });
-        let check = service_check(&Asked { service: PROXY.into(), answer, by: None }, &[entry(2, 18)]);
+        let check = service_check(
+            &Asked { service: PROXY.into(), answer, by: None, shut_out: None },
+            &[entry(2, 18)],
+        );
         assert_eq!(check.state, state, "{why:?}");
         assert!(check.remedy.as_ref().unwrap().contains(words), "{why:?}: {check:?}");
     }
+}
+
+#[test]
+fn a_weak_ticket_is_warned_of_though_it_opens() {
+    let check = ticket(Some(2), 23, true, &[entry(2, 18), entry(2, 23)]);
+    assert_eq!(check.state, State::Warning);
+    assert!(check.finding.contains("rc4-hmac (weak); the keytab has it"), "{check:?}");
+    assert!(check.remedy.unwrap().contains("AES"));
+}
+
+#[test]
+fn who_is_shut_out_says_more_than_who_is_unknown() {
+    let account = KeytabEntry { principal: "svc-proxy@EXAMPLE.TEST".into(), version: 4, enctype: 18 };
+    let judged = |why| {
+        let unknown = Refusal { why: Why::ClientUnknown, text: "its words".into() };
+        let shut_out = Some((account.principal.clone(), Refusal { why, text: "other words".into() }));
+        let asked = Asked { service: PROXY.into(), answer: Err(unknown), by: None, shut_out };
+        service_check(&asked, &[entry(4, 18), account.clone()])
+    };
+    let rolled = judged(Why::WrongKey);
+    assert_eq!(rolled.state, State::Failed);
+    let words = "of svc-proxy@EXAMPLE.TEST the KDC refuses the keytab's key (version 4)";
+    assert!(rolled.finding.contains(words), "{rolled:?}");
+    let locked = judged(Why::Locked);
+    assert_eq!(locked.state, State::Warning);
+    assert!(locked.finding.ends_with("svc-proxy@EXAMPLE.TEST may not log in to do so: other words"));
 }
 
 #[test]
