@@ -97,7 +97,7 @@ fn a_ticket_for_a_key_that_is_not_in_the_keytab_is_refused_and_the_reason_told()
 
     let bob = lab.tickets("bob")?;
     assert_eq!(submit(&lab, 1, &bob, "proxy6.example.test")?, 407);
-    is_refused_for(&lab, 1, &["HTTP/proxy6.example.test", "not in the keytab"])?;
+    is_refused_for(&lab, 1, &["HTTP/proxy6.example.test", "no key of the keytab opens"])?;
 
     // The key of another account under the right name and version, as where two accounts have one name.
     lab.realm.forge_key(&principal(), old + 1, &new)?;
