@@ -71,6 +71,15 @@ fn everything_goes_on_while_nobody_is_there() {
     });
 }
 
+/// Sets a flag when it goes, also in a panic: the thread that waits for the flag would keep a failed test from ending.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn programs_are_replaced_without_a_gap() {
     in_namespace(|| {
@@ -88,11 +97,12 @@ fn programs_are_replaced_without_a_gap() {
                 }
                 rounds
             });
+            let set = SetAtEnd(&done);
             for _ in 0..20 {
                 let (observer, _hints) = pins.start(|_| ()).unwrap();
                 assert!(is_adopted(&observer), "{:?}", pinning(&observer));
             }
-            done.store(true, Ordering::Relaxed);
+            drop(set);
             traffic.join().unwrap()
         });
         let (observer, _hints) = pins.start(|_| ()).unwrap();
