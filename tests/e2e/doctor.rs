@@ -253,10 +253,8 @@ fn doctor_tells_how_far_the_clocks_are_apart() -> Result<()> {
     }
     let lab = Lab::start("")?;
     let at = |offset: &str| -> Result<Said> {
-        // The library that faketime(1) lays under a program; by itself it leaves no shared memory behind.
         let mut faked = lab.gateway.trackerctl();
-        faked.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1");
-        faked.env("FAKETIME", offset).env("FAKETIME_DISABLE_SHM", "1");
+        faked.envs(lab::clock::off_by(offset)?);
         said(faked, &lab)
     };
     let late = at("-605s")?;

@@ -23,8 +23,7 @@ fn principal() -> String {
 /// The version of the key that a ticket in this cache for the proxy is encrypted with.
 fn key_version(lab: &Lab, cache: &Path) -> Result<u32> {
     let token = raw::token(&lab.net.clients[0].ns, &lab.realm, cache, PROXY_NAME)?;
-    let output = lab.gateway.trackerctl().args(["decode", &token]).output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = lab.gateway.shown(&["decode", &token])?;
     let mut tickets = said.lines().filter(|line| line.trim_start().starts_with("ticket: "));
     let (_, version) =
         tickets.next().and_then(|line| line.split_once("key version ")).context(said.clone())?;

@@ -7,12 +7,6 @@ use lab::wait::until;
 
 use crate::common::{ORIGIN, SOON, session};
 
-/// What `trackerctl` shows to people.
-fn people(lab: &Lab, arguments: &[&str]) -> Result<String> {
-    let output = lab.gateway.trackerctl().args(arguments).output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Logs a principal with the password `pw` in on client 0; returns the status.
 fn login(lab: &Lab, principal: &str) -> Result<u16> {
     let tickets = lab.realm.kinit(&lab.net.gateway, principal, "pw")?;
@@ -48,7 +42,7 @@ fn a_user_is_shown_as_configured_and_understood_in_every_form() -> Result<()> {
     lab.login(1, "bob")?;
     for form in ["ALICE", "alice@EXAMPLE.TEST", "Alice@example", "EXAMPLE\\alice", "example.test\\Alice"] {
         lab.login(0, "alice")?;
-        let shown = people(&lab, &["sessions"])?;
+        let shown = lab.gateway.shown(&["sessions"])?;
         assert!(shown.contains("EXAMPLE\\alice") && shown.contains("EXAMPLE\\bob"), "{shown}");
         let found = lab.gateway.ask(&["history", "--user", form])?;
         let rows = list(&found, "history");
@@ -65,12 +59,15 @@ fn a_user_is_shown_as_configured_and_understood_in_every_form() -> Result<()> {
 
     lab.gateway.ask(&["set", "keep-domain", "false"])?;
     lab.login(1, "bob")?;
-    assert!(people(&lab, &["sessions"])?.contains("EXAMPLE\\bob"), "a session keeps the name it began with");
+    assert!(
+        lab.gateway.shown(&["sessions"])?.contains("EXAMPLE\\bob"),
+        "a session keeps the name it began with"
+    );
     lab.gateway.ctl(&["logout", "--all"])?;
     lab.login(1, "bob")?;
-    let shown = people(&lab, &["sessions"])?;
+    let shown = lab.gateway.shown(&["sessions"])?;
     assert!(shown.contains(" bob ") && !shown.contains("EXAMPLE"), "{shown}");
-    let shown = people(&lab, &["session", &lab.address(1)])?;
+    let shown = lab.gateway.shown(&["session", &lab.address(1)])?;
     assert!(shown.contains("bob, of example.test"), "{shown}");
     assert_eq!(lab.gateway.ctl(&["logout", "--user", "bob@EXAMPLE.TEST"])?.exit, 0);
     Ok(())

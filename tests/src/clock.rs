@@ -11,7 +11,7 @@ const LIBRARY: &str = "/usr/$LIB/faketime/libfaketime.so.1";
 ///
 /// # Errors
 /// Where libfaketime is not installed.
-pub fn off_by(offset: &str) -> Result<[(&'static str, PathBuf); 3]> {
+pub fn off_by(offset: &str) -> Result<[(&'static str, PathBuf); 4]> {
     let directories = std::fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
     let mut places = directories.map(|directory| directory.join("faketime/libfaketime.so.1"));
     // The dynamic linker only warns of a library that is missing.
@@ -23,5 +23,7 @@ pub fn off_by(offset: &str) -> Result<[(&'static str, PathBuf); 3]> {
         ("LD_PRELOAD", LIBRARY.into()),
         ("FAKETIME", offset.into()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        // What it shares between processes it would leave behind.
+        ("FAKETIME_DISABLE_SHM", "1".into()),
     ])
 }

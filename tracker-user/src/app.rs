@@ -169,7 +169,8 @@ impl App {
             started,
             listen: listen.into(),
             warnings: Arc::new(move || {
-                keys.problem().into_iter().chain(negotiate::exposure(keytab.as_deref())).collect()
+                let exposure = negotiate::exposure(keytab.as_deref());
+                keys.problem().into_iter().chain(exposure.map(|exposure| exposure.to_string())).collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })

@@ -48,10 +48,9 @@ impl Sources {
             until: finding.until.map(wall),
             decides: finding.decides,
         });
-        let conditions = Conditions::new(&self.live.config().kerberos.conditions).ok();
-        let walk = conditions
-            .filter(|_| asked.is_described())
-            .map(|conditions| asked.walk(&conditions, client.ip()));
+        let conditions = || Conditions::new(&self.live.config().kerberos.conditions).ok();
+        let walk = asked.is_described().then(conditions).flatten();
+        let walk = walk.map(|conditions| asked.walk(&conditions, client.ip()));
         let against = walk.iter().flat_map(|walk| &walk.steps).find(|step| step.decides);
         // A valid session needs no conditions.
         let (decided, why) = match against.filter(|_| !explained.allow) {

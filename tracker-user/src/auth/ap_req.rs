@@ -68,23 +68,24 @@ impl<'a> ApReq<'a> {
 
     /// `[APPLICATION 14] { [0] pvno, [1] msg-type, [2] ap-options, [3] ticket, [4] authenticator }`
     pub(super) fn parse(message: &Value<'a>) -> Option<Self> {
-        let (mut wants_proof, mut service, mut ticket, mut authenticator) = (false, None, None, None);
+        let (mut wants_proof, mut ticket, mut authenticator) = (false, None, None);
         for field in message.sequence() {
             let inner = field.inside().next()?;
             match field.tag {
                 // The first byte of a BIT STRING counts the unused bits; mutual-required is bit 2.
                 0xa2 => wants_proof = inner.content.get(1).is_some_and(|bits| bits & 0x20 != 0),
-                0xa3 => (service, ticket) = parse_ticket(&inner)?,
+                0xa3 => ticket = parse_ticket(&inner),
                 0xa4 => authenticator = Encrypted::parse(&inner),
                 _ => {}
             }
         }
-        Some(Self { service: service?, ticket: ticket?, authenticator: authenticator?, wants_proof })
+        let (service, ticket) = ticket?;
+        Some(Self { service, ticket, authenticator: authenticator?, wants_proof })
     }
 }
 
 /// Ticket: `[APPLICATION 1] { [0] tkt-vno, [1] realm, [2] sname, [3] enc-part }`
-fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(Option<String>, Option<Encrypted<'a>>)> {
+fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(String, Encrypted<'a>)> {
     let (mut realm, mut name, mut content) = (None, None, None);
     for field in ticket.sequence() {
         let inner = field.inside().next()?;
@@ -95,17 +96,18 @@ fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(Option<String>, Option<Encryp
             _ => {}
         }
     }
-    Some((Some(format!("{}@{}", name?, realm?)), content))
+    Some((format!("{}@{}", name?, realm?), content?))
 }
 
 impl<'a> Encrypted<'a> {
-    fn parse(data: &Value<'a>) -> Option<Self> {
+    pub(super) fn parse(data: &Value<'a>) -> Option<Self> {
         let (mut enctype, mut version, mut cipher) = (None, None, None);
         for field in data.inside() {
             let inner = field.inside().next()?;
             match field.tag {
                 0xa0 => enctype = i32::try_from(integer(inner.content)).ok(),
-                0xa1 => version = u32::try_from(integer(inner.content)).ok(),
+                // The field is of 32 bits, and so negative in some encoders' hands.
+                0xa1 => version = Some(integer(inner.content) as u32),
                 0xa2 => cipher = Some(inner.content),
                 _ => {}
             }
@@ -192,19 +194,24 @@ pub(super) fn authenticator_time(plain: &[u8]) -> Option<Timestamp> {
 /// The names of the ticket's flags (RFC 4120, section 2), as `klist -f` would have letters for them.
 pub(super) fn flag_names(flags: u32) -> String {
     const NAMES: [(u32, &str); 11] = [
-        (1, "forwardable"),
-        (2, "forwarded"),
-        (3, "proxiable"),
-        (4, "proxy"),
-        (5, "may-postdate"),
-        (6, "postdated"),
-        (7, "invalid"),
-        (8, "renewable"),
-        (9, "initial"),
-        (10, "pre-authenticated"),
-        (13, "ok-as-delegate"),
+        (0x4000_0000, "forwardable"),
+        (0x2000_0000, "forwarded"),
+        (0x1000_0000, "proxiable"),
+        (0x0800_0000, "proxy"),
+        (0x0400_0000, "may-postdate"),
+        (0x0200_0000, "postdated"),
+        (0x0100_0000, "invalid"),
+        (0x0080_0000, "renewable"),
+        (0x0040_0000, "initial"),
+        (0x0020_0000, "pre-authenticated"),
+        (0x0004_0000, "ok-as-delegate"),
     ];
-    let set = NAMES.iter().filter(|(bit, _)| flags & (0x8000_0000 >> bit) != 0).map(|(_, name)| *name);
+    named(flags, &NAMES)
+}
+
+/// The names of those flags that are set.
+pub(super) fn named(flags: u32, names: &[(u32, &str)]) -> String {
+    let set = names.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name);
     set.collect::<Vec<_>>().join(" ")
 }
 
@@ -216,7 +223,7 @@ fn principal_name(value: &Value<'_>) -> String {
 }
 
 /// KerberosTime: `20261122024409Z`
-fn time(content: &[u8]) -> Option<Timestamp> {
+pub(super) fn time(content: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(content).ok()?.strip_suffix('Z')?;
     let parsed = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
     parsed.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
@@ -224,5 +231,5 @@ fn time(content: &[u8]) -> Option<Timestamp> {
 
 /// A name as it may be shown: no control characters.
 pub(super) fn text(content: &[u8]) -> String {
-    String::from_utf8_lossy(content).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    String::from_utf8_lossy(content).replace(char::is_control, "\u{fffd}")
 }

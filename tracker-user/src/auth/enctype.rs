@@ -1,9 +1,9 @@
 //! Kerberos' encryption types in words, and which of them are worth having.
 
-/// The name of an encryption type, by the numbers of RFC 3961 and its successors.
+/// The name of an encryption type, by the numbers of RFC 3961 and its successors; `None` for one that has none here.
 #[must_use]
-pub fn name(number: i32) -> String {
-    let known = match number {
+pub const fn known(number: i32) -> Option<&'static str> {
+    Some(match number {
         17 => "aes128-cts-hmac-sha1-96",
         18 => "aes256-cts-hmac-sha1-96",
         19 => "aes128-cts-hmac-sha256-128",
@@ -14,9 +14,14 @@ pub fn name(number: i32) -> String {
         16 => "des3-cbc-sha1",
         25 => "camellia128-cts-cmac",
         26 => "camellia256-cts-cmac",
-        other => return format!("enctype {other}"),
-    };
-    known.to_owned()
+        _ => return None,
+    })
+}
+
+/// The same; the number where there is no name.
+#[must_use]
+pub fn name(number: i32) -> String {
+    known(number).map_or_else(|| format!("enctype {number}"), ToOwned::to_owned)
 }
 
 /// The same, with a warning where one is due.

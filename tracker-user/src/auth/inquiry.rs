@@ -182,8 +182,8 @@ impl Talk<'_> {
                 continue;
             }
             let (refused, ticket) = self.log_in(realm, service, Some(service))?;
-            match (ticket, &refused) {
-                (Some(ticket), _) => {
+            match ticket {
+                Some(ticket) => {
                     self.say(Word::Service(Asked {
                         service: (*service).into(),
                         answer: Ok(ticket),
@@ -191,7 +191,7 @@ impl Talk<'_> {
                         shut_out: None,
                     }));
                 }
-                (None, _) => open.push(Open { service, refusal: refused.clone() }),
+                None => open.push(Open { service, refusal: refused.clone() }),
             }
             if refused.is_none() { able.push(service) } else { unable.push(service) }
         }

@@ -1,9 +1,8 @@
 //! What a KDC says in the clear (RFC 4120, section 5): its time in a refusal, and under which key a ticket is.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
+use super::ap_req::{Encrypted, time};
 use super::der::{Der, Value, integer};
 
 /// A message of a KDC.
@@ -38,24 +37,17 @@ pub(super) fn read(message: &[u8]) -> Option<Reply<'_>> {
 
 /// `stime [4] KerberosTime, susec [5] Microseconds`
 fn refusal<'a>(error: &Value<'a>) -> Option<Reply<'a>> {
-    let text = str::from_utf8(field(error, 4)?.inside().next()?.content).ok()?;
-    let seconds = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
+    let seconds = time(field(error, 4)?.inside().next()?.content)?;
     let micros = field(error, 5).and_then(|field| field.inside().next());
     let micros = micros.map_or(0, |value| integer(value.content)).clamp(0, 999_999);
-    let seconds = seconds.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(Reply::Refusal(seconds.checked_add(jiff::SignedDuration::from_micros(micros)).ok()?))
+    Some(Reply::Refusal(seconds.checked_add(SignedDuration::from_micros(micros)).ok()?))
 }
 
-/// Ticket: `[APPLICATION 1] { [0] tkt-vno, [1] realm, [2] sname, [3] enc-part { [0] etype, [1] kvno OPTIONAL, .. } }`
+/// Ticket: `[APPLICATION 1] { [0] tkt-vno, [1] realm, [2] sname, [3] enc-part }`
 fn ticket(der: &[u8]) -> Option<Reply<'_>> {
-    let encrypted = field(&Der::new(der).next()?, 3)?;
-    let number = |tag| field(&encrypted, tag)?.inside().next().map(|value| integer(value.content));
-    Some(Reply::Ticket {
-        // The field is of 32 bits, and so negative in some encoders' hands.
-        version: number(1).map(|version| version as u32),
-        enctype: i32::try_from(number(0)?).ok()?,
-        der,
-    })
+    let content = field(&Der::new(der).next()?, 3)?.inside().next()?;
+    let Encrypted { version, enctype, .. } = Encrypted::parse(&content)?;
+    Some(Reply::Ticket { version, enctype, der })
 }
 
 /// The field `[number]` of the sequence inside.

@@ -78,24 +78,22 @@ pub(super) fn checks(entries: &Entries, keytab: Option<&Path>) -> Vec<Check> {
         Err(problem) => vec![unreadable(problem)],
     };
     if let Some(exposure) = negotiate::exposure(keytab) {
-        // "what is so: what to do"
-        let (finding, remedy) = exposure.split_once("; run ").unwrap_or((&exposure, "chmod 600"));
-        checks.push(Check::warning(KEYTAB, finding, format!("run {remedy}")));
+        checks.push(Check::warning(KEYTAB, exposure.finding, exposure.remedy));
     }
     checks
 }
 
 fn unreadable(problem: &KeytabProblem) -> Check {
-    let text = problem.to_string();
-    // Problems are told with their remedy behind a colon.
-    let (finding, remedy) = text.rsplit_once(": ").unwrap_or((&text, "see docs/OPERATIONS.md, Kerberos"));
+    let finding = problem.finding();
     match problem {
         // It is for the gateway's user, which is not whoever asks.
         KeytabProblem::Unreadable { .. } if !is_root() => {
             Check::warning(KEYTAB, finding, "run trackerctl as root, or as the gateway's user")
         }
-        KeytabProblem::Unusable { .. } => Check::failed(KEYTAB, &text, "export it again (ktadd, ktpass)"),
-        _ => Check::failed(KEYTAB, finding, remedy),
+        _ => {
+            let remedy = problem.remedy().unwrap_or_else(|| "export it again (ktadd, ktpass)".into());
+            Check::failed(KEYTAB, finding, remedy)
+        }
     }
 }
 

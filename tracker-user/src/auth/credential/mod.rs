@@ -25,6 +25,8 @@ pub(super) use keytab::{Keytab, default_name};
 pub(super) use localname::local_name;
 pub(super) use ticket::Opened;
 
+use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};
+
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.
 #[derive(Clone, Debug)]
 pub(super) struct GssError {
@@ -44,15 +46,9 @@ impl GssError {
     /// library repeats names that clients have sent.
     fn plain(text: impl AsRef<str>) -> Self {
         let line = text.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        Self { text, answer: None }
+        Self { text: line.replace(char::is_control, "\u{fffd}"), answer: None }
     }
 }
-
-/// The mechanisms that are accepted: whatever else is installed on this machine stays out.
-const SPNEGO: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
-const KRB5: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
-const MS_KRB5: &[u8] = b"\x2a\x86\x48\x82\xf7\x12\x01\x02\x02";
 
 const fn oid(bytes: &'static [u8]) -> sys::gss_OID_desc {
     // The library reads through this pointer and never writes.
@@ -72,8 +68,9 @@ unsafe impl Sync for Credential {}
 impl Credential {
     /// Acquires it from the keytab of that name.
     fn acquire(keytab: &CStr) -> Result<Self, GssError> {
-        // The library finds a credential for a bare token by the number that the token has.
-        let mut mechanisms = [oid(SPNEGO), oid(KRB5), oid(MS_KRB5)];
+        // Whatever else is installed on this machine stays out. The library finds a credential for a bare token by the
+        // number that the token has.
+        let mut mechanisms = [oid(OID_SPNEGO), oid(OID_KRB5), oid(OID_MS_KRB5)];
         let mut wanted = sys::gss_OID_set_desc { count: 3, elements: mechanisms.as_mut_ptr() };
         let mut element = sys::gss_key_value_element_desc { key: c"keytab".as_ptr(), value: keytab.as_ptr() };
         let store = sys::gss_key_value_set_desc { count: 1, elements: &raw mut element };
@@ -100,7 +97,7 @@ impl Credential {
         let credential = Self(handle);
 
         // Within SPNEGO, too, only Kerberos is spoken.
-        let mut kerberos = [oid(KRB5)];
+        let mut kerberos = [oid(OID_KRB5)];
         let mut inner = sys::gss_OID_set_desc { count: 1, elements: kerberos.as_mut_ptr() };
         // SAFETY: the handle was just acquired, the set is a live local, and the library copies it.
         let major = unsafe { sys::gss_set_neg_mechs(&raw mut minor, credential.0, &raw mut inner) };
@@ -207,7 +204,7 @@ impl Context {
             let bytes = unsafe {
                 std::slice::from_raw_parts((*mechanism).elements.cast::<u8>(), (*mechanism).length as usize)
             };
-            bytes == KRB5 || bytes == MS_KRB5
+            bytes == OID_KRB5 || bytes == OID_MS_KRB5
         };
         Ok(Step::Done(Peer {
             principal: name.display()?,

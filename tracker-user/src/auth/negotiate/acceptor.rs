@@ -123,7 +123,7 @@ fn load(options: &Options) -> (Result<Arc<Keys>, KeytabProblem>, Option<Stamp>) 
     // Stamped before it is read: a change in between is seen at the next look.
     let stamp = file.as_deref().and_then(keytab::stamp);
     let keys = Keys::load(options.keytab.as_deref()).map(Arc::new);
-    let keys = keys.map_err(|error| keytab::problem(file.as_deref(), error));
+    let keys = keys.map_err(|error| keytab::unusable(options.keytab.as_deref(), error));
     (keys, stamp)
 }
 

@@ -1,13 +1,15 @@
 //! What the verifier counts. No label carries a user or an address.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Opts, Registry};
 
 use super::cause::Cause;
 use crate::auth::enctype;
 use crate::auth::token::Kind;
 
-/// The encryption types that get a label of their own; all others are `other`.
+/// The encryption types that get a label of their own.
 const ENCTYPES: [i32; 5] = [18, 17, 20, 19, 23];
+/// All others.
+const OTHER: &str = "other";
 
 /// Counters; cheap to clone, all clones are the same ones.
 #[derive(Clone, Debug)]
@@ -15,9 +17,6 @@ pub struct Counters {
     tokens: IntCounterVec,
     refused: IntCounterVec,
     tickets: IntCounterVec,
-    /// By the place of the encryption type in [`ENCTYPES`], and all others: looked up once.
-    by_enctype: [IntCounter; ENCTYPES.len() + 1],
-    spnego: IntCounter,
 }
 
 impl Counters {
@@ -58,36 +57,27 @@ impl Counters {
             "cause",
             &Cause::ALL.map(Cause::label),
         )?;
-        let names = ENCTYPES.map(enctype::name);
-        let [a, b, c, d, e] = names.each_ref().map(String::as_str);
+        let enctypes = ENCTYPES.iter().filter_map(|number| enctype::known(*number));
         let tickets = vec(
             "tracker_negotiate_tickets_total",
             "Accepted tickets, by the encryption type of the service's key",
             "enctype",
-            &[a, b, c, d, e, "other"],
+            &enctypes.chain([OTHER]).collect::<Vec<_>>(),
         )?;
-        let ticket = |label: &str| tickets.get_metric_with_label_values(&[label]);
-        let by_enctype = [ticket(a)?, ticket(b)?, ticket(c)?, ticket(d)?, ticket(e)?, ticket("other")?];
-        let spnego = tokens.get_metric_with_label_values(&[Kind::LABELS[1]])?;
-        Ok(Self { tokens, refused, tickets, by_enctype, spnego })
+        Ok(Self { tokens, refused, tickets })
     }
 
     pub(super) fn token(&self, kind: Kind) {
-        match kind {
-            Kind::Spnego { kerberos: true, .. } => self.spnego.inc(),
-            kind => self.tokens.with_label_values(&[kind.label()]).inc(),
-        }
+        self.tokens.with_label_values(&[kind.label()]).inc();
     }
 
     pub(super) fn refused(&self, cause: Cause) {
         self.refused.with_label_values(&[cause.label()]).inc();
     }
 
-    pub(super) fn ticket(&self, enctype: i32) {
-        let at = ENCTYPES.iter().position(|known| *known == enctype).unwrap_or(ENCTYPES.len());
-        if let Some(counter) = self.by_enctype.get(at) {
-            counter.inc();
-        }
+    pub(super) fn ticket(&self, number: i32) {
+        let known = enctype::known(number).filter(|_| ENCTYPES.contains(&number));
+        self.tickets.with_label_values(&[known.unwrap_or(OTHER)]).inc();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{Level, debug, enabled, info};
 
-use crate::auth::ap_req::{TicketPart, flag_names};
+use crate::auth::ap_req::{TicketPart, flag_names, named};
 use crate::auth::enctype;
 use crate::auth::token::Kind;
 
@@ -69,12 +69,6 @@ impl From<&TicketPart> for Inside {
 }
 
 impl Details {
-    /// Whether the client bound its token to the TLS connection that it came on.
-    #[must_use]
-    pub const fn is_channel_bound(&self) -> bool {
-        self.flags & libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG != 0
-    }
-
     /// One line in the log: always where the operator is debugging, else only where everything is logged.
     pub fn log(&self, client: &dyn fmt::Display) {
         if self.inside.is_none() && !enabled!(target: "kerberos", Level::DEBUG) {
@@ -142,6 +136,5 @@ pub fn context_flags(flags: u32) -> String {
         (libgssapi_sys::GSS_C_TRANS_FLAG, "transferable"),
         (libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG, "channel-bound"),
     ];
-    let set = NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name);
-    set.collect::<Vec<_>>().join(" ")
+    named(flags, &NAMES)
 }

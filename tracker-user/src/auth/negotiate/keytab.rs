@@ -1,6 +1,7 @@
 //! The keytab as a file: whether it can be what it should be, said before GSSAPI gets to say it worse.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -12,17 +13,12 @@ use crate::auth::credential::{self, GssError, Keytab, KeytabEntry};
 /// No keytab is this large.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// What is wrong with a keytab, and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// What is wrong with a keytab. Shown with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeytabProblem {
     /// There is no such file.
-    #[error(
-        "the keytab {} does not exist: export the keys of HTTP/<proxy name>@<REALM> into it (ktadd, ktpass), or set kerberos.keytab",
-        .0.display()
-    )]
     Missing(PathBuf),
     /// It cannot be read.
-    #[error("the keytab {} cannot be read ({why}): make it readable for the gateway's user{}, and for nobody else", path.display(), user())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -30,19 +26,72 @@ pub enum KeytabProblem {
         why: String,
     },
     /// It is something else.
-    #[error("{} is not a keytab: it must begin with the bytes 05 02; export it again (ktadd, ktpass)", .0.display())]
     NotAKeytab(PathBuf),
     /// There is no key in it.
-    #[error("the keytab {} is empty: export the keys of HTTP/<proxy name>@<REALM> into it (ktadd, ktpass)", .0.display())]
     Empty(PathBuf),
     /// GSSAPI does not like it.
-    #[error("the keytab {path} is not usable: {why}")]
     Unusable {
         /// The file, or what stands for it.
         path: String,
         /// GSSAPI's words.
         why: String,
     },
+}
+
+impl KeytabProblem {
+    /// What is so.
+    #[must_use]
+    pub fn finding(&self) -> String {
+        match self {
+            Self::Missing(path) => format!("the keytab {} does not exist", path.display()),
+            Self::Unreadable { path, why } => format!("the keytab {} cannot be read ({why})", path.display()),
+            Self::NotAKeytab(path) => format!("{} is not a keytab", path.display()),
+            Self::Empty(path) => format!("the keytab {} is empty", path.display()),
+            Self::Unusable { path, why } => format!("the keytab {path} is not usable: {why}"),
+        }
+    }
+
+    /// What helps; `None` where GSSAPI alone knows.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        const EXPORT: &str = "export the keys of HTTP/<proxy name>@<REALM> into it (ktadd, ktpass)";
+        match self {
+            Self::Missing(_) => Some(format!("{EXPORT}, or set kerberos.keytab")),
+            Self::Unreadable { .. } => Some(format!(
+                "make it readable for the gateway's user, {}, and for nobody else",
+                nix::unistd::geteuid()
+            )),
+            Self::NotAKeytab(_) => {
+                Some("it must begin with the bytes 05 02; export it again (ktadd, ktpass)".into())
+            }
+            Self::Empty(_) => Some(EXPORT.into()),
+            Self::Unusable { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for KeytabProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.finding())?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
+    }
+}
+
+impl std::error::Error for KeytabProblem {}
+
+/// The keytab's keys are in danger. Shown with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Who else may read the file, or change it.
+    pub finding: String,
+    /// What helps.
+    pub remedy: String,
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.finding, self.remedy)
+    }
 }
 
 /// The file that is meant, if it is a file: the configured one, or the one that `KRB5_KTNAME` or the Kerberos
@@ -70,15 +119,11 @@ pub fn entries(configured: Option<&Path>) -> Result<Vec<KeytabEntry>, KeytabProb
     read.map_err(|error| unusable(configured, error))
 }
 
-/// What is wrong with the keytab that is configured, or meant, which GSSAPI does not like.
+/// What is wrong with the keytab that is configured, or meant, which GSSAPI does not like. The file's own state says more
+/// than GSSAPI does, where it says anything.
 pub(in crate::auth) fn unusable(configured: Option<&Path>, error: GssError) -> KeytabProblem {
-    problem(file_meant(configured).as_deref(), error)
-}
-
-/// What is wrong with a keytab that GSSAPI does not like. The file's own state says more than GSSAPI does, where it says
-/// anything.
-pub(super) fn problem(file: Option<&Path>, error: GssError) -> KeytabProblem {
-    match file.map(check) {
+    let file = file_meant(configured);
+    match file.as_deref().map(check) {
         Some(Err(problem)) => problem,
         _ => KeytabProblem::Unusable {
             path: file.map_or("of KRB5_KTNAME".into(), |path| path.display().to_string()),
@@ -90,12 +135,12 @@ pub(super) fn problem(file: Option<&Path>, error: GssError) -> KeytabProblem {
 /// Who else may read the keytab's file, or change it: whoever reads it can make tickets of any user for this gateway.
 /// `None` if nobody can, or there is no file.
 #[must_use]
-pub fn exposure(configured: Option<&Path>) -> Option<String> {
+pub fn exposure(configured: Option<&Path>) -> Option<Exposure> {
     let path = file_meant(configured)?;
     let meta = std::fs::metadata(&path).ok()?;
     let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
     let ours = nix::unistd::geteuid().as_raw();
-    let (what, remedy) = if mode & 0o004 != 0 {
+    let (what, command) = if mode & 0o004 != 0 {
         ("is readable by everyone", "chmod 600".to_owned())
     } else if mode & 0o022 != 0 {
         ("can be changed by others than its owner", "chmod 600".to_owned())
@@ -105,10 +150,12 @@ pub fn exposure(configured: Option<&Path>) -> Option<String> {
         return None;
     };
     let path = path.display();
-    Some(format!(
-        "the keytab {path} {what} (owner {owner}, mode {mode:04o}): whoever has its keys can pass for any user here; run \
-         {remedy} {path}, and if somebody may have read it, give the account new keys"
-    ))
+    Some(Exposure {
+        finding: format!(
+            "the keytab {path} {what} (owner {owner}, mode {mode:04o}): whoever has its keys can pass for any user here"
+        ),
+        remedy: format!("run {command} {path}, and if somebody may have read it, give the account new keys"),
+    })
 }
 
 /// What changes when the file does.
@@ -169,11 +216,6 @@ fn whose(path: &Path) -> String {
     )
 }
 
-/// The user that this process runs as.
-fn user() -> String {
-    format!(", {}", nix::unistd::geteuid())
-}
-
 /// Records are a signed length and that many bytes; a negative length is a hole where a key was removed.
 fn holds_a_key(mut records: &[u8]) -> bool {
     while let Some((length, rest)) = records.split_first_chunk::<4>() {
@@ -229,7 +271,8 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let told = exposure(Some(&path));
             assert_eq!(told.is_some(), words.is_some(), "{mode:o}: {told:?}");
-            assert!(told.unwrap_or_default().contains(words.unwrap_or_default()), "{mode:o}");
+            let told = told.map(|told| told.to_string()).unwrap_or_default();
+            assert!(told.contains(words.unwrap_or_default()), "{mode:o}");
         }
         assert_eq!(exposure(Some(&dir.path().join("none"))), None);
     }

@@ -27,7 +27,7 @@ pub use cause::Cause;
 pub use counters::Counters;
 pub use details::{Details, Inside, context_flags};
 pub(super) use keytab::unusable;
-pub use keytab::{KeytabProblem, entries, exposure, file_meant};
+pub use keytab::{Exposure, KeytabProblem, entries, exposure, file_meant};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
