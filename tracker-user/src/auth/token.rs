@@ -1,6 +1,8 @@
 //! Tokens as clients send them: taken out of their header, and looked at before GSSAPI sees them.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -65,6 +67,30 @@ pub fn parse(credentials: &[u8]) -> Result<Vec<u8>, BadToken> {
         _ => Ok(token),
     }
 }
+
+/// By what a token is known again without being kept. Made with keys of this process that nobody is told, so that no
+/// other token can be made to have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Fingerprint([u64; 2]);
+
+impl Fingerprint {
+    /// Of this token.
+    #[must_use]
+    pub fn of(token: &[u8]) -> Self {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        Self(KEYS.each_ref().map(|key| key.hash_one(token)))
+    }
+}
+
+impl PartialEq for Fingerprint {
+    /// Takes as long whatever is compared.
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b], [c, d]) = (self.0, other.0);
+        (a ^ c) | (b ^ d) == 0
+    }
+}
+
+impl Eq for Fingerprint {}
 
 /// A token as it is sent in a header.
 #[must_use]

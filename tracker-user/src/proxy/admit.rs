@@ -11,14 +11,18 @@ use super::pages::Page;
 use super::proof;
 use crate::auth::negotiate::{Cause, Pending};
 use crate::auth::recent::Came;
-use crate::auth::token;
+use crate::auth::token::{self, BadToken, Fingerprint};
 use crate::session::{Decision, Identity, SessionId};
 
 /// What a connection remembers of the proofs that were given on it.
 #[derive(Default)]
 pub(super) struct AuthState {
     /// The session that the connection was cleared for.
-    cleared: Option<SessionId>,
+    pub(super) cleared: Option<SessionId>,
+    /// The token that proved the connection's user last, and the session it proved them for.
+    pub(super) proved: Option<(Fingerprint, Option<SessionId>)>,
+    /// Credentials of a scheme that is not offered have been refused here, and that was told.
+    pub(super) scheme_told: bool,
     /// A handshake between two legs.
     pub(super) pending: Option<Pending>,
     /// On shared hosts: who proved themselves on this connection.
@@ -54,27 +58,49 @@ pub(super) async fn admit(
             // Looked at only where it matters: a valid session needs no conditions.
             None => Err(ask(client, Look::at(client, request, target, options))),
         },
-        Some(token) => {
-            let look = Look::at(client, request, target, options);
-            if look.offered.is_ok() {
-                let (verdict, came) = proof::prove(client, token).await;
-                look.came(client, came);
-                verdict
-            } else {
-                // Where Kerberos is not offered, credentials for it are as if they were not there.
-                match standing(client).await {
-                    Some(cleared) => Ok(cleared),
-                    None => Err(ask(client, look)),
-                }
-            }
-        }
+        // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
+        // user: it is as if it were not there.
+        Some(Err(bad @ BadToken::NotNegotiate(_))) => match standing(client).await {
+            Some(cleared) => Ok(cleared),
+            None => Err(proof::not_offered(client, bad, Look::at(client, request, target, options)).await),
+        },
+        Some(token) => match repeated(client, &token).await {
+            Some(cleared) => Ok(cleared),
+            None => offered(client, token, Look::at(client, request, target, options)).await,
+        },
     };
     client.is_proved |= verdict.is_ok();
     verdict
 }
 
+/// Decides about a request with a token.
+async fn offered(client: &mut Client, token: Result<Vec<u8>, BadToken>, look: Look) -> Result<Cleared, Page> {
+    if look.offered.is_ok() {
+        let (verdict, came) = proof::prove(client, token).await;
+        look.came(client, came);
+        return verdict;
+    }
+    // Where Kerberos is not offered, credentials for it are as if they were not there.
+    match standing(client).await {
+        Some(cleared) => Ok(cleared),
+        None => Err(ask(client, look)),
+    }
+}
+
+/// Who a request is from whose token has proved the user of this connection already: HTTP libraries that were given a
+/// header send it with each request. It proves nothing anew: it is as if it were not there, for as long as the session
+/// stands that it proved; and everywhere else it is a replay.
+async fn repeated(client: &mut Client, token: &Result<Vec<u8>, BadToken>) -> Option<Cleared> {
+    let (known, session) = client.auth.proved?;
+    if known != Fingerprint::of(token.as_ref().ok()?) {
+        return None;
+    }
+    let cleared = standing(client).await?;
+    (client.auth.cleared == session).then_some(cleared)
+}
+
 /// The answer to a request that has to prove itself: a challenge, unless there is nothing to offer.
-fn ask(client: &Client, look: Look) -> Page {
+pub(super) fn ask(client: &Client, look: Look) -> Page {
     let (page, came) = match (look.offered, client.auth.given_up) {
         (Err(denied), _) => {
             client.worker.shared.stats.not_offered.inc();

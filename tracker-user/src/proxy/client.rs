@@ -18,8 +18,9 @@ use super::access::Entry;
 use super::admit::{self, AuthState};
 use super::destination::{Destination, Target};
 use super::http1::{
-    BadRequest, Body, Broke, Buffer, Discard, HeadEnd, MAX_HEAD, Method, Name, Request, Transfer, Version,
+    BadRequest, Body, Broke, Buffer, HeadEnd, MAX_HEAD, Method, Name, Request, Transfer, Version,
 };
+use super::leftover::MAX_LEFTOVER;
 use super::options::ProxyOptions;
 use super::pages::{Page, To};
 use super::pool::Origin;
@@ -30,6 +31,7 @@ use super::worker::Worker;
 use super::{connect, forward};
 use crate::observe::connections::{Carries, Signal};
 use crate::observe::{ClientStream, Connection};
+use crate::session::{Identity, SessionId};
 
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -38,16 +40,8 @@ const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// does so on a new connection, where it is.
 const GIVEN_UP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of a request that was answered without being read is read and thrown away, so that the connection stays
-/// usable: a handshake over several legs would be broken off otherwise.
-const MAX_LEFTOVER: u64 = 1 << 20;
-
-/// How long that may take.
-const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a client that is still sending is listened to after the last answer: closing at once would hit it with a
-/// reset before it has read that.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a client may take to be told that its request cannot be read.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What belongs to one connection.
 pub(super) struct Client {
@@ -61,10 +55,14 @@ pub(super) struct Client {
     pub(super) entry: Entry,
     /// A user has proved themselves on this connection, or may use it without.
     pub(super) is_proved: bool,
-    /// The origin's connection on which this client, and nobody else, has authenticated itself to the origin.
+    /// The origin's connection on which the user that is served has authenticated themselves to the origin: nobody else's.
     pub(super) pinned: Option<Origin>,
+    /// Who was served last, and on which session.
+    served: Option<(Option<SessionId>, Arc<Identity>)>,
+    /// A tunnel was asked for, and credentials for it: what follows may have been meant for the tunnel.
+    owes_credentials: bool,
     /// The client has said its last word.
-    has_ended: bool,
+    pub(super) has_ended: bool,
     /// It came when the proxy was stopping already, and may have been too late to be told.
     is_late: bool,
     /// Where the last request went: the next one often goes there too.
@@ -124,6 +122,8 @@ impl Client {
             auth: AuthState::default(),
             is_proved: false,
             pinned: None,
+            served: None,
+            owes_credentials: false,
             has_ended: false,
             last: None,
         }
@@ -131,9 +131,16 @@ impl Client {
 
     async fn serve(mut self) -> Option<Tunnel> {
         loop {
-            let request = match self.request().await? {
-                Ok(request) => request,
-                Err(bad) => {
+            let next = self.request().await?;
+            let request = match (next, std::mem::take(&mut self.owes_credentials)) {
+                (Ok(request), false) => request,
+                (Ok(request), true) if self.asks_again(&request) => request,
+                (_, true) => {
+                    debug!(client = %self.address, "something else than credentials followed the challenge to a CONNECT");
+                    self.linger().await;
+                    return None;
+                }
+                (Err(bad), false) => {
                     self.refuse(&bad).await;
                     return None;
                 }
@@ -147,6 +154,15 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether a request asks for the same tunnel as the one before, with credentials.
+    fn asks_again(&self, request: &Request) -> bool {
+        let head = self.input.unread();
+        let is_same = |(known, _): &(Box<[u8]>, _)| **known == *request.target(head);
+        request.method == Method::Connect
+            && self.last.as_ref().is_some_and(is_same)
+            && request.field(head, Name::ProxyAuthorization).is_some()
     }
 
     /// Waits for a request's head; `None` when there will be no other.
@@ -266,17 +282,44 @@ impl Client {
             return Err(Page::new(StatusCode::LOOP_DETECTED, text));
         }
         let cleared = admit::admit(self, request, &target, options).await?;
+        self.serves(&cleared.user);
         self.entry.line().user = Some(cleared.user);
         Ok((destination, target, cleared.proof))
+    }
+
+    /// Whether a client that asked for a tunnel seems to wait for the answer. What has come behind the head was meant for the
+    /// tunnel, and may be somebody else's words, whom the client speaks for: it is no request (RFC 9931).
+    fn is_all_said(&self, request: &Request) -> bool {
+        self.input.is_empty() && !request.has_content()
+    }
+
+    /// From now on this user is served. What the one before has proved to an origin is not theirs.
+    fn serves(&mut self, user: &Arc<Identity>) {
+        let session = self.auth.cleared;
+        let is_known = self.served.as_ref().is_some_and(|(known_session, known)| {
+            *known_session == session && (Arc::ptr_eq(known, user) || known == user)
+        });
+        if !is_known {
+            self.pinned = None;
+            self.served = Some((session, Arc::clone(user)));
+        }
     }
 
     /// Gives an answer of our own, and reads what is left of the request.
     async fn say(&mut self, request: &Request, refusal: Refusal) -> Next {
         let Refusal { page, rest, proof } = refusal;
-        let kept = self.keeps_alive(request) && !page.closes && rest.at_least() <= MAX_LEFTOVER;
-        let may_still_send = page.closes || !rest.is_over();
+        let is_challenge = page.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        // A handshake over several legs would be broken off with the connection.
+        let is_handshake = is_challenge && self.auth.pending.is_some();
+        let closes = page.closes
+            || (request.method == Method::Connect && !(is_challenge && self.is_all_said(request)))
+            // Nobody knows whether the content will come (RFC 9110, section 10.1.1).
+            || (request.expects && !rest.is_over() && !is_handshake);
+        let kept = self.keeps_alive(request) && !closes && (rest.at_least() <= MAX_LEFTOVER || is_handshake);
+        self.owes_credentials = request.method == Method::Connect;
+        let may_still_send = closes || !rest.is_over();
         let to = To { version: request.version, method: request.method, kept };
-        if page.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        if is_challenge {
             self.worker.shared.stats.challenges.inc();
         }
         let line = self.entry.line();
@@ -311,7 +354,7 @@ impl Client {
         line.status = Some(status);
         line.sent = page.content(&to);
         line.problem = Some(bad.to_string());
-        self.timer.set(LINGER);
+        self.timer.set(REFUSAL_TIMEOUT);
         if self.send(&page.write(&to, None)).await.is_ok() {
             self.entry.finish(true);
             self.linger().await;
@@ -353,41 +396,5 @@ impl Client {
             }
         }
         Poll::Pending
-    }
-
-    /// Reads what is left of a request and throws it away; false if there is too much of it, or if it does not come.
-    pub(super) async fn discard(&mut self, rest: Body) -> bool {
-        if rest.is_over() {
-            return true;
-        }
-        self.timer.set(LEFTOVER_TIMEOUT);
-        let mut discard = Discard::new(rest, MAX_LEFTOVER);
-        poll_fn(|cx| match discard.poll(cx, &mut self.input, &mut self.io) {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => self.timer.poll(cx).map(|()| false),
-        })
-        .await
-    }
-
-    /// Says that this was all, and listens for a while.
-    pub(super) async fn linger(&mut self) {
-        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
-        if self.has_ended {
-            return;
-        }
-        self.input = Buffer::default();
-        self.timer.set(LINGER);
-        let mut heard = 0;
-        poll_fn(|cx| {
-            loop {
-                match self.input.poll_fill(&mut self.io, cx) {
-                    Poll::Ready(Ok(count)) if count > 0 && heard < MAX_LEFTOVER => heard += count as u64,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll(cx),
-                }
-                self.input.consume(usize::MAX);
-            }
-        })
-        .await;
     }
 }

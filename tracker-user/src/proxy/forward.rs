@@ -13,6 +13,7 @@ use super::dial::{Failure, dial};
 use super::http1::{
     Answered, BadResponse, Broke, Coding, Method, Onward, Recipient, Request, Response, Transfer,
 };
+use super::leftover::MAX_LEFTOVER;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::pool::{NoAnswer, Origin};
@@ -53,6 +54,7 @@ pub(super) async fn forward(
         authorises,
         proof,
         upload: Transfer::new(out, request.body(), Coding::Same),
+        is_wanted: false,
         client,
     };
     exchange.run().await
@@ -82,10 +84,12 @@ struct Exchange<'a> {
     options: &'a ProxyOptions,
     /// The client wants to change the protocol.
     upgrades: bool,
-    /// The client authenticates the connection to the origin.
+    /// The client may be authenticating the connection to the origin.
     authorises: bool,
     proof: Option<String>,
     upload: Transfer,
+    /// The origin has said 100.
+    is_wanted: bool,
 }
 
 impl Exchange<'_> {
@@ -130,10 +134,18 @@ impl Exchange<'_> {
         Recipient {
             version: self.request.version,
             method: self.request.method,
-            keeps_alive: self.client.keeps_alive(self.request),
+            keeps_alive: self.client.keeps_alive(self.request)
+                && self.upload.left() <= MAX_LEFTOVER
+                && !self.is_content_open(),
             proof: self.proof.as_deref(),
             via: &self.options.via,
         }
+    }
+
+    /// Whether nobody knows if the content will come: the client was about to wait for 100, and is answered instead
+    /// (RFC 9110, section 10.1.1).
+    fn is_content_open(&self) -> bool {
+        self.request.expects && !self.is_wanted && self.upload.content() == 0 && self.request.has_content()
     }
 
     fn refuse(mut self, page: Page) -> Box<Refusal> {
@@ -147,11 +159,6 @@ impl Exchange<'_> {
     async fn converse(&mut self) -> Result<(Origin, Response, bool), Problem> {
         loop {
             let (mut origin, is_pinned) = self.origin().await?;
-            if self.request.expects && self.request.has_content() && self.client.input.is_empty() {
-                // Answered by us: the content is wanted now.
-                let go_on = self.client.send(b"HTTP/1.1 100 Continue\r\n\r\n").await;
-                go_on.map_err(|()| Problem::ClientGone)?;
-            }
             match self.exchange(&mut origin).await {
                 Ok(response) => return Ok((origin, response, is_pinned)),
                 Err(Problem::NoAnswer(NoAnswer::Closed))
@@ -193,6 +200,7 @@ impl Exchange<'_> {
             if !response.is_interim() {
                 return Ok(response);
             }
+            self.is_wanted |= response.status == 100;
             let interim = response.interim(origin.input.unread(), &self.recipient());
             origin.input.consume(response.length);
             if let Some(interim) = interim {

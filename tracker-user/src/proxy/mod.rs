@@ -16,6 +16,7 @@ mod forward;
 pub mod gate;
 mod guard;
 mod http1;
+mod leftover;
 pub mod options;
 mod pages;
 mod pool;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tracing::debug;
 
-use super::admit::{Cleared, bind};
+use super::admit::{Cleared, ask, bind};
+use super::asked::Look;
 use super::client::Client;
 use super::pages::{self, Page};
 use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
 use crate::auth::recent::Came;
-use crate::auth::token::BadToken;
+use crate::auth::token::{BadToken, Fingerprint};
 use crate::session::{Identity, Method, Proof};
 use crate::tracker::Refusal;
 
@@ -28,13 +29,18 @@ pub(super) async fn prove(
     let shared = Arc::clone(&client.worker.shared);
     let stats = &shared.stats;
     // A proxy without TLS has no channel that a token could be bound to.
+    let fingerprint = token.as_deref().ok().map(Fingerprint::of);
     let offer = Offer { pending: client.auth.pending.take(), token, bindings: None };
     let (page, came) = match shared.verifier.verify(offer).await {
         Ok(Outcome::Proved { identity, answer, details }) => {
             stats.proofs_accepted.inc();
             details.log(&client.address);
             let proof = answer.as_deref().map(pages::proof);
-            return proved(client, Arc::new(identity), proof, details).await;
+            let (verdict, came) = proved(client, Arc::new(identity), proof, details).await;
+            if verdict.is_ok() {
+                client.auth.proved = fingerprint.map(|token| (token, client.auth.cleared));
+            }
+            return (verdict, came);
         }
         Ok(Outcome::Continue { pending, answer }) => {
             stats.proofs_continued.inc();
@@ -61,6 +67,26 @@ pub(super) async fn prove(
         }
     };
     (Err(page), came)
+}
+
+/// The answer to credentials of a scheme that is not offered, where no session stands: they are as if they were not there.
+/// The first of a connection are told as refused, so that whoever wonders finds the reason; a client that has
+/// nothing else sends them with each request.
+pub(super) async fn not_offered(client: &mut Client, bad: BadToken, look: Look) -> Page {
+    let is_told = look.offered.is_err() || client.auth.given_up.is_some();
+    if is_told || std::mem::replace(&mut client.auth.scheme_told, true) {
+        return ask(client, look);
+    }
+    let shared = Arc::clone(&client.worker.shared);
+    let offer = Offer { pending: None, token: Err(bad), bindings: None };
+    let Err(VerifyError::Refused(Refused { cause, why, answer })) = shared.verifier.verify(offer).await
+    else {
+        return ask(client, look);
+    };
+    shared.stats.proofs_refused.inc();
+    shared.gate.refused(client.address, Method::Kerberos, &why);
+    look.came(client, Came::Refused { cause, why });
+    Page::refused(cause, answer.as_deref())
 }
 
 async fn proved(

@@ -17,6 +17,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Lane;
 use super::dial::Names;
+use super::leftover::Leftovers;
 use super::pool::Pool;
 use super::{Shared, client};
 
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     pub(super) pool: Pool,
     pub(super) names: Names,
     pub(super) log: Lane,
+    pub(super) leftovers: Leftovers,
 }
 
 /// Starts a worker's thread. It accepts from the moment that `begin` says so, and ends when `begin` is dropped before,
@@ -69,6 +71,7 @@ async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::R
     let worker = Rc::new(Worker {
         pool: Pool::new(&shared.stats),
         names: Names::default(),
+        leftovers: Leftovers::default(),
         log: shared.access.lane(&shared.stats.access_lost),
         shared: Arc::clone(&shared),
     });

@@ -10,16 +10,21 @@ use super::buffer::Buffer;
 /// See the module.
 pub(in crate::proxy) struct Discard {
     body: Body,
-    left: u64,
+    moved: bool,
 }
 
 impl Discard {
-    /// Throws away what is left of `body`, but at most `limit` bytes.
-    pub(in crate::proxy) const fn new(body: Body, limit: u64) -> Self {
-        Self { body, left: limit }
+    /// Throws away what is left of `body`; how long that may take is the caller's to say.
+    pub(in crate::proxy) const fn new(body: Body) -> Self {
+        Self { body, moved: false }
     }
 
-    /// Ready when it is done: false if there was more than the limit, or if it broke off.
+    /// Whether anything came since this was asked last.
+    pub(in crate::proxy) const fn has_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.moved, false)
+    }
+
+    /// Ready when it is done: false if it broke off.
     pub(in crate::proxy) fn poll<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -29,15 +34,9 @@ impl Discard {
         loop {
             match self.body.step(input.unread()) {
                 Ok(Step::End) => return Poll::Ready(true),
-                Ok(Step::Pass { count, .. } | Step::Replace { count, .. }) => {
-                    input.consume(count);
-                    match self.left.checked_sub(count as u64) {
-                        Some(left) => self.left = left,
-                        None => return Poll::Ready(false),
-                    }
-                }
+                Ok(Step::Pass { count, .. } | Step::Replace { count, .. }) => input.consume(count),
                 Ok(Step::More) => match ready!(input.poll_fill(from, cx)) {
-                    Ok(1..) => {}
+                    Ok(1..) => self.moved = true,
                     Ok(0) | Err(_) => return Poll::Ready(false),
                 },
                 Err(_) => return Poll::Ready(false),

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
+use super::schemes;
+
 /// The most fields that a head may have.
 pub(super) const MAX_FIELDS: usize = 128;
 
@@ -141,12 +143,19 @@ impl Fields {
             && self.tokens(head, Name::Connection).any(|token| token.eq_ignore_ascii_case(line.name))
     }
 
-    /// Whether a handshake that belongs to the connection, not to the message, goes on between client and origin.
-    pub(super) fn binds_connection(&self, head: &[u8], known: Name) -> bool {
-        self.all(head, known).any(|value| {
-            let scheme = value.split(|b| matches!(b, b' ' | b',')).next().unwrap_or_default();
-            [&b"Negotiate"[..], b"NTLM", b"Kerberos"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
-        })
+    /// Whether the client may be authenticating the connection to the origin, not its request alone.
+    pub(super) fn credentials_bind(&self, head: &[u8]) -> bool {
+        let mut all = self.all(head, Name::Authorization);
+        match (all.next(), all.next()) {
+            (None, _) => false,
+            (Some(only), None) => !schemes::are_credentials_of_the_message(only),
+            (Some(_), Some(_)) => true,
+        }
+    }
+
+    /// Whether the origin asks for something that may authenticate the connection.
+    pub(super) fn challenge_binds(&self, head: &[u8]) -> bool {
+        self.all(head, Name::WwwAuthenticate).any(|value| !schemes::is_challenge_of_the_message(value))
     }
 
     /// The protocol to change to, if it may pass: other versions of HTTP, and TLS, would take what follows out of the
@@ -282,17 +291,24 @@ mod tests {
     }
 
     #[test]
-    fn schemes_that_bind_the_connection() {
-        for (value, binds) in [
-            ("NTLM", true),
-            ("negotiate YQ==", true),
-            ("Negotiate, Basic realm=x", true),
-            ("Basic realm=NTLM", false),
-            ("Bearer x", false),
+    fn what_binds_the_connection_to_the_origin() {
+        for (lines, binds) in [
+            ("", false),
+            ("Authorization: Basic YQ==\r\n", false),
+            ("Authorization: NTLM YQ==\r\n", true),
+            ("Authorization:\r\n", true),
+            ("Authorization: Basic YQ==\r\nauthorization: Basic YQ==\r\n", true),
+            ("Proxy-Authorization: NTLM YQ==\r\n", false),
         ] {
-            let lines = format!("WWW-Authenticate: {value}\r\n");
-            let bound = with(&lines, |fields, head| fields.binds_connection(head, Name::WwwAuthenticate));
-            assert_eq!(bound, binds, "{value}");
+            assert_eq!(with(lines, Fields::credentials_bind), binds, "{lines}");
+        }
+        for (lines, binds) in [
+            ("", false),
+            ("WWW-Authenticate: Basic realm=x\r\nWWW-Authenticate: Bearer\r\n", false),
+            ("WWW-Authenticate: Basic realm=x\r\nWWW-Authenticate: NTLM\r\n", true),
+            ("WWW-Authenticate: Basic realm=x, Negotiate\r\n", true),
+        ] {
+            assert_eq!(with(lines, Fields::challenge_binds), binds, "{lines}");
         }
     }
 

@@ -12,6 +12,7 @@ mod fields;
 mod head_end;
 mod request;
 mod response;
+mod schemes;
 mod transfer;
 
 pub(super) use self::body::{Body, Coding};

@@ -180,9 +180,9 @@ impl Request {
         })
     }
 
-    /// Whether the client authenticates the connection to the origin, not the request.
+    /// Whether the client may be authenticating the connection to the origin, not the request alone.
     pub(in crate::proxy) fn binds_connection(&self, head: &[u8]) -> bool {
-        self.fields.binds_connection(head, Name::Authorization)
+        self.fields.credentials_bind(head)
     }
 
     /// Whether the client wants to change the protocol, to one that may pass.
@@ -207,6 +207,7 @@ impl Request {
             (b"", Method::Options) => &b"*"[..],
             (path, _) => path,
         };
+        let is_old = self.version == Version::Http10;
         let slash: &[u8] = if matches!(path.first(), Some(b'/' | b'*')) { b"" } else { b"/" };
         put(&[self.name.in_(head), b" ", slash, path, b" HTTP/1.1\r\nHost: ", onward.host, b"\r\n"]);
         for line in self.fields.iter(head) {
@@ -221,9 +222,9 @@ impl Request {
                 | Name::TransferEncoding
                 | Name::ContentLength
                 | Name::Upgrade
-                // We answer it ourselves, as we read the content.
-                | Name::Expect
                 | Name::Http2Settings => true,
+                // HTTP/1.0 does not know it, and could not be told 100 (RFC 9110, section 10.1.1).
+                Name::Expect => is_old && line.value.eq_ignore_ascii_case(b"100-continue"),
                 Name::MaxForwards => onward.forwards.is_some(),
                 _ => false,
             };
@@ -271,16 +272,35 @@ mod tests {
         let head = "POST http://a.test/x HTTP/1.1\r\nhost: wrong\r\nConnection: close, X-Own\r\n\
                     Connection: keep-alive, content-length, Host\r\nKeep-Alive: 5\r\nX-Own: 1\r\nX-Other:  2 \r\n\
                     Content-Length: 03\r\nProxy-Connection: close\r\nProxy-Authorization: Negotiate YQ==\r\n\
-                    TE: gzip, Trailers\r\nExpect: 100-continue\r\nTrailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\nabc";
+                    TE: gzip, Trailers\r\nExpect: 100-Continue\r\nTrailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\nabc";
         let request = request(head);
         assert!(!request.keeps_alive && request.expects && request.has_content());
         assert_eq!(request.length, head.len() - 3);
         let written = String::from_utf8(request.write(head.as_bytes(), &onward("a.test", "/x"))).unwrap();
         assert_eq!(
             written,
-            "POST /x HTTP/1.1\r\nHost: a.test\r\nX-Other: 2\r\nTrailer: x-sum\r\nVia: 1.1 gw\r\n\
+            "POST /x HTTP/1.1\r\nHost: a.test\r\nX-Other: 2\r\nExpect: 100-Continue\r\nTrailer: x-sum\r\nVia: 1.1 gw\r\n\
              TE: trailers\r\nConnection: TE\r\nContent-Length: 3\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn expectations_are_the_origins_to_meet() {
+        for (version, expects, waits, passed) in [
+            ("1.1", "100-continue", true, true),
+            ("1.1", "x-other=1", false, true),
+            ("1.1", "x-other, 100-CONTINUE", true, true),
+            ("1.0", "100-Continue", false, false),
+            ("1.0", "x-other", false, true),
+        ] {
+            let head = format!(
+                "PUT http://a.test/ HTTP/{version}\r\nExpect: {expects}\r\nContent-Length: 3\r\n\r\n"
+            );
+            let request = request(&head);
+            assert_eq!(request.expects, waits, "{version} {expects}");
+            let written = String::from_utf8(request.write(head.as_bytes(), &onward("a.test", "/"))).unwrap();
+            assert_eq!(written.contains(&format!("Expect: {expects}\r\n")), passed, "{written}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(in crate::proxy) struct Answered {
     pub(in crate::proxy) client_kept: bool,
     /// The origin's connection may be used for another request.
     pub(in crate::proxy) origin_kept: bool,
-    /// The origin asks the client to authenticate the connection.
+    /// The origin asks the client for what may authenticate the connection.
     pub(in crate::proxy) origin_asks: bool,
 }
 
@@ -120,7 +120,7 @@ impl Response {
             && (self.version == Version::Http11 || says("keep-alive"))
             && !matches!(body, Body::UntilClose);
         let client_kept = recipient.keeps_alive && coding != Coding::Plain;
-        let origin_asks = self.fields.binds_connection(head, Name::WwwAuthenticate);
+        let origin_asks = self.fields.challenge_binds(head);
 
         let mut out = self.begin(head, recipient);
         let mut put = |parts: &[&[u8]]| put(&mut out, parts);
@@ -147,8 +147,7 @@ impl Response {
 
     /// An interim answer, as the client gets it; `None` if it means nothing to them.
     pub(in crate::proxy) fn interim(&self, head: &[u8], recipient: &Recipient<'_>) -> Option<Vec<u8>> {
-        // 100 is ours to say.
-        if self.status == 100 || recipient.version == Version::Http10 {
+        if recipient.version == Version::Http10 {
             return None;
         }
         let mut out = self.begin(head, recipient);

@@ -64,6 +64,11 @@ impl Transfer {
         self.content
     }
 
+    /// How many bytes of content are known to be still to come.
+    pub(in crate::proxy) const fn left(&self) -> u64 {
+        self.body.at_least()
+    }
+
     /// Whether anything was written since this was asked last.
     pub(in crate::proxy) fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)

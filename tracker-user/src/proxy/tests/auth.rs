@@ -86,12 +86,22 @@ async fn more_content_than_is_worth_reading_ends_the_connection() {
 async fn a_challenge_comes_before_the_content() {
     let lab = Lab::closed();
     let (to, _) = Origin::new().await.serve(OK);
+    let expecting = |more: &str| {
+        format!(
+            "POST http://{to}/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n{more}\r\n"
+        )
+    };
     let mut client = lab.client().await;
-    let head =
-        format!("POST http://{to}/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
-    assert_eq!(client.ask(head).await.status(), 407, "and no 100");
+    let challenge = client.ask(expecting("")).await;
+    assert_eq!((challenge.status(), challenge.field("connection")), (407, Some("close")), "and no 100");
+    assert!(matches!(within(client.0.read(&mut [0])).await, Ok(0)));
+
+    // Where a handshake needs its connection, the content has to come.
+    let mut client = lab.client().await;
+    let challenge = client.ask(expecting(&negotiate("first"))).await;
+    assert_eq!((challenge.status(), challenge.field("connection")), (407, None));
     client.send("abc").await;
-    assert_eq!(client.ask(get(to, &negotiate("user alice"))).await.status(), 200);
+    assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 200);
 }
 
 #[tokio::test]
@@ -118,7 +128,7 @@ async fn refused_credentials_are_asked_for_again_but_not_for_ever() {
     let mut client = lab.client().await;
     let reject = format!("Negotiate {}", token::encode(b"rejected"));
     for (credentials, answer) in
-        [(negotiate("bad"), reject.as_str()), ("Proxy-Authorization: Basic c2VjcmV0\r\n".into(), "Negotiate")]
+        [(negotiate("bad"), reject.as_str()), ("Proxy-Authorization: Negotiate %\r\n".into(), "Negotiate")]
     {
         let challenge = client.ask(with(&credentials)).await;
         assert_eq!((challenge.status(), challenge.field("connection")), (407, None), "{credentials}");
@@ -140,7 +150,83 @@ async fn refused_credentials_are_asked_for_again_but_not_for_ever() {
     assert!(client.is_closed().await);
     let refused = lab.gate.refused.lock().unwrap();
     assert_eq!(refused.len(), 6);
-    assert!(refused[1].contains("\"Basic\"") && !refused[1].contains("c2Vj"), "{}", refused[1]);
+}
+
+const NOT_OFFERED: [&str; 4] = ["Basic c2VjcmV0", "Bearer c2VjcmV0", "NTLM c2VjcmV0", "Digest c2VjcmV0"];
+
+/// A password that was left in some program's setting.
+#[tokio::test]
+async fn credentials_that_nobody_asked_for_do_not_void_a_session() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    lab.client().await.ask(get(to, &negotiate("user alice"))).await;
+    let mut client = lab.client().await;
+    for credentials in NOT_OFFERED {
+        let answer = client.ask(get(to, &format!("Proxy-Authorization: {credentials}\r\n"))).await;
+        assert_eq!(answer.status(), 200, "{credentials}");
+    }
+    assert!(lab.gate.refused.lock().unwrap().is_empty());
+    // What can be verified is: somebody else, and nobody.
+    assert_eq!(client.ask(get(to, &negotiate("bad"))).await.status(), 407);
+    assert_eq!(client.ask(get(to, &negotiate("user bob"))).await.status(), 200);
+    assert_eq!(lab.gate.sessions.lock().unwrap().values().next().unwrap().identity.user(), "bob");
+}
+
+#[tokio::test]
+async fn without_a_session_they_are_as_if_they_were_not_there_and_told_once() {
+    let lab = Lab::closed();
+    for credentials in NOT_OFFERED {
+        lab.gate.refused.lock().unwrap().clear();
+        let mut client = lab.client().await;
+        for _ in 0..8 {
+            let challenge = client.ask(with(&format!("Proxy-Authorization: {credentials}\r\n"))).await;
+            assert_eq!((challenge.status(), challenge.field("connection")), (407, None), "{credentials}");
+            assert_eq!(challenge.field("proxy-authenticate"), Some("Negotiate"), "{credentials}");
+        }
+        let refused = lab.gate.refused.lock().unwrap();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        let scheme = credentials.split(' ').next().unwrap();
+        assert!(refused[0].contains(scheme) && !refused[0].contains("c2Vj"), "{}", refused[0]);
+    }
+    assert_eq!(lab.stats.proofs_refused.get(), 4);
+}
+
+/// HTTP libraries that were given a header send it with each request.
+#[tokio::test]
+async fn the_token_that_proved_a_connections_user_may_be_repeated_there_and_nowhere_else() {
+    let lab = Lab::closed();
+    let (to, _) = Origin::new().await.serve(OK);
+    let once = get(to, &negotiate("once alice"));
+    let mut client = lab.client().await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(&once).await.status(), 200);
+    }
+    assert_eq!(lab.stats.proofs_accepted.get(), 1, "it proved its user once");
+    assert_eq!(lab.client().await.ask(&once).await.status(), 407, "another connection");
+
+    // Another user, who came by another connection: the connection's own token is no longer its user's.
+    let mut gone = lab.client().await;
+    assert_eq!(gone.ask(get(to, &negotiate("once bob"))).await.status(), 200);
+    assert_eq!(client.ask(&once).await.status(), 407);
+    assert_eq!(gone.ask(get(to, &negotiate("once bob"))).await.status(), 200);
+    lab.gate.sessions.lock().unwrap().clear();
+    assert_eq!(gone.ask(get(to, &negotiate("once bob"))).await.status(), 407, "the session is over");
+    // A new one of the same user is not the one that it proved.
+    assert_eq!(lab.client().await.ask(get(to, &negotiate("user bob"))).await.status(), 200);
+    assert_eq!(gone.ask(get(to, &negotiate("once bob"))).await.status(), 407);
+}
+
+#[tokio::test]
+async fn the_last_token_of_a_handshake_may_be_repeated_on_a_shared_host() {
+    let lab = Lab::new(FakeGate { shared: true, ..FakeGate::default() }, options(443));
+    let (to, _) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    client.ask(get(to, &negotiate("first"))).await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 200);
+    }
+    assert_eq!(client.ask(get(to, &negotiate("once bob"))).await.status(), 200);
+    assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 407, "bob's connection now");
 }
 
 #[tokio::test]

@@ -155,23 +155,78 @@ async fn long_content_arrives_unharmed_both_ways_on_kept_connections() {
     assert_eq!(lab.stats.bytes_sent.get(), 3 * content.len() as u64);
 }
 
+fn expecting(to: SocketAddr, version: &str, expects: &str, length: usize) -> String {
+    format!(
+        "PUT http://{to}/ HTTP/{version}\r\nHost: x\r\nExpect: {expects}\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
 #[tokio::test]
-async fn expect_is_answered_when_the_content_is_wanted() {
+async fn content_is_sent_when_the_origin_wants_it() {
     let (lab, origin) = (Lab::open(), Origin::new().await);
     let mut client = lab.client().await;
-    client
-        .send(format!(
-            "POST http://{}/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
-            origin.address()
-        ))
-        .await;
+    client.send(expecting(origin.address(), "1.1", "100-continue", 3)).await;
     let mut far = origin.accept().await;
-    assert_eq!(client.head().await.status(), 100);
+    assert_eq!(far.head().await.field("expect"), Some("100-continue"));
+    far.send("HTTP/1.1 100 Go on\r\n\r\n").await;
+    assert_eq!(client.head().await.start, "HTTP/1.1 100 Go on\r\n", "the origin's, not ours");
     client.send("abc").await;
-    let request = far.read(true).await;
-    assert_eq!((request.text().as_str(), request.field("expect")), ("abc", None));
+    let mut content = [0; 3];
+    within(far.0.read_exact(&mut content)).await.unwrap();
+    assert_eq!(&content, b"abc");
     far.send(OK).await;
-    assert_eq!(client.answer().await.status(), 200);
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.field("connection")), (200, None));
+}
+
+/// An origin of HTTP/1.0, or one that does not care: the client waits for as long as it likes.
+#[tokio::test]
+async fn a_client_that_waits_no_longer_is_not_held_up() {
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let mut client = lab.client().await;
+    client.send(expecting(origin.address(), "1.1", "100-continue", 3)).await;
+    let mut far = origin.accept().await;
+    far.head().await;
+    client.send("abc").await;
+    let mut content = [0; 3];
+    within(far.0.read_exact(&mut content)).await.unwrap();
+    far.send("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.field("connection")), (200, None));
+}
+
+/// Nobody knows whether the content comes: what follows cannot be told from it.
+#[tokio::test]
+async fn an_answer_in_the_place_of_100_ends_the_connection() {
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let mut client = lab.client().await;
+    client.send(expecting(origin.address(), "1.1", "100-continue", 20_000_000)).await;
+    let mut far = origin.accept().await;
+    far.head().await;
+    far.send("HTTP/1.1 401 Who\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.field("connection")), (401, Some("close")));
+    drop(client);
+    assert!(far.is_closed().await, "not a byte of the content");
+}
+
+#[tokio::test]
+async fn expectations_that_we_do_not_know_are_the_origins() {
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let mut client = lab.client().await;
+    client.send(expecting(origin.address(), "1.1", "miracles", 3) + "abc").await;
+    let mut far = origin.accept().await;
+    let request = far.read(true).await;
+    assert_eq!((request.field("expect"), request.text().as_str()), (Some("miracles"), "abc"));
+    far.send("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status(), 417);
+
+    // HTTP/1.0 knows no 100, neither to ask for it nor to be told.
+    let mut old = lab.client().await;
+    old.send(expecting(origin.address(), "1.0", "100-continue", 3) + "abc").await;
+    assert_eq!(far.read(true).await.field("expect"), None);
+    far.send(format!("HTTP/1.1 100 Go on\r\n\r\n{OK}")).await;
+    assert_eq!(old.answer().await.status(), 200);
 }
 
 #[tokio::test]

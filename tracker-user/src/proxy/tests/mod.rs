@@ -3,7 +3,9 @@
 mod auth;
 mod failures;
 mod forwarding;
+mod leftovers;
 mod life;
+mod origins;
 mod tunnels;
 
 use std::collections::HashMap;
@@ -83,8 +85,16 @@ impl Gate for FakeGate {
     }
 }
 
-/// `user NAME` proves NAME, `ntlm` is what it says, `first` needs a second leg, `down` and `busy` are what they say.
-struct FakeAcceptor;
+/// `user NAME` proves NAME, `once NAME` the first time only, `ntlm` is what it says, `first` needs a second leg, `down` and
+/// `busy` are what they say.
+#[derive(Default)]
+struct FakeAcceptor {
+    used: Mutex<Vec<String>>,
+}
+
+fn refused(cause: Cause, why: &str, answer: Option<Vec<u8>>) -> Result<Outcome, VerifyError> {
+    Err(VerifyError::Refused(Refused { cause, why: why.into(), answer }))
+}
 
 impl Acceptor for FakeAcceptor {
     fn accept(
@@ -101,19 +111,21 @@ impl Acceptor for FakeAcceptor {
             ("second", true) => Ok(proved("legged")),
             ("busy", _) => Err(VerifyError::Busy),
             ("down", _) => Err(VerifyError::Unavailable("the keytab is gone".into())),
-            (other, _) => match other.strip_prefix("user ") {
-                Some(name) => Ok(proved(name)),
-                None if other == "ntlm" => Err(VerifyError::Refused(Refused {
-                    cause: Cause::Ntlm,
-                    why: "the client sent NTLM".into(),
-                    answer: None,
-                })),
-                None => Err(VerifyError::Refused(Refused {
-                    cause: Cause::WrongKey,
-                    why: "no good".into(),
-                    answer: Some(b"rejected".to_vec()),
-                })),
-            },
+            ("ntlm", _) => refused(Cause::Ntlm, "the client sent NTLM", None),
+            (other, _) => {
+                if let Some(name) = other.strip_prefix("user ") {
+                    return Ok(proved(name));
+                }
+                let Some(name) = other.strip_prefix("once ") else {
+                    return refused(Cause::WrongKey, "no good", Some(b"rejected".to_vec()));
+                };
+                let mut used = self.used.lock().unwrap();
+                if used.iter().any(|token| token == other) {
+                    return refused(Cause::Replay, "a replay", None);
+                }
+                used.push(other.to_owned());
+                Ok(proved(name))
+            }
         }
     }
 }
@@ -162,7 +174,8 @@ impl Lab {
         let parts = Parts {
             gate: Arc::clone(&gate) as Arc<dyn Gate>,
             verifier: Arc::new(
-                Verifier::with(Arc::new(FakeAcceptor), 1, 16, Counters::hidden().unwrap()).unwrap(),
+                Verifier::with(Arc::new(FakeAcceptor::default()), 1, 16, Counters::hidden().unwrap())
+                    .unwrap(),
             ),
             recent: Arc::clone(&recent),
             connections: Arc::clone(&connections),
