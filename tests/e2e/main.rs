@@ -1,4 +1,4 @@
-//! End-to-end tests: real kernel, real KDC, real curl and Chromium, the real programs. `cargo xtask test` builds and runs them.
+//! End-to-end tests: real kernel, real KDC, real curl, Chromium and Firefox, the real programs. `cargo xtask test` builds and runs them.
 //!
 //! One of them: `cargo xtask test NAME`, or, with what was built before, `cargo test -p tracker-tests --test e2e NAME`.
 
@@ -31,6 +31,7 @@ mod names;
 mod ntlm;
 mod operator;
 mod past;
+mod programs;
 mod proxying;
 mod realms;
 mod replay;
@@ -39,3 +40,4 @@ mod storm;
 mod takeover;
 mod takeover_table;
 mod tokens;
+mod uploads;

@@ -55,8 +55,6 @@ fn a_client_that_has_only_ntlm_is_told_so_and_asked_no_more_on_that_connection()
         is_told(&mut raw, &format!("{kind}: the request with the token"))?;
         raw.get(ORIGIN, "")?;
         is_told(&mut raw, &format!("{kind}: the next one without"))?;
-        raw.send("CONNECT origin.example.test:443 HTTP/1.1\r\nHost: origin.example.test:443\r\n\r\n")?;
-        is_told(&mut raw, &format!("{kind}: for a tunnel"))?;
         assert!(counted(&lab, kind)? >= 1.0, "{kind}");
         assert_eq!(lab.gateway.sessions()?, [], "{kind}");
 
@@ -67,6 +65,11 @@ fn a_client_that_has_only_ntlm_is_told_so_and_asked_no_more_on_that_connection()
 
         raw.get(ORIGIN, &lab.credentials(0, "alice")?)?;
         assert_eq!(raw.answer()?.0.code, 200, "{kind}: a ticket is good on that connection too");
+        let mut tunnel = lab.raw(1)?;
+        let to = "origin.example.test:443";
+        tunnel.send(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", credentials(&token)))?;
+        is_told(&mut tunnel, &format!("{kind}: for a tunnel"))?;
+        assert!(tunnel.ended_within(SOON)?, "{kind}");
         lab.gateway.ask(&["logout", &lab.address(0)])?;
     }
     let refusal = |event: &lab::answers::Event| {

@@ -126,7 +126,7 @@ fn a_large_body_takes_no_memory() -> Result<()> {
 }
 
 #[test]
-fn expect_continue_is_answered_before_the_body_is_sent() -> Result<()> {
+fn expect_continue_is_the_origins_to_answer() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
@@ -143,7 +143,7 @@ fn expect_continue_is_answered_before_the_body_is_sent() -> Result<()> {
 
     let mut raw = lab.raw(0)?;
     raw.send(ask(&lab.credentials(0, "alice")?))?;
-    assert_eq!(raw.head()?.code, 100);
+    assert_eq!(raw.head()?.code, 100, "the origin's word");
     raw.send("hello")?;
     let (head, body) = raw.answer()?;
     assert_eq!((head.code, body.as_slice()), (200, b"hello".as_slice()));
@@ -315,6 +315,67 @@ fn tunnels_go_only_to_the_agreed_ports() -> Result<()> {
         let mut raw = lab.raw(0)?;
         let code = raw.tunnel(to, "")?.code;
         assert!(code == 400 || code == 403, "{to}: {code}");
+    }
+    Ok(())
+}
+
+/// RFC 9931: what a client sends behind a CONNECT was meant for the tunnel, and may be somebody else's words.
+#[test]
+fn behind_a_tunnel_that_is_not_made_nothing_is_served() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = logged_in()?;
+    let smuggled = format!("GET {ORIGIN} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let before = lab.origin.requests();
+    for (client, to, codes) in [
+        (0, "origin.example.test", [400, 400]),
+        (0, "origin.example.test:25", [403, 403]),
+        (0, "127.0.0.1:443", [403, 403]),
+        (0, "origin.example.test:443", [502, 502]),
+        (0, "nowhere.example.test:443", [502, 504]),
+        (0, "blackhole.example.test:443", [504, 504]),
+        (1, "origin.example.test:443", [407, 407]),
+    ] {
+        for is_late in [false, true] {
+            let mut raw = lab.raw(client)?;
+            raw.wait_for(Duration::from_secs(30))?;
+            let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n");
+            raw.send(if is_late { request } else { request + &smuggled })?;
+            let (head, _) = raw.answer()?;
+            assert!(codes.contains(&head.code), "{to}: {head:?}");
+            if is_late {
+                // It may have been told that this is the end.
+                let _ = raw.send(&smuggled);
+            }
+            assert!(raw.ended_within(SOON)? && raw.rest_is_empty(), "{to}, {is_late}");
+        }
+    }
+    assert_eq!(lab.origin.requests(), before);
+    Ok(())
+}
+
+/// NTLM and its like authenticate a connection to the origin: it is one user's.
+#[test]
+fn nobody_gets_an_origin_connection_on_which_somebody_else_may_have_logged_in() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    for credentials in ["NTLM YQ==", "NTLM\tYQ==", ", NTLM YQ==", "Nego2 YQ=="] {
+        let (alice, bob) = (lab.credentials(0, "alice")?, lab.credentials(0, "bob")?);
+        let mut raw = lab.raw(0)?;
+        let mut served_on = |headers: &str| -> Result<u64> {
+            raw.get(&url("headers"), headers)?;
+            seen(&mut raw)?["connection"].as_u64().ok_or_else(|| anyhow::anyhow!("no number"))
+        };
+        let own = served_on(&format!("{alice}Authorization: {credentials}\r\n"))?;
+        assert_eq!(served_on("")?, own, "{credentials}: it stays alice's");
+        let open = lab.origin.open();
+        assert_ne!(served_on(&bob)?, own, "{credentials}: and is not bob's");
+        until("alice's to be closed", SOON, || (lab.origin.open() <= open).then_some(()))?;
+        assert_ne!(served_on("")?, own, "{credentials}");
+        lab.gateway.ctl(&["logout", "--all"])?;
     }
     Ok(())
 }

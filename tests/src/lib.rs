@@ -17,6 +17,7 @@ pub mod chromium;
 pub mod client;
 pub mod clock;
 pub mod dhcp;
+pub mod firefox;
 pub mod gateway;
 pub mod kerberos;
 pub mod net;

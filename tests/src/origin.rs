@@ -9,7 +9,8 @@
 //! | `/drip?n=N&ms=M` | N chunks, one every M ms |
 //! | `/echo` | streams the request's body back |
 //! | `/count` | reads the whole body, answers with its length and its trailers as JSON |
-//! | `/headers` | method, target and headers of the request as JSON |
+//! | `/headers` | method, target and headers of the request as JSON, and the number of its connection |
+//! | `/post?bytes=N&ms=M` | a page that sends N bytes to `/count` after M ms, and then asks for `/done` |
 //! | `/trailers` | a chunked body and the trailer `X-Checksum: ok` |
 //! | `/status/NNN` | that status |
 //! | `/close` | announces more than it sends, and closes |
@@ -57,6 +58,8 @@ pub struct Counts {
     pub requests: AtomicU64,
     /// Bytes of request bodies received by `/echo` and `/count`.
     pub received: AtomicU64,
+    /// Requests for `/done`.
+    pub done: AtomicU64,
 }
 
 /// The running server; it ends on drop.
@@ -116,6 +119,12 @@ impl Origin {
     pub fn received(&self) -> u64 {
         self.counts.received.load(Ordering::SeqCst)
     }
+
+    /// How often a page of `/post` has said that its content was counted.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.counts.done.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Origin {
@@ -139,14 +148,14 @@ async fn serve(listener: TcpListener, counts: Arc<Counts>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        counts.connections.fetch_add(1, Ordering::SeqCst);
+        let number = counts.connections.fetch_add(1, Ordering::SeqCst);
         counts.open.fetch_add(1, Ordering::SeqCst);
         let counts = Arc::clone(&counts);
         tokio::spawn(async move {
             let inner = Arc::clone(&counts);
             let service = service_fn(move |request| {
                 let counts = Arc::clone(&inner);
-                async move { Ok::<_, Infallible>(answer(request, counts).await) }
+                async move { Ok::<_, Infallible>(answer(request, number, counts).await) }
             });
             // A client that goes away is its own business.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -159,7 +168,7 @@ async fn serve(listener: TcpListener, counts: Arc<Counts>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, counts: Arc<Counts>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, connection: u64, counts: Arc<Counts>) -> Response<Body> {
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
     let query = parse(request.uri().query().unwrap_or_default());
@@ -177,7 +186,12 @@ async fn answer(request: Request<Incoming>, counts: Arc<Counts>) -> Response<Bod
         "drip" => drip(number("n"), Duration::from_millis(number("ms"))),
         "echo" => Response::new(counted(request.into_body(), counts)),
         "count" => count(request.into_body(), &counts).await,
-        "headers" => headers(&request),
+        "headers" => headers(&request, connection),
+        "post" => post(number("bytes"), number("ms")),
+        "done" => {
+            counts.done.fetch_add(1, Ordering::SeqCst);
+            text("done\n")
+        }
         "trailers" => trailers(),
         "status" => {
             let mut response = text(second);
@@ -307,8 +321,21 @@ fn shown(headers: &HeaderMap) -> serde_json::Map<String, serde_json::Value> {
     headers.keys().map(|name| (name.to_string(), value(name))).collect()
 }
 
-fn headers(request: &Request<Incoming>) -> Response<Body> {
+/// The page counts what the origin has counted.
+fn post(bytes: u64, ms: u64) -> Response<Body> {
+    let mut response = text(&format!(
+        "<!DOCTYPE html><title>post</title><script>setTimeout(async () => {{\
+           const answer = await fetch('/count', {{ method: 'POST', body: new Uint8Array({bytes}) }});\
+           if ((await answer.json()).length === {bytes}) await fetch('/done');\
+         }}, {ms})</script>"
+    ));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+    response
+}
+
+fn headers(request: &Request<Incoming>, connection: u64) -> Response<Body> {
     json(&serde_json::json!({
+        "connection": connection,
         "method": request.method().as_str(),
         "target": request.uri().to_string(),
         "version": format!("{:?}", request.version()),

@@ -2,7 +2,7 @@
 //! half-closes, odd requests.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -63,6 +63,17 @@ impl Raw {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
+    /// Waits for a connection: the other side of one, to play an origin by hand.
+    ///
+    /// # Errors
+    /// When the listener is dead.
+    pub fn accept(listener: &TcpListener) -> Result<Self> {
+        let stream = listener.accept()?.0;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
     /// Our end.
     ///
     /// # Errors
@@ -102,15 +113,23 @@ impl Raw {
     /// # Errors
     /// When the connection ends before.
     pub fn head(&mut self) -> Result<Head> {
+        let text = self.head_of_request()?;
+        let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+        Ok(Head { code, text })
+    }
+
+    /// Reads a head that has no status.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn head_of_request(&mut self) -> Result<String> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
             ensure!(self.fill()? > 0, "the connection ended inside a head: {}", self.shown());
         };
-        let text = String::from_utf8_lossy(&self.take(end)).into_owned();
-        let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
-        Ok(Head { code, text })
+        Ok(String::from_utf8_lossy(&self.take(end)).into_owned())
     }
 
     /// Reads an answer with its body.
@@ -269,6 +288,20 @@ impl Raw {
         };
         self.stream.set_read_timeout(Some(PATIENCE))?;
         Ok(ended)
+    }
+
+    /// Reads wait for so long from now on.
+    ///
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn wait_for(&self, limit: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(limit))?)
+    }
+
+    /// Whether nothing was read that was not asked for.
+    #[must_use]
+    pub fn rest_is_empty(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     fn fill(&mut self) -> Result<usize> {

@@ -315,7 +315,8 @@ impl Client {
             || (request.method == Method::Connect && !(is_challenge && self.is_all_said(request)))
             // Nobody knows whether the content will come (RFC 9110, section 10.1.1).
             || (request.expects && !rest.is_over() && !is_handshake);
-        let kept = self.keeps_alive(request) && !closes && (rest.at_least() <= MAX_LEFTOVER || is_handshake);
+        // A challenged client comes again in any case. Told of a close, curl 7.88 comes with the rest of its file only.
+        let kept = self.keeps_alive(request) && !closes && (is_challenge || rest.at_least() <= MAX_LEFTOVER);
         self.owes_credentials = request.method == Method::Connect;
         let may_still_send = closes || !rest.is_over();
         let to = To { version: request.version, method: request.method, kept };

@@ -106,21 +106,33 @@ async fn after_a_challenge_to_a_connect_nothing_else_is_served() {
 /// A client that reads nothing before it has sent everything, as Firefox and Java.
 #[tokio::test]
 async fn a_client_that_reads_only_when_it_has_sent_all_gets_to_read_the_answer() {
-    let lab = Lab::closed();
-    for (framing, connection) in [
-        (format!("Content-Length: {MUCH}\r\n\r\n"), Some("close")),
-        (format!("Transfer-Encoding: chunked\r\n\r\n{MUCH:x}\r\n"), None),
+    let forbidden = ProxyOptions { allow_destinations: AllowList::default(), ..options(443) };
+    let refusing = Lab::new(FakeGate { open: true, ..FakeGate::default() }, forbidden);
+    let length = format!("Content-Length: {MUCH}\r\n\r\n");
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{MUCH:x}\r\n");
+    for (lab, framing, status, ends) in [
+        (&Lab::closed(), &length, 407, false),
+        (&Lab::closed(), &chunked, 407, false),
+        (&refusing, &length, 403, true),
+        (&refusing, &chunked, 403, false),
     ] {
         let mut client = lab.client().await;
-        client.send(format!("POST http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{framing}")).await;
+        client.send(format!("POST http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\n{framing}")).await;
         within(client.send(vec![b'x'; MUCH])).await;
-        client.send("\r\n0\r\n\r\n").await;
-        let challenge = client.answer().await;
-        assert_eq!((challenge.status(), challenge.field("connection")), (407, connection), "{framing}");
-        if connection.is_none() {
-            assert_eq!(client.ask("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n\r\n").await.status(), 407);
-        } else {
+        if framing == &chunked {
+            client.send("\r\n0\r\n\r\n").await;
+        }
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status(), answer.field("connection")),
+            (status, ends.then_some("close")),
+            "{framing}"
+        );
+        if ends {
             assert!(matches!(within(client.0.read(&mut [0])).await, Ok(0)), "an end, and no reset");
+        } else {
+            let next = client.ask("GET http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            assert_eq!(next.status(), status, "{framing}");
         }
     }
 }
