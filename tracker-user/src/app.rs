@@ -287,10 +287,13 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, conditions } = &config.kerberos;
+    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions } =
+        &config.kerberos;
     negotiate::Options {
         keytab: keytab.clone(),
-        names: NameRules::new(*keep_domain, domains.clone()).with_auth_to_local(*auth_to_local),
+        names: NameRules::new(*keep_domain, domains.clone())
+            .with_auth_to_local(*auth_to_local)
+            .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept),
         debugging: conditions.debugging,
     }
 }
@@ -312,6 +315,7 @@ fn via() -> String {
 fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
+        forward_ports: config.proxy.forward_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,

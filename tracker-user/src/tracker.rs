@@ -218,15 +218,9 @@ impl Tracker {
         self.order(|reply| Order::Prove { proof, reply }).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Credentials were offered and refused: one line in the audit trail.
-    pub fn refused(&self, client: ClientAddr, method: Method, why: &str) {
-        let event = AuditEvent {
-            client: Some(client.to_string()),
-            method: Some(method.to_string()),
-            reason: Some(why.into()),
-            ..AuditEvent::new(wall_now(), Kind::Refused)
-        };
-        self.shared.audit.record(event, "credentials");
+    /// Somebody was refused: it goes into the audit trail.
+    pub fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
+        self.shared.audit.refused(refusal);
     }
 
     /// A proof on a shared host, where nothing is remembered per address: one line in the audit trail.

@@ -24,7 +24,10 @@ pub use keys::Key;
 pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
-pub use values::{AddressPattern, Basic, Destination, KerberosTrust, ObserverMode, SecondFactorPolicy};
+pub use values::{
+    AddressPattern, Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, PortRange,
+    SecondFactorPolicy,
+};
 
 /// The file that is read where none is named.
 pub const DEFAULT_PATH: &str = "/etc/tracker/tracker.toml";

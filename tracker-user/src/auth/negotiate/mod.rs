@@ -10,6 +10,7 @@ mod counters;
 mod details;
 mod keytab;
 mod queue;
+mod replay;
 
 use std::any::Any;
 use std::fmt;
@@ -28,6 +29,7 @@ pub use counters::Counters;
 pub use details::{Details, Inside, context_flags};
 pub(super) use keytab::unusable;
 pub use keytab::{Exposure, KeytabProblem, entries, exposure, file_meant};
+pub use replay::{ReplayProblem, replay_file, replay_problem};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
