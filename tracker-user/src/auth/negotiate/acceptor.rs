@@ -167,12 +167,12 @@ impl Acceptor for GssAcceptor {
     }
 
     fn problem(&self) -> Option<String> {
-        let keytab = self.current(false).1.err().map(|problem| problem.to_string());
-        let replay = || {
-            let seen = replay::replay_file().as_deref().and_then(replay::replay_problem);
-            seen.or_else(|| self.replay().clone()).map(|problem| problem.to_string())
-        };
-        keytab.or_else(replay)
+        self.current(false).1.err().map(|problem| problem.to_string())
+    }
+
+    fn replay_problem(&self) -> Option<ReplayProblem> {
+        let seen = replay::replay_file().as_deref().and_then(replay::replay_problem);
+        seen.or_else(|| self.replay().clone())
     }
 
     fn configure(&self, options: Options) {
