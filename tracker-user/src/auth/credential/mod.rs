@@ -32,8 +32,6 @@ use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};
 pub(super) struct GssError {
     /// Major and minor text.
     pub(super) text: String,
-    /// The library's number: one of Kerberos' codes, or a system error's; 0 where there is none.
-    pub(super) minor: u32,
     /// A token for the peer, which tells it why.
     pub(super) answer: Option<Vec<u8>>,
 }
@@ -41,14 +39,14 @@ pub(super) struct GssError {
 impl GssError {
     fn new(major: u32, minor: u32) -> Self {
         let error = Error { major: MajorFlags::from_bits_retain(major), minor };
-        Self { minor, ..Self::plain(error.to_string()) }
+        Self::plain(error.to_string())
     }
 
     /// In one line, without what would do something on an operator's terminal: it goes into logs and audit trails, and the
     /// library repeats names that clients have sent.
     pub(super) fn plain(text: impl AsRef<str>) -> Self {
         let line = text.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { text: line.replace(char::is_control, "\u{fffd}"), minor: 0, answer: None }
+        Self { text: line.replace(char::is_control, "\u{fffd}"), answer: None }
     }
 }
 
