@@ -353,3 +353,70 @@ fn doctor_tells_an_alias_from_an_address() -> Result<()> {
     moved.has("name", "warning", "proxy.example.test is 192.0.2.7, which is not this host")?;
     moved.has("name", "warning", "192.0.2.7, which leads back to old.example.test")
 }
+
+/// What is right for the account that trackerd runs as is right, whoever asks.
+#[test]
+fn the_keytab_is_judged_for_the_account_that_trackerd_runs_as() -> Result<()> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    /// An account without a name, and its group.
+    const ACCOUNT: (u32, u32) = (64_998, 64_999);
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::prepare(1, &lab::gateway::bin_dir()?)?;
+    lab.gateway.configure("[observer]\nmode = \"proxy\"\n")?;
+    let (uid, gid) = ACCOUNT;
+    for part in ["", "state", "run"] {
+        chown(lab.scratch.join(part), Some(uid), Some(gid))?;
+    }
+    let keytab = lab.keytab.clone();
+    let own = |owner: u32, group: u32, mode: u32| {
+        chown(&keytab, Some(owner), Some(group))?;
+        std::fs::set_permissions(&keytab, std::fs::Permissions::from_mode(mode))
+    };
+    own(0, gid, 0o640)?;
+    let used = lab.scratch.join("used-tokens");
+    std::fs::create_dir(&used)?;
+    chown(&used, Some(uid), Some(gid))?;
+    lab.gateway.run_under([
+        "env".to_owned(),
+        format!("KRB5RCACHEDIR={}", used.display()),
+        "setpriv".into(),
+        format!("--reuid={uid}"),
+        format!("--regid={gid}"),
+        "--clear-groups".into(),
+    ]);
+    lab.gateway.start()?;
+    lab.login(0, "alice")?;
+    for (owner, group, mode) in [(0, gid, 0o640), (uid, gid, 0o600)] {
+        own(owner, group, mode)?;
+        let said = examine(&lab)?;
+        assert_eq!(said.findings("keytab", "warning"), [""; 0], "{owner}:{group} {mode:o}: {said:?}");
+        assert_eq!(said.findings("keytab", "failed"), [""; 0], "{said:?}");
+        said.has("replay-cache", "ok", "used-tokens")?;
+        let warned = lab.gateway.ask(&["status"])?["warnings"].to_string();
+        assert!(!warned.contains("keytab"), "{warned}");
+    }
+    // What is wrong for that account is wrong, and the remedy is one that leaves it its keytab.
+    for (owner, group, mode, finding, remedy) in [
+        (0, gid, 0o644, "readable by everyone", "chmod 640 "),
+        (0, 0, 0o600, "cannot be read by the gateway's user, 64998", "chgrp 64999 "),
+        (1, gid, 0o600, "another user than the gateway's", "chown 64998 "),
+    ] {
+        own(owner, group, mode)?;
+        let said = examine(&lab)?;
+        let found = said.report["checks"].as_array().into_iter().flatten().find(|check| {
+            check["name"] == "keytab" && check["finding"].as_str().unwrap_or_default().contains(finding)
+        });
+        let told =
+            found.with_context(|| format!("{finding}: {said:?}"))?["remedy"].as_str().unwrap_or_default();
+        assert!(told.contains(remedy), "{finding}: {told}");
+    }
+    // Without the daemon the state directory says whose it is.
+    own(0, gid, 0o640)?;
+    lab.gateway.stop()?;
+    let said = examine(&lab)?;
+    assert_eq!(said.findings("keytab", "warning"), [""; 0], "{said:?}");
+    assert_eq!(said.findings("keytab", "failed"), [""; 0], "{said:?}");
+    Ok(())
+}

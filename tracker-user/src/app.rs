@@ -19,11 +19,11 @@ use tracing::{error, info, warn};
 
 use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
-use crate::audit::Audit;
-use crate::auth::negotiate::{self, Counters, Verifier};
+use crate::audit::{Actor, Audit, Via};
+use crate::auth::negotiate::{self, Account, Counters, Verifier};
 use crate::auth::{Conditions, NameRules, Recent};
 use crate::clock::{BootTime, boot_now, wall_now};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Document};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
@@ -32,6 +32,8 @@ use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
+/// How late the number of refusals without a line of their own may be told, after the minute that it is of.
+const SETTLE_REFUSALS: Duration = Duration::from_secs(10);
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -87,10 +89,10 @@ impl App {
     ///
     /// # Errors
     /// When any of it fails; nothing is left behind.
-    pub async fn bind(path: Option<PathBuf>, file: Config, access: AccessLog) -> Result<Self, StartError> {
+    pub async fn bind(path: Option<PathBuf>, file: Document, access: AccessLog) -> Result<Self, StartError> {
         let started = wall_now();
         let registry = Registry::new();
-        let store = Arc::new(Store::open(&file.state_dir)?);
+        let store = Arc::new(Store::open(&file.config.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
@@ -157,6 +159,7 @@ impl App {
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
+        let account = Account::ours();
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -166,11 +169,14 @@ impl App {
             live: Arc::clone(&live),
             store,
             journal: Arc::clone(&journal),
+            verifier,
             started,
             listen: listen.into(),
             warnings: Arc::new(move || {
-                let exposure = negotiate::exposure(keytab.as_deref());
-                keys.problem().into_iter().chain(exposure.map(|exposure| exposure.to_string())).collect()
+                let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
+                let replay = keys.replay_problem().map(|problem| problem.to_string());
+                let exposure = exposure.map(|exposure| exposure.to_string());
+                keys.problem().into_iter().chain(replay).chain(exposure).collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
@@ -192,6 +198,8 @@ impl App {
         if let Some(metrics) = metrics {
             tokio::spawn(stopped.clone().run_until_cancelled_owned(metrics.run()));
         }
+        let audit = Arc::clone(&sources.audit);
+        tokio::spawn(stopped.clone().run_until_cancelled_owned(tell_refusals(Arc::clone(&audit))));
         tokio::spawn(stopped.clone().run_until_cancelled_owned(admin.run(sources)));
         tokio::spawn(stopped.clone().run_until_cancelled_owned(watch::reload_on_save(Arc::clone(&live))));
         let proxy = proxy.spawn();
@@ -203,7 +211,7 @@ impl App {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => live.reload().await,
+                _ = hangup.recv() => live.reload(Actor::unknown(Via::Signal)).await,
                 // Only a panic ends it. Without it nothing may be decided: stop, and let the supervisor start anew.
                 ended = &mut event_loop => {
                     error!(?ended, "the event loop is gone");
@@ -215,6 +223,7 @@ impl App {
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         proxy.drain(DRAIN).await;
+        audit.settle_refusals(true);
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
             error!(%error, "the journal did not close");
@@ -224,6 +233,14 @@ impl App {
         // The last handles go with the servers; give them a turn to remove their socket.
         tokio::task::yield_now().await;
         Ok(())
+    }
+}
+
+/// Tells now and then how many refusals had no line of their own. Ends only with the daemon.
+async fn tell_refusals(audit: Arc<Audit>) {
+    loop {
+        tokio::time::sleep(SETTLE_REFUSALS).await;
+        audit.settle_refusals(false);
     }
 }
 
@@ -287,10 +304,13 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, conditions } = &config.kerberos;
+    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions } =
+        &config.kerberos;
     negotiate::Options {
         keytab: keytab.clone(),
-        names: NameRules::new(*keep_domain, domains.clone()).with_auth_to_local(*auth_to_local),
+        names: NameRules::new(*keep_domain, domains.clone())
+            .with_auth_to_local(*auth_to_local)
+            .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept),
         debugging: conditions.debugging,
     }
 }
@@ -312,6 +332,7 @@ fn via() -> String {
 fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
+        forward_ports: config.proxy.forward_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,

@@ -1,6 +1,9 @@
 //! The audit trail: every login, refusal, timeout, kick-out, logout and change of a setting, in memory for the
 //! operator, to followers as it happens, and in the log.
 
+mod actor;
+mod refusals;
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +12,11 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::info;
+
+pub use self::actor::{Actor, Via};
+use self::refusals::Refusals;
+pub use self::refusals::{Ground, Refusal};
+use crate::clock::boot_now;
 
 /// How many events are kept in memory.
 const KEPT: usize = 10_000;
@@ -23,7 +31,7 @@ pub enum Kind {
     Ended,
     /// A session began.
     Login,
-    /// Credentials were offered and refused.
+    /// Somebody was refused: their credentials, their login, or their request.
     Refused,
     /// A stale session goes on: its user proved themselves again.
     Renewed,
@@ -71,9 +79,18 @@ pub struct AuditEvent {
     /// How the user proved themselves, or tried to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Why: a session's reason, or why credentials were refused.
+    /// Why: a session's reason, or why somebody was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// In a refusal, why in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// So many further refusals like this one, within a minute, that have no line of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The operator whose order it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
     /// In a kick-out, the user who took the address over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -86,6 +103,9 @@ pub struct AuditEvent {
     /// The setting that was changed, and to what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,
+    /// The setting's value before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }
 
 impl AuditEvent {
@@ -102,10 +122,14 @@ impl AuditEvent {
             session: None,
             method: None,
             reason: None,
+            cause: None,
+            count: None,
+            actor: None,
             by: None,
             duration: None,
             connections_closed: None,
             setting: None,
+            before: None,
         }
     }
 }
@@ -114,6 +138,7 @@ impl AuditEvent {
 #[derive(Debug)]
 pub struct Audit {
     kept: Mutex<VecDeque<AuditEvent>>,
+    refusals: Mutex<Refusals>,
     followers: broadcast::Sender<AuditEvent>,
     counted: IntCounterVec,
 }
@@ -129,12 +154,31 @@ impl Audit {
         registry.register(Box::new(counted.clone()))?;
         // Grown by doubling, it would take two thirds more.
         let kept = Mutex::new(VecDeque::with_capacity(KEPT));
-        Ok(Self { kept, followers: broadcast::channel(FOLLOWER_BACKLOG).0, counted })
+        let refusals = Mutex::default();
+        Ok(Self { kept, refusals, followers: broadcast::channel(FOLLOWER_BACKLOG).0, counted })
     }
 
     /// Adds an event. `reason_label` is the reason as a metric may show it: from a fixed set of words, or empty.
     pub fn record(&self, event: AuditEvent, reason_label: &str) {
         self.counted.with_label_values(&[event.event.as_str(), reason_label]).inc();
+        self.write(event);
+    }
+
+    /// Somebody was refused: it is counted, and told in a line of its own or, where there are too many, as a number.
+    pub fn refused(&self, refusal: &Refusal<'_>) {
+        self.counted.with_label_values(&[Kind::Refused.as_str(), refusal.label()]).inc();
+        let lines = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(refusal, boot_now());
+        lines.into_iter().for_each(|line| self.write(line));
+    }
+
+    /// Tells how many refusals had no line of their own, in the minute that is over, or until now if this is the end.
+    pub fn settle_refusals(&self, is_the_end: bool) {
+        let lines =
+            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).settle(boot_now(), is_the_end);
+        lines.into_iter().for_each(|line| self.write(line));
+    }
+
+    fn write(&self, event: AuditEvent) {
         info!(
             target: "audit",
             event = event.event.as_str(),
@@ -145,10 +189,14 @@ impl Audit {
             session = event.session,
             method = event.method,
             reason = event.reason,
+            cause = event.cause,
+            count = event.count,
+            actor = event.actor.as_ref().map(ToString::to_string),
             by = event.by,
             duration = event.duration,
             connections_closed = event.connections_closed,
             setting = event.setting,
+            before = event.before,
         );
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {

@@ -1,7 +1,8 @@
 //! The configuration in force: what the file says, and what an operator has set since.
 //!
 //! A setting made with `trackerctl set` is kept in the store with what the file said at that time. It stands, also after
-//! a restart, until the file is edited to say something else for that key: then the file is the newer word.
+//! a restart, until `trackerctl unset`, or until the file is edited to say something else for that key, and be it the default:
+//! then the file is the newer word. A line that is taken out of the file says nothing.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::audit::{Audit, AuditEvent, Kind};
+use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::wall_now;
-use crate::config::{Config, ConfigError, keys};
+use crate::config::{Config, ConfigError, Document, keys};
 use crate::store::{Store, StoreError, StoredSetting};
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
@@ -35,6 +36,14 @@ pub enum ChangeError {
         /// The full key.
         key: String,
     },
+    /// There is nothing to unset.
+    #[error("{key} was not set by trackerctl set: its value is the {}", if *.stated { "configuration file's" } else { "default" })]
+    NotSet {
+        /// The full key.
+        key: String,
+        /// Whether the file has it.
+        stated: bool,
+    },
     /// It could not be kept; nothing was changed.
     #[error("{0}; nothing was changed")]
     Store(#[from] StoreError),
@@ -52,8 +61,23 @@ pub enum Source {
     Set,
 }
 
+/// A key, and all that is said of it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The key.
+    pub key: &'static keys::Key,
+    /// Its value in force.
+    pub value: String,
+    /// Where that comes from.
+    pub source: Source,
+    /// What the file says, whether it counts or not; `None`: nothing.
+    pub file: Option<String>,
+    /// What was set.
+    pub set: Option<StoredSetting>,
+}
+
 struct State {
-    file: Config,
+    file: Document,
     set: BTreeMap<String, StoredSetting>,
 }
 
@@ -74,7 +98,7 @@ pub struct Live {
 pub struct Start {
     /// In force from the start.
     pub config: Config,
-    file: Config,
+    file: Document,
     set: BTreeMap<String, StoredSetting>,
 }
 
@@ -83,7 +107,7 @@ impl Start {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn new(file: Config, store: &Store) -> Result<Self, StoreError> {
+    pub fn new(file: Document, store: &Store) -> Result<Self, StoreError> {
         let mut set = store.settings()?;
         let config = overlay(&file, &mut set, store);
         Ok(Self { config, file, set })
@@ -142,32 +166,27 @@ impl Live {
         warnings
     }
 
-    /// The keys, their values and where these come from; one key, or all.
+    /// The keys and all that is said of them; one key, or all.
     ///
     /// # Errors
     /// When `name` is no key.
-    pub async fn get(
-        &self,
-        name: Option<&str>,
-    ) -> Result<Vec<(&'static keys::Key, String, Source)>, ChangeError> {
+    pub async fn get(&self, name: Option<&str>) -> Result<Vec<Standing>, ChangeError> {
         let wanted: Vec<&'static keys::Key> = match name {
             Some(name) => vec![find(name)?],
             None => keys::all().iter().collect(),
         };
         let state = self.state.lock().await;
         let config = self.config();
-        let defaults = Config::default();
         Ok(wanted
             .into_iter()
             .map(|key| {
-                let source = if state.set.contains_key(key.name()) {
-                    Source::Set
-                } else if key.get(&state.file) == key.get(&defaults) {
-                    Source::Default
-                } else {
-                    Source::File
+                let (file, set) = (state.file.statement(key), state.set.get(key.name()).cloned());
+                let source = match (&set, &file) {
+                    (Some(_), _) => Source::Set,
+                    (None, Some(_)) => Source::File,
+                    (None, None) => Source::Default,
                 };
-                (key, key.get(&config), source)
+                Standing { key, value: key.get(&config), source, file, set }
             })
             .collect())
     }
@@ -176,29 +195,53 @@ impl Live {
     ///
     /// # Errors
     /// When the key or the value is no good, or it cannot be kept: then nothing was changed.
-    pub async fn set(&self, name: &str, text: &str) -> Result<(&'static keys::Key, String), ChangeError> {
+    pub async fn set(&self, name: &str, text: &str, by: Actor) -> Result<(), ChangeError> {
         let key = find(name)?;
         let mut state = self.state.lock().await;
-        let mut config = (*self.config()).clone();
+        let before = self.config();
+        let mut config = (*before).clone();
         key.set(&mut config, text).map_err(|error| ChangeError::BadValue(error.to_string()))?;
         if !key.is_live() {
             return Err(ChangeError::NeedsRestart { key: key.name().into() });
         }
-        let value = key.get(&config);
-        let file_value = key.get(&state.file);
-        let setting = StoredSetting { value: value.clone(), file_value };
+        let setting = StoredSetting {
+            value: key.get(&config),
+            file_value: state.file.statement(key),
+            by: Some(by.clone()),
+            at: Some(wall_now()),
+        };
         self.store.set(key.name(), Some(&setting))?;
         state.set.insert(key.name().into(), setting);
-        self.put_in_force(config).await;
-        let setting = Some(format!("{} = {value}", key.name()));
-        self.audit.record(AuditEvent { setting, ..AuditEvent::new(wall_now(), Kind::Setting) }, "set");
-        Ok((key, value))
+        self.change(&before, config, &[key], &by, "set").await;
+        Ok(())
+    }
+
+    /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
+    ///
+    /// # Errors
+    /// When the key is none or was not set, when the value does not go with others that were set, or when the store fails: then
+    /// nothing was changed.
+    pub async fn unset(&self, name: &str, by: Actor) -> Result<(), ChangeError> {
+        let key = find(name)?;
+        let mut state = self.state.lock().await;
+        if !state.set.contains_key(key.name()) {
+            let stated = state.file.statement(key).is_some();
+            return Err(ChangeError::NotSet { key: key.name().into(), stated });
+        }
+        let before = self.config();
+        let mut config = (*before).clone();
+        key.set(&mut config, &key.get(&state.file.config))
+            .map_err(|error| ChangeError::BadValue(error.to_string()))?;
+        self.store.set(key.name(), None)?;
+        state.set.remove(key.name());
+        self.change(&before, config, &[key], &by, "unset").await;
+        Ok(())
     }
 
     /// Reads the file again: on SIGHUP, and when it was saved. A bad file changes nothing.
-    pub async fn reload(&self) {
+    pub async fn reload(&self, by: Actor) {
         let Some(path) = &self.path else { return };
-        let outcome = Config::read(path);
+        let outcome = Document::read(path);
         let mut state = self.state.lock().await;
         let file = match outcome {
             Ok(file) => file,
@@ -211,13 +254,32 @@ impl Live {
         state.file = file;
         let State { file, set } = &mut *state;
         let config = overlay(file, set, &self.store);
-        let changed = self.config().differences(&config);
-        for key in &changed {
-            let setting = Some(format!("{} = {}", key.name(), key.get(&config)));
-            self.audit.record(AuditEvent { setting, ..AuditEvent::new(wall_now(), Kind::Setting) }, "file");
+        let before = self.config();
+        let changed = before.differences(&config);
+        self.change(&before, config, &changed, &by, "file").await;
+        info!(path = %path.display(), changed = changed.len(), "the configuration file was read again");
+    }
+
+    /// Puts a configuration in force, and tells whose order it was that these keys change.
+    async fn change(
+        &self,
+        before: &Config,
+        config: Config,
+        changed: &[&'static keys::Key],
+        by: &Actor,
+        how: &str,
+    ) {
+        for key in changed {
+            let event = AuditEvent {
+                setting: Some(format!("{} = {}", key.name(), key.get(&config))),
+                before: Some(key.get(before)),
+                reason: Some(how.into()),
+                actor: Some(by.clone()),
+                ..AuditEvent::new(wall_now(), Kind::Setting)
+            };
+            self.audit.record(event, how);
         }
         self.put_in_force(config).await;
-        info!(path = %path.display(), changed = changed.len(), "the configuration file was read again");
     }
 
     fn refuse(&self, error: &ConfigError) {
@@ -248,30 +310,58 @@ fn find(name: &str) -> Result<&'static keys::Key, ChangeError> {
 }
 
 /// The file's configuration with the live settings over it. What the file has outlived is dropped, from the store too.
-fn overlay(file: &Config, set: &mut BTreeMap<String, StoredSetting>, store: &Store) -> Config {
-    let mut config = file.clone();
+fn overlay(file: &Document, set: &mut BTreeMap<String, StoredSetting>, store: &Store) -> Config {
+    let mut config = file.config.clone();
     set.retain(|name, setting| {
-        let outlived = match keys::find(name) {
-            Ok(key) if key.get(file) != setting.file_value => {
-                info!(key = name, file = key.get(file), set = setting.value, "the file is newer than what was set");
-                true
-            }
-            Ok(key) => match key.set(&mut config, &setting.value) {
-                Ok(()) => false,
-                Err(error) => {
-                    warn!(key = name, value = setting.value, %error, "what was set is no longer good: dropped");
-                    true
-                }
-            },
+        let stands = match keys::find(name) {
+            Ok(key) => stands(key, setting, file, &mut config),
             Err(error) => {
                 warn!(key = name, %error, "a setting in the store is unknown: dropped");
-                true
+                Stands::No
             }
         };
-        if outlived && let Err(error) = store.set(name, None) {
-            warn!(key = name, %error, "the outlived setting stays in the store");
+        let kept = match stands {
+            Stands::AsItWas => return true,
+            Stands::Silently => Some(&*setting),
+            Stands::No => None,
+        };
+        if let Err(error) = store.set(name, kept) {
+            warn!(key = name, %error, "the store has not heard of what became of this setting");
         }
-        !outlived
+        kept.is_some()
     });
     config
+}
+
+/// What becomes of a setting under a file.
+enum Stands {
+    /// It stands.
+    AsItWas,
+    /// It stands, and the file says nothing of the key any more.
+    Silently,
+    /// It has been outlived.
+    No,
+}
+
+fn stands(key: &keys::Key, setting: &mut StoredSetting, file: &Document, config: &mut Config) -> Stands {
+    let statement = file.statement(key);
+    if statement.is_some() && statement != setting.file_value {
+        info!(key = key.name(), file = statement, set = setting.value, "the file is newer than what was set");
+        return Stands::No;
+    }
+    if let Err(error) = key.set(config, &setting.value) {
+        warn!(key = key.name(), value = setting.value, %error, "what was set is no longer good: dropped");
+        return Stands::No;
+    }
+    if statement == setting.file_value {
+        return Stands::AsItWas;
+    }
+    // Written again, the same value will be a new word.
+    setting.file_value = None;
+    info!(
+        key = key.name(),
+        set = setting.value,
+        "the file says nothing of this key any more: what was set stands"
+    );
+    Stands::Silently
 }

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tracker_ebpf::abi::ClientAddr;
 
-use crate::audit::{Audit, AuditEvent, Kind};
+use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::{boot_now, wall_now};
 use crate::observe::{Connections, Events, Observer};
 use crate::session::settings::Revalidate;
@@ -141,11 +141,30 @@ type Question = Box<dyn FnOnce(&View<'_>) + Send>;
 
 enum Order {
     Ask(Question),
-    Check { client: ClientAddr, reply: oneshot::Sender<Decision> },
-    End { whose: Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>> },
-    Policy { policy: Policy, text: Vec<u8>, reply: oneshot::Sender<()> },
-    Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
-    TakeBack { client: ClientAddr, session: SessionId, before: Option<Session> },
+    Check {
+        client: ClientAddr,
+        reply: oneshot::Sender<Decision>,
+    },
+    End {
+        whose: Whose,
+        reason: Reason,
+        actor: Option<Actor>,
+        reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
+    },
+    Policy {
+        policy: Policy,
+        text: Vec<u8>,
+        reply: oneshot::Sender<()>,
+    },
+    Prove {
+        proof: Proof,
+        reply: oneshot::Sender<Result<Admission, Refusal>>,
+    },
+    TakeBack {
+        client: ClientAddr,
+        session: SessionId,
+        before: Option<Session>,
+    },
 }
 
 /// The event loop, ready to run.
@@ -218,15 +237,9 @@ impl Tracker {
         self.order(|reply| Order::Prove { proof, reply }).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Credentials were offered and refused: one line in the audit trail.
-    pub fn refused(&self, client: ClientAddr, method: Method, why: &str) {
-        let event = AuditEvent {
-            client: Some(client.to_string()),
-            method: Some(method.to_string()),
-            reason: Some(why.into()),
-            ..AuditEvent::new(wall_now(), Kind::Refused)
-        };
-        self.shared.audit.record(event, "credentials");
+    /// Somebody was refused: it goes into the audit trail.
+    pub fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
+        self.shared.audit.refused(refusal);
     }
 
     /// A proof on a shared host, where nothing is remembered per address: one line in the audit trail.
@@ -250,12 +263,17 @@ impl Tracker {
         !live.shared_hosts.is_empty() && live.shared_hosts.iter().any(|net| net.contains(&client.ip()))
     }
 
-    /// Ends sessions; what ended comes back when its connections are closed and its end is on disk.
+    /// Ends sessions, by order of `actor`; what ended comes back when its connections are closed and its end is on disk.
     ///
     /// # Errors
     /// When the end is not in the database: the sessions have ended all the same, as far as is known.
-    pub async fn end(&self, whose: Whose, reason: Reason) -> Result<Vec<Session>, NotKept> {
-        let outcome = self.order(|reply| Order::End { whose, reason, reply }).await;
+    pub async fn end(
+        &self,
+        whose: Whose,
+        reason: Reason,
+        actor: Option<Actor>,
+    ) -> Result<Vec<Session>, NotKept> {
+        let outcome = self.order(|reply| Order::End { whose, reason, actor, reply }).await;
         outcome.unwrap_or_else(|| Err(NotKept { ended: Vec::new(), unkept: Unkept::closed() }))
     }
 

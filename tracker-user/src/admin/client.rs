@@ -60,6 +60,14 @@ impl Client {
         self.whole(self.send(Method::GET, path, Bytes::new()).await?).await
     }
 
+    /// `DELETE path`
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete(&self, path: &str) -> Result<Value, ClientError> {
+        self.whole(self.send(Method::DELETE, path, Bytes::new()).await?).await
+    }
+
     /// `method path` with a JSON body.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use tracker_ebpf::record::Record;
 
 use super::wire;
 use crate::audit::Audit;
-use crate::auth::Recent;
+use crate::auth::negotiate::{self, Account};
+use crate::auth::{Recent, Verifier};
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::live::Live;
@@ -41,6 +42,8 @@ pub struct Sources {
     pub store: Arc<Store>,
     /// What writes it.
     pub journal: Arc<Journal>,
+    /// Who verifies tokens.
+    pub verifier: Arc<Verifier>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -121,6 +124,7 @@ impl Sources {
         Ok(wire::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
+            account: Account::ours(),
             started: self.started,
             config: self.live.path().map(|path| path.display().to_string()),
             listen: self.listen.to_vec(),
@@ -145,6 +149,10 @@ impl Sources {
                 bytes: self.store.size(),
                 waiting: self.journal.waiting(),
                 problem: self.journal.problem(),
+            },
+            replay_cache: wire::ReplayCache {
+                file: negotiate::replay_file().map(|file| file.display().to_string()),
+                problem: self.verifier.replay_problem().map(|problem| problem.finding),
             },
             timeouts: in_short(&config.timeouts),
             warnings,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -16,16 +17,19 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, warn};
 use tracker_ebpf::abi::ClientAddr;
 
 use super::decisions::Hypothetical;
 use super::report::{ReportError, Sources};
 use super::{query, wire};
-use crate::live::ChangeError;
+use crate::audit::{Actor, Via};
+use crate::config::Config;
+use crate::live::{ChangeError, Standing};
 use crate::session::Reason;
 use crate::store::Wanted;
 use crate::tracker::{NotKept, Whose};
@@ -34,6 +38,8 @@ use crate::tracker::{NotKept, Whose};
 pub const SOCKET: &str = "admin.sock";
 /// The group of the directory may administer.
 const SOCKET_MODE: u32 = 0o660;
+/// An operator's name is waited for so long; their number is known anyway.
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
 /// So many tenures are answered unless another number is asked for.
@@ -84,15 +90,16 @@ impl AdminServer {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!(%error, "an operator's connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             let sources = sources.clone();
             tokio::spawn(async move {
+                let peer = Peer::of(&stream);
                 let service = service_fn(|request| {
                     let sources = sources.clone();
-                    async move { Ok::<_, Infallible>(answer(request, &sources).await) }
+                    async move { Ok::<_, Infallible>(answer(request, &sources, peer).await) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
@@ -111,6 +118,35 @@ impl Drop for AdminServer {
     }
 }
 
+/// Who is at the other end of a connection, as the kernel tells.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
+        Self { uid: credentials.map(|peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
+    }
+
+    /// With the account's name, if the name service has it soon.
+    async fn actor(self) -> Actor {
+        let Self { uid: Some(uid), pid } = self else { return Actor::unknown(Via::Socket) };
+        let nameless = Actor { uid: Some(uid), pid, ..Actor::unknown(Via::Socket) };
+        let (named, name) = oneshot::channel();
+        let asked = std::thread::Builder::new().name("account-name".into()).spawn(move || {
+            // Whoever asked may have given up.
+            let _ = named.send(Actor::on_socket(uid, pid));
+        });
+        match asked {
+            Ok(_) => timeout(NAME_PATIENCE, name).await.ok().and_then(Result::ok).unwrap_or(nameless),
+            Err(_) => nameless,
+        }
+    }
+}
+
 /// A refusal: status and sentence.
 struct Refused(StatusCode, String);
 
@@ -125,19 +161,20 @@ impl From<ChangeError> for Refused {
         let status = match error {
             ChangeError::UnknownKey(_) | ChangeError::BadValue(_) => StatusCode::BAD_REQUEST,
             ChangeError::NeedsRestart { .. } => StatusCode::CONFLICT,
+            ChangeError::NotSet { .. } => StatusCode::NOT_FOUND,
             ChangeError::Store(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self(status, error.to_string())
     }
 }
 
-async fn answer(request: Request<Incoming>, sources: &Sources) -> Response<Body> {
-    route(request, sources)
+async fn answer(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Response<Body> {
+    route(request, sources, peer)
         .await
         .unwrap_or_else(|Refused(status, error)| json(status, &wire::Problem { error }))
 }
 
-async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response<Body>, Refused> {
+async fn route(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Result<Response<Body>, Refused> {
     let path = request.uri().path().to_owned();
     let path: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
@@ -150,13 +187,16 @@ async fn route(request: Request<Incoming>, sources: &Sources) -> Result<Response
         },
         (&Method::GET, ["v1", "users"]) => ok(&sources.users().await?),
         (&Method::GET, ["v1", "hosts"]) => ok(&sources.hosts().await?),
-        (&Method::POST, ["v1", "logout"]) => logout(request, sources).await,
+        (&Method::POST, ["v1", "logout"]) => logout(request, sources, peer).await,
         (&Method::GET, ["v1", "settings"]) => settings(sources, None).await,
         (&Method::GET, ["v1", "settings", key]) => settings(sources, Some(key)).await,
         (&Method::PUT, ["v1", "settings", key]) => {
             let wire::NewValue { value } = body(request).await?;
-            sources.live.set(key, &value).await?;
-            info!(key, value, "set by an operator");
+            sources.live.set(key, &value, peer.actor().await).await?;
+            settings(sources, Some(key)).await
+        }
+        (&Method::DELETE, ["v1", "settings", key]) => {
+            sources.live.unset(key, peer.actor().await).await?;
             settings(sources, Some(key)).await
         }
         (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query()),
@@ -179,10 +219,14 @@ async fn settings(sources: &Sources, key: Option<&str>) -> Result<Response<Body>
     let settings = sources.live.get(key).await?;
     let settings: Vec<wire::Setting> = settings
         .into_iter()
-        .map(|(key, value, source)| wire::Setting {
+        .map(|Standing { key, value, source, file, set }| wire::Setting {
             key: key.name().into(),
             value,
             source,
+            default: key.get(&Config::default()),
+            file,
+            set_by: set.as_ref().and_then(|set| set.by.clone()),
+            set_at: set.as_ref().and_then(|set| set.at),
             live: key.is_live(),
             help: key.help().into(),
         })
@@ -193,7 +237,11 @@ async fn settings(sources: &Sources, key: Option<&str>) -> Result<Response<Body>
     }
 }
 
-async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Response<Body>, Refused> {
+async fn logout(
+    request: Request<Incoming>,
+    sources: &Sources,
+    peer: Peer,
+) -> Result<Response<Body>, Refused> {
     let (whose, whom) = match body(request).await? {
         wire::Logout { client: Some(client), user: None, all: false } => {
             (Whose::Client(address(&client)?), format!("nobody is logged in from {client}"))
@@ -209,7 +257,7 @@ async fn logout(request: Request<Incoming>, sources: &Sources) -> Result<Respons
         }
     };
     let everybody = matches!(whose, Whose::All);
-    let (ended, warning) = match sources.tracker.end(whose, Reason::Admin).await {
+    let (ended, warning) = match sources.tracker.end(whose, Reason::Admin, Some(peer.actor().await)).await {
         Ok(ended) => (ended, None),
         // It is known to the mark, if not to the database: no crash brings it back.
         Err(NotKept { ended, unkept }) if unkept.revoked => (ended, Some(unkept.to_string())),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::decisions::{Decision, Step, Ticket, Walk};
 
-use crate::audit::AuditEvent;
+use crate::audit::{Actor, AuditEvent};
+use crate::auth::negotiate::Account;
 use crate::live::Source;
 use crate::store;
 
@@ -18,6 +19,8 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// The account that it runs as.
+    pub account: Account,
     /// When it started.
     pub started: Timestamp,
     /// The configuration file, if there is one.
@@ -36,10 +39,21 @@ pub struct Status {
     pub connections: usize,
     /// What survives.
     pub store: StoreStatus,
+    /// The record of used tokens.
+    pub replay_cache: ReplayCache,
     /// The timeouts in force, in short.
     pub timeouts: String,
     /// What an operator should look at; empty when all is well.
     pub warnings: Vec<String>,
+}
+
+/// The record of used tokens, MIT's replay cache.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplayCache {
+    /// The file; `null` where the environment names something else.
+    pub file: Option<String>,
+    /// Why it cannot be used; `null` when all is well.
+    pub problem: Option<String>,
 }
 
 /// The embedded database.
@@ -385,6 +399,14 @@ pub struct Setting {
     pub value: String,
     /// Where it comes from.
     pub source: Source,
+    /// The value that nobody has to state.
+    pub default: String,
+    /// What the configuration file says, whether it counts or not; `null` if nothing.
+    pub file: Option<String>,
+    /// Who set it by `set`; `null` if nobody, or if that is not known.
+    pub set_by: Option<Actor>,
+    /// When.
+    pub set_at: Option<Timestamp>,
     /// Whether `set` changes it, or only the file and a restart.
     pub live: bool,
     /// What it means.

@@ -8,6 +8,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::audit::{Actor, Via};
 use crate::live::Live;
 
 /// Editors write a file in several steps; read it once they are done.
@@ -28,7 +29,7 @@ pub(super) async fn reload_on_save(live: Arc<Live>) {
     while saves.recv().await.is_some() {
         tokio::time::sleep(SETTLE).await;
         while saves.try_recv().is_ok() {}
-        live.reload().await;
+        live.reload(Actor::unknown(Via::File)).await;
     }
 }
 

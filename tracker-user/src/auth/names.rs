@@ -13,13 +13,14 @@ const MAX_PRINCIPAL: usize = 512;
 pub struct NameRules {
     keep_domain: bool,
     auth_to_local: bool,
+    machine_accounts: bool,
     /// Realm, in upper case, to the name that people see.
     domains: HashMap<String, String>,
 }
 
 impl Default for NameRules {
     fn default() -> Self {
-        Self { keep_domain: true, auth_to_local: false, domains: HashMap::new() }
+        Self { keep_domain: true, auth_to_local: false, machine_accounts: false, domains: HashMap::new() }
     }
 }
 
@@ -29,6 +30,11 @@ pub enum BadName {
     /// `HTTP/host@REALM` and the like.
     #[error("{0} is a service or an instance, not a user: the name contains '/'")]
     Service(String),
+    /// `PC-17$@REALM`, or a computer's `host/...` that a rule would make a user of.
+    #[error(
+        "{0} is a computer's own account, not a person's: a service on it sent the ticket; kerberos.machine-accounts = \"accept\" takes computers for users"
+    )]
+    Machine(String),
     /// Characters that no account name has.
     #[error("the principal {0:?} contains characters that are not accepted in a user name")]
     Odd(String),
@@ -72,13 +78,19 @@ impl NameRules {
             .into_iter()
             .map(|(realm, domain)| (realm.as_ref().to_ascii_uppercase(), domain.into()))
             .collect();
-        Self { keep_domain, auth_to_local: false, domains }
+        Self { keep_domain, auth_to_local: false, machine_accounts: false, domains }
     }
 
     /// The same, where the user's part is what krb5.conf's `auth_to_local` rules make of the principal, if `on`.
     #[must_use]
     pub fn with_auth_to_local(self, on: bool) -> Self {
         Self { auth_to_local: on, ..self }
+    }
+
+    /// The same, where computers' own accounts are users, if `accepted`; else they are refused.
+    #[must_use]
+    pub fn with_machine_accounts(self, accepted: bool) -> Self {
+        Self { machine_accounts: accepted, ..self }
     }
 
     /// The identity of a principal, as GSSAPI displays it. `local_name` applies the rules of krb5.conf, and is asked only
@@ -99,6 +111,10 @@ impl NameRules {
             }
             _ => return Err(BadName::Form(name.into())),
         };
+        // Whatever a rule would make of it: the ticket is the computer's, and whoever sits there would be it.
+        if !self.machine_accounts && is_machine(user, self.auth_to_local) {
+            return Err(BadName::Machine(name.into()));
+        }
         let user = if self.auth_to_local {
             Cow::Owned(by_rules(name, user, local_name)?)
         } else if user.contains('/') {
@@ -112,6 +128,15 @@ impl NameRules {
         };
         Ok(Identity::new(&user, realm, domain))
     }
+}
+
+/// Whether the user's part of a principal is a computer's: an account of Active Directory (`PC-17$`), or, where rules could
+/// make a user of a service, the service that stands for a host.
+fn is_machine(user: &str, by_rules: bool) -> bool {
+    let first = user.split('/').next().unwrap_or(user);
+    user.ends_with('$')
+        || first.ends_with('$')
+        || by_rules && first != user && first.eq_ignore_ascii_case("host")
 }
 
 /// The principal as text, if it is one in which nothing is quoted or hidden.
@@ -139,7 +164,11 @@ fn by_rules(
         Ok(None) if user.contains('/') => Err(BadName::Service(principal)),
         Ok(None) => Err(BadName::NoRule(principal)),
         Ok(Some(local)) => {
-            let bad = local.is_empty() || local.contains(['@', '/']) || local.chars().any(is_odd);
+            // A rule that makes a computer of somebody is a mistake in any case.
+            let bad = local.is_empty()
+                || (local.ends_with('$') && !user.ends_with('$'))
+                || local.contains(['@', '/'])
+                || local.chars().any(is_odd);
             if bad { Err(BadName::Local { principal, local }) } else { Ok(local) }
         }
         Err(why) => Err(BadName::Rules { principal, why }),
@@ -205,22 +234,50 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_account_and_other_ordinary_names() {
-        for name in [
-            "pc-17$",
-            "anna.müller",
-            "o_k+1",
-            "o'brien",
-            "İbrahim",
-            "名前",
-            "a=b",
-            "x#1",
-            "émile-zola",
-            "кот",
-        ] {
+    fn ordinary_names() {
+        for name in ["anna.müller", "o_k+1", "o'brien", "İbrahim", "名前", "a=b", "x#1", "émile-zola", "кот"]
+        {
             let found = identity(&NameRules::default(), format!("{name}@EXAMPLE.TEST")).unwrap();
             assert_eq!((found.user(), found.domain()), (name, "EXAMPLE.TEST"));
         }
+    }
+
+    #[test]
+    fn a_machine_account_is_a_user_only_where_that_is_wanted() {
+        let refusing = NameRules::default();
+        let accepting = NameRules::default().with_machine_accounts(true);
+        for name in ["PC-17$", "pc-17$", "$"] {
+            let principal = format!("{name}@EXAMPLE.TEST");
+            assert_eq!(identity(&refusing, &principal), Err(BadName::Machine(principal.clone())));
+            assert_eq!(identity(&accepting, &principal).unwrap().user(), name);
+        }
+        assert!(
+            identity(&refusing, "a$b@EXAMPLE.TEST").is_ok(),
+            "a dollar elsewhere is a letter like others"
+        );
+        // Services are no users, whatever is said of computers.
+        for rules in [&refusing, &accepting] {
+            let refused = identity(rules, "host/pc17.example.test@EXAMPLE.TEST");
+            assert!(matches!(refused, Err(BadName::Service(_))), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn no_rule_makes_a_user_of_a_machine_that_is_refused() {
+        let rule = |_: &str| Ok(Some("pc17".to_owned()));
+        let rules = NameRules::default().with_auth_to_local(true);
+        let accepting = rules.clone().with_machine_accounts(true);
+        for principal in
+            ["PC-17$@EXAMPLE.TEST", "host/pc17.example.test@EXAMPLE.TEST", "HOST/pc17@EXAMPLE.TEST"]
+        {
+            let refused = rules.identity(principal.as_bytes(), rule);
+            assert!(matches!(refused, Err(BadName::Machine(_))), "{principal}: {refused:?}");
+            assert_eq!(accepting.identity(principal.as_bytes(), rule).unwrap().user(), "pc17");
+        }
+        // Another service is none, and is what the rule makes of it.
+        assert!(rules.identity(b"cron/pc17.example.test@EXAMPLE.TEST", rule).is_ok());
+        let to_machine = |_: &str| Ok(Some("pc17$".to_owned()));
+        assert!(matches!(rules.identity(b"alice@EXAMPLE.TEST", to_machine), Err(BadName::Local { .. })));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
-use tracker::config::{Config, ConfigError, DEFAULT_PATH};
+use tracker::config::{ConfigError, DEFAULT_PATH, Document};
 use tracker::live::not_in_effect;
 use tracker::proxy::AccessLog;
 use tracker::proxy::access::Format;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let (path, config) = match read(args.config.as_deref()) {
+    let (path, file) = match read(args.config.as_deref()) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("{error}");
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     };
     if args.check_config {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
-        for warning in config.warnings().into_iter().chain(not_in_effect(&config)) {
+        for warning in file.config.warnings().into_iter().chain(not_in_effect(&file.config)) {
             eprintln!("{name}: warning: {warning}");
         }
         println!("{name}: good");
@@ -79,11 +79,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(serve(path, config, access))
+    runtime.block_on(serve(path, file, access))
 }
 
-async fn serve(path: Option<PathBuf>, config: Config, access: AccessLog) -> ExitCode {
-    let app = match App::bind(path, config, access).await {
+async fn serve(path: Option<PathBuf>, file: Document, access: AccessLog) -> ExitCode {
+    let app = match App::bind(path, file, access).await {
         Ok(app) => app,
         Err(error) => {
             eprintln!("trackerd: {error}");
@@ -114,11 +114,11 @@ fn raise_file_limit() {
 }
 
 /// The file that was named must be there; the default one may be missing.
-fn read(named: Option<&Path>) -> Result<(Option<PathBuf>, Config), ConfigError> {
+fn read(named: Option<&Path>) -> Result<(Option<PathBuf>, Document), ConfigError> {
     let path = named.unwrap_or(Path::new(DEFAULT_PATH));
-    match Config::read(path) {
-        Ok(config) => Ok((Some(path.into()), config)),
-        Err(error) if named.is_none() && error.is_missing() => Ok((None, Config::default())),
+    match Document::read(path) {
+        Ok(file) => Ok((Some(path.into()), file)),
+        Err(error) if named.is_none() && error.is_missing() => Ok((None, Document::default())),
         Err(error) => Err(error),
     }
 }

@@ -71,6 +71,11 @@ pub enum Command {
         #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
         value: Vec<String>,
     },
+    /// Take back what set has changed: the configuration file's word counts again, or the default.
+    Unset {
+        /// The key.
+        key: String,
+    },
     /// The audit trail: logins, refusals, timeouts, kick-outs, logouts, settings.
     Events {
         /// Go on showing events as they happen.

@@ -132,7 +132,13 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
         }
         Command::Get { key: Some(key) } => {
             let value = client.get(&format!("/v1/settings/{}", path_segment(key)?)).await?;
-            print(args, &value, |setting: wire::Setting| setting.value)
+            // A script wants the value and nothing else.
+            let for_people = io::stdout().is_terminal();
+            print(args, &value, |setting: wire::Setting| {
+                let origin =
+                    if for_people { format!("\n({})", show::origin(&setting)) } else { String::new() };
+                format!("{}{origin}", setting.value)
+            })
         }
         Command::Get { key: None } => {
             let value = client.get("/v1/settings").await?;
@@ -143,6 +149,13 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let path = format!("/v1/settings/{}", path_segment(key)?);
             let value = client.send_json(Method::PUT, &path, &value).await?;
             print(args, &value, |setting: wire::Setting| format!("{} = {}", setting.key, setting.value))
+        }
+        Command::Unset { key } => {
+            let path = format!("/v1/settings/{}", path_segment(key)?);
+            let value = client.delete(&path).await?;
+            print(args, &value, |setting: wire::Setting| {
+                format!("{} = {}, {}", setting.key, setting.value, show::origin(&setting))
+            })
         }
         Command::Detach { config, pin_dir } => {
             let pin_dir = detach::detach(config.as_deref(), pin_dir.as_deref())?;

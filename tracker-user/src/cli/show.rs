@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::admin::wire;
-use crate::audit::AuditEvent;
+use crate::audit::{Actor, AuditEvent};
 use crate::clock::wall_now;
+use crate::live::Source;
 use crate::session::Shown;
 
 pub(super) fn status(status: &wire::Status) -> String {
@@ -234,15 +235,40 @@ pub(super) fn settings(settings: &[wire::Setting]) -> String {
     let mut table = plain();
     table.set_header(["KEY", "VALUE", "FROM", "CHANGES"]);
     for setting in settings {
-        let from = serde_json::to_value(setting.source).ok().and_then(|v| v.as_str().map(str::to_owned));
         table.add_row([
             setting.key.clone(),
-            if setting.value.is_empty() { "\"\"".into() } else { setting.value.clone() },
-            from.unwrap_or_default(),
+            shown(&setting.value).to_owned(),
+            origin(setting),
             if setting.live { "live" } else { "at start" }.into(),
         ]);
     }
     text(&table)
+}
+
+/// Where a setting's value comes from, and what stands underneath.
+pub(super) fn origin(setting: &wire::Setting) -> String {
+    let underneath = match &setting.file {
+        Some(file) => format!("the file says {}", shown(file)),
+        None => format!("the default is {}", shown(&setting.default)),
+    };
+    match (setting.source, &setting.set_by, setting.set_at) {
+        (Source::Default, ..) => "default".into(),
+        (Source::File, ..) => "file".into(),
+        (Source::Set, Some(by), Some(at)) => format!("set {} by {}; {underneath}", moment(at), account(by)),
+        (Source::Set, ..) => format!("set; {underneath}"),
+    }
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "\"\"" } else { value }
+}
+
+fn account(actor: &Actor) -> String {
+    match (&actor.user, actor.uid) {
+        (Some(user), _) => user.clone(),
+        (None, Some(uid)) => format!("uid {uid}"),
+        (None, None) => "somebody".into(),
+    }
 }
 
 /// An event of the trail, or the note that some were lost.
@@ -272,8 +298,14 @@ fn audit_line(event: &AuditEvent) -> String {
     if let Some(method) = &event.method {
         add(method.clone());
     }
+    if let Some(cause) = &event.cause {
+        add(cause.clone());
+    }
     if let Some(reason) = &event.reason {
         add(reason.clone());
+    }
+    if let Some(count) = event.count {
+        add(format!("({count} more like this within a minute)"));
     }
     if let Some(by) = &event.by {
         add(format!("by {by}"));
@@ -286,6 +318,12 @@ fn audit_line(event: &AuditEvent) -> String {
     }
     if let Some(setting) = &event.setting {
         add(setting.clone());
+    }
+    if let Some(before) = &event.before {
+        add(format!("(was {})", shown(before)));
+    }
+    if let Some(actor) = &event.actor {
+        add(format!("ordered by {actor}"));
     }
     line
 }

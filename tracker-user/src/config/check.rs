@@ -107,6 +107,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.proxy.connect_ports.is_empty() {
         found.push("proxy.connect-ports: is empty: no https site can be reached".to_owned());
     }
+    if config.proxy.forward_ports.is_empty() {
+        found.push("proxy.forward-ports: is empty: no http site can be reached".to_owned());
+    }
     for destination in &config.proxy.allow_destinations {
         if matches!(destination, Destination::Network(network) if network.prefix_len() == 0) {
             found.push(format!(

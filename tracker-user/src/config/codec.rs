@@ -8,6 +8,7 @@ use toml::Value;
 use super::node::{Node, Raw};
 use super::problem::{Fault, Refusal};
 use super::suggest::closest;
+use super::values::PortRange;
 use crate::session::settings::Word;
 
 /// Everything that is wrong with one value.
@@ -166,6 +167,54 @@ impl<T: Copy + PartialEq + Sync + TryFrom<i128> + Into<i64>> Codec for Count<T> 
         let example: i64 = self.example.into();
         example.to_string()
     }
+}
+
+/// A port, or a range of them: 443, "1025-65535".
+pub(super) struct Ports;
+
+impl Codec for Ports {
+    type Value = PortRange;
+
+    fn read(&self, node: Node) -> Result<PortRange, Faults> {
+        let wrong = || Faults::from(node.wrong(&self.wants(), &self.example()));
+        let out_of_range = |text: &dyn std::fmt::Display| {
+            let message = format!("{text} is out of range: wants {}", self.wants());
+            Refusal::new(message, "write a whole number from 1 to 65535, or two of them as \"FROM-TO\"")
+                .at(node.at)
+        };
+        match &node.raw {
+            Raw::Integer(number) => {
+                let port = u16::try_from(*number).ok().filter(|port| *port != 0);
+                Ok(port.map(PortRange::one).ok_or_else(|| out_of_range(number))?)
+            }
+            // A number is written as one in the file; on the command line all is text.
+            Raw::Text(text) if !text.contains('-') => Err(wrong()),
+            Raw::Word(text) | Raw::Text(text) => match PortRange::parse(text) {
+                Some(range) => Ok(range),
+                None if is_of_numbers(text) => Err(out_of_range(text).into()),
+                None => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+
+    fn write(&self, value: &PortRange) -> Value {
+        if value.is_one() { Value::Integer(value.first.into()) } else { Value::String(value.to_string()) }
+    }
+
+    fn wants(&self) -> String {
+        "port or \"FROM-TO\", 1 to 65535".to_owned()
+    }
+
+    fn example(&self) -> String {
+        "443".to_owned()
+    }
+}
+
+/// Whether this was meant to be a port or a range.
+fn is_of_numbers(text: &str) -> bool {
+    let number = |part: &str| !part.trim().is_empty() && part.trim().bytes().all(|b| b.is_ascii_digit());
+    text.splitn(2, '-').all(number)
 }
 
 /// A text of some form.

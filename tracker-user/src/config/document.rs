@@ -1,6 +1,6 @@
 //! The configuration file: TOML text onto a configuration, with everything that is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
@@ -13,9 +13,9 @@ use super::problem::Problem;
 use super::suggest::closest;
 use super::types::Config;
 
-/// Sets the keys that `text` has. The problems are sorted by line; with any of them, `config` is not to be
-/// gone by: it has the keys that are right.
-pub(super) fn apply(text: &str, config: &mut Config) -> Vec<Problem> {
+/// Sets the keys that `text` has, and returns which these are. The problems are sorted by line; with any of them, `config` is
+/// not to be gone by: it has the keys that are right.
+pub(super) fn apply(text: &str, config: &mut Config) -> (Vec<Problem>, BTreeSet<&'static str>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
     let mut reader =
@@ -28,7 +28,7 @@ pub(super) fn apply(text: &str, config: &mut Config) -> Vec<Problem> {
     let mut problems = reader.problems;
     problems.sort();
     problems.dedup();
-    problems
+    (problems, reader.seen.into_keys().collect())
 }
 
 struct Reader<'a> {

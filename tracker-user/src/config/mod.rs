@@ -18,22 +18,35 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use keys::Key;
 pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
-pub use values::{AddressPattern, Basic, Destination, KerberosTrust, ObserverMode, SecondFactorPolicy};
+pub use values::{
+    AddressPattern, Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, PortRange,
+    SecondFactorPolicy,
+};
 
 /// The file that is read where none is named.
 pub const DEFAULT_PATH: &str = "/etc/tracker/tracker.toml";
 
-impl Config {
-    /// Reads a file. Every key that it does not have keeps its default.
+/// A configuration file: what it comes to, and which keys it states, be it with their defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document {
+    /// The keys that it states, and the defaults of the others.
+    pub config: Config,
+    /// The full names of the keys that it states.
+    pub stated: BTreeSet<&'static str>,
+}
+
+impl Document {
+    /// Reads a file.
     ///
     /// # Errors
-    /// When the file cannot be read ([`ConfigError::is_missing`] tells whether it is there at all) or is not right.
+    /// As [`Config::read`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
@@ -50,6 +63,34 @@ impl Config {
                 Err(ConfigError::Invalid { path: path.to_owned(), problems: vec![problem] })
             }
         }
+    }
+
+    /// Reads the text of a file called `name`.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse(text: &str, name: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        let mut config = Config::default();
+        match document::apply(text, &mut config) {
+            (problems, stated) if problems.is_empty() => Ok(Self { config, stated }),
+            (problems, _) => Err(ConfigError::Invalid { path: name.into(), problems }),
+        }
+    }
+
+    /// What the file says of a key, as [`Key::set`] takes it; `None` if it says nothing.
+    #[must_use]
+    pub fn statement(&self, key: &Key) -> Option<String> {
+        self.stated.contains(key.name()).then(|| key.get(&self.config))
+    }
+}
+
+impl Config {
+    /// Reads a file. Every key that it does not have keeps its default.
+    ///
+    /// # Errors
+    /// When the file cannot be read ([`ConfigError::is_missing`] tells whether it is there at all) or is not right.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Document::read(path).map(|document| document.config)
     }
 
     /// What can be understood of a file that [`Config::read`] refuses: to look at what it means, never to go by. The
@@ -75,7 +116,7 @@ impl Config {
     /// As [`Config::parse`].
     pub fn with(&self, text: &str, name: impl Into<PathBuf>) -> Result<Self, ConfigError> {
         let mut config = self.clone();
-        let problems = document::apply(text, &mut config);
+        let (problems, _) = document::apply(text, &mut config);
         if problems.is_empty() {
             Ok(config)
         } else {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::values::{AddressPattern, Basic, Destination, KerberosTrust, ObserverMode, SecondFactorPolicy};
+use super::values::{
+    AddressPattern, Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, PortRange,
+    SecondFactorPolicy,
+};
 use crate::session::settings::Timeouts;
 
 /// Where the embedded database lives: the file hierarchy standard's place for what survives a reboot.
@@ -16,7 +19,10 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/tracker";
 /// 3128, the port that Squid made the usual one of explicit proxies.
 pub const PROXY_PORT: u16 = 3128;
 /// CONNECT is for TLS, and TLS is on 443; Squid's `SSL_ports` says the same.
-pub const CONNECT_PORTS: [u16; 1] = [443];
+pub const CONNECT_PORTS: [PortRange; 1] = [PortRange::one(443)];
+/// HTTP's own ports, and those above the system's; Squid's `Safe_ports` says nearly the same.
+pub const FORWARD_PORTS: [PortRange; 3] =
+    [PortRange::one(80), PortRange::one(443), PortRange { first: 1025, last: u16::MAX }];
 /// So many client addresses are room enough for most sites, at some 25 MiB of kernel memory.
 pub const MAX_RECORDS: u32 = 131_072;
 /// 0 = unlimited: whoever pays per user says how many.
@@ -104,7 +110,9 @@ pub struct Proxy {
     /// Where clients connect to.
     pub listen: Vec<SocketAddr>,
     /// The ports that CONNECT may reach.
-    pub connect_ports: Vec<u16>,
+    pub connect_ports: Vec<PortRange>,
+    /// The ports that plain requests may reach.
+    pub forward_ports: Vec<PortRange>,
     /// What is let through although the built-in deny list names it.
     pub allow_destinations: Vec<Destination>,
     /// Where passwords may be asked for.
@@ -116,6 +124,7 @@ impl Default for Proxy {
         Self {
             listen: vec![everywhere(PROXY_PORT)],
             connect_ports: CONNECT_PORTS.to_vec(),
+            forward_ports: FORWARD_PORTS.to_vec(),
             allow_destinations: Vec::new(),
             basic: Basic::default(),
         }
@@ -175,6 +184,8 @@ pub struct Kerberos {
     pub domains: BTreeMap<String, String>,
     /// Whether krb5.conf's `auth_to_local` rules make the user's part of the name.
     pub auth_to_local: bool,
+    /// Whether computers' own accounts are users.
+    pub machine_accounts: MachineAccounts,
     /// `[kerberos.conditions]`
     pub conditions: Conditions,
 }
@@ -186,6 +197,7 @@ impl Default for Kerberos {
             keep_domain: KEEP_DOMAIN,
             domains: BTreeMap::new(),
             auth_to_local: AUTH_TO_LOCAL,
+            machine_accounts: MachineAccounts::default(),
             conditions: Conditions::default(),
         }
     }

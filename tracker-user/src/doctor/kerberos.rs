@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::account::Known;
 use super::{Check, Entries, is_root, listed};
-use crate::auth::negotiate::{self, KeytabEntry, KeytabProblem};
+use crate::admin::wire::{self, Status};
+use crate::auth::negotiate::{self, KeytabEntry, KeytabProblem, ReplayProblem};
 use crate::auth::{enctype, inquiry};
 
 const KEYTAB: &str = "keytab";
+const REPLAY: &str = "replay-cache";
+const NO_FILE: &str =
+    "KRB5RCACHENAME names no file: whether used tokens are noted, so that each is good once, is not known";
 /// No more services are asked for than these: a keytab may have many.
 const SERVICES: usize = 8;
 
@@ -70,17 +75,68 @@ fn host_of(principal: &str) -> Option<String> {
     Some(host.to_ascii_lowercase())
 }
 
-pub(super) fn checks(entries: &Entries, keytab: Option<&Path>) -> Vec<Check> {
+pub(super) fn checks(entries: &Entries, keytab: Option<&Path>, account: Option<&Known>) -> Vec<Check> {
     let path = negotiate::file_meant(keytab);
     let path = path.map_or_else(|| "the keytab of KRB5_KTNAME".to_owned(), |path| path.display().to_string());
     let mut checks = match entries {
         Ok(entries) => contents(&path, entries, &inquiry::permitted().unwrap_or_default()),
         Err(problem) => vec![unreadable(problem)],
     };
-    if let Some(exposure) = negotiate::exposure(keytab) {
+    checks.extend(rights(keytab, account));
+    checks
+}
+
+/// Whether the gateway may read the keytab, and nobody else: judged for the account that it runs as.
+fn rights(keytab: Option<&Path>, known: Option<&Known>) -> Vec<Check> {
+    let account = known.map(|known| &known.account);
+    let mut checks = Vec::new();
+    if let Some(exposure) = negotiate::exposure(keytab, account) {
         checks.push(Check::warning(KEYTAB, exposure.finding, exposure.remedy));
     }
+    match known {
+        Some(Known { account, how }) => {
+            if let Some(withheld) = negotiate::withheld(keytab, account) {
+                checks.push(Check::failed(KEYTAB, format!("{}; {how}", withheld.finding), withheld.remedy));
+            }
+        }
+        None => checks.push(Check::skipped(
+            KEYTAB,
+            "as which user trackerd will run is not known (it does not run, there is no unit trackerd.service with an account of \
+             its own, and no state directory): whether that user can read the keytab is not judged",
+        )),
+    }
     checks
+}
+
+/// The record of used tokens: by the daemon's own word, else as it would be in this environment.
+pub(super) fn replay_cache(status: Option<&Status>, account: Option<&Known>) -> Check {
+    if let Some(wire::ReplayCache { file, problem }) = status.map(|status| &status.replay_cache) {
+        return match (problem, file) {
+            (Some(problem), _) => Check::failed(REPLAY, problem.clone(), ReplayProblem::REMEDY),
+            (None, Some(file)) => Check::ok(REPLAY, format!("used tokens are noted in {file}")),
+            (None, None) => Check::warning(REPLAY, NO_FILE, "unset KRB5RCACHENAME for trackerd"),
+        };
+    }
+    let ours = nix::unistd::geteuid().as_raw();
+    if account.is_some_and(|known| known.account.uid != ours) {
+        return Check::skipped(
+            REPLAY,
+            "only trackerd's own user can tell: start trackerd, or ask as that user",
+        );
+    }
+    match negotiate::replay_file() {
+        None => Check::warning(REPLAY, NO_FILE, "unset KRB5RCACHENAME for trackerd"),
+        Some(file) => match negotiate::replay_problem(&file) {
+            Some(problem) => Check::failed(REPLAY, problem.finding, ReplayProblem::REMEDY),
+            None => Check::ok(
+                REPLAY,
+                format!(
+                    "used tokens can be noted in {}, where trackerd has this environment",
+                    file.display()
+                ),
+            ),
+        },
+    }
 }
 
 fn unreadable(problem: &KeytabProblem) -> Check {

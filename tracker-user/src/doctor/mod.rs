@@ -4,6 +4,7 @@
 //! Nothing is changed, nothing is written, and whoever does not answer (a KDC, a name server) is waited for a few seconds at
 //! most. Each check gathers facts, then judges them in a function of its own that asks nobody.
 
+mod account;
 mod dns;
 mod files;
 mod host;
@@ -148,7 +149,9 @@ pub fn examine(case: &Case) -> Report {
         (kdc.join().unwrap_or_default(), names)
     });
     let mut checks = setup::checks(case);
-    checks.extend(kerberos::checks(&entries, keytab));
+    let account = account::of_the_daemon(case);
+    checks.extend(kerberos::checks(&entries, keytab, account.as_ref()));
+    checks.push(kerberos::replay_cache(case.daemon.status(), account.as_ref()));
     checks.extend(kdc);
     checks.push(host::time_service());
     checks.extend(names);

@@ -61,6 +61,29 @@ impl Netlink {
         }
     }
 
+    /// Asks for one thing, and reads the message that answers. The kernel has answered when it has taken the question: what
+    /// is not there then was lost, and nobody waits for it.
+    pub(super) fn one<T>(
+        &mut self,
+        kind: u16,
+        request: &[u8],
+        read: impl Fn(u16, &[u8]) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.ask(kind, 0, request)?;
+        loop {
+            let length = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)?;
+            let mut answer = None;
+            let datagram = self.buffer.get(..length).unwrap_or_default();
+            messages(datagram, self.sequence, &mut |kind, message| {
+                answer = Some(read(kind, message)?);
+                Ok(())
+            })?;
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+        }
+    }
+
     /// Gives an order and waits until it is carried out.
     pub(super) fn order(&mut self, kind: u16, request: &[u8]) -> io::Result<()> {
         self.ask(kind, NLM_F_ACK, request)?;

@@ -9,6 +9,7 @@ use super::http1::{Name, Request};
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::proof;
+use crate::audit::{Ground, Refusal};
 use crate::auth::negotiate::{Cause, Pending};
 use crate::auth::recent::Came;
 use crate::auth::token::{self, BadToken, Fingerprint};
@@ -104,6 +105,9 @@ pub(super) fn ask(client: &Client, look: Look) -> Page {
     let (page, came) = match (look.offered, client.auth.given_up) {
         (Err(denied), _) => {
             client.worker.shared.stats.not_offered.inc();
+            let why = denied.to_string();
+            let refusal = Refusal::of_request(client.address, Ground::Conditions, None, &why);
+            client.worker.shared.gate.refused(&refusal);
             (Page::not_offered(denied), Came::NotOffered(denied))
         }
         (Ok(()), Some(cause)) => (Page::given_up(cause), Came::GivenUp(cause)),

@@ -15,6 +15,7 @@ use super::dial::dial;
 use super::http1::Request;
 use super::options::ProxyOptions;
 use super::pages::Page;
+use super::ports;
 use super::stats::Held;
 use super::tunnel::{Moved, Side, tunnel};
 use super::worker::Worker;
@@ -30,10 +31,9 @@ pub(super) async fn connect(
 ) -> Result<Next, Box<Refusal>> {
     client.input.consume(request.length);
     let refuse = |page, proof| Box::new(Refusal { page, rest: request.body(), proof });
-    if !options.connect_ports.contains(&destination.port) {
-        client.worker.shared.stats.destinations_refused.inc();
+    if !ports::are_open(&options.connect_ports, destination.port) {
         let text = format!("Tunnels to port {} are not allowed by this proxy.", destination.port);
-        return Err(refuse(Page::new(StatusCode::FORBIDDEN, text), proof));
+        return Err(refuse(ports::closed(client, destination, text), proof));
     }
     if request.has_content() {
         // It would have to be told from the tunnel's first bytes.
@@ -42,7 +42,7 @@ pub(super) async fn connect(
     client.connection.carry(Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
     client.timer.clear();
-    let origin = match dial(&client.worker, destination, options).await {
+    let origin = match dial(client, destination, options).await {
         Ok(origin) => origin,
         Err(failure) => return Err(refuse(failure.page(destination), proof)),
     };

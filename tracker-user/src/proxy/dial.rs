@@ -11,12 +11,14 @@ use hyper::StatusCode;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::client::Client;
 use super::destination::{Destination, Host};
-use super::guard::Denied;
+use super::guard::{self, Barred, Denied};
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::sockets;
 use super::worker::Worker;
+use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
 
 /// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
@@ -67,6 +69,9 @@ pub(super) enum Failure {
     NoAddress,
     #[error("this proxy does not connect to {address}: {why}")]
     Denied { address: IpAddr, why: Denied },
+    /// The operator's words stay in the log.
+    #[error("the proxy cannot tell at this moment where {address} leads; try again")]
+    Unknown { address: IpAddr },
     #[error("{address} cannot be reached ({error})")]
     Connect { address: SocketAddr, error: io::Error },
     #[error("{address} did not answer in time")]
@@ -78,42 +83,98 @@ impl Failure {
         let status = match self {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
         };
-        Page::new(status, format!("{} is not reached: {self}.", destination.key))
+        let page = Page::new(status, format!("{} is not reached: {self}.", destination.key));
+        if matches!(self, Self::Unknown { .. }) { page.retry() } else { page }
     }
 }
 
-/// A connection to the destination.
+/// A connection to the destination. Where none may be made, the audit trail tells whose request it was.
 pub(super) async fn dial(
+    client: &Client,
+    destination: &Destination,
+    options: &ProxyOptions,
+) -> Result<TcpStream, Failure> {
+    let worker = &client.worker;
+    let dialled = reach(worker, destination, options).await;
+    if let Err(failure @ (Failure::Denied { .. } | Failure::Unknown { .. })) = &dialled {
+        let stats = &worker.shared.stats;
+        match failure {
+            Failure::Unknown { .. } => stats.destinations_unknown.inc(),
+            _ => stats.destinations_refused.inc(),
+        }
+        let why = format!("{}: {failure}", destination.key);
+        let user = client.entry.user();
+        worker.shared.gate.refused(&Refusal::of_request(client.address, Ground::Destination, user, &why));
+    }
+    dialled
+}
+
+async fn reach(
     worker: &Worker,
     destination: &Destination,
     options: &ProxyOptions,
 ) -> Result<TcpStream, Failure> {
     let addresses = resolve(worker, destination, options).await?;
-    let (shared, allowed) = (&worker.shared, &options.allow_destinations);
-    if !destination.host.name().is_some_and(|name| allowed.has_name(name)) {
-        // One bad address condemns the name: nobody has an honest reason to mix them.
-        for &address in addresses.iter() {
-            if let Err(why) = shared.guard.check(address, allowed) {
-                shared.stats.destinations_refused.inc();
-                return Err(Failure::Denied { address, why });
+    let allowed = &options.allow_destinations;
+    let named = destination.host.name().is_some_and(|name| allowed.has_name(name));
+    let check = |address: IpAddr| {
+        if named {
+            return Ok(());
+        }
+        let route = |address| worker.routes.of(address, destination.port);
+        guard::check(address, allowed, route).map_err(|barred| match barred {
+            Barred::Denied(why) => Failure::Denied { address, why },
+            Barred::Unknown => Failure::Unknown { address },
+            Barred::NoRoute(error) => {
+                Failure::Connect { address: SocketAddr::new(address, destination.port), error }
             }
+        })
+    };
+    // One bad address condemns the name: nobody has an honest reason to mix them.
+    for &address in addresses.iter().skip(1) {
+        match check(address) {
+            Ok(()) | Err(Failure::Connect { .. }) => {}
+            Err(failure) => return Err(failure),
         }
     }
     let mut failure = Failure::NoAddress;
     for &address in addresses.iter() {
-        let address = SocketAddr::new(address, destination.port);
-        match timeout(options.connect_timeout, connect(address)).await {
+        // The last thing before it is connected to: an attempt at another one may have taken long.
+        match check(address) {
+            Ok(()) => {}
+            Err(no_route @ Failure::Connect { .. }) => {
+                failure = no_route;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        let to = SocketAddr::new(address, destination.port);
+        match timeout(options.connect_timeout, connect(to)).await {
+            // The kernel connects to its own addresses from these: one that has come in between is seen here at last.
+            Ok(Ok(stream)) if !named && !allowed.has_address(address) && is_to_itself(&stream) => {
+                return Err(Failure::Denied { address, why: Denied::Own });
+            }
             Ok(Ok(stream)) => {
-                shared.stats.origins_connected.inc();
+                worker.shared.stats.origins_connected.inc();
                 return Ok(stream);
             }
-            Ok(Err(error)) => failure = Failure::Connect { address, error },
-            Err(_) => failure = Failure::ConnectTimeout { address },
+            Ok(Err(error)) => failure = Failure::Connect { address: to, error },
+            Err(_) => failure = Failure::ConnectTimeout { address: to },
         }
     }
     Err(failure)
+}
+
+/// Whether both ends of a connection have one address.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(here), Ok(there)) => here.ip() == there.ip(),
+        // It is broken already.
+        _ => false,
+    }
 }
 
 async fn resolve(
@@ -122,7 +183,7 @@ async fn resolve(
     options: &ProxyOptions,
 ) -> Result<Rc<[IpAddr]>, Failure> {
     let name = match &destination.host {
-        Host::Address(address) => return Ok([*address].into()),
+        Host::Address(address) => return Ok([address.to_canonical()].into()),
         Host::Name(name) => name,
     };
     // Loopback by definition, whatever a resolver says or does not know of it (RFC 6761, section 6.3).
@@ -134,7 +195,7 @@ async fn resolve(
     }
     match timeout(options.connect_timeout, tokio::net::lookup_host((&**name, destination.port))).await {
         Ok(Ok(addresses)) => {
-            let addresses: Rc<[IpAddr]> = addresses.map(|address| address.ip()).collect();
+            let addresses: Rc<[IpAddr]> = addresses.map(|address| address.ip().to_canonical()).collect();
             if addresses.is_empty() {
                 return Err(Failure::NoAddress);
             }

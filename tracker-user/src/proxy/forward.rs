@@ -17,6 +17,7 @@ use super::leftover::MAX_LEFTOVER;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::pool::{NoAnswer, Origin};
+use super::ports;
 use super::tunnel::Side;
 use crate::observe::connections::Carries;
 
@@ -31,6 +32,12 @@ pub(super) async fn forward(
     let head = client.input.unread();
     let method = request.method_name(head);
     client.connection.carry(Carries::Request { method, to: Arc::clone(&destination.key) });
+    if !ports::are_open(&options.forward_ports, destination.port) {
+        client.input.consume(request.length);
+        let text = format!("Requests to port {} are not allowed by this proxy.", destination.port);
+        let page = ports::closed(client, destination, text);
+        return Err(Box::new(Refusal { page, rest: request.body(), proof }));
+    }
     let forwards = request.max_forwards(head);
     if forwards == Some(0) {
         client.input.consume(request.length);
@@ -188,7 +195,7 @@ impl Exchange<'_> {
         }
         // Making the connection has its own time.
         self.client.timer.clear();
-        let io = dial(worker, self.destination, options).await.map_err(Problem::Dial)?;
+        let io = dial(self.client, self.destination, options).await.map_err(Problem::Dial)?;
         self.client.timer.set(options.response_timeout);
         Ok((Origin::new(io, Arc::clone(key), generation), false))
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use tracker_ebpf::abi::ClientAddr;
 
+use crate::audit;
 use crate::session::{Admission, Decision, Identity, Method, Proof, SessionId};
 use crate::tracker::{Refusal, Tracker};
 
@@ -20,7 +21,7 @@ pub trait Gate: Send + Sync + 'static {
     /// [`Tracker::prove`].
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
     /// [`Tracker::refused`].
-    fn refused(&self, client: ClientAddr, method: Method, why: &str);
+    fn refused(&self, refusal: &audit::Refusal<'_>);
     /// [`Tracker::proved_on_shared_host`].
     fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method);
     /// [`Tracker::is_shared`].
@@ -40,8 +41,8 @@ impl Gate for Tracker {
         Box::pin(Self::prove(self, proof))
     }
 
-    fn refused(&self, client: ClientAddr, method: Method, why: &str) {
-        Self::refused(self, client, method, why);
+    fn refused(&self, refusal: &audit::Refusal<'_>) {
+        Self::refused(self, refusal);
     }
 
     fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {

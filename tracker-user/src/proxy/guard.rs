@@ -1,17 +1,14 @@
 //! Which addresses the gateway does not reach out to on a client's behalf: itself, and what only it can reach.
 //!
 //! A client that could make the gateway connect to loopback, to link-local or metadata addresses, or to the gateway's own
-//! addresses would act with the gateway's place in the network. Private ranges are where intranets are: they pass.
+//! addresses would act with the gateway's place in the network. Private ranges are where intranets are: they pass. Which
+//! addresses are the gateway's own is the kernel's to say, for each connection anew; while it does not say, none is made.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use super::options::AllowList;
-use crate::clock::{BootTime, boot_now};
-
-/// How long the list of the gateway's own addresses is believed.
-const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(5);
+use crate::observe::Route;
 
 /// Why an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,62 +31,53 @@ pub(super) enum Denied {
     Own,
 }
 
-/// The built-in list, with the gateway's own addresses.
-#[derive(Debug, Default)]
-pub(super) struct Guard {
-    own: Mutex<Option<(BootTime, Arc<[IpAddr]>)>>,
+/// Why an address is not connected to.
+#[derive(Debug)]
+pub(super) enum Barred {
+    /// It must not be.
+    Denied(Denied),
+    /// It cannot be: there is no route.
+    NoRoute(io::Error),
+    /// Where it leads is not known.
+    Unknown,
 }
 
-impl Guard {
-    /// Whether the gateway may connect to this address.
-    pub(super) fn check(&self, address: IpAddr, allowed: &AllowList) -> Result<(), Denied> {
-        let (forms, count) = forms(address);
-        let forms = forms.get(..count).unwrap_or(&[]);
-        if allowed.has_address(address) {
-            return Ok(());
-        }
-        let own = self.own();
-        for form in forms {
-            if allowed.has_address(*form) {
-                continue;
-            }
-            if let Some(denied) = built_in(*form) {
-                return Err(denied);
-            }
-            if own.contains(form) {
-                return Err(Denied::Own);
-            }
-        }
-        Ok(())
+/// Whether the gateway may connect to this address; `route` asks the kernel where one leads.
+pub(super) fn check(
+    address: IpAddr,
+    allowed: &AllowList,
+    route: impl Fn(IpAddr) -> io::Result<Route>,
+) -> Result<(), Barred> {
+    // As it is connected to: a mapped address is an IPv4 connection.
+    let address = address.to_canonical();
+    if allowed.has_address(address) {
+        return Ok(());
     }
-
-    fn own(&self) -> Arc<[IpAddr]> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = boot_now();
-        match &*own {
-            Some((at, addresses)) if now.since(*at) < OWN_ADDRESSES_FOR => Arc::clone(addresses),
-            _ => {
-                let addresses: Arc<[IpAddr]> = own_addresses().into();
-                *own = Some((now, Arc::clone(&addresses)));
-                addresses
+    let (forms, count) = forms(address);
+    for &form in forms.get(..count).unwrap_or(&[]) {
+        if allowed.has_address(form) {
+            continue;
+        }
+        if let Some(denied) = built_in(form) {
+            return Err(Barred::Denied(denied));
+        }
+        match route(form).map_err(|_| Barred::Unknown)? {
+            Route::Out => {}
+            Route::Here => return Err(Barred::Denied(Denied::Own)),
+            Route::Broadcast => return Err(Barred::Denied(Denied::Broadcast)),
+            Route::Multicast => return Err(Barred::Denied(Denied::Multicast)),
+            Route::Nowhere(number) if form == address => {
+                return Err(Barred::NoRoute(io::Error::from_raw_os_error(number)));
             }
+            // An embedded address that leads nowhere does not lead here.
+            Route::Nowhere(_) => {}
         }
     }
-}
-
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect()
+    Ok(())
 }
 
 /// The most forms that one address has.
-const MAX_FORMS: usize = 4;
+const MAX_FORMS: usize = 6;
 
 /// An address and the IPv4 addresses that are embedded in it, which some gateway on the way may turn it into.
 fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
@@ -99,11 +87,11 @@ fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
         let [a, b, c, d, e, f, g, h] = v6.segments();
         let v4 = |high: u16, low: u16| {
             let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+            Ipv4Addr::new(a, b, c, d)
         };
-        let mut add = |embedded| {
+        let mut add = |embedded: Ipv4Addr| {
             if let Some(slot) = forms.get_mut(count) {
-                *slot = embedded;
+                *slot = embedded.into();
                 count += 1;
             }
         };
@@ -112,11 +100,10 @@ fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
             (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => add(v4(g, h)),
             // NAT64, the well-known prefix.
             (0x64, 0xff9b, 0, 0, 0, 0) => add(v4(g, h)),
-            // NAT64, a local prefix of 96 bits, or of 48, which leaves the end zero (RFC 8215, RFC 6052).
-            (0x64, 0xff9b, 1, ..) if (g, h) != (0, 0) => add(v4(g, h)),
+            // NAT64, a local prefix (RFC 8215). Only the translator knows its length: each of those that RFC 6052 has and
+            // that lie in this block is looked at. What comes out as 0/8 there is a piece of a longer prefix's padding.
             (0x64, 0xff9b, 1, ..) => {
-                let ([_, high], [low, _]) = (e.to_be_bytes(), f.to_be_bytes());
-                add(v4(d, u16::from_be_bytes([high, low])));
+                translated(v6).into_iter().filter(|v4| v4.octets()[0] != 0).for_each(&mut add)
             }
             // 6to4.
             (0x2002, ..) => add(v4(b, c)),
@@ -133,6 +120,17 @@ fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
         }
     }
     (forms, count)
+}
+
+/// The IPv4 address behind a prefix of 48, 56, 64 and 96 bits (RFC 6052, section 2.2; byte 8 is left out).
+fn translated(v6: Ipv6Addr) -> [Ipv4Addr; 4] {
+    let [_, _, _, _, _, _, b6, b7, _, b9, b10, b11, b12, b13, b14, b15] = v6.octets();
+    [
+        Ipv4Addr::new(b6, b7, b9, b10),
+        Ipv4Addr::new(b7, b9, b10, b11),
+        Ipv4Addr::new(b9, b10, b11, b12),
+        Ipv4Addr::new(b12, b13, b14, b15),
+    ]
 }
 
 /// The built-in list.
@@ -184,8 +182,6 @@ mod tests {
     #[test]
     fn the_table_of_addresses() {
         use Denied::{Broadcast, LinkLocal, Loopback, Metadata, Multicast, Reserved, Unspecified};
-        let guard = Guard::default();
-        *guard.own.lock().unwrap() = Some((boot_now().after(Duration::from_secs(3600)), Arc::new([])));
         for (address, expected) in [
             ("127.0.0.1", Some(Loopback)),
             ("127.255.255.254", Some(Loopback)),
@@ -230,6 +226,14 @@ mod tests {
             ("64:ff9b:1::8.8.8.8", None),
             ("64:ff9b:1:808:8:800::", None),
             ("64:ff9b:1:7f00:0:100::", Some(Loopback)),
+            // With a suffix that should be zero, and by prefixes of 56 and 64 bits.
+            ("64:ff9b:1:7f00:0:100:0:1", Some(Loopback)),
+            ("64:ff9b:1:7f00:0:100:dead:beef", Some(Loopback)),
+            ("64:ff9b:1:27f:0:1::", Some(Loopback)),
+            ("64:ff9b:1:208:8:808::", None),
+            ("64:ff9b:1:2:7f:0:100:0", Some(Loopback)),
+            ("64:ff9b:1:2:a9:fea9:fe00:0", Some(Metadata)),
+            ("64:ff9b:1:2:8:808:800:0", None),
             ("2002:7f00:1::", Some(Loopback)),
             ("2002:a9fe:a9fe::1", Some(Metadata)),
             ("2002:808:808::1", None),
@@ -238,36 +242,68 @@ mod tests {
             ("2001:db8::5efe:127.0.0.1", Some(Loopback)),
             ("2001:db8::200:5efe:169.254.1.1", Some(LinkLocal)),
         ] {
-            let checked = guard.check(address.parse().unwrap(), &AllowList::default());
-            assert_eq!(checked.err(), expected, "{address}");
+            assert_eq!(denied(address, |_| Ok(Route::Out)), expected, "{address}");
+        }
+    }
+
+    fn denied(address: &str, route: impl Fn(IpAddr) -> io::Result<Route>) -> Option<Denied> {
+        match check(address.parse().unwrap(), &AllowList::default(), route) {
+            Ok(()) => None,
+            Err(Barred::Denied(denied)) => Some(denied),
+            Err(other) => panic!("{address}: {other:?}"),
         }
     }
 
     #[test]
-    fn the_gateways_own_addresses_in_any_form() {
-        let guard = Guard::default();
-        let own: IpAddr = "192.0.2.7".parse().unwrap();
-        *guard.own.lock().unwrap() = Some((boot_now().after(Duration::from_secs(3600)), Arc::new([own])));
-        for address in ["192.0.2.7", "::ffff:192.0.2.7", "2002:c000:207::1", "64:ff9b::192.0.2.7"] {
-            let checked = guard.check(address.parse().unwrap(), &AllowList::default());
-            assert_eq!(checked, Err(Denied::Own), "{address}");
+    fn what_the_kernel_calls_its_own_is_refused_in_any_form() {
+        let here: IpAddr = "192.0.2.7".parse().unwrap();
+        let route = |asked: IpAddr| Ok(if asked == here { Route::Here } else { Route::Out });
+        for address in [
+            "192.0.2.7",
+            "::ffff:192.0.2.7",
+            "2002:c000:207::1",
+            "64:ff9b::192.0.2.7",
+            "64:ff9b:1::192.0.2.7",
+            "64:ff9b:1:c000:2:700::",
+            "64:ff9b:1:5c0:0:207::",
+            "64:ff9b:1:5:c0:2:700:0",
+            "2001:db8::5efe:192.0.2.7",
+        ] {
+            assert_eq!(denied(address, route), Some(Denied::Own), "{address}");
         }
-        assert!(guard.check("192.0.2.8".parse().unwrap(), &AllowList::default()).is_ok());
+        assert_eq!(denied("192.0.2.8", route), None);
     }
 
     #[test]
-    fn the_real_list_holds_loopback() {
-        assert!(own_addresses().contains(&"127.0.0.1".parse().unwrap()));
+    fn broadcasts_and_groups_of_the_hosts_own_nets_are_refused() {
+        for (route, why) in [(Route::Broadcast, Denied::Broadcast), (Route::Multicast, Denied::Multicast)] {
+            assert_eq!(denied("192.0.2.255", |_| Ok(route)), Some(why));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_and_what_leads_nowhere_is_only_not_reached() {
+        let asks = |address: &str, route: &dyn Fn(IpAddr) -> io::Result<Route>| {
+            check(address.parse().unwrap(), &AllowList::default(), route)
+        };
+        let exhausted = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));
+        assert!(matches!(asks("192.0.2.1", &exhausted), Err(Barred::Unknown)));
+        assert!(matches!(asks("64:ff9b::192.0.2.1", &exhausted), Err(Barred::Unknown)));
+        let nowhere = |_| Ok(Route::Nowhere(libc::ENETUNREACH));
+        assert!(matches!(asks("2001:db8::1", &nowhere), Err(Barred::NoRoute(_))));
+        let only_v6 =
+            |asked: IpAddr| Ok(if asked.is_ipv6() { Route::Out } else { Route::Nowhere(libc::ENETUNREACH) });
+        assert!(asks("64:ff9b::192.0.2.1", &only_v6).is_ok());
     }
 
     #[test]
     fn what_is_allowed_passes() {
-        let guard = Guard::default();
+        let route = |_| Ok(Route::Here);
         let allowed = AllowList::new(["127.0.0.0/8", "[::1]", "fe80::1", "intranet.test."]);
         for address in ["127.0.0.1", "127.9.9.9", "::1", "fe80::1", "::ffff:127.0.0.1"] {
-            assert!(guard.check(address.parse().unwrap(), &allowed).is_ok(), "{address}");
+            assert!(check(address.parse().unwrap(), &allowed, route).is_ok(), "{address}");
         }
-        assert!(guard.check("fe80::2".parse().unwrap(), &allowed).is_err());
+        assert!(check("fe80::2".parse().unwrap(), &allowed, route).is_err());
         assert!(allowed.has_name("intranet.test") && !allowed.has_name("x.intranet.test"));
     }
 }

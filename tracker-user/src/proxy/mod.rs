@@ -20,6 +20,7 @@ mod leftover;
 pub mod options;
 mod pages;
 mod pool;
+mod ports;
 mod proof;
 mod sockets;
 mod splice;
@@ -85,7 +86,6 @@ struct Shared {
     /// Counts the changes of the options: a connection to an origin is used again only under those that allowed it.
     generation: AtomicU64,
     changed: Notify,
-    guard: guard::Guard,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -148,7 +148,6 @@ impl Proxy {
             options: ArcSwap::from_pointee(options),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
-            guard: guard::Guard::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });

@@ -7,9 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Conditions;
-
-/// The ports that tunnels may lead to.
-pub const CONNECT_PORTS: [u16; 1] = [443];
+use crate::config::{self, PortRange};
 
 /// How long a client may take to send a request's head, from its first byte.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +36,9 @@ pub const VIA: &str = "tracker";
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
     /// The ports that tunnels may lead to.
-    pub connect_ports: Vec<u16>,
+    pub connect_ports: Vec<PortRange>,
+    /// The ports that plain requests may go to.
+    pub forward_ports: Vec<PortRange>,
     /// Destinations that are let through although they are on the built-in list of refused ones.
     pub allow_destinations: AllowList,
     /// When Kerberos is offered.
@@ -64,7 +64,8 @@ pub struct ProxyOptions {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
-            connect_ports: CONNECT_PORTS.to_vec(),
+            connect_ports: config::CONNECT_PORTS.to_vec(),
+            forward_ports: config::FORWARD_PORTS.to_vec(),
             allow_destinations: AllowList::default(),
             conditions: Arc::new(everybody()),
             debugging: false,
@@ -81,7 +82,7 @@ impl Default for ProxyOptions {
 
 /// The configuration's own defaults: Kerberos is offered to every browser.
 fn everybody() -> Conditions {
-    Conditions::new(&crate::config::Conditions::default()).unwrap_or_default()
+    Conditions::new(&config::Conditions::default()).unwrap_or_default()
 }
 
 /// Addresses and host names that are let through.

@@ -9,10 +9,11 @@ use super::admit::{Cleared, ask, bind};
 use super::asked::Look;
 use super::client::Client;
 use super::pages::{self, Page};
+use crate::audit::{self, Ground};
 use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
 use crate::auth::recent::Came;
 use crate::auth::token::{BadToken, Fingerprint};
-use crate::session::{Identity, Method, Proof};
+use crate::session::{self, Identity, Method, Proof};
 use crate::tracker::Refusal;
 
 /// How often credentials may be refused in a row before Negotiate is no longer offered on a connection.
@@ -60,10 +61,10 @@ pub(super) async fn prove(
         }
         Err(VerifyError::Unavailable(why)) => {
             stats.proofs_unavailable.inc();
-            shared.gate.refused(client.address, Method::Kerberos, &why);
+            tell(client, Ground::Unavailable, None, &why);
             let text = "The proxy cannot verify Kerberos tickets at present. Its operator finds the reason in its status \
                         and log.";
-            (Page::new(StatusCode::SERVICE_UNAVAILABLE, text), Came::Unavailable(why))
+            (Page::new(StatusCode::SERVICE_UNAVAILABLE, text).retry(), Came::Unavailable(why))
         }
     };
     (Err(page), came)
@@ -84,7 +85,7 @@ pub(super) async fn not_offered(client: &mut Client, bad: BadToken, look: Look) 
         return ask(client, look);
     };
     shared.stats.proofs_refused.inc();
-    shared.gate.refused(client.address, Method::Kerberos, &why);
+    tell(client, Ground::Credentials(cause), None, &why);
     look.came(client, Came::Refused { cause, why });
     Page::refused(cause, answer.as_deref())
 }
@@ -124,6 +125,9 @@ async fn proved(
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
+                if let Some(ground) = ground(&refusal) {
+                    tell(client, ground, Some(&offer.identity), &why);
+                }
                 return (Err(not_admitted(&refusal)), Came::NotAdmitted { user, why });
             }
         }
@@ -131,16 +135,38 @@ async fn proved(
     (Err(Page::challenge(None)), Came::Challenged)
 }
 
-/// Good credentials, but no session.
+/// Puts a refusal into the audit trail.
+fn tell(client: &Client, ground: Ground, user: Option<&Identity>, why: &str) {
+    let refusal =
+        audit::Refusal { client: client.address, ground, why, method: Some(Method::Kerberos), user };
+    client.worker.shared.gate.refused(&refusal);
+}
+
+/// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
+const fn ground(refusal: &Refusal) -> Option<Ground> {
+    match refusal {
+        Refusal::Policy(_) => Some(Ground::Licences),
+        Refusal::NotKept(_) => Some(Ground::NotKept),
+        Refusal::Untracked(_) => Some(Ground::Untracked),
+        Refusal::Stopping => None,
+    }
+}
+
+/// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
 fn not_admitted(refusal: &Refusal) -> Page {
     match refusal {
         // 403, not 407: other credentials of the same user would not help.
-        Refusal::Policy(policy) => {
-            Page::new(StatusCode::FORBIDDEN, format!("You cannot be logged in: {policy}."))
-        }
-        Refusal::NotKept(why) | Refusal::Untracked(why) => {
-            Page::new(StatusCode::SERVICE_UNAVAILABLE, format!("You cannot be logged in: {why}."))
-        }
+        Refusal::Policy(session::Refused::Licences { .. }) => Page::new(
+            StatusCode::FORBIDDEN,
+            "You cannot be logged in: as many users are logged in as this proxy has licences for. Try again later, or ask its \
+             operator.",
+        ),
+        Refusal::NotKept(_) | Refusal::Untracked(_) => Page::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "You cannot be logged in at this moment. Try again; if that does not help, the proxy's operator finds the reason in \
+             its status and log.",
+        )
+        .retry(),
         Refusal::Stopping => Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing(),
     }
 }
@@ -148,7 +174,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
 /// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
 fn refused(client: &mut Client, refusal: Refused) -> (Page, Came) {
     let Refused { cause, why, answer } = refusal;
-    client.worker.shared.gate.refused(client.address, Method::Kerberos, &why);
+    tell(client, Ground::Credentials(cause), None, &why);
     let auth = &mut client.auth;
     auth.refusals = auth.refusals.saturating_add(1);
     // A browser without a ticket falls back to NTLM; asked again, it asks its user for a password, again and again.

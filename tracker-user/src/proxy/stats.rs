@@ -43,6 +43,8 @@ pub struct Stats {
     pub access_lost: IntCounter,
     /// Destinations that were refused.
     pub destinations_refused: IntCounter,
+    /// Destinations of which the kernel did not say where they lead, and which were not connected to.
+    pub destinations_unknown: IntCounter,
     /// Requests that the conditions did not offer Kerberos to, and that had no session.
     pub not_offered: IntCounter,
 }
@@ -113,6 +115,10 @@ impl Stats {
                 "tracker_proxy_destinations_refused_total",
                 "Requests to destinations that the gateway does not reach out to",
             )?,
+            destinations_unknown: IntCounter::new(
+                "tracker_proxy_destinations_unknown_total",
+                "Requests refused because the kernel did not say where their destination leads",
+            )?,
             not_offered: IntCounter::new(
                 "tracker_proxy_not_offered_total",
                 "Requests refused because the conditions did not offer them Kerberos",
@@ -139,6 +145,7 @@ impl Stats {
             &self.origins_reused,
             &self.access_lost,
             &self.destinations_refused,
+            &self.destinations_unknown,
             &self.not_offered,
         ] {
             registry.register(Box::new(counter.clone()))?;

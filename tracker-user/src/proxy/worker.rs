@@ -20,6 +20,7 @@ use super::dial::Names;
 use super::leftover::Leftovers;
 use super::pool::Pool;
 use super::{Shared, client};
+use crate::observe::Routes;
 
 /// How long to wait when the process has no descriptor left: some connection will end meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
     pub(super) names: Names,
+    /// Where destinations lead.
+    pub(super) routes: Routes,
     pub(super) log: Lane,
     pub(super) leftovers: Leftovers,
 }
@@ -68,10 +71,15 @@ async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::R
     if begin.await.is_err() {
         return;
     }
+    let routes = Routes::default();
+    if let Err(error) = routes.prepare() {
+        warn!(%error, "the kernel cannot be asked for routes yet");
+    }
     let worker = Rc::new(Worker {
         pool: Pool::new(&shared.stats),
         names: Names::default(),
         leftovers: Leftovers::default(),
+        routes,
         log: shared.access.lane(&shared.stats.access_lost),
         shared: Arc::clone(&shared),
     });

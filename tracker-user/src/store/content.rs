@@ -13,7 +13,7 @@ use super::embedded::{Store, existing};
 use super::error::StoreError;
 use super::history::{self, Tenure, Tenures, Wanted};
 use super::sessions::StoredSession;
-use crate::audit::AuditEvent;
+use crate::audit::{Actor, AuditEvent};
 use crate::clock::wall_now;
 use crate::session::SessionId;
 
@@ -37,9 +37,16 @@ pub(super) const REMOVED_AT_ONCE: usize = 1_000;
 pub struct StoredSetting {
     /// What it was set to.
     pub value: String,
-    /// What the configuration file said at that time. When the file is edited to say something else, the file is newer
-    /// and wins.
-    pub file_value: String,
+    /// What the configuration file said of the key at that time; absent if nothing. When the file is edited to say something
+    /// else, the file is newer and wins.
+    #[serde(default)]
+    pub file_value: Option<String>,
+    /// Who set it.
+    #[serde(default)]
+    pub by: Option<Actor>,
+    /// When.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
 }
 
 /// Where an event stands in the store.

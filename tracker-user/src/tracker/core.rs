@@ -13,6 +13,7 @@ use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
+use crate::audit::Actor;
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::observe::{Connections, Events, ObserveError, Observer};
@@ -180,7 +181,7 @@ impl Core {
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
-            Order::End { whose, reason, reply } => self.end(&whose, reason, reply),
+            Order::End { whose, reason, actor, reply } => self.end(&whose, reason, actor, reply),
             Order::Policy { policy, text, reply } => {
                 self.set_policy(policy, text);
                 let _ = reply.send(());
@@ -250,7 +251,13 @@ impl Core {
         Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
     }
 
-    fn end(&mut self, whose: &Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>>) {
+    fn end(
+        &mut self,
+        whose: &Whose,
+        reason: Reason,
+        actor: Option<Actor>,
+        reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
+    ) {
         let clients: Vec<ClientAddr> = match whose {
             Whose::All => self.table.sessions().map(|session| session.client).collect(),
             Whose::Client(client) => vec![*client],
@@ -263,12 +270,15 @@ impl Core {
         let ended =
             clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
-        self.carry_out(Some(Box::new(move |kept| {
-            let _ = reply.send(match kept {
-                Ok(()) => Ok(ended),
-                Err(unkept) => Err(NotKept { ended, unkept }),
-            });
-        })));
+        self.carry_out_by(
+            actor.as_ref(),
+            Some(Box::new(move |kept| {
+                let _ = reply.send(match kept {
+                    Ok(()) => Ok(ended),
+                    Err(unkept) => Err(NotKept { ended, unkept }),
+                });
+            })),
+        );
     }
 
     fn set_policy(&mut self, policy: Policy, text: Vec<u8>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::core::Core;
-use crate::audit::{AuditEvent, Kind};
+use crate::audit::{Actor, AuditEvent, Kind};
 use crate::clock::Anchor;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
@@ -19,6 +19,11 @@ impl Core {
     /// Carries the effects out in order. Connections are ended at once; what is to be kept goes to the journal; the audit
     /// trail is written and `answer` given when it is on disk.
     pub(super) fn carry_out(&mut self, answer: Option<Answer>) {
+        self.carry_out_by(None, answer);
+    }
+
+    /// The same, where it was an operator's order.
+    pub(super) fn carry_out_by(&mut self, actor: Option<&Actor>, answer: Option<Answer>) {
         if self.effects.is_empty() {
             if let Some(answer) = answer {
                 answer(Ok(()));
@@ -42,7 +47,10 @@ impl Core {
                             warn!("{}", suspected.suspicion.sentence());
                         }
                     }
-                    let line = audit_event(&event, &anchor, connections_closed.take());
+                    let line = AuditEvent {
+                        actor: actor.cloned(),
+                        ..audit_event(&event, &anchor, connections_closed.take())
+                    };
                     entries.push(Entry::Event(Box::new(line.clone())));
                     lines.push((line, reason));
                 }

@@ -44,7 +44,7 @@ impl GssError {
 
     /// In one line, without what would do something on an operator's terminal: it goes into logs and audit trails, and the
     /// library repeats names that clients have sent.
-    fn plain(text: impl AsRef<str>) -> Self {
+    pub(super) fn plain(text: impl AsRef<str>) -> Self {
         let line = text.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
         Self { text: line.replace(char::is_control, "\u{fffd}"), answer: None }
     }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::cause::{Cause, explain};
 use super::details::Inside;
 use super::keytab::{self, KeytabProblem, Stamp};
+use super::replay::{self, ReplayProblem};
 use super::{Acceptor, Counters, Details, Options, Outcome, Pending, Refused, VerifyError};
 use crate::auth::ap_req::ApReq;
 use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
@@ -21,6 +22,8 @@ const RECHECK: Duration = Duration::from_secs(1);
 pub(super) struct GssAcceptor {
     state: Mutex<State>,
     counters: Counters,
+    /// Why the replay cache failed, since which no token has been accepted.
+    replay: Mutex<Option<ReplayProblem>>,
 }
 
 struct State {
@@ -76,7 +79,7 @@ impl GssAcceptor {
         let (keys, stamp) = load(&options);
         let state = State { options: Arc::new(options), keys, stamp, checked: boot_now() };
         state.report();
-        Self { state: Mutex::new(state), counters }
+        Self { state: Mutex::new(state), counters, replay: Mutex::default() }
     }
 
     /// The keys, read anew if the keytab has changed, which is looked at now and then, or `now`.
@@ -102,6 +105,26 @@ impl GssAcceptor {
     /// The keys that have taken the place of these, if the keytab has changed.
     fn renewed(&self, keys: &Arc<Keys>) -> Option<Arc<Keys>> {
         self.current(true).1.ok().filter(|current| !Arc::ptr_eq(current, keys))
+    }
+
+    fn replay(&self) -> MutexGuard<'_, Option<ReplayProblem>> {
+        self.replay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The replay cache failed: every token fails, whoever it is from.
+    fn replay_failed(&self, error: &GssError) -> VerifyError {
+        let problem = ReplayProblem::said(error);
+        self.counters.replay_cache_failed();
+        if self.replay().replace(problem.clone()).is_none() {
+            warn!(%problem, "no Kerberos ticket can be accepted");
+        }
+        VerifyError::Unavailable(problem.to_string())
+    }
+
+    fn replay_worked(&self) {
+        if self.replay().take().is_some() {
+            info!("the record of used tokens can be used again");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -147,6 +170,11 @@ impl Acceptor for GssAcceptor {
         self.current(false).1.err().map(|problem| problem.to_string())
     }
 
+    fn replay_problem(&self) -> Option<ReplayProblem> {
+        let seen = replay::replay_file().as_deref().and_then(replay::replay_problem);
+        seen.or_else(|| self.replay().clone())
+    }
+
     fn configure(&self, options: Options) {
         let mut state = self.lock();
         if *state.options != options {
@@ -188,7 +216,11 @@ impl GssAcceptor {
         }
         match step {
             Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
-            Ok(Step::Done(peer)) => proved(&options, &keys, peer, &leg, token),
+            Ok(Step::Done(peer)) => {
+                self.replay_worked();
+                proved(&options, &keys, peer, &leg, token)
+            }
+            Err(error) if replay::is_at_fault(&error) => Err(self.replay_failed(&error)),
             Err(error) => Err(VerifyError::Refused(refused(&keys, token, error))),
         }
     }
@@ -207,7 +239,7 @@ fn hopeful(kind: Kind) -> Result<(), VerifyError> {
 
 /// What the library refused, and why, as far as the ticket tells.
 fn refused(keys: &Keys, token: &[u8], error: GssError) -> Refused {
-    let GssError { text, answer } = error;
+    let GssError { text, answer, .. } = error;
     // The client had its chance to go on with Kerberos, and did not.
     let cause = if token::goes_on_with_ntlm(token) { Cause::Ntlm } else { Cause::of(&text) };
     let opened = ApReq::in_token(token).and_then(|request| keys.keytab.look_into(&request));
@@ -230,7 +262,7 @@ fn proved(
     let identity = options
         .names
         .identity(&peer.principal, local_name)
-        .map_err(|problem| VerifyError::refused(Cause::Name, problem.to_string()))?;
+        .map_err(|problem| VerifyError::refused(Cause::from(&problem), problem.to_string()))?;
     let request = ApReq::in_token(token);
     let opened =
         request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.look_into(request));

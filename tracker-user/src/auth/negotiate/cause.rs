@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::auth::credential::Opened;
+use crate::auth::names::BadName;
 use crate::auth::token::BadToken;
 
 /// Why a token was refused.
@@ -44,6 +45,8 @@ pub enum Cause {
     ChannelBindings,
     /// The principal is no user's, or has no name here.
     Name,
+    /// The principal is a computer's own.
+    MachineAccount,
     /// Anything else that the library dislikes.
     Other,
 }
@@ -78,7 +81,7 @@ const WORDS: &[(&str, Cause)] = &[
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ntlm,
         Self::NoKerberos,
         Self::Garbage,
@@ -96,6 +99,7 @@ impl Cause {
         Self::CrossRealm,
         Self::ChannelBindings,
         Self::Name,
+        Self::MachineAccount,
         Self::Other,
     ];
 
@@ -125,6 +129,7 @@ impl Cause {
             Self::CrossRealm => "cross-realm",
             Self::ChannelBindings => "channel-bindings",
             Self::Name => "name",
+            Self::MachineAccount => "machine-account",
             Self::Other => "other",
         }
     }
@@ -182,6 +187,10 @@ impl Cause {
                 "the token was made for another TLS connection: somebody stands in between"
             }
             Self::Name => "only users log in: see kerberos.auth-to-local where a principal has another form",
+            Self::MachineAccount => {
+                "a service or a task on the client sent the computer's own ticket; whoever is to be let in logs in as a user, \
+                 or set kerberos.machine-accounts"
+            }
             Self::Other => "",
         }
     }
@@ -202,6 +211,7 @@ impl Cause {
             Self::CrossRealm => "Your domain is not trusted here",
             Self::ChannelBindings => "Your login came from elsewhere",
             Self::Name => "You are not a user of this proxy",
+            Self::MachineAccount => "A computer is not a user of this proxy",
         }
     }
 
@@ -250,6 +260,10 @@ impl Cause {
                 "Your login was made for another connection than the one it came on. Somebody may stand between you and the \
                  proxy: tell its operator."
             }
+            Self::MachineAccount => {
+                "The login is that of the computer itself, not of a person: a service or a task of the system asked for this \
+                 page. Log in as yourself, and load the page again."
+            }
             Self::Name => {
                 "Your Kerberos ticket is good, but its name is not one of a user of this proxy. Log in as yourself, and load \
                  the page again."
@@ -265,6 +279,15 @@ impl From<&BadToken> for Cause {
             BadToken::NotNegotiate(_) => Self::Scheme,
             BadToken::Empty | BadToken::NotBase64 => Self::Garbage,
             BadToken::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl From<&BadName> for Cause {
+    fn from(bad: &BadName) -> Self {
+        match bad {
+            BadName::Machine(_) => Self::MachineAccount,
+            _ => Self::Name,
         }
     }
 }

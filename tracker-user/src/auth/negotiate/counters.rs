@@ -1,6 +1,6 @@
 //! What the verifier counts. No label carries a user or an address.
 
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::cause::Cause;
 use crate::auth::enctype;
@@ -17,6 +17,7 @@ pub struct Counters {
     tokens: IntCounterVec,
     refused: IntCounterVec,
     tickets: IntCounterVec,
+    replay_cache: IntCounter,
 }
 
 impl Counters {
@@ -29,6 +30,7 @@ impl Counters {
         for vec in [&counters.tokens, &counters.refused, &counters.tickets] {
             registry.register(Box::new(vec.clone()))?;
         }
+        registry.register(Box::new(counters.replay_cache.clone()))?;
         Ok(counters)
     }
 
@@ -64,7 +66,11 @@ impl Counters {
             "enctype",
             &enctypes.chain([OTHER]).collect::<Vec<_>>(),
         )?;
-        Ok(Self { tokens, refused, tickets })
+        let replay_cache = IntCounter::new(
+            "tracker_negotiate_replay_cache_errors_total",
+            "Tokens that could not be verified because the record of used tokens could not be used",
+        )?;
+        Ok(Self { tokens, refused, tickets, replay_cache })
     }
 
     pub(super) fn token(&self, kind: Kind) {
@@ -73,6 +79,10 @@ impl Counters {
 
     pub(super) fn refused(&self, cause: Cause) {
         self.refused.with_label_values(&[cause.label()]).inc();
+    }
+
+    pub(super) fn replay_cache_failed(&self) {
+        self.replay_cache.inc();
     }
 
     pub(super) fn ticket(&self, number: i32) {

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::auth::credential::{self, GssError, Keytab, KeytabEntry};
 
 /// No keytab is this large.
@@ -132,30 +134,109 @@ pub(in crate::auth) fn unusable(configured: Option<&Path>, error: GssError) -> K
     }
 }
 
+/// The account that the gateway runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The user's number.
+    pub uid: u32,
+    /// The numbers of its groups, its own first.
+    pub groups: Vec<u32>,
+}
+
+impl Account {
+    /// This process's own.
+    #[must_use]
+    pub fn ours() -> Self {
+        let own = nix::unistd::getegid().as_raw();
+        let others = nix::unistd::getgroups().unwrap_or_default().into_iter().map(nix::unistd::Gid::as_raw);
+        let groups = std::iter::once(own).chain(others.filter(|group| *group != own)).collect();
+        Self { uid: nix::unistd::geteuid().as_raw(), groups }
+    }
+}
+
+/// What owner, group and mode say of who may read a keytab.
+#[derive(Clone, Copy, Debug)]
+struct Rights {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
 /// Who else may read the keytab's file, or change it: whoever reads it can make tickets of any user for this gateway.
-/// `None` if nobody can, or there is no file.
+/// `account` is the one that the gateway runs as; where it is not known, only what is wrong for any is told. `None` if nobody
+/// can, or there is no file.
 #[must_use]
-pub fn exposure(configured: Option<&Path>) -> Option<Exposure> {
+pub fn exposure(configured: Option<&Path>, account: Option<&Account>) -> Option<Exposure> {
     let path = file_meant(configured)?;
-    let meta = std::fs::metadata(&path).ok()?;
-    let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
-    let ours = nix::unistd::geteuid().as_raw();
-    let (what, command) = if mode & 0o004 != 0 {
-        ("is readable by everyone", "chmod 600".to_owned())
+    judge(&path, rights(&path)?, account)
+}
+
+/// What keeps the gateway's account from reading the keytab's file, by the file's owner, group and mode.
+#[must_use]
+pub fn withheld(configured: Option<&Path>, account: &Account) -> Option<Exposure> {
+    let path = file_meant(configured)?;
+    let rights = rights(&path)?;
+    let Rights { owner, group, mode } = rights;
+    let may_read = match account.uid {
+        0 => true,
+        uid if uid == owner => mode & 0o400 != 0,
+        _ if account.groups.contains(&group) => mode & 0o040 != 0,
+        _ => mode & 0o004 != 0,
+    };
+    let finding = format!(
+        "the keytab {} cannot be read by the gateway's user, {} (owner {owner}, group {group}, mode {mode:04o})",
+        path.display(),
+        account.uid
+    );
+    (!may_read)
+        .then(|| Exposure { finding, remedy: format!("run {}", fitting(&path, rights, Some(account))) })
+}
+
+fn rights(path: &Path) -> Option<Rights> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some(Rights { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777 })
+}
+
+fn judge(path: &Path, rights: Rights, account: Option<&Account>) -> Option<Exposure> {
+    let Rights { owner, group, mode } = rights;
+    let is_foreign = |account: &Account| owner != account.uid && owner != 0;
+    let is_foreign_group = |account: &Account| group != 0 && !account.groups.contains(&group);
+    let what = if mode & 0o004 != 0 {
+        "is readable by everyone"
     } else if mode & 0o022 != 0 {
-        ("can be changed by others than its owner", "chmod 600".to_owned())
-    } else if owner != ours && owner != 0 {
-        ("belongs to another user than the gateway's", format!("chown {ours}"))
+        "can be changed by others than its owner"
+    } else if account.is_some_and(is_foreign) {
+        "belongs to another user than the gateway's"
+    } else if mode & 0o040 != 0 && account.is_some_and(is_foreign_group) {
+        "is readable by a group that is not the gateway's"
     } else {
         return None;
     };
-    let path = path.display();
     Some(Exposure {
         finding: format!(
-            "the keytab {path} {what} (owner {owner}, mode {mode:04o}): whoever has its keys can pass for any user here"
+            "the keytab {} {what} (owner {owner}, group {group}, mode {mode:04o}): whoever has its keys can pass for any user here",
+            path.display()
         ),
-        remedy: format!("run {command} {path}, and if somebody may have read it, give the account new keys"),
+        remedy: format!(
+            "run {}, and if somebody may have read it, give the account new keys",
+            fitting(path, rights, account)
+        ),
     })
+}
+
+/// The commands after which the gateway can read the file, and nobody else but root.
+fn fitting(path: &Path, Rights { owner, group, .. }: Rights, account: Option<&Account>) -> String {
+    let path = path.display();
+    match account {
+        // What may be the gateway's way to read it is left as it is.
+        None => format!("chmod g-w,o-rwx {path}"),
+        Some(Account { uid, .. }) if *uid == owner => format!("chmod 600 {path}"),
+        Some(Account { groups, .. }) if owner == 0 && groups.contains(&group) => format!("chmod 640 {path}"),
+        Some(Account { uid, groups }) if owner == 0 => {
+            format!("chgrp {} {path} && chmod 640 {path}", groups.first().unwrap_or(uid))
+        }
+        Some(Account { uid, .. }) => format!("chown {uid} {path} && chmod 600 {path}"),
+    }
 }
 
 /// What changes when the file does.
@@ -259,22 +340,69 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_or_change_is_told() {
+        let account = |uid: u32, groups: &[u32]| Account { uid, groups: groups.to_vec() };
+        let (root, daemon) = (account(0, &[0]), account(990, &[991, 992]));
+        let told = |owner, group, mode, account: Option<&Account>| {
+            judge(Path::new("/k"), Rights { owner, group, mode }, account).map(|told| told.to_string())
+        };
+        for (owner, group, mode, account) in [
+            (0, 0, 0o600, Some(&root)),
+            (990, 991, 0o600, Some(&daemon)),
+            // Root's own, which the gateway reads by its group: what packages install.
+            (0, 991, 0o640, Some(&daemon)),
+            (0, 992, 0o640, Some(&daemon)),
+            (0, 0, 0o640, Some(&daemon)),
+            // Whose it is cannot be judged where nobody knows as what the gateway runs.
+            (990, 991, 0o640, None),
+        ] {
+            assert_eq!(told(owner, group, mode, account), None, "{owner}:{group} {mode:o} {account:?}");
+        }
+        for (owner, group, mode, account, words, command) in [
+            (0, 0, 0o644, Some(&root), "readable by everyone", "chmod 600 /k"),
+            (0, 991, 0o644, Some(&daemon), "readable by everyone", "chmod 640 /k"),
+            (0, 0, 0o644, Some(&daemon), "readable by everyone", "chgrp 991 /k && chmod 640 /k"),
+            (990, 991, 0o644, Some(&daemon), "readable by everyone", "chmod 600 /k"),
+            (990, 991, 0o644, None, "readable by everyone", "chmod g-w,o-rwx /k"),
+            (0, 0, 0o620, Some(&root), "can be changed by others", "chmod 600 /k"),
+            (
+                1000,
+                1000,
+                0o600,
+                Some(&daemon),
+                "another user than the gateway's",
+                "chown 990 /k && chmod 600 /k",
+            ),
+            (990, 991, 0o600, Some(&root), "another user than the gateway's", "chown 0 /k && chmod 600 /k"),
+            (
+                0,
+                100,
+                0o640,
+                Some(&daemon),
+                "a group that is not the gateway's",
+                "chgrp 991 /k && chmod 640 /k",
+            ),
+        ] {
+            let told = told(owner, group, mode, account).unwrap();
+            assert!(told.contains(words) && told.contains(&format!("run {command},")), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_judged_as_it_lies_there() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keytab");
         std::fs::write(&path, b"x").unwrap();
-        for (mode, words) in [
-            (0o600, None),
-            (0o640, None),
-            (0o644, Some("readable by everyone")),
-            (0o620, Some("can be changed by others")),
-        ] {
+        let ours = Account::ours();
+        for (mode, told) in [(0o600, false), (0o644, true)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let told = exposure(Some(&path));
-            assert_eq!(told.is_some(), words.is_some(), "{mode:o}: {told:?}");
-            let told = told.map(|told| told.to_string()).unwrap_or_default();
-            assert!(told.contains(words.unwrap_or_default()), "{mode:o}");
+            assert_eq!(exposure(Some(&path), Some(&ours)).is_some(), told, "{mode:o}");
         }
-        assert_eq!(exposure(Some(&dir.path().join("none"))), None);
+        assert_eq!(exposure(Some(&dir.path().join("none")), Some(&ours)), None);
+        let stranger = Account { uid: 4_000_000_000, groups: vec![4_000_000_000] };
+        assert_eq!(withheld(Some(&path), &stranger), None, "everybody may read it");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let withheld = withheld(Some(&path), &stranger).unwrap().to_string();
+        assert!(withheld.contains("cannot be read by the gateway's user, 4000000000"), "{withheld}");
     }
 
     #[test]

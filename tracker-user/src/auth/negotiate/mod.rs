@@ -10,6 +10,7 @@ mod counters;
 mod details;
 mod keytab;
 mod queue;
+mod replay;
 
 use std::any::Any;
 use std::fmt;
@@ -27,7 +28,8 @@ pub use cause::Cause;
 pub use counters::Counters;
 pub use details::{Details, Inside, context_flags};
 pub(super) use keytab::unusable;
-pub use keytab::{Exposure, KeytabProblem, entries, exposure, file_meant};
+pub use keytab::{Account, Exposure, KeytabProblem, entries, exposure, file_meant, withheld};
+pub use replay::{ReplayProblem, replay_file, replay_problem};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
@@ -147,6 +149,11 @@ pub trait Acceptor: Send + Sync + 'static {
         None
     }
 
+    /// What keeps the record of used tokens from being used, and so every token from being accepted.
+    fn replay_problem(&self) -> Option<ReplayProblem> {
+        None
+    }
+
     /// Goes by other options from now on.
     fn configure(&self, _options: Options) {}
 }
@@ -257,6 +264,12 @@ impl Verifier {
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         self.acceptor.problem()
+    }
+
+    /// What keeps the record of used tokens from being used, and so every token from being accepted.
+    #[must_use]
+    pub fn replay_problem(&self) -> Option<ReplayProblem> {
+        self.acceptor.replay_problem()
     }
 
     /// Goes by other options from now on.

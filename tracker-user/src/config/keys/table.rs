@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::Change::{Live, Restart};
 use super::{Field, Key};
-use crate::config::codec::{Count, Flag, List, Map, Maybe, OneOf, Switch};
+use crate::config::codec::{Count, Flag, List, Map, Maybe, OneOf, Ports, Switch};
 use crate::config::span::Span;
 use crate::config::text;
 use crate::session::settings as core;
@@ -41,8 +41,10 @@ keys! {
     "proxy.listen" Restart proxy.listen =
         List { of: text::LISTEN, never_empty: Some("nobody could reach the proxy") };
     "Where clients connect to the proxy."
-    "proxy.connect-ports" Live proxy.connect_ports = List { of: PORT, never_empty: None };
+    "proxy.connect-ports" Live proxy.connect_ports = List { of: Ports, never_empty: None };
     "Ports that CONNECT may reach; any other is refused with 403."
+    "proxy.forward-ports" Live proxy.forward_ports = List { of: Ports, never_empty: None };
+    "Ports that plain requests (http://) may reach; any other is refused with 403."
     "proxy.allow-destinations" Live proxy.allow_destinations = List { of: text::DESTINATION, never_empty: None };
     "Destinations let through although the built-in deny list (loopback, link-local, metadata services, the gateway itself) names them."
     "proxy.basic" Live proxy.basic = OneOf(PhantomData);
@@ -94,6 +96,8 @@ keys! {
     "Short domain names of realms, as shown in user names."
     "kerberos.auth-to-local" Live kerberos.auth_to_local = Flag;
     "Whether the auth_to_local rules of krb5.conf make the user's part of the name; who has no rule is refused."
+    "kerberos.machine-accounts" Live kerberos.machine_accounts = OneOf(PhantomData);
+    "Whether computers' own accounts (names that end in $) are users, or are refused."
 
     "kerberos.conditions.disabled" Live kerberos.conditions.disabled = Flag;
     "Kerberos is never offered."

@@ -16,7 +16,8 @@ const EVERYTHING: &str = r#"
 state-dir = "/var/lib/with space, and comma/"
 run-dir = "/tmp/\"quoted\" "
 proxy.listen = ["[::1]:3128", "10.0.0.1:3128"]
-proxy.connect-ports = [443, 8443]
+proxy.connect-ports = [443, "8443-8449"]
+proxy.forward-ports = [80, 25]
 proxy.allow-destinations = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "wiki.example.test"]
 proxy.basic = "never"
 observer.mode = "proxy"
@@ -39,6 +40,7 @@ kerberos.keytab = "/etc/tracker/http.keytab"
 kerberos.keep-domain = false
 kerberos.domains = { "EXAMPLE.TEST" = "EXAMPLE", "OTHER.TEST" = "OTHER" }
 kerberos.auth-to-local = true
+kerberos.machine-accounts = "accept"
 kerberos.conditions.disabled = true
 kerberos.conditions.debugging = true
 kerberos.conditions.opt-out-cookie = "NoKerberos"
@@ -135,6 +137,8 @@ fn values_can_be_written_as_people_type_them() {
         ("connect-ports", "443, 8443", "443, 8443"),
         ("connect-ports", "443 8443", "443, 8443"),
         ("connect-ports", "[443,8443]", "443, 8443"),
+        ("connect-ports", "443 8000-8009", "443, 8000-8009"),
+        ("forward-ports", "[80, \"1025-65535\"]", "80, 1025-65535"),
         ("connect-ports", "", "[]"),
         ("connect-ports", "[]", "[]"),
         ("proxy.listen", "[::1]:1, 127.0.0.1:1", "[::1]:1, 127.0.0.1:1"),
@@ -179,7 +183,7 @@ fn what_a_file_is_refused_for_is_refused_in_the_same_words() {
         (
             "connect-ports",
             "443, x, 99999",
-            "proxy.connect-ports: wants port, 1 to 65535, not \"x\"; write it like 443\nproxy.connect-ports: 99999 is out of range: wants port, 1 to 65535; write a whole number from 1 to 65535",
+            "proxy.connect-ports: wants port or \"FROM-TO\", 1 to 65535, not \"x\"; write it like 443\nproxy.connect-ports: 99999 is out of range: wants port or \"FROM-TO\", 1 to 65535; write a whole number from 1 to 65535, or two of them as \"FROM-TO\"",
         ),
         (
             "metrics.listen",

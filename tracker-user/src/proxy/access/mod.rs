@@ -86,6 +86,11 @@ impl Entry {
         &mut self.line
     }
 
+    /// Who the request is served for, as far as it is known.
+    pub(super) fn user(&self) -> Option<&Identity> {
+        self.line.user.as_deref()
+    }
+
     /// The request has ended; `complete` if as it should.
     pub(super) fn finish(&mut self, complete: bool) {
         if !std::mem::take(&mut self.open) {

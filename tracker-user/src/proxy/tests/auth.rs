@@ -299,7 +299,7 @@ async fn without_a_licence_the_page_says_so_and_names_nobody() {
     let request = format!("GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n{}\r\n", negotiate("user alice"));
     let answer = lab.client().await.ask(request).await;
     assert_eq!(answer.status(), 403);
-    assert!(answer.text().contains("licences are in use") && !answer.text().contains("alice"));
+    assert!(answer.text().contains("has licences for") && !answer.text().contains("alice"));
 }
 
 #[tokio::test]

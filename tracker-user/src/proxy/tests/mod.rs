@@ -21,6 +21,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::*;
 use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
+use crate::config::PortRange;
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Identity, Method, Proof, SessionId};
 use crate::tracker::Refusal;
@@ -74,8 +75,8 @@ impl Gate for FakeGate {
         })
     }
 
-    fn refused(&self, _client: ClientAddr, _method: Method, why: &str) {
-        self.refused.lock().unwrap().push(why.to_owned());
+    fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
+        self.refused.lock().unwrap().push(refusal.why.to_owned());
     }
 
     fn proved_on_shared_host(&self, _client: ClientAddr, _identity: &Identity, _method: Method) {}
@@ -156,7 +157,7 @@ pub(super) struct Lab {
 /// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long.
 fn options(connect_port: u16) -> ProxyOptions {
     ProxyOptions {
-        connect_ports: vec![connect_port],
+        connect_ports: vec![PortRange::one(connect_port)],
         allow_destinations: AllowList::new(["127.0.0.0/8"]),
         ..ProxyOptions::default()
     }

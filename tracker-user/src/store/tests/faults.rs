@@ -143,7 +143,7 @@ fn images(directory: &Path) -> Vec<Image> {
     login(&journal, 1..400);
     let mut images = vec![Image::take(directory, std::iter::empty())];
     for round in 1..6 {
-        let setting = StoredSetting { value: round.to_string(), file_value: String::new() };
+        let setting = StoredSetting { value: round.to_string(), file_value: None, by: None, at: None };
         store.set("timeouts.proxy-auth-timeout", Some(&setting)).unwrap();
         login(&journal, round * 400..round * 400 + 100);
         end(&journal, (round - 1) * 20..round * 20);

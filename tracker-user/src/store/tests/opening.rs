@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use redb::{Database, TableDefinition};
 
-use crate::audit::{AuditEvent, Kind};
+use crate::audit::{Actor, AuditEvent, Kind, Via};
 use crate::store::content::{Batch, EVENTS};
 use crate::store::embedded::FILE;
 use crate::store::schema::SCHEMA;
@@ -26,7 +26,12 @@ fn refused(directory: &Path) -> StoreError {
 #[test]
 fn a_setting_survives_reopening_and_can_be_forgotten() {
     let directory = tempfile::tempdir().unwrap();
-    let setting = StoredSetting { value: "10m".into(), file_value: "5m".into() };
+    let setting = StoredSetting {
+        value: "10m".into(),
+        file_value: Some("5m".into()),
+        by: Some(Actor::unknown(Via::Socket)),
+        at: None,
+    };
     Store::open(directory.path()).unwrap().set("a.b", Some(&setting)).unwrap();
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.settings().unwrap().get("a.b"), Some(&setting));
