@@ -1,6 +1,7 @@
 //! The audit trail: every login, refusal, timeout, kick-out, logout and change of a setting, in memory for the
 //! operator, to followers as it happens, and in the log.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,6 +10,8 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::info;
+
+use crate::outside;
 
 /// How many events are kept in memory.
 const KEPT: usize = 10_000;
@@ -108,6 +111,23 @@ impl AuditEvent {
             setting: None,
         }
     }
+
+    /// What a peer has a part in is cut to what is shown, and kept in no more memory than it then takes.
+    fn make_fit(&mut self) {
+        for (text, most) in [
+            (&mut self.user, 2 * outside::NAME),
+            (&mut self.domain, outside::NAME),
+            (&mut self.realm, outside::NAME),
+            (&mut self.reason, outside::SENTENCE),
+            (&mut self.by, 2 * outside::NAME),
+        ] {
+            let Some(text) = text else { continue };
+            if let Cow::Owned(shorter) = outside::shown(text, most) {
+                *text = shorter;
+            }
+            text.shrink_to_fit();
+        }
+    }
 }
 
 /// See the module.
@@ -133,7 +153,8 @@ impl Audit {
     }
 
     /// Adds an event. `reason_label` is the reason as a metric may show it: from a fixed set of words, or empty.
-    pub fn record(&self, event: AuditEvent, reason_label: &str) {
+    pub fn record(&self, mut event: AuditEvent, reason_label: &str) {
+        event.make_fit();
         self.counted.with_label_values(&[event.event.as_str(), reason_label]).inc();
         info!(
             target: "audit",
@@ -173,5 +194,26 @@ impl Audit {
     pub fn follow(&self) -> (Vec<AuditEvent>, broadcast::Receiver<AuditEvent>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.followers.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::wall_now;
+
+    use super::*;
+
+    #[test]
+    fn what_strangers_write_is_bounded_in_memory() {
+        let audit = Audit::new(&Registry::new()).unwrap();
+        let huge = "\u{202e}x".repeat(16 * 1024);
+        let event = AuditEvent { reason: Some(huge), ..AuditEvent::new(wall_now(), Kind::Refused) };
+        audit.record(event, "credentials");
+        let kept = &audit.past(|_| true)[0];
+        let reason = kept.reason.as_ref().unwrap();
+        assert!(reason.capacity() <= outside::SENTENCE + 8, "{}", reason.capacity());
+        assert!(reason.starts_with("\\u{202e}x") && reason.ends_with('…'), "{reason}");
+        // All together: the longest that any of them can be.
+        const { assert!(KEPT * (size_of::<AuditEvent>() + 8 * outside::NAME + outside::SENTENCE) <= 48 << 20) };
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::outside;
 use crate::session::Identity;
 
 /// The longest principal that is taken for a user's.
@@ -30,7 +31,7 @@ pub enum BadName {
     #[error("{0} is a service or an instance, not a user: the name contains '/'")]
     Service(String),
     /// Characters that no account name has.
-    #[error("the principal {0:?} contains characters that are not accepted in a user name")]
+    #[error("the principal \"{0}\" contains characters that are not accepted in a user name")]
     Odd(String),
     /// There is no user or no realm in it.
     #[error("the principal {0:?} is not of the form user@REALM")]
@@ -117,8 +118,7 @@ impl NameRules {
 /// The principal as text, if it is one in which nothing is quoted or hidden.
 fn plain(principal: &[u8]) -> Result<&str, BadName> {
     let odd = || {
-        let cut = principal.get(..MAX_PRINCIPAL).unwrap_or(principal);
-        BadName::Odd(String::from_utf8_lossy(cut).into_owned())
+        BadName::Odd(outside::shown_bytes(principal, outside::NAME))
     };
     if principal.len() > MAX_PRINCIPAL {
         return Err(odd());

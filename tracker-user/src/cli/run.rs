@@ -15,6 +15,7 @@ use super::{decode, doctor, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
+use crate::outside;
 
 /// sysexits.h: the command was used wrongly.
 const EX_USAGE: u8 = 64;
@@ -88,7 +89,7 @@ pub async fn run() -> ExitCode {
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
         Failure::Said => return ExitCode::FAILURE,
     };
-    let _ = writeln!(io::stderr(), "trackerctl: {text}");
+    let _ = writeln!(io::stderr(), "trackerctl: {}", outside::lines(&text));
     code.into()
 }
 
@@ -224,6 +225,7 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
     let mut failed = None;
     let each = |event: Value| {
         let line = if args.json { event.to_string() } else { show::event(&event) };
+        let line = if args.json { outside::json(&line) } else { outside::lines(&line) };
         failed = write_line(&line).err();
         failed.is_none()
     };
@@ -237,14 +239,15 @@ fn print<T: DeserializeOwned>(
     show: impl FnOnce(T) -> String,
 ) -> Result<(), Failure> {
     let text = if args.json {
-        if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() }
+        let text = if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() };
+        outside::json(&text).into_owned()
     } else {
         let value = serde_json::from_value(value.clone()).map_err(|error| {
             ClientError::Refused(format!(
                 "the daemon is of another version: {error}; --json shows what it said"
             ))
         })?;
-        show(value)
+        outside::lines(&show(value)).into_owned()
     };
     Ok(write_line(&text)?)
 }

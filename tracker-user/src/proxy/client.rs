@@ -253,7 +253,7 @@ impl Client {
         let line = self.entry.line();
         line.destination = Some(Arc::clone(&destination.key));
         let path = target.path(request.target(head)).split(|&b| b == b'?').next().unwrap_or_default();
-        line.path.push_str(&String::from_utf8_lossy(path));
+        line.set_path(path);
         if line.path.is_empty() && request.method != Method::Connect {
             line.path.push('/');
         }
