@@ -30,7 +30,11 @@ use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, 
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
+use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
+
+/// What the tracker and operators have others do: dumps of sockets, reads of the store.
+const HELPERS: Size = Size { least: 2, most: 8, queue: 64 };
 
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -105,12 +109,16 @@ impl App {
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
+        let threads = Threads::start("helper", HELPERS)
+            .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
+        let threads = Arc::new(threads);
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
             connections: Arc::clone(&connections),
             audit: Arc::clone(&audit),
             journal: Arc::clone(&journal),
+            threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
         };
         let text = kept::text(&config, &policy);
@@ -166,6 +174,7 @@ impl App {
             live: Arc::clone(&live),
             store,
             journal: Arc::clone(&journal),
+            threads,
             started,
             listen: listen.into(),
             warnings: Arc::new(move || {
@@ -216,9 +225,8 @@ impl App {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         proxy.drain(DRAIN).await;
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
-        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
-            error!(%error, "the journal did not close");
-        }
+        // Waits for the disk, on a thread that nobody else needs any more.
+        journal.close();
         info!("stopped");
         stopped.cancel();
         // The last handles go with the servers; give them a turn to remove their socket.

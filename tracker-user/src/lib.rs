@@ -17,4 +17,5 @@ pub mod outside;
 pub mod proxy;
 pub mod session;
 pub mod store;
+pub mod threads;
 pub mod tracker;

@@ -17,6 +17,7 @@ use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
+use crate::threads::{Busy, Threads};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -41,6 +42,8 @@ pub struct Sources {
     pub store: Arc<Store>,
     /// What writes it.
     pub journal: Arc<Journal>,
+    /// Who reads it while others go on.
+    pub threads: Arc<Threads>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -61,6 +64,9 @@ pub enum ReportError {
     /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Too much is asked for at once.
+    #[error("{0}: try again")]
+    Busy(#[from] Busy),
 }
 
 impl Sources {

@@ -117,9 +117,7 @@ impl NameRules {
 
 /// The principal as text, if it is one in which nothing is quoted or hidden.
 fn plain(principal: &[u8]) -> Result<&str, BadName> {
-    let odd = || {
-        BadName::Odd(outside::shown_bytes(principal, outside::NAME))
-    };
+    let odd = || BadName::Odd(outside::shown_bytes(principal, outside::NAME));
     if principal.len() > MAX_PRINCIPAL {
         return Err(odd());
     }

@@ -261,14 +261,22 @@ mod tests {
                 Came::Refused { why, .. } | Came::Unavailable(why) => why.capacity(),
                 Came::NotAdmitted { user, why } => user.capacity() + why.capacity(),
                 Came::Accepted { user, ticket } => {
-                    size_of::<Details>() + user.capacity() + ticket.principal.capacity() + ticket.service.capacity()
+                    size_of::<Details>()
+                        + user.capacity()
+                        + ticket.principal.capacity()
+                        + ticket.service.capacity()
                 }
                 _ => 0,
             };
             let Cow::Owned(method) = &decided.method else { panic!("{:?}", decided.method) };
             let agent = decided.user_agent.as_ref().unwrap();
             let findings = crate::auth::conditions::STEPS * size_of::<Finding>();
-            let all = size_of::<Decided>() + findings + method.capacity() + decided.url.capacity() + agent.capacity() + text;
+            let all = size_of::<Decided>()
+                + findings
+                + method.capacity()
+                + decided.url.capacity()
+                + agent.capacity()
+                + text;
             assert!(all <= MOST_BYTES, "{all} {:?}", decided.result);
         }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
@@ -62,7 +63,13 @@ fn main() -> ExitCode {
         println!("{name}: good");
         return ExitCode::SUCCESS;
     }
+    // Before any other thread, which inherits it: a file that may not grow is an error of the write then (EFBIG), as a full
+    // disk is, and no signal that ends the process.
+    let outgrown = SigSet::from(Signal::SIGXFSZ).thread_block();
     log(args.log_json);
+    if let Err(error) = outgrown {
+        warn!(%error, "a limit of file sizes (RLIMIT_FSIZE) would end the daemon");
+    }
     raise_file_limit();
     let access = match access_log(args.log_json) {
         Ok(access) => access,

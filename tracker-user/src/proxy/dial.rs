@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::pages::Page;
 use super::sockets;
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
+use crate::threads::{Busy, Size};
 
 /// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
 /// is short: it spares a question per connection where many are made at once.
@@ -25,6 +26,9 @@ const NAMES_FOR: Duration = Duration::from_secs(5);
 
 /// How many names one core remembers.
 const MAX_NAMES: usize = 4096;
+
+/// A name server that does not answer keeps a thread for seconds; those who ask for other names meanwhile need others.
+pub(super) const RESOLVER: Size = Size { least: 4, most: 256, queue: 4096 };
 
 /// The names that were resolved a moment ago.
 #[derive(Default)]
@@ -65,6 +69,8 @@ pub(super) enum Failure {
     NameTimeout,
     #[error("its name has no address")]
     NoAddress,
+    #[error("too many names wait to be resolved; try again")]
+    Busy,
     #[error("this proxy does not connect to {address}: {why}")]
     Denied { address: IpAddr, why: Denied },
     #[error("{address} cannot be reached ({error})")]
@@ -79,8 +85,10 @@ impl Failure {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Page::new(status, format!("{} is not reached: {self}.", destination.key))
+        let page = Page::new(status, format!("{} is not reached: {self}.", destination.key));
+        if status == StatusCode::SERVICE_UNAVAILABLE { page.retry() } else { page }
     }
 }
 
@@ -132,16 +140,20 @@ async fn resolve(
     if let Some(known) = worker.names.get(name) {
         return Ok(known);
     }
-    match timeout(options.connect_timeout, tokio::net::lookup_host((&**name, destination.port))).await {
-        Ok(Ok(addresses)) => {
-            let addresses: Rc<[IpAddr]> = addresses.map(|address| address.ip()).collect();
+    let asked = (name.to_string(), destination.port);
+    let looked_up = worker.shared.resolver.run(move || asked.to_socket_addrs().map(Vec::from_iter));
+    match timeout(options.connect_timeout, looked_up.map_err(|Busy| Failure::Busy)?).await {
+        Ok(Ok(Ok(addresses))) => {
+            let addresses: Rc<[IpAddr]> = addresses.iter().map(SocketAddr::ip).collect();
             if addresses.is_empty() {
                 return Err(Failure::NoAddress);
             }
             worker.names.put(name, &addresses);
             Ok(addresses)
         }
-        Ok(Err(error)) => Err(Failure::Name(error)),
+        Ok(Ok(Err(error))) => Err(Failure::Name(error)),
+        // The resolver's thread broke off, which it never does.
+        Ok(Err(_)) => Err(Failure::NoAddress),
         Err(_) => Err(Failure::NameTimeout),
     }
 }

@@ -48,6 +48,7 @@ pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
 use crate::auth::{Recent, Verifier};
 use crate::observe::Connections;
+use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,6 +86,7 @@ struct Shared {
     generation: AtomicU64,
     changed: Notify,
     guard: guard::Guard,
+    resolver: Threads,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -148,6 +150,7 @@ impl Proxy {
             generation: AtomicU64::new(0),
             changed: Notify::new(),
             guard: guard::Guard::default(),
+            resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
