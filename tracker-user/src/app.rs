@@ -27,6 +27,7 @@ use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
+use crate::output::Output;
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
@@ -91,9 +92,15 @@ impl App {
     ///
     /// # Errors
     /// When any of it fails; nothing is left behind.
-    pub async fn bind(path: Option<PathBuf>, file: Config, access: AccessLog) -> Result<Self, StartError> {
+    pub async fn bind(
+        path: Option<PathBuf>,
+        file: Config,
+        access: AccessLog,
+        output: Output,
+    ) -> Result<Self, StartError> {
         let started = wall_now();
         let registry = Registry::new();
+        output.register(&registry)?;
         let store = Arc::new(Store::open(&file.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
@@ -109,6 +116,7 @@ impl App {
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
+        audit.keep_in(Arc::clone(&journal));
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
@@ -151,10 +159,12 @@ impl App {
         })?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
+        let (told, kept) = (output.clone(), Arc::clone(&journal));
+        let notes = move || told.problem().into_iter().chain(kept.problem()).collect();
         let metrics = match config.metrics.listen {
             None => None,
             Some(address) => {
-                let bound = MetricsServer::bind(address, registry, readiness.clone()).await;
+                let bound = MetricsServer::bind(address, registry, readiness.clone(), Arc::new(notes)).await;
                 Some(bound.map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?)
             }
         };
@@ -179,7 +189,8 @@ impl App {
             listen: listen.into(),
             warnings: Arc::new(move || {
                 let exposure = negotiate::exposure(keytab.as_deref());
-                keys.problem().into_iter().chain(exposure.map(|exposure| exposure.to_string())).collect()
+                let exposure = exposure.map(|exposure| exposure.to_string());
+                keys.problem().into_iter().chain(exposure).chain(output.problem()).collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })

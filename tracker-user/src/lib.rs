@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod live;
 pub mod metrics;
 pub mod observe;
+pub mod output;
 pub mod outside;
 pub mod proxy;
 pub mod session;

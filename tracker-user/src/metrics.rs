@@ -40,12 +40,15 @@ impl Readiness {
     }
 }
 
+/// What is wrong although clients are served, told by `/ready`.
+pub type Notes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// The bound listener.
-#[derive(Debug)]
 pub struct MetricsServer {
     listener: TcpListener,
     registry: Registry,
     readiness: Readiness,
+    notes: Notes,
 }
 
 impl MetricsServer {
@@ -57,13 +60,14 @@ impl MetricsServer {
         address: SocketAddr,
         registry: Registry,
         readiness: Readiness,
+        notes: Notes,
     ) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness })
+        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness, notes })
     }
 
     /// Serves until it is dropped.
     pub async fn run(self) {
-        let Self { listener, registry, readiness } = self;
+        let Self { listener, registry, readiness, notes } = self;
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -73,10 +77,10 @@ impl MetricsServer {
                     continue;
                 }
             };
-            let (registry, readiness) = (registry.clone(), readiness.clone());
+            let (registry, readiness, notes) = (registry.clone(), readiness.clone(), Arc::clone(&notes));
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<Incoming>| {
-                    let response = answer(&request, &registry, &readiness);
+                    let response = answer(&request, &registry, &readiness, &notes);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
@@ -92,7 +96,12 @@ impl MetricsServer {
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readiness) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    registry: &Registry,
+    readiness: &Readiness,
+    notes: &Notes,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
@@ -102,7 +111,11 @@ fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readines
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/live" => text(StatusCode::OK, "live\n".into()),
-        "/ready" if readiness.get() => text(StatusCode::OK, "ready\n".into()),
+        // Who is served is served whatever a note says: no balancer ought to take the gateway away for it.
+        "/ready" if readiness.get() => {
+            let notes = notes().into_iter().map(|note| format!("warning: {note}\n"));
+            text(StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(notes).collect())
+        }
         "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n".into()),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n".into()),
     }

@@ -224,11 +224,13 @@ mod tests {
     async fn a_pool_that_is_gone_answers_nobody() {
         let threads = pool(1, 1, 8);
         let (release, held) = mpsc::channel::<()>();
-        let blocked = threads.run(move || held.recv()).unwrap();
+        let (began, begun) = mpsc::channel();
+        let blocked = threads.run(move || began.send(()).map(|()| held.recv())).unwrap();
+        begun.recv().unwrap();
         let waiting = threads.run(|| ()).unwrap();
         drop(threads);
         assert!(waiting.await.is_err());
         drop(release);
-        assert!(blocked.await.unwrap().is_err());
+        assert!(blocked.await.unwrap().unwrap().is_err(), "what had begun is finished");
     }
 }

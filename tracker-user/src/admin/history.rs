@@ -42,8 +42,8 @@ impl Sources {
         Ok(tenures.into_iter().map(wire::Tenure::from).collect())
     }
 
-    /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has
-    /// (refusals and settings are only there). Ends early when nobody listens.
+    /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has (of
+    /// many refusals, some are only there). Ends early when nobody listens.
     pub(super) async fn send_past(
         &self,
         since: Timestamp,
@@ -87,7 +87,7 @@ impl Sources {
 
 /// What tells an event from every other.
 fn identity(event: &AuditEvent) -> String {
-    format!("{} {:?} {:?}", event.time, event.event, event.session)
+    format!("{} {:?} {:?} {:?}", event.time, event.event, event.session, event.client)
 }
 
 /// A running session as the store would have it.

@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use jiff::Timestamp;
 
-use super::{Format, Line};
+use super::Line;
 use crate::clock::{boot_now, wall_now};
+use crate::output::Format;
 use crate::outside::{self, Outside};
 
 /// Makes lines; remembers how the current second is written.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tracker_ebpf::abi::ClientAddr;
 
+pub use self::log::AccessLog;
 pub(super) use self::log::Lane;
-pub use self::log::{AccessLog, Format};
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
 use crate::outside;
