@@ -175,6 +175,7 @@ impl App {
         let apply = apply(&tracker, &verifier, &proxy);
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
+        let limits = proxy.controls();
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -190,7 +191,12 @@ impl App {
             warnings: Arc::new(move || {
                 let exposure = negotiate::exposure(keytab.as_deref());
                 let exposure = exposure.map(|exposure| exposure.to_string());
-                keys.problem().into_iter().chain(exposure).chain(output.problem()).collect()
+                keys.problem()
+                    .into_iter()
+                    .chain(exposure)
+                    .chain(output.problem())
+                    .chain(limits.warnings())
+                    .collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
@@ -332,6 +338,8 @@ fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        max_connections: config.proxy.max_connections as usize,
+        max_connections_per_client: config.proxy.max_connections_per_client as usize,
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,
         via: via(),

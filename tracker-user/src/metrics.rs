@@ -17,6 +17,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use tracker_ebpf::abi::Counter;
 
@@ -24,6 +25,12 @@ use crate::observe::{Kind, Observer};
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// And to read the answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many scrapers are answered at once; others wait. Each takes a descriptor of the reserve.
+const CONNECTIONS: usize = 16;
 
 /// Whether the gateway serves clients.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +75,10 @@ impl MetricsServer {
     /// Serves until it is dropped.
     pub async fn run(self) {
         let Self { listener, registry, readiness, notes } = self;
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
+            // Never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await;
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -79,17 +89,21 @@ impl MetricsServer {
             };
             let (registry, readiness, notes) = (registry.clone(), readiness.clone(), Arc::clone(&notes));
             tokio::spawn(async move {
+                let _slot = slot;
                 let service = service_fn(|request: Request<Incoming>| {
                     let response = answer(&request, &registry, &readiness, &notes);
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let served = hyper::server::conn::http1::Builder::new()
+                let serving = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%error, "a scraper's connection failed");
+                    // None waits for another request: it would keep others out.
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), service);
+                match tokio::time::timeout(PATIENCE, serving).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => debug!(%error, "a scraper's connection failed"),
+                    Err(_) => debug!("a scraper does not read what it asked for"),
                 }
             });
         }

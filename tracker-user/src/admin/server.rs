@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -12,13 +14,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info, warn};
 use tracker_ebpf::abi::ClientAddr;
 
@@ -34,6 +36,10 @@ use crate::tracker::{NotKept, Whose};
 pub const SOCKET: &str = "admin.sock";
 /// The group of the directory may administer.
 const SOCKET_MODE: u32 = 0o660;
+/// So many operators are answered at once; others wait. Each takes a descriptor of the reserve.
+const CONNECTIONS: usize = 24;
+/// How long an operator's program may take to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
 /// So many tenures are answered unless another number is asked for.
@@ -79,7 +85,10 @@ impl AdminServer {
 
     /// Serves until it is dropped.
     pub async fn run(self, sources: Sources) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
+            // Never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await;
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -90,11 +99,14 @@ impl AdminServer {
             };
             let sources = sources.clone();
             tokio::spawn(async move {
+                let _slot = slot;
                 let service = service_fn(|request| {
                     let sources = sources.clone();
                     async move { Ok::<_, Infallible>(answer(request, &sources).await) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
                 if let Err(error) = served {

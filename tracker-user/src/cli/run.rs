@@ -72,7 +72,7 @@ pub async fn run() -> ExitCode {
             let code = match error {
                 ClientError::Refused(_) => 1,
                 ClientError::Wrong(_) => EX_USAGE,
-                ClientError::Unreachable { .. } => EX_UNAVAILABLE,
+                ClientError::Unreachable { .. } | ClientError::Silent { .. } => EX_UNAVAILABLE,
                 ClientError::Privilege { .. } => EX_NOPERM,
             };
             (code, error.to_string())
@@ -212,7 +212,7 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
     if !follow {
         let mut all = Vec::new();
         client
-            .lines(&path, |event| {
+            .lines(&path, false, |event| {
                 all.push(event);
                 true
             })
@@ -229,7 +229,7 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
         failed = write_line(&line).err();
         failed.is_none()
     };
-    client.lines(&path, each).await?;
+    client.lines(&path, true, each).await?;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 

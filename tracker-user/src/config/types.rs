@@ -17,6 +17,10 @@ pub const PIN_DIR: &str = "/sys/fs/bpf/tracker";
 pub const PROXY_PORT: u16 = 3128;
 /// CONNECT is for TLS, and TLS is on 443; Squid's `SSL_ports` says the same.
 pub const CONNECT_PORTS: [u16; 1] = [443];
+/// 0 = as many as there are descriptors for.
+pub const MAX_CONNECTIONS: u32 = 0;
+/// Browsers open some dozens through a proxy, and a page that listens for news a few hundred at most.
+pub const MAX_CONNECTIONS_PER_CLIENT: u32 = 1_000;
 /// So many client addresses are room enough for most sites, at some 25 MiB of kernel memory.
 pub const MAX_RECORDS: u32 = 131_072;
 /// 0 = unlimited: whoever pays per user says how many.
@@ -109,6 +113,10 @@ pub struct Proxy {
     pub allow_destinations: Vec<Destination>,
     /// Where passwords may be asked for.
     pub basic: Basic,
+    /// How many connections clients may have in all; 0 = as many as there are descriptors for.
+    pub max_connections: u32,
+    /// How many one client may have.
+    pub max_connections_per_client: u32,
 }
 
 impl Default for Proxy {
@@ -118,6 +126,8 @@ impl Default for Proxy {
             connect_ports: CONNECT_PORTS.to_vec(),
             allow_destinations: Vec::new(),
             basic: Basic::default(),
+            max_connections: MAX_CONNECTIONS,
+            max_connections_per_client: MAX_CONNECTIONS_PER_CLIENT,
         }
     }
 }

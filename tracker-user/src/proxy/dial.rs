@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::destination::{Destination, Host};
 use super::guard::Denied;
+use super::limits::Why;
 use super::options::ProxyOptions;
 use super::pages::Page;
-use super::sockets;
 use super::worker::Worker;
+use super::{descriptors, sockets};
 use crate::clock::{BootTime, boot_now};
 use crate::threads::{Busy, Size};
 
@@ -71,6 +72,8 @@ pub(super) enum Failure {
     NoAddress,
     #[error("too many names wait to be resolved; try again")]
     Busy,
+    #[error("this proxy has too many open connections at present; try again")]
+    Short,
     #[error("this proxy does not connect to {address}: {why}")]
     Denied { address: IpAddr, why: Denied },
     #[error("{address} cannot be reached ({error})")]
@@ -85,7 +88,7 @@ impl Failure {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
         };
         let page = Page::new(status, format!("{} is not reached: {self}.", destination.key));
         if status == StatusCode::SERVICE_UNAVAILABLE { page.retry() } else { page }
@@ -112,7 +115,14 @@ pub(super) async fn dial(
     let mut failure = Failure::NoAddress;
     for &address in addresses.iter() {
         let address = SocketAddr::new(address, destination.port);
-        match timeout(options.connect_timeout, connect(address)).await {
+        let socket = match socket(worker, address) {
+            Ok(socket) => socket,
+            Err(_) => {
+                shared.turned_away(Why::Descriptors);
+                return Err(Failure::Short);
+            }
+        };
+        match timeout(options.connect_timeout, socket.connect(address)).await {
             Ok(Ok(stream)) => {
                 shared.stats.origins_connected.inc();
                 return Ok(stream);
@@ -158,8 +168,17 @@ async fn resolve(
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+/// A socket for a connection there. Descriptors of the reserve are not for it: then idle connections are given up, and where
+/// there are none it is an error.
+fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
+    let make = || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = match make() {
+        Ok(socket) if descriptors::in_reserve(&socket) && !worker.make_room() => {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Err(_) if worker.make_room() => make()?,
+        made => made?,
+    };
     sockets::tune(&socket)?;
-    socket.connect(address).await
+    Ok(socket)
 }

@@ -10,14 +10,18 @@ mod admit;
 mod asked;
 mod client;
 mod connect;
+mod descriptors;
 mod destination;
 mod dial;
 mod forward;
 pub mod gate;
 mod guard;
+mod heads;
 mod http1;
+mod limits;
 pub mod options;
 mod pages;
+mod penalty;
 mod pool;
 mod proof;
 mod sockets;
@@ -87,6 +91,7 @@ struct Shared {
     changed: Notify,
     guard: guard::Guard,
     resolver: Threads,
+    doorkeeper: limits::Doorkeeper,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -151,13 +156,15 @@ impl Proxy {
             changed: Notify::new(),
             guard: guard::Guard::default(),
             resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
+            doorkeeper: limits::Doorkeeper::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
+        let of = shares.len();
         let mut workers = Vec::new();
         for (number, sockets) in shares.into_iter().enumerate() {
             let (begin, word) = oneshot::channel();
-            worker::start(number, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
+            worker::start(number, of, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
             workers.push(begin);
         }
         Ok(Self { addresses, workers, shared })
@@ -198,6 +205,12 @@ impl Running {
         self.shared.options.store(Arc::new(options));
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.shared.changed.notify_waiters();
+    }
+
+    /// What operators should be told of who was turned away.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.doorkeeper.warnings()
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.
