@@ -21,7 +21,7 @@ use crate::clock::boot_now;
 /// How long the daemon may take to accept a connection,
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// and then to answer, and the answer to come.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait before the next try to connect.
 const AGAIN: Duration = Duration::from_millis(50);
 
