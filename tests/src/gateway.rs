@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -153,15 +154,54 @@ listen = \"127.0.0.1:{METRICS_PORT}\"
     /// # Errors
     /// When the program is missing.
     pub fn start_unready(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_file())?;
+        self.spawn(log.try_clone()?.into(), log.into())
+    }
+
+    /// Starts it with a pipe for its log, and hands out the end to read from, or not to.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_into_pipe(&mut self) -> Result<File> {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let log = File::options().create(true).append(true).open(self.log_file())?;
+        self.spawn(write.into(), log.into())?;
+        wait::until("trackerd to be ready", PATIENCE, || {
+            matches!(self.http("/ready"), Ok((200, _))).then_some(())
+        })?;
+        Ok(read.into())
+    }
+
+    fn spawn(&mut self, stdout: Stdio, stderr: Stdio) -> Result<()> {
         ensure!(self.process.is_none(), "trackerd runs already");
         if !self.config().exists() {
             self.configure("")?;
         }
-        let log = std::fs::File::options().create(true).append(true).open(self.log_file())?;
         let mut command = self.trackerd();
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         self.process = Some(self.scratch.spawn(&mut command)?);
         Ok(())
+    }
+
+    /// Changes a soft limit of the running process: `nofile`, `fsize`, as `prlimit` names them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit(&self, what: &str, soft: &str) -> Result<()> {
+        let output = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid()))
+            .arg(format!("--{what}={soft}:"))
+            .output()?;
+        ensure!(output.status.success(), "{what} {soft}: {output:?}");
+        Ok(())
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// `trackerd --config FILE` in its namespace and realm, to be started with more arguments.

@@ -35,6 +35,30 @@ pub fn kerberos(ap_req: &[u8]) -> Vec<u8> {
     token(KRB5, &[&[0x01, 0x00], ap_req].concat())
 }
 
+/// A Kerberos token with a ticket for this name: of the right form, and encrypted with no key.
+#[must_use]
+pub fn ticket_for(service: &[u8]) -> Vec<u8> {
+    let number = |value: u8| der(0x02, &[value]);
+    let encrypted = der(0x30, &[der(0xa0, &number(18)), der(0xa2, &der(0x04, &[7; 64]))].concat());
+    let name = der(0x30, &der(0x1b, service));
+    let name = der(0x30, &[der(0xa0, &number(2)), der(0xa1, &name)].concat());
+    let ticket = [
+        der(0xa0, &number(5)),
+        der(0xa1, &der(0x1b, b"EXAMPLE.TEST")),
+        der(0xa2, &name),
+        der(0xa3, &encrypted),
+    ];
+    let ticket = der(0x61, &der(0x30, &ticket.concat()));
+    let request = [
+        der(0xa0, &number(5)),
+        der(0xa1, &number(14)),
+        der(0xa2, &der(0x03, &[0; 5])),
+        der(0xa3, &ticket),
+        der(0xa4, &encrypted),
+    ];
+    kerberos(&der(0x6e, &der(0x30, &request.concat())))
+}
+
 /// A Kerberos token under Microsoft's number.
 #[must_use]
 pub fn by_the_legacy_number(kerberos: &[u8]) -> Vec<u8> {

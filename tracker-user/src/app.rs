@@ -27,13 +27,18 @@ use crate::config::{self, Config, Document};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
+use crate::output::Output;
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
+use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
 /// How late the number of refusals without a line of their own may be told, after the minute that it is of.
 const SETTLE_REFUSALS: Duration = Duration::from_secs(10);
+/// What the tracker and operators have others do: dumps of sockets, reads of the store.
+const HELPERS: Size = Size { least: 2, most: 8, queue: 64 };
+
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -89,9 +94,15 @@ impl App {
     ///
     /// # Errors
     /// When any of it fails; nothing is left behind.
-    pub async fn bind(path: Option<PathBuf>, file: Document, access: AccessLog) -> Result<Self, StartError> {
+    pub async fn bind(
+        path: Option<PathBuf>,
+        file: Document,
+        access: AccessLog,
+        output: Output,
+    ) -> Result<Self, StartError> {
         let started = wall_now();
         let registry = Registry::new();
+        output.register(&registry)?;
         let store = Arc::new(Store::open(&file.config.state_dir)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
@@ -107,12 +118,17 @@ impl App {
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
+        audit.keep_in(Arc::clone(&journal));
+        let threads = Threads::start("helper", HELPERS)
+            .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
+        let threads = Arc::new(threads);
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
             connections: Arc::clone(&connections),
             audit: Arc::clone(&audit),
             journal: Arc::clone(&journal),
+            threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
         };
         let text = kept::text(&config, &policy);
@@ -145,10 +161,12 @@ impl App {
         })?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
+        let (told, kept) = (output.clone(), Arc::clone(&journal));
+        let notes = move || told.problem().into_iter().chain(kept.problem()).collect();
         let metrics = match config.metrics.listen {
             None => None,
             Some(address) => {
-                let bound = MetricsServer::bind(address, registry, readiness.clone()).await;
+                let bound = MetricsServer::bind(address, registry, readiness.clone(), Arc::new(notes)).await;
                 Some(bound.map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?)
             }
         };
@@ -160,6 +178,7 @@ impl App {
         let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
+        let limits = proxy.controls();
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -170,13 +189,20 @@ impl App {
             store,
             journal: Arc::clone(&journal),
             verifier,
+            threads,
             started,
             listen: listen.into(),
             warnings: Arc::new(move || {
                 let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
                 let replay = keys.replay_problem().map(|problem| problem.to_string());
                 let exposure = exposure.map(|exposure| exposure.to_string());
-                keys.problem().into_iter().chain(replay).chain(exposure).collect()
+                keys.problem()
+                    .into_iter()
+                    .chain(replay)
+                    .chain(exposure)
+                    .chain(output.problem())
+                    .chain(limits.warnings())
+                    .collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
@@ -225,9 +251,8 @@ impl App {
         proxy.drain(DRAIN).await;
         audit.settle_refusals(true);
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
-        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
-            error!(%error, "the journal did not close");
-        }
+        // Waits for the disk, on a thread that nobody else needs any more.
+        journal.close();
         info!("stopped");
         stopped.cancel();
         // The last handles go with the servers; give them a turn to remove their socket.
@@ -334,6 +359,8 @@ fn proxy_options(config: &Config) -> ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         forward_ports: config.proxy.forward_ports.clone(),
         allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        max_connections: config.proxy.max_connections as usize,
+        max_connections_per_client: config.proxy.max_connections_per_client as usize,
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,
         via: via(),

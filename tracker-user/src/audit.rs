@@ -4,11 +4,13 @@
 mod actor;
 mod refusals;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::info;
@@ -16,7 +18,9 @@ use tracing::info;
 pub use self::actor::{Actor, Via};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
-use crate::clock::boot_now;
+use crate::clock::{BootTime, boot_now};
+use crate::outside;
+use crate::store::{Entry, Journal};
 
 /// How many events are kept in memory.
 const KEPT: usize = 10_000;
@@ -132,6 +136,55 @@ impl AuditEvent {
             before: None,
         }
     }
+
+    /// What a peer has a part in is cut to what is shown, and kept in no more memory than it then takes.
+    fn make_fit(&mut self) {
+        for (text, most) in [
+            (&mut self.user, 2 * outside::NAME),
+            (&mut self.domain, outside::NAME),
+            (&mut self.realm, outside::NAME),
+            (&mut self.reason, outside::SENTENCE),
+            (&mut self.by, 2 * outside::NAME),
+        ] {
+            let Some(text) = text else { continue };
+            if let Cow::Owned(shorter) = outside::shown(text, most) {
+                *text = shorter;
+            }
+            text.shrink_to_fit();
+        }
+    }
+}
+
+/// How many refusals the store takes at once, and how often one more: what strangers do may not fill a disk. In the 90 days
+/// that events are kept it is less than 780,000.
+const REFUSALS_AT_ONCE: u32 = 1_000;
+const REFUSAL_EVERY: Duration = Duration::from_secs(10);
+
+/// How much of something may still be done, and how it comes back.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    /// Since when nothing has come back.
+    since: BootTime,
+}
+
+impl Allowance {
+    const fn full(now: BootTime) -> Self {
+        Self { left: REFUSALS_AT_ONCE, since: now }
+    }
+
+    /// Takes one, if there is one.
+    fn take(&mut self, now: BootTime) -> bool {
+        let back = now.since(self.since).as_secs() / REFUSAL_EVERY.as_secs();
+        if back > 0 {
+            let back = u32::try_from(back).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(back).min(REFUSALS_AT_ONCE);
+            self.since = self.since.after(REFUSAL_EVERY.saturating_mul(back)).min(now);
+        }
+        let may = self.left > 0;
+        self.left -= u32::from(may);
+        may
+    }
 }
 
 /// See the module.
@@ -141,6 +194,9 @@ pub struct Audit {
     refusals: Mutex<Refusals>,
     followers: broadcast::Sender<AuditEvent>,
     counted: IntCounterVec,
+    unkept: IntCounter,
+    journal: OnceLock<Arc<Journal>>,
+    allowance: Mutex<Allowance>,
 }
 
 impl Audit {
@@ -152,14 +208,47 @@ impl Audit {
         let opts = Opts::new("tracker_audit_events_total", "Events of the audit trail, by kind and reason");
         let counted = IntCounterVec::new(opts, &["event", "reason"])?;
         registry.register(Box::new(counted.clone()))?;
+        let unkept = IntCounter::new(
+            "tracker_audit_events_unkept_total",
+            "Refusals that memory has but not the store, which takes only so many an hour",
+        )?;
+        registry.register(Box::new(unkept.clone()))?;
         // Grown by doubling, it would take two thirds more.
         let kept = Mutex::new(VecDeque::with_capacity(KEPT));
-        let refusals = Mutex::default();
-        Ok(Self { kept, refusals, followers: broadcast::channel(FOLLOWER_BACKLOG).0, counted })
+        Ok(Self {
+            kept,
+            refusals: Mutex::default(),
+            followers: broadcast::channel(FOLLOWER_BACKLOG).0,
+            counted,
+            unkept,
+            journal: OnceLock::new(),
+            allowance: Mutex::new(Allowance::full(boot_now())),
+        })
+    }
+
+    /// Has events kept by `journal`, too, that nobody else keeps.
+    pub fn keep_in(&self, journal: Arc<Journal>) {
+        // Set once, at start.
+        let _ = self.journal.set(journal);
+    }
+
+    /// Keeps an event on disk. What is about a session is there already: the tracker has put it there before it was told.
+    fn keep(&self, event: &AuditEvent) {
+        let Some(journal) = self.journal.get().filter(|_| event.session.is_none()) else { return };
+        let may = event.event != Kind::Refused || {
+            let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            allowance.take(boot_now())
+        };
+        if may {
+            journal.submit(vec![Entry::Event(Box::new(event.clone()))], None);
+        } else {
+            self.unkept.inc();
+        }
     }
 
     /// Adds an event. `reason_label` is the reason as a metric may show it: from a fixed set of words, or empty.
-    pub fn record(&self, event: AuditEvent, reason_label: &str) {
+    pub fn record(&self, mut event: AuditEvent, reason_label: &str) {
+        event.make_fit();
         self.counted.with_label_values(&[event.event.as_str(), reason_label]).inc();
         self.write(event);
     }
@@ -198,6 +287,7 @@ impl Audit {
             setting = event.setting,
             before = event.before,
         );
+        self.keep(&event);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
@@ -221,5 +311,39 @@ impl Audit {
     pub fn follow(&self) -> (Vec<AuditEvent>, broadcast::Receiver<AuditEvent>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.followers.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::wall_now;
+
+    use super::*;
+
+    #[test]
+    fn refusals_come_back_slowly_and_never_more_than_at_first() {
+        let start = boot_now();
+        let mut allowance = Allowance::full(start);
+        let taken = |allowance: &mut Allowance, now| (0..5_000).filter(|_| allowance.take(now)).count();
+        assert_eq!(taken(&mut allowance, start), 1_000);
+        assert_eq!(taken(&mut allowance, start.after(REFUSAL_EVERY / 2)), 0);
+        assert_eq!(taken(&mut allowance, start.after(REFUSAL_EVERY * 3)), 3);
+        assert_eq!(taken(&mut allowance, start.after(REFUSAL_EVERY * 7 / 2)), 0);
+        assert_eq!(taken(&mut allowance, start.after(REFUSAL_EVERY * 4)), 1, "halves are not lost");
+        assert_eq!(taken(&mut allowance, start.after(REFUSAL_EVERY * 9_999)), 1_000);
+    }
+
+    #[test]
+    fn what_strangers_write_is_bounded_in_memory() {
+        let audit = Audit::new(&Registry::new()).unwrap();
+        let huge = "\u{202e}x".repeat(16 * 1024);
+        let event = AuditEvent { reason: Some(huge), ..AuditEvent::new(wall_now(), Kind::Refused) };
+        audit.record(event, "credentials");
+        let kept = &audit.past(|_| true)[0];
+        let reason = kept.reason.as_ref().unwrap();
+        assert!(reason.capacity() <= outside::SENTENCE + 8, "{}", reason.capacity());
+        assert!(reason.starts_with("\\u{202e}x") && reason.ends_with('…'), "{reason}");
+        // All together: the longest that any of them can be.
+        const { assert!(KEPT * (size_of::<AuditEvent>() + 8 * outside::NAME + outside::SENTENCE) <= 48 << 20) };
     }
 }

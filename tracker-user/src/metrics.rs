@@ -17,6 +17,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use tracker_ebpf::abi::Counter;
 
@@ -24,6 +25,12 @@ use crate::observe::{Kind, Observer};
 
 /// How long a scraper may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// And to read the answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many scrapers are answered at once; others wait. Each takes a descriptor of the reserve.
+const CONNECTIONS: usize = 16;
 
 /// Whether the gateway serves clients.
 #[derive(Clone, Debug, Default)]
@@ -40,12 +47,15 @@ impl Readiness {
     }
 }
 
+/// What is wrong although clients are served, told by `/ready`.
+pub type Notes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// The bound listener.
-#[derive(Debug)]
 pub struct MetricsServer {
     listener: TcpListener,
     registry: Registry,
     readiness: Readiness,
+    notes: Notes,
 }
 
 impl MetricsServer {
@@ -57,14 +67,18 @@ impl MetricsServer {
         address: SocketAddr,
         registry: Registry,
         readiness: Readiness,
+        notes: Notes,
     ) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness })
+        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness, notes })
     }
 
     /// Serves until it is dropped.
     pub async fn run(self) {
-        let Self { listener, registry, readiness } = self;
+        let Self { listener, registry, readiness, notes } = self;
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
+            // Never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await;
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -73,26 +87,35 @@ impl MetricsServer {
                     continue;
                 }
             };
-            let (registry, readiness) = (registry.clone(), readiness.clone());
+            let (registry, readiness, notes) = (registry.clone(), readiness.clone(), Arc::clone(&notes));
             tokio::spawn(async move {
+                let _slot = slot;
                 let service = service_fn(|request: Request<Incoming>| {
-                    let response = answer(&request, &registry, &readiness);
+                    let response = answer(&request, &registry, &readiness, &notes);
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let served = hyper::server::conn::http1::Builder::new()
+                let serving = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%error, "a scraper's connection failed");
+                    // None waits for another request: it would keep others out.
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), service);
+                match tokio::time::timeout(PATIENCE, serving).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => debug!(%error, "a scraper's connection failed"),
+                    Err(_) => debug!("a scraper does not read what it asked for"),
                 }
             });
         }
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readiness) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    registry: &Registry,
+    readiness: &Readiness,
+    notes: &Notes,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
@@ -102,7 +125,11 @@ fn answer(request: &Request<Incoming>, registry: &Registry, readiness: &Readines
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/live" => text(StatusCode::OK, "live\n".into()),
-        "/ready" if readiness.get() => text(StatusCode::OK, "ready\n".into()),
+        // Who is served is served whatever a note says: no balancer ought to take the gateway away for it.
+        "/ready" if readiness.get() => {
+            let notes = notes().into_iter().map(|note| format!("warning: {note}\n"));
+            text(StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(notes).collect())
+        }
         "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n".into()),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n".into()),
     }

@@ -27,6 +27,7 @@ use crate::session::{
     Timeouts, Typed,
 };
 use crate::store::{Journal, Unkept};
+use crate::threads::Threads;
 
 pub use self::metrics::Metrics;
 
@@ -125,6 +126,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// What survives.
     pub journal: Arc<Journal>,
+    /// Who does what would keep the loop waiting.
+    pub threads: Arc<Threads>,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -1,6 +1,8 @@
 //! The API's client, for `trackerctl`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -11,8 +13,17 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::wire;
+use crate::clock::boot_now;
+
+/// How long the daemon may take to accept a connection,
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// and then to answer, and the answer to come.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to wait before the next try to connect.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +40,14 @@ pub enum ClientError {
         /// Where it was expected.
         socket: PathBuf,
         /// What happened.
+        cause: String,
+    },
+    /// The daemon is there, but does not answer.
+    #[error("trackerd on {socket} does not answer: {cause}; its log and its metrics may tell why")]
+    Silent {
+        /// Where it listens.
+        socket: PathBuf,
+        /// For how long it was waited.
         cause: String,
     },
     /// The socket may not be opened.
@@ -82,14 +101,26 @@ impl Client {
         self.whole(self.send(method, path, body.into()).await?).await
     }
 
-    /// `GET path`, a JSON document a line, handed on as they come, until the end or until `each` has enough.
+    /// `GET path`, a JSON document a line, handed on as they come, until the end or until `each` has enough. Where it `follows`
+    /// what happens, nothing may come for as long as nothing happens.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn lines(&self, path: &str, mut each: impl FnMut(Value) -> bool) -> Result<(), ClientError> {
+    pub async fn lines(
+        &self,
+        path: &str,
+        follows: bool,
+        mut each: impl FnMut(Value) -> bool,
+    ) -> Result<(), ClientError> {
         let mut body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
         let mut pending = Vec::new();
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = if follows {
+                body.frame().await
+            } else {
+                timeout(ANSWER_TIMEOUT, body.frame()).await.map_err(|_| self.silent(ANSWER_TIMEOUT))?
+            };
+            let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|error| self.unreachable(&error))?;
             let Some(data) = frame.data_ref() else { continue };
             pending.extend_from_slice(data);
@@ -102,14 +133,30 @@ impl Client {
                 }
             }
         }
-        Ok(())
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let begun = boot_now();
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(ClientError::Privilege { socket: self.socket.clone() });
+                }
+                // As many as may wait to be accepted do.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if boot_now().since(begun) >= CONNECT_TIMEOUT {
+                        return Err(self.silent(CONNECT_TIMEOUT));
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(self.unreachable(&error)),
+            }
+        }
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::PermissionDenied => ClientError::Privilege { socket: self.socket.clone() },
-            _ => self.unreachable(&error),
-        })?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(&error))?;
@@ -117,7 +164,9 @@ impl Client {
         let request =
             Request::builder().method(method).uri(path).header(HOST, "trackerd").body(Full::from(body));
         let request: Request<Full<Bytes>> = request.map_err(|error| ClientError::Wrong(error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
+        let response = timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
+        let response = response.map_err(|_| self.silent(ANSWER_TIMEOUT))?;
+        let response = response.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -133,8 +182,15 @@ impl Client {
     }
 
     async fn whole(&self, response: Response<Incoming>) -> Result<Value, ClientError> {
-        let body = response.into_body().collect().await.map_err(|error| self.unreachable(&error))?;
+        let body = timeout(ANSWER_TIMEOUT, response.into_body().collect()).await;
+        let body =
+            body.map_err(|_| self.silent(ANSWER_TIMEOUT))?.map_err(|error| self.unreachable(&error))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|error| self.unreachable(&error))
+    }
+
+    fn silent(&self, time: Duration) -> ClientError {
+        let cause = format!("it has not answered within {} s", time.as_secs());
+        ClientError::Silent { socket: self.socket.clone(), cause }
     }
 
     fn unreachable(&self, cause: &dyn std::fmt::Display) -> ClientError {

@@ -25,7 +25,7 @@ impl Sources {
     pub async fn history(&self, wanted: Wanted) -> Result<Vec<wire::Tenure>, ReportError> {
         let (sessions, _) = self.snapshot(wanted.client).await?;
         let (store, asked) = (Arc::clone(&self.store), wanted.clone());
-        let stored = tokio::task::spawn_blocking(move || store.history(&asked)).await;
+        let stored = self.threads.run(move || store.history(&asked))?.await;
         let mut tenures = stored.map_err(|_| ReportError::Stopping)??;
         // What the store has not been told yet, or has forgotten the beginning of, runs all the same.
         let known: HashSet<&str> = tenures.iter().map(|tenure| tenure.session.as_str()).collect();
@@ -42,8 +42,8 @@ impl Sources {
         Ok(tenures.into_iter().map(wire::Tenure::from).collect())
     }
 
-    /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has
-    /// (refusals and settings are only there). Ends early when nobody listens.
+    /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has (of
+    /// many refusals, some are only there). Ends early when nobody listens.
     pub(super) async fn send_past(
         &self,
         since: Timestamp,
@@ -55,7 +55,8 @@ impl Sources {
         let mut after = None;
         loop {
             let store = Arc::clone(&self.store);
-            let page = tokio::task::spawn_blocking(move || store.events(since, after, PAGE)).await;
+            let Ok(page) = self.threads.run(move || store.events(since, after, PAGE)) else { break };
+            let page = page.await;
             let (events, last) = match page {
                 Ok(Ok(page)) => page,
                 Ok(Err(error)) => {
@@ -86,7 +87,7 @@ impl Sources {
 
 /// What tells an event from every other.
 fn identity(event: &AuditEvent) -> String {
-    format!("{} {:?} {:?}", event.time, event.event, event.session)
+    format!("{} {:?} {:?} {:?}", event.time, event.event, event.session, event.client)
 }
 
 /// A running session as the store would have it.

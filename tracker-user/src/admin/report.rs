@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
+use crate::threads::{Busy, Threads};
 use crate::tracker::Tracker;
 
 /// Between the two looks that a rate is made of.
@@ -44,6 +45,8 @@ pub struct Sources {
     pub journal: Arc<Journal>,
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Who reads it while others go on.
+    pub threads: Arc<Threads>,
     /// When the daemon started.
     pub started: Timestamp,
     /// Where it listens.
@@ -64,6 +67,9 @@ pub enum ReportError {
     /// The store cannot be read.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// Too much is asked for at once.
+    #[error("{0}: try again")]
+    Busy(#[from] Busy),
 }
 
 impl Sources {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +14,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use tracker_ebpf::abi::ClientAddr;
@@ -40,6 +41,10 @@ pub const SOCKET: &str = "admin.sock";
 const SOCKET_MODE: u32 = 0o660;
 /// An operator's name is waited for so long; their number is known anyway.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// So many operators are answered at once; others wait. Each takes a descriptor of the reserve.
+const CONNECTIONS: usize = 24;
+/// How long an operator's program may take to send its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
 /// So many tenures are answered unless another number is asked for.
@@ -85,7 +90,10 @@ impl AdminServer {
 
     /// Serves until it is dropped.
     pub async fn run(self, sources: Sources) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
+            // Never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await;
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -97,11 +105,14 @@ impl AdminServer {
             let sources = sources.clone();
             tokio::spawn(async move {
                 let peer = Peer::of(&stream);
+                let _slot = slot;
                 let service = service_fn(|request| {
                     let sources = sources.clone();
                     async move { Ok::<_, Infallible>(answer(request, &sources, peer).await) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
                 if let Err(error) = served {

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::der::{Der, Value, integer};
 use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};
+use crate::outside;
 
 /// Key usage numbers (RFC 4120, section 7.5.1).
 pub(super) const USAGE_TICKET: i32 = 2;
@@ -18,6 +19,8 @@ pub(super) const USAGE_AUTHENTICATOR: i32 = 11;
 pub(super) struct ApReq<'a> {
     /// Whom the ticket is for, `HTTP/proxy.example.test@EXAMPLE.TEST`.
     pub(super) service: String,
+    /// How many bytes that takes in the ticket: it may have been too long to be shown whole.
+    pub(super) service_bytes: usize,
     /// Encrypted with the service's key.
     pub(super) ticket: Encrypted<'a>,
     /// Encrypted with the session key.
@@ -79,16 +82,19 @@ impl<'a> ApReq<'a> {
                 _ => {}
             }
         }
-        let (service, ticket) = ticket?;
-        Some(Self { service, ticket, authenticator: authenticator?, wants_proof })
+        let (service, service_bytes, ticket) = ticket?;
+        Some(Self { service, service_bytes, ticket, authenticator: authenticator?, wants_proof })
     }
 }
 
 /// Ticket: `[APPLICATION 1] { [0] tkt-vno, [1] realm, [2] sname, [3] enc-part }`
-fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(String, Encrypted<'a>)> {
-    let (mut realm, mut name, mut content) = (None, None, None);
+fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(String, usize, Encrypted<'a>)> {
+    let (mut realm, mut name, mut content, mut length) = (None, None, None, 0_usize);
     for field in ticket.sequence() {
         let inner = field.inside().next()?;
+        if matches!(field.tag, 0xa1 | 0xa2) {
+            length += inner.content.len();
+        }
         match field.tag {
             0xa1 => realm = Some(text(inner.content)),
             0xa2 => name = Some(principal_name(&inner)),
@@ -96,7 +102,7 @@ fn parse_ticket<'a>(ticket: &Value<'a>) -> Option<(String, Encrypted<'a>)> {
             _ => {}
         }
     }
-    Some((format!("{}@{}", name?, realm?), content?))
+    Some((format!("{}@{}", name?, realm?), length, content?))
 }
 
 impl<'a> Encrypted<'a> {
@@ -219,7 +225,7 @@ pub(super) fn named(flags: u32, names: &[(u32, &str)]) -> String {
 fn principal_name(value: &Value<'_>) -> String {
     let names = value.inside().find(|part| part.tag == 0xa1);
     let names = names.map(|names| names.sequence().map(|name| text(name.content)).collect::<Vec<_>>());
-    names.unwrap_or_default().join("/")
+    outside::shown(&names.unwrap_or_default().join("/"), outside::NAME).into_owned()
 }
 
 /// KerberosTime: `20261122024409Z`
@@ -229,7 +235,7 @@ pub(super) fn time(content: &[u8]) -> Option<Timestamp> {
     parsed.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
-/// A name as it may be shown: no control characters.
+/// A name as it may be shown.
 pub(super) fn text(content: &[u8]) -> String {
-    String::from_utf8_lossy(content).replace(char::is_control, "\u{fffd}")
+    outside::shown_bytes(content, outside::NAME)
 }

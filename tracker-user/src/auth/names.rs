@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::outside;
 use crate::session::Identity;
 
 /// The longest principal that is taken for a user's.
@@ -36,7 +37,7 @@ pub enum BadName {
     )]
     Machine(String),
     /// Characters that no account name has.
-    #[error("the principal {0:?} contains characters that are not accepted in a user name")]
+    #[error("the principal \"{0}\" contains characters that are not accepted in a user name")]
     Odd(String),
     /// There is no user or no realm in it.
     #[error("the principal {0:?} is not of the form user@REALM")]
@@ -141,10 +142,7 @@ fn is_machine(user: &str, by_rules: bool) -> bool {
 
 /// The principal as text, if it is one in which nothing is quoted or hidden.
 fn plain(principal: &[u8]) -> Result<&str, BadName> {
-    let odd = || {
-        let cut = principal.get(..MAX_PRINCIPAL).unwrap_or(principal);
-        BadName::Odd(String::from_utf8_lossy(cut).into_owned())
-    };
+    let odd = || BadName::Odd(outside::shown_bytes(principal, outside::NAME));
     if principal.len() > MAX_PRINCIPAL {
         return Err(odd());
     }

@@ -14,13 +14,15 @@ use jiff::Timestamp;
 
 use super::conditions::{Denied, Finding};
 use super::negotiate::{Cause, Details};
+use crate::outside;
 
 /// How many decisions are kept of one client.
 pub const PER_CLIENT: usize = 8;
 /// Of how many clients.
 pub const CLIENTS: usize = 512;
-/// How much is kept of what a client has sent, in bytes each.
-const MOST_TEXT: usize = 256;
+/// How much memory one decision takes at most, with all that it says; all of them together take no more than
+/// `PER_CLIENT * CLIENTS` times that.
+pub const MOST_BYTES: usize = 4 * 1024;
 
 /// One decision.
 #[derive(Clone, Debug)]
@@ -98,14 +100,7 @@ struct Kept {
 impl Recent {
     /// Keeps a decision.
     pub fn keep(&self, client: IpAddr, mut decided: Decided) {
-        // The methods that are known are borrowed.
-        if let Cow::Owned(method) = &mut decided.method {
-            make_fit(method);
-        }
-        make_fit(&mut decided.url);
-        if let Some(agent) = &mut decided.user_agent {
-            make_fit(agent);
-        }
+        decided.make_fit();
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;
         *count += 1;
@@ -140,15 +135,40 @@ impl Recent {
     }
 }
 
-/// Cuts a text that is too long, between two characters, and takes out what would do something on a terminal.
-fn make_fit(text: &mut String) {
-    if text.len() > MOST_TEXT {
-        text.truncate(text.floor_char_boundary(MOST_TEXT));
-        text.push('…');
+impl Decided {
+    /// What clients have sent is cut, and kept in no more memory than it then takes.
+    fn make_fit(&mut self) {
+        let Self { method, url, user_agent, findings, result, .. } = self;
+        // The methods that are known are borrowed.
+        if let Cow::Owned(method) = method {
+            make_fit(method, outside::WORD);
+        }
+        make_fit(url, outside::NAME);
+        if let Some(agent) = user_agent {
+            make_fit(agent, outside::NAME);
+        }
+        findings.shrink_to_fit();
+        match result {
+            Came::Challenged | Came::NotOffered(_) | Came::GivenUp(_) | Came::Continued => {}
+            Came::Accepted { user, ticket } => {
+                make_fit(user, 2 * outside::NAME);
+                make_fit(&mut ticket.principal, 2 * outside::NAME);
+                make_fit(&mut ticket.service, 2 * outside::NAME);
+            }
+            Came::NotAdmitted { user, why } => {
+                make_fit(user, 2 * outside::NAME);
+                make_fit(why, outside::SENTENCE);
+            }
+            Came::Refused { why, .. } | Came::Unavailable(why) => make_fit(why, outside::SENTENCE),
+        }
     }
-    if text.contains(char::is_control) {
-        *text = text.replace(char::is_control, "\u{fffd}");
+}
+
+fn make_fit(text: &mut String, most: usize) {
+    if let Cow::Owned(shorter) = outside::shown(text, most) {
+        *text = shorter;
     }
+    text.shrink_to_fit();
 }
 
 #[cfg(test)]
@@ -204,14 +224,60 @@ mod tests {
         let recent = Recent::default();
         recent.keep(client(1), Decided { user_agent: Some("a\u{9b}31m".into()), ..decided("/\u{1b}c") });
         let kept = &recent.of(client(1))[0];
-        assert_eq!((kept.url.as_str(), kept.user_agent.as_deref()), ("/\u{fffd}c", Some("a\u{fffd}31m")));
+        assert_eq!((kept.url.as_str(), kept.user_agent.as_deref()), ("/\\u{1b}c", Some("a\\u{9b}31m")));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
         let recent = Recent::default();
-        recent.keep(client(1), decided(&"ü".repeat(MOST_TEXT)));
+        recent.keep(client(1), decided(&"ü".repeat(outside::NAME)));
         let url = &recent.of(client(1))[0].url;
-        assert!(url.len() <= MOST_TEXT + '…'.len_utf8() && url.ends_with("ü…"));
+        assert!(url.len() <= outside::NAME + '…'.len_utf8() && url.ends_with("ü…"));
+    }
+
+    /// Whatever clients send, the memory of all decisions is bounded by arithmetic. Capacity counts, not length: a text
+    /// that is cut short in place goes on to hold what it was read into.
+    #[test]
+    fn no_decision_takes_more_than_its_share() {
+        const { assert!(PER_CLIENT * CLIENTS * MOST_BYTES <= 16 << 20) };
+        let huge = "\u{202e}x".repeat(16 * 1024);
+        let mut ticket = Details::of_nothing();
+        (ticket.principal, ticket.service) = (huge.clone(), huge.clone());
+        for result in [
+            Came::Refused { cause: Cause::UnknownService, why: huge.clone() },
+            Came::NotAdmitted { user: huge.clone(), why: huge.clone() },
+            Came::Accepted { user: huge.clone(), ticket: Box::new(ticket.clone()) },
+            Came::Unavailable(huge.clone()),
+        ] {
+            let mut decided = Decided {
+                method: huge.clone().into(),
+                user_agent: Some(huge.clone()),
+                findings: Vec::with_capacity(crate::auth::conditions::STEPS),
+                result,
+                ..decided(&huge)
+            };
+            decided.make_fit();
+            let text = match &decided.result {
+                Came::Refused { why, .. } | Came::Unavailable(why) => why.capacity(),
+                Came::NotAdmitted { user, why } => user.capacity() + why.capacity(),
+                Came::Accepted { user, ticket } => {
+                    size_of::<Details>()
+                        + user.capacity()
+                        + ticket.principal.capacity()
+                        + ticket.service.capacity()
+                }
+                _ => 0,
+            };
+            let Cow::Owned(method) = &decided.method else { panic!("{:?}", decided.method) };
+            let agent = decided.user_agent.as_ref().unwrap();
+            let findings = crate::auth::conditions::STEPS * size_of::<Finding>();
+            let all = size_of::<Decided>()
+                + findings
+                + method.capacity()
+                + decided.url.capacity()
+                + agent.capacity()
+                + text;
+            assert!(all <= MOST_BYTES, "{all} {:?}", decided.result);
+        }
     }
 }

@@ -2,22 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
 use tracker::live::not_in_effect;
+use tracker::output::{Format, Output};
 use tracker::proxy::AccessLog;
-use tracker::proxy::access::Format;
 
 /// Two thirds of the memory of the C library's allocator with 100,000 sessions (docs/BENCHMARKS.md, scale). It
 /// serves the C libraries too. Its options are set where it is built: `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// How long the end of the process waits for the last lines to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// sysexits.h: the command or the configuration is wrong.
 const EX_USAGE: u8 = 64;
@@ -62,9 +67,29 @@ fn main() -> ExitCode {
         println!("{name}: good");
         return ExitCode::SUCCESS;
     }
-    log(args.log_json);
+    // Before any other thread, which inherits it: a file that may not grow is an error of the write then (EFBIG), as a full
+    // disk is, and no signal that ends the process.
+    let outgrown = SigSet::from(Signal::SIGXFSZ).thread_block();
+    let output = match Output::start(if args.log_json { Format::Json } else { Format::Text }) {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("trackerd: standard output cannot be used: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log(&output);
+    finish_when_panicking(output.clone());
+    let code = run(path, file, &output, outgrown);
+    output.finish(LAST_WORDS);
+    code
+}
+
+fn run(path: Option<PathBuf>, file: Document, output: &Output, outgrown: nix::Result<()>) -> ExitCode {
+    if let Err(error) = outgrown {
+        warn!(%error, "a limit of file sizes (RLIMIT_FSIZE) would end the daemon");
+    }
     raise_file_limit();
-    let access = match access_log(args.log_json) {
+    let access = match access_log(output) {
         Ok(access) => access,
         Err(error) => {
             error!(%error, "no threads can be started");
@@ -79,11 +104,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(serve(path, file, access))
+    runtime.block_on(serve(path, file, access, output.clone()))
 }
 
-async fn serve(path: Option<PathBuf>, file: Document, access: AccessLog) -> ExitCode {
-    let app = match App::bind(path, file, access).await {
+/// The lines before a panic that ends the process are what explains it.
+fn finish_when_panicking(output: Output) {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        output.finish(LAST_WORDS);
+    }));
+}
+
+async fn serve(path: Option<PathBuf>, file: Document, access: AccessLog, output: Output) -> ExitCode {
+    let app = match App::bind(path, file, access, output).await {
         Ok(app) => app,
         Err(error) => {
             eprintln!("trackerd: {error}");
@@ -124,17 +158,21 @@ fn read(named: Option<&Path>) -> Result<(Option<PathBuf>, Document), ConfigError
 }
 
 /// The access log has a way of its own to standard output, and is selected like the other lines.
-fn access_log(json: bool) -> std::io::Result<AccessLog> {
+fn access_log(output: &Output) -> std::io::Result<AccessLog> {
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
         return Ok(AccessLog::off());
     }
-    AccessLog::start(if json { Format::Json } else { Format::Text })
+    AccessLog::start(output.clone())
 }
 
 /// Everything goes to standard output, for the journal or a file: the daemon's own lines, `access` and `audit`.
 /// `TRACKER_LOG` selects, as in `info,access=off`.
-fn log(json: bool) {
+fn log(output: &Output) {
     let filter = EnvFilter::try_from_env("TRACKER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    if json { builder.json().init() } else { builder.init() }
+    let builder = builder.with_writer(output.clone());
+    match output.format() {
+        Format::Json => builder.json().init(),
+        Format::Text => builder.init(),
+    }
 }

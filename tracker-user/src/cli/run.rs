@@ -15,6 +15,7 @@ use super::{decode, doctor, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
+use crate::outside;
 
 /// sysexits.h: the command was used wrongly.
 const EX_USAGE: u8 = 64;
@@ -71,7 +72,7 @@ pub async fn run() -> ExitCode {
             let code = match error {
                 ClientError::Refused(_) => 1,
                 ClientError::Wrong(_) => EX_USAGE,
-                ClientError::Unreachable { .. } => EX_UNAVAILABLE,
+                ClientError::Unreachable { .. } | ClientError::Silent { .. } => EX_UNAVAILABLE,
                 ClientError::Privilege { .. } => EX_NOPERM,
             };
             (code, error.to_string())
@@ -88,7 +89,7 @@ pub async fn run() -> ExitCode {
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
         Failure::Said => return ExitCode::FAILURE,
     };
-    let _ = writeln!(io::stderr(), "trackerctl: {text}");
+    let _ = writeln!(io::stderr(), "trackerctl: {}", outside::lines(&text));
     code.into()
 }
 
@@ -224,7 +225,7 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
     if !follow {
         let mut all = Vec::new();
         client
-            .lines(&path, |event| {
+            .lines(&path, false, |event| {
                 all.push(event);
                 true
             })
@@ -237,10 +238,11 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
     let mut failed = None;
     let each = |event: Value| {
         let line = if args.json { event.to_string() } else { show::event(&event) };
+        let line = if args.json { outside::json(&line) } else { outside::lines(&line) };
         failed = write_line(&line).err();
         failed.is_none()
     };
-    client.lines(&path, each).await?;
+    client.lines(&path, true, each).await?;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -250,14 +252,15 @@ fn print<T: DeserializeOwned>(
     show: impl FnOnce(T) -> String,
 ) -> Result<(), Failure> {
     let text = if args.json {
-        if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() }
+        let text = if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() };
+        outside::json(&text).into_owned()
     } else {
         let value = serde_json::from_value(value.clone()).map_err(|error| {
             ClientError::Refused(format!(
                 "the daemon is of another version: {error}; --json shows what it said"
             ))
         })?;
-        show(value)
+        outside::lines(&show(value)).into_owned()
     };
     Ok(write_line(&text)?)
 }

@@ -23,6 +23,10 @@ pub const CONNECT_PORTS: [PortRange; 1] = [PortRange::one(443)];
 /// HTTP's own ports, and those above the system's; Squid's `Safe_ports` says nearly the same.
 pub const FORWARD_PORTS: [PortRange; 3] =
     [PortRange::one(80), PortRange::one(443), PortRange { first: 1025, last: u16::MAX }];
+/// 0 = as many as there are descriptors for.
+pub const MAX_CONNECTIONS: u32 = 0;
+/// Browsers open some dozens through a proxy, and a page that listens for news a few hundred at most.
+pub const MAX_CONNECTIONS_PER_CLIENT: u32 = 1_000;
 /// So many client addresses are room enough for most sites, at some 25 MiB of kernel memory.
 pub const MAX_RECORDS: u32 = 131_072;
 /// 0 = unlimited: whoever pays per user says how many.
@@ -117,6 +121,10 @@ pub struct Proxy {
     pub allow_destinations: Vec<Destination>,
     /// Where passwords may be asked for.
     pub basic: Basic,
+    /// How many connections clients may have in all; 0 = as many as there are descriptors for.
+    pub max_connections: u32,
+    /// How many one client may have.
+    pub max_connections_per_client: u32,
 }
 
 impl Default for Proxy {
@@ -127,6 +135,8 @@ impl Default for Proxy {
             forward_ports: FORWARD_PORTS.to_vec(),
             allow_destinations: Vec::new(),
             basic: Basic::default(),
+            max_connections: MAX_CONNECTIONS,
+            max_connections_per_client: MAX_CONNECTIONS_PER_CLIENT,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and holds its lock, may use the descriptor: [`Connections::destroy`] ends a session's connections synchronously, and
 //! when it returns no byte moves on them any more.
 
+mod room;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
+pub use self::room::{Limits, Over};
 pub use self::stream::ClientStream;
 use crate::clock::{BootTime, boot_now};
 use crate::session::SessionId;
@@ -129,9 +131,39 @@ impl Connections {
         Self { eyes, ..Self::default() }
     }
 
-    /// Takes a connection in. It leaves the registry when the stream is dropped.
-    #[must_use]
-    pub fn accept(self: &Arc<Self>, client: ClientAddr, peer: SocketAddr, stream: TcpStream) -> ClientStream {
+    /// Takes a connection in, whatever there is already.
+    #[cfg(test)]
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        client: ClientAddr,
+        peer: SocketAddr,
+        stream: TcpStream,
+    ) -> ClientStream {
+        let limits = Limits { all: usize::MAX, of_client: usize::MAX };
+        self.accept_within(client, peer, stream, limits).unwrap()
+    }
+
+    /// Takes a connection in, unless there are too many. It leaves the registry when the stream is dropped.
+    ///
+    /// # Errors
+    /// The stream comes back where a limit is reached.
+    pub fn accept_within(
+        self: &Arc<Self>,
+        client: ClientAddr,
+        peer: SocketAddr,
+        stream: TcpStream,
+        limits: Limits,
+    ) -> Result<ClientStream, (Over, TcpStream)> {
+        let one_more = |open| (open < limits.all).then_some(open + 1);
+        if self.open.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+            return Err((Over::All, stream));
+        }
+        let mut own = self.clients.entry(client).or_default();
+        if own.len() >= limits.of_client {
+            drop(own);
+            self.open.fetch_sub(1, Relaxed);
+            return Err((Over::Client, stream));
+        }
         let since = boot_now();
         let connection = Arc::new(Connection {
             id: ConnectionId(self.last_id.fetch_add(1, Relaxed) + 1),
@@ -148,12 +180,12 @@ impl Connections {
             signal: AtomicU8::new(NONE),
             task: AtomicWaker::new(),
         });
-        self.open.fetch_add(1, Relaxed);
-        self.clients.entry(client).or_default().insert(connection.id, Arc::clone(&connection));
+        own.insert(connection.id, Arc::clone(&connection));
+        drop(own);
         if let Some(eyes) = &self.eyes {
             eyes.opened(client, since);
         }
-        ClientStream { registry: Arc::clone(self), connection, stream }
+        Ok(ClientStream { registry: Arc::clone(self), connection, stream })
     }
 
     /// Ends every connection that was bound to `session`, except `except`: when this returns, no byte moves on them any
@@ -359,8 +391,8 @@ impl Connection {
         self.task.wake();
     }
 
-    /// False if it had ended before.
-    fn end(&self) -> bool {
+    /// Breaks it off; false if it had ended before.
+    pub fn end(&self) -> bool {
         let state = self.guarded();
         if self.signal() == Signal::End {
             return false;

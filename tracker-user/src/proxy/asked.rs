@@ -11,6 +11,7 @@ use super::options::ProxyOptions;
 use crate::auth::conditions::{Asked, Denied, Finding, STEPS};
 use crate::auth::recent::{Came, Decided};
 use crate::clock::wall_now;
+use crate::outside;
 
 /// What the conditions say of a request, with what `trackerctl explain` will tell of it.
 pub(super) struct Look {
@@ -51,8 +52,8 @@ impl Look {
                     step = %finding.step,
                     outcome = ?finding.outcome,
                     why = finding.why,
-                    url = asked.path_and_query,
-                    user_agent = asked.user_agent,
+                    url = asked.path_and_query.map(|url| outside::shown(url, outside::NAME)).as_deref(),
+                    user_agent = asked.user_agent.map(|agent| outside::shown(agent, outside::NAME)).as_deref(),
                     "is Kerberos offered?"
                 );
             }
@@ -66,8 +67,8 @@ impl Look {
             offered,
             findings,
             method: request.method_name(head),
-            url: String::from_utf8_lossy(shown).into_owned(),
-            user_agent: user_agent.map(Cow::into_owned),
+            url: outside::shown_bytes(shown, outside::NAME),
+            user_agent: user_agent.map(|agent| outside::shown(&agent, outside::NAME).into_owned()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -17,10 +17,12 @@ use tracker_ebpf::abi::ClientAddr;
 use super::access::Entry;
 use super::admit::{self, AuthState};
 use super::destination::{Destination, Target};
+use super::heads::Waiting;
 use super::http1::{
     BadRequest, Body, Broke, Buffer, HeadEnd, MAX_HEAD, Method, Name, Request, Transfer, Version,
 };
 use super::leftover::MAX_LEFTOVER;
+use super::limits::Conduct;
 use super::options::ProxyOptions;
 use super::pages::{Page, To};
 use super::pool::Origin;
@@ -53,6 +55,9 @@ pub(super) struct Client {
     pub(super) timer: Timer,
     pub(super) auth: AuthState,
     pub(super) entry: Entry,
+    /// What waits in memory for more to come.
+    pub(super) waiting: Waiting,
+    pub(super) conduct: Conduct,
     /// A user has proved themselves on this connection, or may use it without.
     pub(super) is_proved: bool,
     /// The origin's connection on which the user that is served has authenticated themselves to the origin: nobody else's.
@@ -114,6 +119,8 @@ impl Client {
             timer: Timer::new(worker.shared.options.load().header_timeout),
             entry: Entry::new(Rc::clone(&worker), address),
             is_late: worker.shared.stopping.is_cancelled(),
+            waiting: Waiting::new(Rc::clone(&worker.heads)),
+            conduct: Conduct::new(Arc::clone(&worker.shared), address),
             worker,
             connection,
             address,
@@ -178,7 +185,7 @@ impl Client {
         });
         let mut end = HeadEnd::default();
         let mut has_begun = false;
-        poll_fn(|cx| {
+        let begun = poll_fn(|cx| {
             loop {
                 if !self.input.is_empty() && end.may_be_in(self.input.unread()) {
                     match Request::parse(self.input.unread()) {
@@ -202,11 +209,21 @@ impl Client {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(None),
                     Poll::Pending if self.input.is_empty() && self.is_closing() => return Poll::Ready(None),
-                    Poll::Pending => return self.timer.poll(cx).map(|()| None),
+                    Poll::Pending => {
+                        self.settle();
+                        let is_over = self.timer.poll(cx).map(|()| None);
+                        // A request that was begun and never came.
+                        if is_over.is_ready() && !self.input.is_empty() {
+                            self.conduct.fails();
+                        }
+                        return is_over;
+                    }
                 }
             }
         })
-        .await
+        .await;
+        self.waiting.clear();
+        begun
     }
 
     /// No other request will be served.
@@ -225,6 +242,9 @@ impl Client {
             Ok(next) => next,
             Err(refusal) => self.say(&request, *refusal).await,
         };
+        if self.is_proved {
+            self.conduct.serves();
+        }
         if !matches!(next, Next::Tunnel(_)) {
             self.connection.carry(Carries::Idle);
         }
@@ -269,7 +289,7 @@ impl Client {
         let line = self.entry.line();
         line.destination = Some(Arc::clone(&destination.key));
         let path = target.path(request.target(head)).split(|&b| b == b'?').next().unwrap_or_default();
-        line.path.push_str(&String::from_utf8_lossy(path));
+        line.set_path(path);
         if line.path.is_empty() && request.method != Method::Connect {
             line.path.push('/');
         }
@@ -348,6 +368,7 @@ impl Client {
             _ => (StatusCode::BAD_REQUEST, format!("The request cannot be understood: {bad}.")),
         };
         debug!(client = %self.address, %bad, "a request could not be read");
+        self.conduct.fails();
         let page = Page::new(status, text);
         let to = To { version: Version::Http11, method: Method::Get, kept: false };
         self.entry.begin(Cow::Borrowed(""));
@@ -390,12 +411,22 @@ impl Client {
     /// While an answer is waited for: what the client sends is the next request's; ready when it has gone away.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.has_ended && !self.input.is_full() {
-            match ready!(self.input.poll_fill(&mut self.io, cx)) {
+            let Poll::Ready(filled) = self.input.poll_fill(&mut self.io, cx) else {
+                self.settle();
+                break;
+            };
+            match filled {
                 Ok(0) => self.has_ended = true,
                 Ok(_) => {}
                 Err(_) => return Poll::Ready(()),
             }
         }
         Poll::Pending
+    }
+
+    /// Nothing more has come: what is unread waits, and counts.
+    fn settle(&mut self) {
+        self.input.settle();
+        self.waiting.set(self.input.holds(), &self.connection);
     }
 }

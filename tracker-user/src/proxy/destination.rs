@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::http1::Method;
 use super::pages::Page;
+use crate::outside;
 
 /// Names longer than this are not in the DNS.
 const MAX_NAME: usize = 253;
@@ -134,7 +135,7 @@ impl Target {
             ));
         }
         if !scheme.eq_ignore_ascii_case(b"http") {
-            let scheme = String::from_utf8_lossy(scheme);
+            let scheme = outside::shown_bytes(scheme, outside::WORD);
             return Err(Page::bad_request(format!(
                 "This proxy fetches http:// addresses; for {scheme}:// the client has to ask for a tunnel (CONNECT)."
             )));

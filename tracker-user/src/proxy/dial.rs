@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::destination::{Destination, Host};
 use super::guard::{self, Barred, Denied};
+use super::limits::Why;
 use super::options::ProxyOptions;
 use super::pages::Page;
-use super::sockets;
 use super::worker::Worker;
+use super::{descriptors, sockets};
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
+use crate::threads::{Busy, Size};
 
 /// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
 /// is short: it spares a question per connection where many are made at once.
@@ -27,6 +29,9 @@ const NAMES_FOR: Duration = Duration::from_secs(5);
 
 /// How many names one core remembers.
 const MAX_NAMES: usize = 4096;
+
+/// A name server that does not answer keeps a thread for seconds; those who ask for other names meanwhile need others.
+pub(super) const RESOLVER: Size = Size { least: 4, most: 256, queue: 4096 };
 
 /// The names that were resolved a moment ago.
 #[derive(Default)]
@@ -67,6 +72,10 @@ pub(super) enum Failure {
     NameTimeout,
     #[error("its name has no address")]
     NoAddress,
+    #[error("too many names wait to be resolved; try again")]
+    Busy,
+    #[error("this proxy has too many open connections at present; try again")]
+    Short,
     #[error("this proxy does not connect to {address}: {why}")]
     Denied { address: IpAddr, why: Denied },
     /// The operator's words stay in the log.
@@ -85,9 +94,10 @@ impl Failure {
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
+            Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
         };
         let page = Page::new(status, format!("{} is not reached: {self}.", destination.key));
-        if matches!(self, Self::Unknown { .. }) { page.retry() } else { page }
+        if status == StatusCode::SERVICE_UNAVAILABLE { page.retry() } else { page }
     }
 }
 
@@ -152,7 +162,11 @@ async fn reach(
             Err(failure) => return Err(failure),
         }
         let to = SocketAddr::new(address, destination.port);
-        match timeout(options.connect_timeout, connect(to)).await {
+        let Ok(socket) = socket(worker, to) else {
+            worker.shared.turned_away(Why::Descriptors);
+            return Err(Failure::Short);
+        };
+        match timeout(options.connect_timeout, socket.connect(to)).await {
             // The kernel connects to its own addresses from these: one that has come in between is seen here at last.
             Ok(Ok(stream)) if !named && !allowed.has_address(address) && is_to_itself(&stream) => {
                 return Err(Failure::Denied { address, why: Denied::Own });
@@ -193,22 +207,36 @@ async fn resolve(
     if let Some(known) = worker.names.get(name) {
         return Ok(known);
     }
-    match timeout(options.connect_timeout, tokio::net::lookup_host((&**name, destination.port))).await {
-        Ok(Ok(addresses)) => {
-            let addresses: Rc<[IpAddr]> = addresses.map(|address| address.ip().to_canonical()).collect();
+    let asked = (name.to_string(), destination.port);
+    let looked_up = worker.shared.resolver.run(move || asked.to_socket_addrs().map(Vec::from_iter));
+    match timeout(options.connect_timeout, looked_up.map_err(|Busy| Failure::Busy)?).await {
+        Ok(Ok(Ok(addresses))) => {
+            let addresses: Rc<[IpAddr]> =
+                addresses.iter().map(|address| address.ip().to_canonical()).collect();
             if addresses.is_empty() {
                 return Err(Failure::NoAddress);
             }
             worker.names.put(name, &addresses);
             Ok(addresses)
         }
-        Ok(Err(error)) => Err(Failure::Name(error)),
+        Ok(Ok(Err(error))) => Err(Failure::Name(error)),
+        // The resolver's thread broke off, which it never does.
+        Ok(Err(_)) => Err(Failure::NoAddress),
         Err(_) => Err(Failure::NameTimeout),
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+/// A socket for a connection there. Descriptors of the reserve are not for it: then idle connections are given up, and where
+/// there are none it is an error.
+fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
+    let make = || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = match make() {
+        Ok(socket) if descriptors::in_reserve(&socket) && !worker.make_room() => {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Err(_) if worker.make_room() => make()?,
+        made => made?,
+    };
     sockets::tune(&socket)?;
-    socket.connect(address).await
+    Ok(socket)
 }

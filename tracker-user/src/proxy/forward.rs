@@ -288,7 +288,8 @@ impl Exchange<'_> {
                 client.pinned = Some(origin);
             } else {
                 let worker = &client.worker;
-                worker.pool.put(origin, options.pool_per_origin, worker.shared.generation());
+                let (limit, room) = (options.pool_per_origin, worker.room_for_idle());
+                worker.pool.put(origin, limit, room, worker.shared.generation());
             }
         }
         if !client_kept {

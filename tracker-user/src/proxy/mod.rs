@@ -10,15 +10,19 @@ mod admit;
 mod asked;
 mod client;
 mod connect;
+mod descriptors;
 mod destination;
 mod dial;
 mod forward;
 pub mod gate;
 mod guard;
+mod heads;
 mod http1;
 mod leftover;
+mod limits;
 pub mod options;
 mod pages;
+mod penalty;
 mod pool;
 mod ports;
 mod proof;
@@ -50,6 +54,7 @@ pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
 use crate::auth::{Recent, Verifier};
 use crate::observe::Connections;
+use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,6 +91,8 @@ struct Shared {
     /// Counts the changes of the options: a connection to an origin is used again only under those that allowed it.
     generation: AtomicU64,
     changed: Notify,
+    resolver: Threads,
+    doorkeeper: limits::Doorkeeper,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -148,13 +155,16 @@ impl Proxy {
             options: ArcSwap::from_pointee(options),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
+            resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
+            doorkeeper: limits::Doorkeeper::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
+        let of = shares.len();
         let mut workers = Vec::new();
         for (number, sockets) in shares.into_iter().enumerate() {
             let (begin, word) = oneshot::channel();
-            worker::start(number, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
+            worker::start(number, of, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
             workers.push(begin);
         }
         Ok(Self { addresses, workers, shared })
@@ -195,6 +205,12 @@ impl Running {
         self.shared.options.store(Arc::new(options));
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.shared.changed.notify_waiters();
+    }
+
+    /// What operators should be told of who was turned away.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.doorkeeper.warnings()
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.

@@ -47,6 +47,10 @@ pub struct ProxyOptions {
     pub debugging: bool,
     /// The name in `Via`. Must differ from those of all other proxies in a chain: its return means a loop.
     pub via: String,
+    /// How many connections clients may have in all; 0 is as many as there are descriptors for.
+    pub max_connections: usize,
+    /// How many one client may have.
+    pub max_connections_per_client: usize,
     /// See [`HEADER_TIMEOUT`].
     pub header_timeout: Duration,
     /// See [`IDLE_TIMEOUT`].
@@ -70,6 +74,8 @@ impl Default for ProxyOptions {
             conditions: Arc::new(everybody()),
             debugging: false,
             via: VIA.to_owned(),
+            max_connections: 0,
+            max_connections_per_client: crate::config::MAX_CONNECTIONS_PER_CLIENT as usize,
             header_timeout: HEADER_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,

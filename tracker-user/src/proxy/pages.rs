@@ -10,6 +10,7 @@ use crate::auth::conditions::Denied;
 use crate::auth::negotiate::Cause;
 use crate::auth::token;
 use crate::clock::wall_now;
+use crate::outside;
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -165,14 +166,13 @@ pub(super) fn proof(answer: &[u8]) -> String {
 }
 
 fn escape(text: &str, html: &mut String) {
-    for c in text.chars() {
+    for c in outside::shown(text, outside::SENTENCE).chars() {
         match c {
             '&' => html.push_str("&amp;"),
             '<' => html.push_str("&lt;"),
             '>' => html.push_str("&gt;"),
             '"' => html.push_str("&quot;"),
             '\'' => html.push_str("&#39;"),
-            c if c.is_control() => html.push('\u{fffd}'),
             c => html.push(c),
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     fn what_clients_sent_cannot_become_markup() {
         let mut html = String::new();
         escape("<script>alert('a&b')</script>\n", &mut html);
-        assert_eq!(html, "&lt;script&gt;alert(&#39;a&amp;b&#39;)&lt;/script&gt;\u{fffd}");
+        assert_eq!(html, "&lt;script&gt;alert(&#39;a&amp;b&#39;)&lt;/script&gt;\\n");
     }
 
     #[test]

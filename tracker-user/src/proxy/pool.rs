@@ -1,13 +1,13 @@
 //! Idle connections to origins, kept for the next request to the same one. Each core has its own: no locks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use tokio::net::TcpStream;
 
 use super::http1::{BadResponse, Buffer, HeadEnd, MAX_HEAD, Response};
@@ -67,7 +67,10 @@ impl Origin {
                 }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(NoAnswer::Closed)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.input.settle();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -98,12 +101,54 @@ impl Origin {
 /// See the module.
 pub(super) struct Pool {
     idle: RefCell<HashMap<Arc<str>, Vec<Origin>>>,
+    /// How many there are, in this pool,
+    here: Cell<usize>,
+    /// and in all.
     count: IntGauge,
+    given_up: IntCounter,
 }
 
 impl Pool {
     pub(super) fn new(stats: &Stats) -> Self {
-        Self { idle: RefCell::default(), count: stats.origins_idle.clone() }
+        Self {
+            idle: RefCell::default(),
+            here: Cell::new(0),
+            count: stats.origins_idle.clone(),
+            given_up: stats.origins_given_up.clone(),
+        }
+    }
+
+    fn came(&self) {
+        self.here.set(self.here.get() + 1);
+        self.count.inc();
+    }
+
+    fn went(&self, count: usize) {
+        self.here.set(self.here.get().saturating_sub(count));
+        self.count.sub(count as i64);
+    }
+
+    /// Closes those that have been idle for longest, at most `most` of them, and returns how many.
+    pub(super) fn give_up(&self, most: usize) -> usize {
+        let mut all = self.idle.borrow_mut();
+        let mut since: Vec<BootTime> = all.values().flatten().map(|origin| origin.idle_since).collect();
+        if since.is_empty() || most == 0 {
+            return 0;
+        }
+        let last = most.min(since.len()) - 1;
+        let (_, last, _) = since.select_nth_unstable(last);
+        let (last, mut count) = (*last, 0);
+        all.retain(|_, idle| {
+            idle.retain(|origin| {
+                let goes = count < most && origin.idle_since <= last;
+                count += usize::from(goes);
+                !goes
+            });
+            !idle.is_empty()
+        });
+        self.went(count);
+        self.given_up.inc_by(count as u64);
+        count
     }
 
     /// The connection to this origin that was used last: the likeliest to be still open, and the others get to be
@@ -113,7 +158,7 @@ impl Pool {
         let idle = all.get_mut(key)?;
         let now = boot_now();
         while let Some(origin) = idle.pop() {
-            self.count.dec();
+            self.went(1);
             if origin.is_usable(idle_timeout, generation, now) {
                 return Some(origin);
             }
@@ -121,20 +166,25 @@ impl Pool {
         None
     }
 
-    pub(super) fn put(&self, mut origin: Origin, limit: usize, generation: u64) {
+    /// Keeps it for another request; at most `limit` to one origin, and `room` to all.
+    pub(super) fn put(&self, mut origin: Origin, limit: usize, room: usize, generation: u64) {
         if origin.generation != generation {
             return;
         }
         origin.rest();
+        if self.here.get() >= room {
+            // Some more than need be: it is looked at all of them for it.
+            self.give_up(self.here.get() - room + 1 + room / 8);
+        }
         let mut all = self.idle.borrow_mut();
-        self.count.inc();
+        self.came();
         let idle = match all.get_mut(&origin.key) {
             Some(idle) => idle,
             None => all.entry(Arc::clone(&origin.key)).or_default(),
         };
         idle.push(origin);
         if idle.len() > limit {
-            self.count.dec();
+            self.went(1);
             drop(idle.remove(0));
         }
     }
@@ -145,7 +195,7 @@ impl Pool {
         self.idle.borrow_mut().retain(|_, idle| {
             let before = idle.len();
             idle.retain(|origin| origin.is_usable(idle_timeout, generation, now));
-            self.count.sub((before - idle.len()) as i64);
+            self.went(before - idle.len());
             !idle.is_empty()
         });
     }
@@ -153,6 +203,6 @@ impl Pool {
     /// Closes all.
     pub(super) fn clear(&self) {
         let closed = self.idle.take();
-        self.count.sub(closed.values().map(Vec::len).sum::<usize>() as i64);
+        self.went(closed.values().map(Vec::len).sum());
     }
 }

@@ -45,6 +45,8 @@ pub(super) async fn prove(
         }
         Ok(Outcome::Continue { pending, answer }) => {
             stats.proofs_continued.inc();
+            // Unless it goes on to prove somebody.
+            client.conduct.fails();
             client.auth.pending = Some(pending);
             (Page::challenge(Some(&answer)), Came::Continued)
         }
@@ -175,6 +177,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
 fn refused(client: &mut Client, refusal: Refused) -> (Page, Came) {
     let Refused { cause, why, answer } = refusal;
     tell(client, Ground::Credentials(cause), None, &why);
+    client.conduct.fails();
     let auth = &mut client.auth;
     auth.refusals = auth.refusals.saturating_add(1);
     // A browser without a ticket falls back to NTLM; asked again, it asks its user for a password, again and again.

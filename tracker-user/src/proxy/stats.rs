@@ -1,7 +1,11 @@
 //! What the proxy counts. No label carries a user or an address.
 
+use std::collections::BTreeMap;
+
 use hyper::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::limits::Why;
 
 /// Counters and gauges; cheap to clone, all clones are the same ones.
 #[derive(Clone, Debug)]
@@ -45,6 +49,16 @@ pub struct Stats {
     pub destinations_refused: IntCounter,
     /// Destinations of which the kernel did not say where they lead, and which were not connected to.
     pub destinations_unknown: IntCounter,
+    turned_away: IntCounterVec,
+    turned_away_by: BTreeMap<Why, IntCounter>,
+    /// Connections that were ended, idle and unproved, to make room.
+    pub shed: IntCounter,
+    /// Sources whose connections only failed, and that were refused for a while.
+    pub penalties: IntCounter,
+    /// Connections that were ended since too much of unfinished heads was in memory.
+    pub heads_ended: IntCounter,
+    /// Idle connections to origins that were closed since there were too many, or descriptors short.
+    pub origins_given_up: IntCounter,
     /// Requests that the conditions did not offer Kerberos to, and that had no session.
     pub not_offered: IntCounter,
 }
@@ -66,6 +80,14 @@ impl Stats {
             Opts::new("tracker_proxy_proofs_total", "Credentials offered by clients, by what they came to"),
             &["result"],
         )?;
+        let turned_away = IntCounterVec::new(
+            Opts::new("tracker_proxy_turned_away_total", "Connections that found no room, by what was short"),
+            &["why"],
+        )?;
+        let turned_away_by = Why::ALL
+            .into_iter()
+            .map(|(why, label)| Ok((why, turned_away.get_metric_with_label_values(&[label])?)))
+            .collect::<prometheus::Result<_>>()?;
         let proof = |result: &str| proofs.get_metric_with_label_values(&[result]);
         Ok(Self {
             by_class,
@@ -77,6 +99,24 @@ impl Stats {
             proofs_not_admitted: proof("not_admitted")?,
             requests,
             proofs,
+            turned_away,
+            turned_away_by,
+            shed: IntCounter::new(
+                "tracker_proxy_shed_total",
+                "Connections ended to make room: nothing was served on them, and nobody had proved anything",
+            )?,
+            penalties: IntCounter::new(
+                "tracker_proxy_penalties_total",
+                "Sources that were refused for a while because all their connections failed",
+            )?,
+            heads_ended: IntCounter::new(
+                "tracker_proxy_heads_ended_total",
+                "Connections ended because unfinished heads took too much memory in all",
+            )?,
+            origins_given_up: IntCounter::new(
+                "tracker_proxy_origin_given_up_total",
+                "Idle connections to origins closed because there were too many, or descriptors short",
+            )?,
             connections: IntCounter::new(
                 "tracker_proxy_connections_total",
                 "Connections accepted from clients",
@@ -133,6 +173,7 @@ impl Stats {
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.proofs.clone()))?;
+        registry.register(Box::new(self.turned_away.clone()))?;
         registry.register(Box::new(self.connections_open.clone()))?;
         registry.register(Box::new(self.tunnels_open.clone()))?;
         registry.register(Box::new(self.origins_idle.clone()))?;
@@ -147,10 +188,21 @@ impl Stats {
             &self.destinations_refused,
             &self.destinations_unknown,
             &self.not_offered,
+            &self.shed,
+            &self.penalties,
+            &self.heads_ended,
+            &self.origins_given_up,
         ] {
             registry.register(Box::new(counter.clone()))?;
         }
         Ok(())
+    }
+
+    /// Counts a connection that found no room.
+    pub(super) fn turned_away(&self, why: Why) {
+        if let Some(counter) = self.turned_away_by.get(&why) {
+            counter.inc();
+        }
     }
 
     /// Counts one answer; `None` is a request that ended without one.

@@ -1,6 +1,7 @@
 //! One core's share of the proxy: a thread with a runtime of its own, its own listening sockets, and its own idle
 //! connections to origins. A connection stays on the core that accepted it, so that nothing of it is locked or moved.
 
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener as Socket;
 use std::rc::Rc;
@@ -13,17 +14,24 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Lane;
 use super::dial::Names;
+use super::heads::Heads;
 use super::leftover::Leftovers;
 use super::pool::Pool;
-use super::{Shared, client};
+use super::{Shared, client, descriptors};
+use crate::clock::{BootTime, boot_now};
 use crate::observe::Routes;
 
 /// How long to wait when the process has no descriptor left: some connection will end meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is logged that nothing can be accepted.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// So many idle connections to origins are given up at once where descriptors are short.
+const GIVEN_UP: usize = 32;
 
 /// What the connections of one core share. Only this core's thread touches it.
 pub(super) struct Worker {
@@ -34,12 +42,30 @@ pub(super) struct Worker {
     pub(super) routes: Routes,
     pub(super) log: Lane,
     pub(super) leftovers: Leftovers,
+    pub(super) heads: Rc<Heads>,
+    /// So many workers share what there is.
+    of: usize,
+    accept_warned: Cell<Option<BootTime>>,
+}
+
+impl Worker {
+    /// Descriptors are short: gives up idle connections to origins, and asks the other cores to. False if this core has none.
+    pub(super) fn make_room(&self) -> bool {
+        self.shared.descriptors_are_short();
+        self.pool.give_up(GIVEN_UP) > 0
+    }
+
+    /// How many connections to origins may be idle here.
+    pub(super) fn room_for_idle(&self) -> usize {
+        (descriptors::room_for_idle() / self.of).max(1)
+    }
 }
 
 /// Starts a worker's thread. It accepts from the moment that `begin` says so, and ends when `begin` is dropped before,
 /// or when the proxy stops and its connections have ended.
 pub(super) fn start(
     number: usize,
+    of: usize,
     shared: Arc<Shared>,
     sockets: Vec<Socket>,
     begin: oneshot::Receiver<()>,
@@ -61,13 +87,13 @@ pub(super) fn start(
             Err(error) => return drop(made.send(Err(error))),
         };
         if made.send(Ok(())).is_ok() {
-            runtime.block_on(run(shared, listeners, begin));
+            runtime.block_on(run(of, shared, listeners, begin));
         }
     })?;
     is_made.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
 }
 
-async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::Receiver<()>) {
+async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::Receiver<()>) {
     if begin.await.is_err() {
         return;
     }
@@ -81,7 +107,10 @@ async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::R
         leftovers: Leftovers::default(),
         routes,
         log: shared.access.lane(&shared.stats.access_lost),
+        heads: Rc::new(Heads::new(of, &shared.stats)),
         shared: Arc::clone(&shared),
+        of,
+        accept_warned: Cell::default(),
     });
     for listener in listeners {
         tokio::task::spawn_local(accept(Rc::clone(&worker), listener));
@@ -100,15 +129,19 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let client = ClientAddr::from(peer.ip());
-                let stream = shared.connections.accept(client, peer, stream);
+                let Some(stream) = shared.take_in(stream, peer, || worker.make_room()) else { continue };
                 let serving = client::run(Rc::clone(&worker), stream);
                 tokio::task::spawn_local(shared.tasks.track_future(serving));
             }
             // The client has gone again.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                warn!(%error, "no connection can be accepted at the moment");
+                worker.make_room();
+                let now = boot_now();
+                if worker.accept_warned.get().is_none_or(|at| now.since(at) >= WARN_EVERY) {
+                    worker.accept_warned.set(Some(now));
+                    warn!(%error, "no connection can be accepted at the moment");
+                }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }
@@ -129,6 +162,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// options may not allow any more. Until the proxy stops.
 async fn sweep(worker: &Worker) {
     let shared = &worker.shared;
+    let mut shortages = shared.doorkeeper.shortages();
     loop {
         let idle_timeout = shared.options.load().pool_idle_timeout;
         let pause = (idle_timeout / 4).max(Duration::from_secs(1));
@@ -136,6 +170,9 @@ async fn sweep(worker: &Worker) {
         tokio::select! {
             _ = changed => {}
             () = shared.stopping.cancelled() => break,
+        }
+        if std::mem::replace(&mut shortages, shared.doorkeeper.shortages()) != shortages {
+            worker.pool.give_up(GIVEN_UP);
         }
         worker.pool.sweep(idle_timeout, shared.generation());
         worker.names.sweep();

@@ -20,6 +20,7 @@ use crate::observe::{Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
+use crate::threads::Threads;
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ pub(super) struct Core {
     pub(super) events: Events,
     pub(super) connections: Arc<Connections>,
     pub(super) audit: Arc<Audit>,
+    pub(super) threads: Arc<Threads>,
     pub(super) metrics: Metrics,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) timer: BootTimer,
@@ -68,7 +70,7 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, events, connections, audit, journal, metrics } = parts;
+        let Parts { observer, events, connections, audit, journal, threads, metrics } = parts;
         // What an earlier run lost does not matter: everybody is looked at now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
@@ -79,6 +81,7 @@ impl Core {
             events,
             connections,
             audit,
+            threads,
             metrics,
             orders,
             timer: BootTimer::new()?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 use tracker_ebpf::abi::{ClientAddr, Counter};
 use tracker_ebpf::record::Record;
@@ -25,7 +25,7 @@ const ROOM: usize = 4_096;
 /// What a resync found, and the clients whose records nobody has used for long.
 pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
 /// A resync under way.
-pub(super) type Running = JoinHandle<Outcome>;
+pub(super) type Running = oneshot::Receiver<Outcome>;
 
 impl Core {
     pub(super) fn read_counters(&mut self) {
@@ -59,7 +59,7 @@ impl Core {
         let observer = Arc::clone(&self.observer);
         // A dump of many sockets takes its time; nobody waits for it.
         let took = self.metrics.resync.clone();
-        self.resync = Some(tokio::task::spawn_blocking(move || {
+        let running = self.threads.run(move || {
             let began = boot_now();
             let old = began.before(RECORD_RETENTION);
             let mut unused = Vec::new();
@@ -70,7 +70,11 @@ impl Core {
             })?;
             took.observe(boot_now().since(began).as_secs_f64());
             Ok((resync, unused))
-        }));
+        });
+        match running {
+            Ok(running) => self.resync = Some(running),
+            Err(busy) => warn!(%busy, "the records are compared with the sockets later"),
+        }
     }
 
     /// Forgets records of clients without session or connection, however fresh they are: somebody who logs in needs

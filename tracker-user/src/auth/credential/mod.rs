@@ -26,6 +26,10 @@ pub(super) use localname::local_name;
 pub(super) use ticket::Opened;
 
 use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};
+use crate::outside;
+
+/// How much is kept of what the library says, in bytes: two names of usual length and all of its own words.
+const MOST_TEXT: usize = 512;
 
 /// What GSSAPI said, in words. Must be made on the thread that made the failing call: the details are kept per thread.
 #[derive(Clone, Debug)]
@@ -42,11 +46,10 @@ impl GssError {
         Self::plain(error.to_string())
     }
 
-    /// In one line, without what would do something on an operator's terminal: it goes into logs and audit trails, and the
-    /// library repeats names that clients have sent.
+    /// In one line, both ends of it: it goes into logs and audit trails, and the library repeats between its own words the
+    /// names that clients have sent.
     pub(super) fn plain(text: impl AsRef<str>) -> Self {
-        let line = text.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { text: line.replace(char::is_control, "\u{fffd}"), answer: None }
+        Self { text: outside::shown_ends(text.as_ref(), MOST_TEXT), answer: None }
     }
 }
 

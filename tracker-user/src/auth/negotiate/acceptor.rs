@@ -15,6 +15,11 @@ use crate::auth::ap_req::ApReq;
 use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
 use crate::auth::token::{self, Kind};
 use crate::clock::{BootTime, boot_now, wall_now};
+use crate::outside;
+
+/// The longest name of a service that is looked for in the keytab, with its realm: no directory has longer ones, and what
+/// the library does with a name grows with it.
+const MAX_SERVICE: usize = 1024;
 
 /// How often the keytab's file is looked at, at most.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -204,6 +209,12 @@ impl GssAcceptor {
         };
         let mut keys = keys.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
         leg.bytes = leg.bytes.saturating_add(token.len());
+        let request = ApReq::in_token(token);
+        if let Some(request) = request.as_ref().filter(|request| request.service_bytes > MAX_SERVICE) {
+            let cause = Cause::UnknownService;
+            let text = format!("the ticket is for a name of {} bytes", request.service_bytes);
+            return Err(VerifyError::refused(cause, explain(cause, &text, None, wall_now())));
+        }
         let mut step = leg.step(&keys, token, bindings);
         // A ticket may be newer than the keys that were read; the client need not hear of that.
         if step.is_err()
@@ -218,10 +229,10 @@ impl GssAcceptor {
             Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
             Ok(Step::Done(peer)) => {
                 self.replay_worked();
-                proved(&options, &keys, peer, &leg, token)
+                proved(&options, &keys, peer, &leg, request)
             }
             Err(error) if replay::is_at_fault(&error) => Err(self.replay_failed(&error)),
-            Err(error) => Err(VerifyError::Refused(refused(&keys, token, error))),
+            Err(error) => Err(VerifyError::Refused(refused(&keys, token, request.as_ref(), error))),
         }
     }
 }
@@ -238,11 +249,11 @@ fn hopeful(kind: Kind) -> Result<(), VerifyError> {
 }
 
 /// What the library refused, and why, as far as the ticket tells.
-fn refused(keys: &Keys, token: &[u8], error: GssError) -> Refused {
+fn refused(keys: &Keys, token: &[u8], request: Option<&ApReq<'_>>, error: GssError) -> Refused {
     let GssError { text, answer, .. } = error;
     // The client had its chance to go on with Kerberos, and did not.
     let cause = if token::goes_on_with_ntlm(token) { Cause::Ntlm } else { Cause::of(&text) };
-    let opened = ApReq::in_token(token).and_then(|request| keys.keytab.look_into(&request));
+    let opened = request.and_then(|request| keys.keytab.look_into(request));
     Refused { cause, why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
 }
 
@@ -251,7 +262,7 @@ fn proved(
     keys: &Keys,
     peer: Peer,
     leg: &Leg,
-    token: &[u8],
+    request: Option<ApReq<'_>>,
 ) -> Result<Outcome, VerifyError> {
     if !peer.kerberos || peer.anonymous {
         return Err(VerifyError::refused(
@@ -263,11 +274,10 @@ fn proved(
         .names
         .identity(&peer.principal, local_name)
         .map_err(|problem| VerifyError::refused(Cause::from(&problem), problem.to_string()))?;
-    let request = ApReq::in_token(token);
     let opened =
         request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.look_into(request));
     let details = Details {
-        principal: String::from_utf8_lossy(&peer.principal).into_owned(),
+        principal: outside::shown_bytes(&peer.principal, outside::NAME),
         kind: leg.kind,
         token_bytes: leg.bytes,
         answer_bytes: peer.answer.as_ref().map_or(0, Vec::len),

@@ -50,6 +50,11 @@ keys! {
     "proxy.basic" Live proxy.basic = OneOf(PhantomData);
     "Where passwords may be asked for: Basic authentication sends them in the clear."
 
+    "proxy.max-connections" Live proxy.max_connections = Count { least: 0, most: u32::MAX, of: "connections", example: 10_000 };
+    "How many connections clients may have in all; 0: as many as there are descriptors for, with a reserve."
+    "proxy.max-connections-per-client" Live proxy.max_connections_per_client = Count { least: 1, most: u32::MAX, of: "connections", example: 1_000 };
+    "How many connections one client address may have, though never more than half of all."
+
     "observer.mode" Restart observer.mode = OneOf(PhantomData);
     "How connections are watched: by eBPF, by the proxy's own eyes, or by the best that can be had."
     "observer.cgroup" Restart observer.cgroup = Maybe { none: "auto", some: text::PATH, means: "the mounted root" };

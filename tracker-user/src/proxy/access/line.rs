@@ -4,8 +4,10 @@ use std::io::Write as _;
 
 use jiff::Timestamp;
 
-use super::{Format, Line};
+use super::Line;
 use crate::clock::{boot_now, wall_now};
+use crate::output::Format;
+use crate::outside::{self, Outside};
 
 /// Makes lines; remembers how the current second is written.
 #[derive(Default)]
@@ -36,7 +38,7 @@ impl Writer {
                     let _ = write!(out, " destination={destination:?}");
                 }
                 if !line.path.is_empty() {
-                    let _ = write!(out, " path={:?}", line.path);
+                    let _ = write!(out, " path={:?}", path(line));
                 }
                 let (received, sent) = (line.received, line.sent);
                 let _ = write!(
@@ -58,12 +60,12 @@ impl Writer {
                 );
                 let user = line.user.as_ref().map(ToString::to_string);
                 let method = Some(&*line.method).filter(|method| !method.is_empty());
-                let path = Some(line.path.as_str()).filter(|path| !path.is_empty());
+                let path = Some(path(line).to_string()).filter(|path| !path.is_empty());
                 for (name, value) in [
                     ("user", user.as_deref()),
                     ("method", method),
                     ("destination", line.destination.as_deref()),
-                    ("path", path),
+                    ("path", path.as_deref()),
                     ("problem", line.problem.as_deref()),
                 ] {
                     if let Some(value) = value {
@@ -91,6 +93,11 @@ impl Writer {
             self.date = now.strftime("%Y-%m-%dT%H:%M:%S.").to_string();
         }
     }
+}
+
+/// The path as it is shown.
+fn path(line: &Line) -> Outside<'_> {
+    Outside::new(&line.path, outside::PATH)
 }
 
 #[cfg(test)]
@@ -136,7 +143,7 @@ mod tests {
         ), "{rest}");
         assert!(text.ends_with('\n') && text.lines().count() == 1);
         assert_eq!((&json["target"], &json["level"]), (&json!("access"), &json!("INFO")));
-        assert_eq!(json["fields"]["path"], "/a \"b\"\n");
+        assert_eq!(json["fields"]["path"], "/a \"b\"\\n");
         assert_eq!((&json["fields"]["status"], json["fields"].get("aborted")), (&json!(200), None));
 
         line = Line {

@@ -2,17 +2,17 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tracing::warn;
 
 use super::Line;
 use super::line::Writer;
+use crate::output::Output;
 
 /// How long lines gather before they are written.
 const GATHER: Duration = Duration::from_millis(20);
@@ -20,14 +20,8 @@ const GATHER: Duration = Duration::from_millis(20);
 /// More than this does not gather in one lane.
 const MAX_GATHERED: usize = 4 << 20;
 
-/// How lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `field=value`, as the daemon's other lines.
-    Text,
-    /// A JSON document a line.
-    Json,
-}
+/// How often it is looked whether the output takes lines again.
+const STALLED_LOOK: Duration = Duration::from_secs(1);
 
 /// The access log; all clones are the same one.
 #[derive(Clone)]
@@ -37,7 +31,7 @@ pub struct AccessLog {
 
 struct Shared {
     /// `None` is no log.
-    format: Option<Format>,
+    output: Option<Output>,
     lanes: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
     /// The writer has been told that there is something: only the first who fills an empty lane has to wake it.
     told: AtomicBool,
@@ -47,7 +41,7 @@ struct Shared {
 
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLog").field("format", &self.shared.format).finish_non_exhaustive()
+        f.debug_struct("AccessLog").field("output", &self.shared.output).finish_non_exhaustive()
     }
 }
 
@@ -58,26 +52,31 @@ impl AccessLog {
         Self::new(None)
     }
 
-    /// Logs to standard output.
+    /// Logs to `output`.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(format: Format) -> io::Result<Self> {
-        let log = Self::new(Some(format));
+    pub fn start(output: Output) -> io::Result<Self> {
+        let log = Self::new(Some(output));
         let writer = log.clone();
         thread::Builder::new().name("access-log".into()).spawn(move || {
             loop {
                 writer.wait();
                 thread::sleep(GATHER);
-                writer.flush();
+                while !writer.flush() {
+                    // Meanwhile lines gather in the lanes, and are lost where these are full.
+                    if let Some(output) = &writer.shared.output {
+                        output.wait(STALLED_LOOK);
+                    }
+                }
             }
         })?;
         Ok(log)
     }
 
-    fn new(format: Option<Format>) -> Self {
+    fn new(output: Option<Output>) -> Self {
         let shared = Shared {
-            format,
+            output,
             lanes: Mutex::default(),
             told: AtomicBool::new(false),
             writer: Mutex::new(()),
@@ -86,23 +85,26 @@ impl AccessLog {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Writes what has gathered. The last lines of a daemon that stops need it.
-    pub fn flush(&self) {
+    /// Has written what has gathered, as far as the output takes it; false if that is not all. The last lines of a daemon that
+    /// stops need it.
+    pub fn flush(&self) -> bool {
+        let Some(output) = &self.shared.output else { return true };
         // Told anew by whoever comes after this.
         self.shared.told.store(false, Ordering::SeqCst);
         let lanes = lock(&self.shared.lanes).clone();
         let mut gathered = Vec::new();
         for lane in lanes {
             std::mem::swap(&mut gathered, &mut lock(&lane));
-            if gathered.is_empty() {
-                continue;
-            }
-            let mut out = io::stdout().lock();
-            if let Err(error) = out.write_all(&gathered).and_then(|()| out.flush()) {
-                warn!(%error, "the access log cannot be written");
+            if !gathered.is_empty() && !output.leave_access(&gathered) {
+                // They go back before those that have come meanwhile.
+                let mut lines = lock(&lane);
+                gathered.extend_from_slice(&lines);
+                std::mem::swap(&mut gathered, &mut lines);
+                return false;
             }
             gathered.clear();
         }
+        true
     }
 
     /// Waits until there is something to write.
@@ -124,7 +126,7 @@ impl AccessLog {
     /// A lane for the thread that asks; `lost` counts what it cannot hold.
     pub(in crate::proxy) fn lane(&self, lost: &IntCounter) -> Lane {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        if self.shared.format.is_some() {
+        if self.shared.output.is_some() {
             lock(&self.shared.lanes).push(Arc::clone(&lines));
         }
         Lane { log: self.clone(), lines, lost: lost.clone(), writer: RefCell::default() }
@@ -141,13 +143,13 @@ pub(in crate::proxy) struct Lane {
 
 impl Lane {
     pub(super) fn write(&self, line: &Line, complete: bool) {
-        let Some(format) = self.log.shared.format else { return };
+        let Some(output) = &self.log.shared.output else { return };
         {
             let mut lines = lock(&self.lines);
             if lines.len() > MAX_GATHERED {
                 return self.lost.inc();
             }
-            self.writer.borrow_mut().write(&mut lines, format, line, complete);
+            self.writer.borrow_mut().write(&mut lines, output.format(), line, complete);
         }
         if !self.log.shared.told.load(Ordering::SeqCst) {
             self.log.tell();

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tracker_ebpf::abi::ClientAddr;
 
+pub use self::log::AccessLog;
 pub(super) use self::log::Lane;
-pub use self::log::{AccessLog, Format};
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
+use crate::outside;
 use crate::session::Identity;
 
 /// Longer paths are not kept in memory for the next request's.
@@ -64,6 +65,13 @@ impl Line {
             sent: 0,
             problem: None,
         }
+    }
+
+    /// What is asked for, as much of it as a line shows.
+    pub(super) fn set_path(&mut self, path: &[u8]) {
+        // One character more than is shown tells that there is more.
+        let some = path.get(..outside::PATH + 4).unwrap_or(path);
+        self.path.push_str(&String::from_utf8_lossy(some));
     }
 }
 

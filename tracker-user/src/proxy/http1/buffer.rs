@@ -17,6 +17,9 @@ const BLOCK: usize = 64 * 1024;
 /// How many unused blocks a thread keeps.
 const STOCK: usize = 64;
 
+/// More than this waits in the block that it was read into: copying it for each packet would cost more than the memory.
+const MOST_SETTLED: usize = 16 * 1024;
+
 thread_local! {
     static BLOCKS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
@@ -94,9 +97,34 @@ impl Buffer {
         Poll::Ready(Ok(count))
     }
 
+    /// The memory that it takes.
+    pub(in crate::proxy) const fn holds(&self) -> usize {
+        self.block.len()
+    }
+
+    /// There is nothing more to read for now: what is unread waits in as little memory as it takes.
+    pub(in crate::proxy) fn settle(&mut self) {
+        let unread = self.unread();
+        if unread.is_empty() || self.block.len() < BLOCK || unread.len() > MOST_SETTLED {
+            return;
+        }
+        let settled: Box<[u8]> = unread.into();
+        (self.start, self.end) = (0, settled.len());
+        give_back(std::mem::replace(&mut self.block, settled));
+    }
+
     fn make_room(&mut self) {
         if self.block.is_empty() {
             self.block = take();
+        } else if self.block.len() < BLOCK {
+            let mut block = take();
+            let unread = self.unread();
+            let count = unread.len();
+            if let Some(room) = block.get_mut(..count) {
+                room.copy_from_slice(unread);
+            }
+            self.block = block;
+            (self.start, self.end) = (0, count);
         } else if self.end == self.block.len() {
             if self.start >= BLOCK / 2 {
                 self.block.copy_within(self.start..self.end, 0);
@@ -152,6 +180,24 @@ mod tests {
         let mut other = Buffer::default();
         fill(&mut other, b"x");
         assert_eq!(other.block.as_ptr(), block);
+    }
+
+    #[test]
+    fn what_waits_takes_no_more_than_it_is() {
+        let mut buffer = Buffer::default();
+        buffer.settle();
+        assert_eq!(buffer.holds(), 0);
+        fill(&mut buffer, b"GET http://");
+        buffer.settle();
+        assert_eq!((buffer.holds(), buffer.unread()), (11, &b"GET http://"[..]));
+        buffer.consume(4);
+        fill(&mut buffer, b"a.test/");
+        assert_eq!((buffer.holds(), buffer.unread()), (BLOCK, &b"http://a.test/"[..]));
+        fill(&mut buffer, &[b'x'; MOST_SETTLED]);
+        buffer.settle();
+        assert_eq!(buffer.holds(), BLOCK, "much of it stays where it is");
+        buffer.consume(usize::MAX);
+        assert_eq!(buffer.holds(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::body::Body;
 use super::fields::{BadFraming, Fields, Name, Span, room};
 use super::{MAX_HEAD, Version, put};
+use crate::outside;
 
 /// A request's method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Request {
     pub(in crate::proxy) fn method_name(&self, head: &[u8]) -> Cow<'static, str> {
         match self.method.name() {
             Some(known) => Cow::Borrowed(known),
-            None => Cow::Owned(String::from_utf8_lossy(self.name.in_(head)).into_owned()),
+            None => Cow::Owned(outside::shown_bytes(self.name.in_(head), outside::WORD)),
         }
     }
 

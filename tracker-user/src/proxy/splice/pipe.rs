@@ -13,6 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
+use crate::proxy::descriptors;
+
 /// A pipe's size in bytes, if each of its places held a page; also as much as is asked for at once. A place may hold no more
 /// than one small segment: with frames of 1,500 bytes, smaller pipes cost more per byte, down to more than copying. It is
 /// what the kernel gives an unprivileged user at most (`fs.pipe-max-size`).
@@ -67,6 +69,10 @@ impl Pipe {
             return None;
         };
         let pipe = Self { read, write, holds: 0 };
+        // Tunnels can do without: they copy.
+        if descriptors::in_reserve(&pipe.write) {
+            return None;
+        }
         // The kernel gives an unprivileged user only so much for all pipes; a small one is worse than copying.
         fcntl(&pipe.write, FcntlArg::F_SETPIPE_SZ(SIZE as i32)).is_ok().then_some(pipe)
     }

@@ -1,0 +1,59 @@
+//! How many descriptors there are, and that some are left for what must always work: accepting, the operator's socket, the
+//! metrics, the store, names.
+//!
+//! The kernel gives out the lowest number that is free. So a new descriptor's number tells how many are in use, by
+//! whomever, without counting: one that lies in the reserve means that all below it are taken.
+
+use std::os::fd::AsRawFd;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+/// Of so many descriptors, one is of the reserve,
+const RESERVED_SHARE: u64 = 8;
+/// but never fewer than these: so many connections of operators and scrapers there may be, and some threads that resolve names,
+const LEAST_RESERVE: u64 = 48;
+/// nor more than these.
+const MOST_RESERVE: u64 = 1_024;
+
+/// The limit is looked up each time: it may be changed while the daemon runs (prlimit).
+fn limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft)
+}
+
+/// The first number of the reserve.
+fn reserve_begins(limit: u64) -> u64 {
+    limit - (limit / RESERVED_SHARE).clamp(LEAST_RESERVE, MOST_RESERVE).min(limit / 2)
+}
+
+/// Whether this descriptor, which has just been made, lies in the reserve: what it is for should be given up.
+pub(super) fn in_reserve(made: &impl AsRawFd) -> bool {
+    u64::try_from(made.as_raw_fd()).is_ok_and(|number| number >= reserve_begins(limit()))
+}
+
+/// How many connections of clients there is room for, each with one to an origin.
+pub(super) fn room_for_clients() -> usize {
+    usize::try_from(reserve_begins(limit()) / 2).unwrap_or(usize::MAX)
+}
+
+/// How many connections to origins may wait to be used again: they never take more than a quarter of what there is.
+pub(super) fn room_for_idle() -> usize {
+    usize::try_from(reserve_begins(limit()) / 4).unwrap_or(usize::MAX).min(MOST_IDLE)
+}
+
+/// More than this do not wait, however many descriptors there are.
+const MOST_IDLE: usize = 8_192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_reserve_whatever_the_limit_is() {
+        for (limit, begins) in
+            [(16, 8), (64, 32), (256, 208), (1_024, 896), (65_536, 64_512), (1 << 20, (1 << 20) - 1_024)]
+        {
+            assert_eq!(reserve_begins(limit), begins, "{limit}");
+        }
+        assert!(!in_reserve(&std::io::stdin()));
+    }
+}
