@@ -33,6 +33,7 @@ mod operator;
 mod past;
 mod proxying;
 mod realms;
+mod reopen;
 mod replay;
 mod sight;
 mod storm;

@@ -11,6 +11,7 @@ use super::pages::{self, Page};
 use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
 use crate::auth::recent::Came;
 use crate::auth::token::BadToken;
+use crate::clock::{BootTime, boot_now};
 use crate::session::{Identity, Method, Proof};
 use crate::tracker::Refusal;
 
@@ -25,6 +26,13 @@ pub(super) async fn prove(
     client: &mut Client,
     token: Result<Vec<u8>, BadToken>,
 ) -> (Result<Cleared, Page>, Came) {
+    // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
+    // had left before it was read cannot be told from one that left before its proof.
+    let at = boot_now();
+    if client.io.is_gone() {
+        let why = "the client had left when its credentials were read";
+        return (Err(Page::challenge(None).closing()), Came::Unavailable(why.into()));
+    }
     let shared = Arc::clone(&client.worker.shared);
     let stats = &shared.stats;
     // A proxy without TLS has no channel that a token could be bound to.
@@ -34,7 +42,7 @@ pub(super) async fn prove(
             stats.proofs_accepted.inc();
             details.log(&client.address);
             let proof = answer.as_deref().map(pages::proof);
-            return proved(client, Arc::new(identity), proof, details).await;
+            return proved(client, Arc::new(identity), at, proof, details).await;
         }
         Ok(Outcome::Continue { pending, answer }) => {
             stats.proofs_continued.inc();
@@ -66,6 +74,7 @@ pub(super) async fn prove(
 async fn proved(
     client: &mut Client,
     identity: Arc<Identity>,
+    at: BootTime,
     proof: Option<String>,
     ticket: Box<Details>,
 ) -> (Result<Cleared, Page>, Came) {
@@ -82,6 +91,7 @@ async fn proved(
         client: client.address,
         identity,
         method: Method::Kerberos,
+        at,
         connection: Some(client.connection.id()),
         device: None,
     };

@@ -55,6 +55,7 @@ proptest! {
                         client: address(client),
                         identity: Arc::new(Identity::new(&format!("user{user}"), "R", "R")),
                         method: Method::Kerberos,
+                        at,
                         connection: None,
                         device: None,
                     };

@@ -64,9 +64,10 @@ pub struct Session {
     /// The hardware address behind the client address when its user last proved themselves, where it is known and tells
     /// this client from others.
     pub device: Option<Device>,
-    /// When it began; renewals keep it, the lifetime counts from it.
+    /// When it began, by the proof's admission; renewals keep it, the lifetime counts from it.
     pub created: BootTime,
-    /// When its user last proved themselves.
+    /// When its user last proved themselves: when the request was read that brought the proof, a moment before it was
+    /// admitted.
     pub authenticated: BootTime,
     /// The proof that the judge counts from. A proof that would move no deadline worth mentioning is only shown: what
     /// the judge goes by is on disk before anyone relies on it, and a client that sends credentials with each request

@@ -35,6 +35,9 @@ pub struct Proof {
     pub identity: Arc<Identity>,
     /// How.
     pub method: Method,
+    /// When the head of the request that brought it was read. What the client did from then on, it did after the proof,
+    /// however long the verification took: a connection that was closed meanwhile was closed by whoever proved themselves.
+    pub at: BootTime,
     /// The connection that carried it: spared when the previous user is kicked out.
     pub connection: Option<ConnectionId>,
     /// The device behind the client address. Whoever proves need not know: the tracker fills it in.
@@ -334,8 +337,8 @@ impl Table {
             method: proof.method,
             device: proof.device,
             created: now,
-            authenticated: now,
-            judged_from: now,
+            authenticated: proof.at.min(now),
+            judged_from: proof.at.min(now),
             counted_from: now,
             state: State::Active,
         };
@@ -409,9 +412,11 @@ impl Table {
 
 /// The user of a stale session proved themselves again: it goes on.
 fn renew(session: &mut Session, proof: &Proof, now: BootTime, out: &mut Vec<Effect>) {
+    // Two proofs may be admitted in another order than they were given in: time does not go back.
+    let at = proof.at.min(now);
     session.state = State::Active;
-    session.authenticated = now;
-    session.judged_from = now;
+    session.authenticated = session.authenticated.max(at);
+    session.judged_from = session.judged_from.max(at);
     session.counted_from = now;
     out.push(Effect::Keep(proof.client));
     session.method = proof.method;
@@ -431,13 +436,14 @@ fn confirm(
     now: BootTime,
     out: &mut Vec<Effect>,
 ) {
-    session.authenticated = now;
+    let at = proof.at.min(now);
+    session.authenticated = session.authenticated.max(at);
     session.method = proof.method;
     if session.device != proof.device {
         session.device = proof.device;
         out.push(Effect::Keep(proof.client));
     }
-    let confirmed = Session { judged_from: now, ..session.clone() };
+    let confirmed = Session { judged_from: session.judged_from.max(at), ..session.clone() };
     let (Verdict::Active { good_until: before, reopened, .. }, Verdict::Active { good_until: after, .. }) =
         (judge(session, record, policy, now), judge(&confirmed, record, policy, now))
     else {

@@ -235,10 +235,11 @@ impl Core {
         if self.journal.is_failing() {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
-        // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        let mut tracked = self.observer.ensure(proof.client, boot_now());
+        // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
+        // only now begins with the proof: nothing was closed after it that the record does not know of.
+        let mut tracked = self.observer.ensure(proof.client, proof.at);
         if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
-            tracked = self.observer.ensure(proof.client, boot_now());
+            tracked = self.observer.ensure(proof.client, proof.at);
         }
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
