@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use tracker_ebpf::abi::ClientAddr;
 
-use crate::session::{Admission, Decision, Identity, Method, Proof, SessionId};
+use crate::observe::ConnectionId;
+use crate::session::{Admission, Decision, Method, Proof, SessionId};
 use crate::tracker::{Refusal, Tracker};
 
 /// An answer that may have to be waited for.
@@ -14,26 +15,32 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// See [`Tracker`], whose functions these are.
 pub trait Gate: Send + Sync + 'static {
     /// [`Tracker::decide`].
-    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision>;
+    fn decide(
+        &self,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+    ) -> Option<Decision>;
     /// [`Tracker::check`].
-    fn check(&self, client: ClientAddr) -> Answer<'_, Decision>;
+    fn check(&self, client: ClientAddr, connection: ConnectionId) -> Answer<'_, Decision>;
     /// [`Tracker::prove`].
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
     /// [`Tracker::refused`].
     fn refused(&self, client: ClientAddr, method: Method, why: &str);
-    /// [`Tracker::proved_on_shared_host`].
-    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method);
-    /// [`Tracker::is_shared`].
-    fn is_shared(&self, client: ClientAddr) -> bool;
 }
 
 impl Gate for Tracker {
-    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision> {
-        Self::decide(self, client, cleared)
+    fn decide(
+        &self,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+    ) -> Option<Decision> {
+        Self::decide(self, client, connection, cleared)
     }
 
-    fn check(&self, client: ClientAddr) -> Answer<'_, Decision> {
-        Box::pin(Self::check(self, client))
+    fn check(&self, client: ClientAddr, connection: ConnectionId) -> Answer<'_, Decision> {
+        Box::pin(Self::check(self, client, connection))
     }
 
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>> {
@@ -42,13 +49,5 @@ impl Gate for Tracker {
 
     fn refused(&self, client: ClientAddr, method: Method, why: &str) {
         Self::refused(self, client, method, why);
-    }
-
-    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
-        Self::proved_on_shared_host(self, client, identity, method);
-    }
-
-    fn is_shared(&self, client: ClientAddr) -> bool {
-        Self::is_shared(self, client)
     }
 }

@@ -82,11 +82,6 @@ async fn proved(
     let user = identity.to_string();
     let shared = Arc::clone(&client.worker.shared);
     let gate = &shared.gate;
-    if gate.is_shared(client.address) {
-        gate.proved_on_shared_host(client.address, &identity, Method::Kerberos);
-        client.auth.identity = Some(Arc::clone(&identity));
-        return (Ok(Cleared { user: identity, proof }), Came::Accepted { user, ticket });
-    }
     let offer = Proof {
         client: client.address,
         identity,

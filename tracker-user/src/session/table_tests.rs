@@ -1,5 +1,6 @@
 //! What the table does, one behaviour at a time; `model_tests` has the rest.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl World {
             identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
             at: self.now(),
-            connection: Some(ConnectionId(7)),
+            connection: Some(ConnectionId::new(NonZeroU64::new(7).unwrap())),
             device: None,
         }
     }
@@ -79,7 +80,9 @@ impl World {
     /// The effects so far, in a word each.
     fn trail(&mut self) -> Vec<String> {
         let word = |effect: Effect| match effect {
-            Effect::Destroy { except, .. } => format!("destroy except {:?}", except.map(|id| id.0)),
+            Effect::Destroy { except, .. } => {
+                format!("destroy except {:?}", except.map(ConnectionId::number))
+            }
             Effect::Keep(_) => "keep".into(),
             Effect::Audit(event) => match event.what {
                 What::Login(_) => format!("login {}", event.identity.user()),
@@ -212,7 +215,7 @@ fn a_new_policy_outdates_what_was_published_under_the_old_one() {
     let mut policy = world.table.policy().clone();
     policy.timeouts.timeout = Duration::from_secs(1);
     policy.since = world.now();
-    world.table.set_policy(policy);
+    world.table.set_policy(policy, world.now(), &mut world.out);
     assert_eq!(world.index.decide(client_number(1), world.now()), None);
 }
 
@@ -228,7 +231,7 @@ fn a_gap_that_another_policy_latched_does_not_reach_back() {
     let mut policy = world.table.policy().clone();
     policy.timeouts.mode = Mode::Traffic;
     policy.since = world.now();
-    world.table.set_policy(policy);
+    world.table.set_policy(policy, world.now(), &mut world.out);
     let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
     assert!(matches!(decision, Decision::Allow(_)));
 }
@@ -352,7 +355,7 @@ fn a_walk_in_portions_leaves_nobody_out_who_stays() {
     }
     for client in 0..200 {
         let client = client_number(client);
-        assert!(world.table.session(client).is_none() || seen.contains(&client), "{client}");
+        assert!(world.table.session(client).is_none() || seen.contains(&client.into()), "{client}");
     }
 }
 

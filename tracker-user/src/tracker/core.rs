@@ -15,9 +15,9 @@ use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{Connections, Events, ObserveError, Observer};
+use crate::observe::{Closed, ConnectionId, Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Scope, Session, Table};
 use crate::store::{Entry, Journal};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
@@ -131,10 +131,14 @@ impl Core {
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
+        self.connections.apply(policy.for_observer());
         if *self.table.policy() != policy {
-            self.table.set_policy(policy);
+            self.table.set_policy(policy, boot_now(), &mut self.effects);
             self.look_at_everyone();
         }
+        // An earlier version kept the sessions of addresses that were listed as shared meanwhile.
+        self.table.end_misplaced(boot_now(), &mut self.effects);
+        self.carry_out(None);
         self.keep_policy(policy_text);
         self.sight_changed();
         self.publish();
@@ -156,6 +160,7 @@ impl Core {
                     None => return,
                 },
                 hint = self.events.hints.next() => self.hint(hint),
+                closed = self.connections.closed() => self.closed(&closed),
                 () = self.events.devices.changed() => {
                     self.look_at_devices();
                     self.carry_out(None);
@@ -175,8 +180,8 @@ impl Core {
     fn order(&mut self, order: Order) {
         match order {
             Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
-            Order::Check { client, reply } => {
-                let decision = self.check(client);
+            Order::Check { client, connection, reply } => {
+                let decision = self.check(client, connection);
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
@@ -186,15 +191,19 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { client, session, before } => {
-                self.table.take_back(client, session, before, boot_now(), &mut self.effects);
+            Order::TakeBack { scope, session, before } => {
+                self.table.take_back(scope, session, before, boot_now(), &mut self.effects);
                 self.carry_out(None);
-                self.look(client);
+                self.look(scope);
             }
         }
     }
 
-    fn check(&mut self, client: ClientAddr) -> Decision {
+    fn check(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
+        // By the policy in force: who asked may have gone by the one before.
+        if self.table.policy().timeouts.is_shared(client) {
+            return self.check_connection(client, connection);
+        }
         // The first packet of another device has told the kernel who it is; by now it is told to us.
         self.look_at_devices();
         self.look_at_device(client);
@@ -208,8 +217,8 @@ impl Core {
     }
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
-        let client = proof.client;
-        let before = self.table.session(client).cloned();
+        let scope = self.table.policy().scope(proof.client, proof.connection);
+        let before = scope.and_then(|scope| self.table.session(scope).cloned());
         let outcome = self.admit(proof);
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
@@ -218,9 +227,9 @@ impl Core {
                     // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
                     let session = admission.admitted.session;
                     if admission.kind != AdmissionKind::Confirmed
-                        && let Some(orders) = back.upgrade()
+                        && let Some((orders, scope)) = back.upgrade().zip(scope)
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { client, session, before });
+                        let _ = orders.blocking_send(Order::TakeBack { scope, session, before });
                     }
                     Err(Refusal::NotKept(unkept.problem))
                 }
@@ -234,6 +243,13 @@ impl Core {
     fn admit(&mut self, proof: &Proof) -> Result<Admission, Refusal> {
         if self.journal.is_failing() {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
+        }
+        if let Some(Scope { client, connection: Some(connection) }) =
+            self.table.policy().scope(proof.client, proof.connection)
+        {
+            let gone = || Refusal::Untracked("its connection has ended".into());
+            let record = self.connections.watch(client, connection, proof.at).ok_or_else(gone)?;
+            return Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?);
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
         // only now begins with the proof: nothing was closed after it that the record does not know of.
@@ -252,17 +268,17 @@ impl Core {
     }
 
     fn end(&mut self, whose: &Whose, reason: Reason, reply: oneshot::Sender<Result<Vec<Session>, NotKept>>) {
-        let clients: Vec<ClientAddr> = match whose {
-            Whose::All => self.table.sessions().map(|session| session.client).collect(),
-            Whose::Client(client) => vec![*client],
+        let scopes: Vec<Scope> = match whose {
+            Whose::All => self.table.sessions().map(Session::scope).collect(),
+            Whose::Client(client) => self.table.of(*client).map(Session::scope).collect(),
             Whose::User(typed) => {
                 let matches = |session: &&Session| session.identity.is_called(typed);
-                self.table.sessions().filter(matches).map(|session| session.client).collect()
+                self.table.sessions().filter(matches).map(Session::scope).collect()
             }
         };
         let now = boot_now();
         let ended =
-            clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
+            scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out(Some(Box::new(move |kept| {
             let _ = reply.send(match kept {
@@ -284,7 +300,9 @@ impl Core {
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
-        self.table.set_policy(policy);
+        self.connections.apply(policy.for_observer());
+        self.table.set_policy(policy, boot_now(), &mut self.effects);
+        self.carry_out(None);
         self.keep_policy(text);
         self.look_at_all();
     }
@@ -293,21 +311,57 @@ impl Core {
         self.journal.submit(vec![Entry::State(POLICY, text)], None);
     }
 
+    /// Connections of shared hosts were closed: their sessions end.
+    fn closed(&mut self, closed: &[Closed]) {
+        for &Closed { client, connection, at } in closed {
+            self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
+        }
+        self.carry_out(None);
+    }
+
+    /// A request on a connection of a shared host: what counts is what happened on that.
+    fn check_connection(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
+        let decision = match self.connections.record(client, connection) {
+            Some(record) => {
+                let scope = Scope::connection(client, connection);
+                self.table.check(scope, &record, boot_now(), &mut self.effects)
+            }
+            None => Decision::Challenge,
+        };
+        self.carry_out(None);
+        decision
+    }
+
+    fn look_at_connection(&mut self, client: ClientAddr, connection: ConnectionId) {
+        let (scope, now) = (Scope::connection(client, connection), boot_now());
+        match self.connections.record(client, connection) {
+            Some(record) => {
+                self.table.look(scope, &record, now, &mut self.effects);
+            }
+            None => self.table.closed(scope, now, &mut self.effects),
+        }
+    }
+
     fn hint(&mut self, hint: Hint) {
         self.observer.noticed(&hint);
         self.metrics.hints.inc();
         if self.table.session(hint.client).is_none() {
             return;
         }
-        self.look(hint.client);
+        self.look(hint.client.into());
         self.carry_out(None);
         if hint.kind == tracker_ebpf::abi::HINT_CLOSED {
             self.metrics.closure.observe(boot_now().since(BootTime::from_nanos(hint.at)).as_secs_f64());
         }
     }
 
-    /// Judges a client anew, and returns what its record says; what comes of it is still to be carried out.
-    fn look(&mut self, client: ClientAddr) -> Option<Record> {
+    /// Judges a session anew, and returns what the record of its client says; what comes of it is still to be carried out.
+    fn look(&mut self, scope: Scope) -> Option<Record> {
+        if let Some(connection) = scope.connection {
+            self.look_at_connection(scope.client, connection);
+            return None;
+        }
+        let client = scope.client;
         self.look_at_device(client);
         let record = self.record(client);
         match &record {
@@ -335,11 +389,11 @@ impl Core {
     fn look_at_some(&mut self) {
         let mut seen = Vec::new();
         let portion = LOOKS_PER_TURN.min(self.to_look.len());
-        let clients: Vec<ClientAddr> = self.table.portion(self.to_look.start, portion).collect();
+        let scopes: Vec<Scope> = self.table.portion(self.to_look.start, portion).collect();
         self.to_look.start += portion;
-        for client in clients {
-            if let Some(record) = self.look(client) {
-                seen.extend(self.seen(client, &record));
+        for scope in scopes {
+            if let Some(record) = self.look(scope) {
+                seen.extend(self.seen(scope.client, &record));
             }
         }
         self.carry_out(None);
@@ -349,9 +403,9 @@ impl Core {
     fn fire_deadlines(&mut self) {
         let now = boot_now();
         for _ in 0..LOOKS_PER_TURN {
-            let Some((due, client)) = self.table.pop_due(now) else { break };
+            let Some((due, scope)) = self.table.pop_due(now) else { break };
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
-            self.look(client);
+            self.look(scope);
         }
         self.carry_out(None);
         let next = self.table.next_deadline();

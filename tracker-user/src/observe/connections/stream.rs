@@ -92,6 +92,7 @@ impl ClientStream {
             Direction::Sent => &self.connection.tx,
         }
         .fetch_add(bytes, Relaxed);
+        self.connection.note_traffic(direction, &self.registry.rules, boot_now);
         if let Some(eyes) = &self.registry.eyes {
             eyes.data(self.connection.client, direction, bytes, boot_now());
         }
