@@ -35,6 +35,7 @@ mod proxying;
 mod realms;
 mod reopen;
 mod replay;
+mod shared;
 mod sight;
 mod storm;
 mod takeover;

@@ -256,8 +256,7 @@ fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), Te
                 }
             }
         }
-        while awake {
-            let Some((_, scope)) = table.pop_due(at(now)) else { break };
+        while let Some((_, scope)) = awake.then(|| table.pop_due(at(now))).flatten() {
             let own = slots.iter().flatten().find(|truth| scope.connection == Some(truth.id));
             let record = own.map_or(busy(now), |truth| truth.record);
             table.look(scope, &record, at(now), &mut out);
