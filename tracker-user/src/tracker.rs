@@ -8,6 +8,7 @@ mod devices;
 mod effects;
 mod metrics;
 mod resync;
+mod shared;
 mod sight;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{Closed, ConnectionId, Connections, Events, ObserveError, Observer};
+use crate::observe::{ConnectionId, Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Scope, Session, Table};
 use crate::store::{Entry, Journal};
@@ -244,12 +244,10 @@ impl Core {
         if self.journal.is_failing() {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
-        if let Some(Scope { client, connection: Some(connection) }) =
+        if let Some(scope @ Scope { connection: Some(_), .. }) =
             self.table.policy().scope(proof.client, proof.connection)
         {
-            let gone = || Refusal::Untracked("its connection has ended".into());
-            let record = self.connections.watch(client, connection, proof.at).ok_or_else(gone)?;
-            return Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?);
+            return self.admit_on_connection(scope, proof);
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
         // only now begins with the proof: nothing was closed after it that the record does not know of.
@@ -309,37 +307,6 @@ impl Core {
 
     fn keep_policy(&self, text: Vec<u8>) {
         self.journal.submit(vec![Entry::State(POLICY, text)], None);
-    }
-
-    /// Connections of shared hosts were closed: their sessions end.
-    fn closed(&mut self, closed: &[Closed]) {
-        for &Closed { client, connection, at } in closed {
-            self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
-        }
-        self.carry_out(None);
-    }
-
-    /// A request on a connection of a shared host: what counts is what happened on that.
-    fn check_connection(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
-        let decision = match self.connections.record(client, connection) {
-            Some(record) => {
-                let scope = Scope::connection(client, connection);
-                self.table.check(scope, &record, boot_now(), &mut self.effects)
-            }
-            None => Decision::Challenge,
-        };
-        self.carry_out(None);
-        decision
-    }
-
-    fn look_at_connection(&mut self, client: ClientAddr, connection: ConnectionId) {
-        let (scope, now) = (Scope::connection(client, connection), boot_now());
-        match self.connections.record(client, connection) {
-            Some(record) => {
-                self.table.look(scope, &record, now, &mut self.effects);
-            }
-            None => self.table.closed(scope, now, &mut self.effects),
-        }
     }
 
     fn hint(&mut self, hint: Hint) {
