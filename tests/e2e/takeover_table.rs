@@ -65,7 +65,14 @@ impl Check {
     /// Whether it must catch the newcomer at the first request.
     const fn catches(self, row: Row) -> bool {
         match self {
-            Self::Nothing => matches!(row, Row::Late | Row::OtherUserVolunteers | Row::SharedListed),
+            Self::Nothing => matches!(
+                row,
+                Row::Late
+                    | Row::OtherUserVolunteers
+                    | Row::SharedListed
+                    | Row::ListedMeanwhile
+                    | Row::UnlistedMeanwhile
+            ),
             Self::Reopening => !matches!(row, Row::PowerLoss | Row::SharedUnlisted),
             Self::Device => !matches!(row, Row::OtherUser | Row::SharedUnlisted),
         }
@@ -77,6 +84,7 @@ impl Check {
 enum Row {
     Fin,
     Reset,
+    ResetAtLogin,
     Late,
     PowerLoss,
     Dhcp,
@@ -84,13 +92,16 @@ enum Row {
     OtherUser,
     OtherUserVolunteers,
     SharedListed,
+    ListedMeanwhile,
+    UnlistedMeanwhile,
     SharedUnlisted,
 }
 
 impl Row {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::Fin,
         Self::Reset,
+        Self::ResetAtLogin,
         Self::Late,
         Self::PowerLoss,
         Self::Dhcp,
@@ -98,6 +109,8 @@ impl Row {
         Self::OtherUser,
         Self::OtherUserVolunteers,
         Self::SharedListed,
+        Self::ListedMeanwhile,
+        Self::UnlistedMeanwhile,
         Self::SharedUnlisted,
     ];
 
@@ -105,6 +118,7 @@ impl Row {
         match self {
             Self::Fin => "connections closed (FIN), then another host",
             Self::Reset => "connections reset (RST), then another host",
+            Self::ResetAtLogin => "connection reset right behind the login, then another host",
             Self::Late => "connections closed, another host more than T later",
             Self::PowerLoss => "power loss (no FIN), then another host",
             Self::Dhcp => "address given back and leased to another host (DHCP)",
@@ -112,6 +126,8 @@ impl Row {
             Self::OtherUser => "same host, next user without credentials",
             Self::OtherUserVolunteers => "same host, next user sends their own ticket",
             Self::SharedListed => "terminal server in `shared-hosts`",
+            Self::ListedMeanwhile => "terminal server listed while the first user is connected",
+            Self::UnlistedMeanwhile => "terminal server taken off the list while the first user is connected",
             Self::SharedUnlisted => "terminal server not listed, first user still connected",
         }
     }
@@ -119,16 +135,27 @@ impl Row {
     /// The hosts of the first user and of the newcomer.
     fn hosts(self) -> (usize, usize) {
         let place = Self::ALL.iter().position(|row| *row == self).unwrap_or(0) * 2;
-        let same_host = matches!(
-            self,
-            Self::OtherUser | Self::OtherUserVolunteers | Self::SharedListed | Self::SharedUnlisted
-        );
+        let same_host =
+            matches!(self, Self::OtherUser | Self::OtherUserVolunteers) || self.is_terminal_server();
         (place, if same_host { place } else { place + 1 })
+    }
+
+    /// Whether both sit at one terminal server.
+    const fn is_terminal_server(self) -> bool {
+        matches!(
+            self,
+            Self::SharedListed | Self::ListedMeanwhile | Self::UnlistedMeanwhile | Self::SharedUnlisted
+        )
+    }
+
+    /// Whether it is chance that the login counts: the gateway may read it when its connection is gone already.
+    const fn may_not_count(self) -> bool {
+        matches!(self, Self::ResetAtLogin)
     }
 
     /// Whether the first user's connections are closed before the newcomer comes.
     const fn leaves(self) -> bool {
-        !matches!(self, Self::PowerLoss | Self::SharedListed | Self::SharedUnlisted | Self::Down)
+        !matches!(self, Self::PowerLoss | Self::Down) && !self.is_terminal_server()
     }
 
     /// Whether it happens while the daemon is down.

@@ -8,23 +8,23 @@ mod devices;
 mod effects;
 mod metrics;
 mod resync;
+mod shared;
 mod sight;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tracker_ebpf::abi::ClientAddr;
 
-use crate::audit::{Actor, Audit, AuditEvent, Kind};
+use crate::audit::{Actor, Audit};
 use crate::clock::{boot_now, wall_now};
-use crate::observe::{Connections, Events, Observer};
+use crate::observe::{ConnectionId, Connections, Events, Observer};
 use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
 use crate::session::{
-    Admission, Decision, Identity, Index, Method, Overlaps, Policy, Proof, Reason, Session, SessionId, Table,
-    Timeouts, Typed,
+    Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Scope, Session, SessionId, Table, Timeouts,
+    Typed,
 };
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
@@ -54,14 +54,14 @@ struct Shared {
 struct Live {
     /// Whether a connection that has not been cleared yet is looked at although the session is valid.
     look_at_new: bool,
-    shared_hosts: Vec<IpNet>,
+    timeouts: Timeouts,
 }
 
 impl From<&Timeouts> for Live {
     fn from(timeouts: &Timeouts) -> Self {
         Self {
             look_at_new: timeouts.revalidate == Revalidate::OnReopen || timeouts.judges_devices(),
-            shared_hosts: timeouts.shared_hosts.clone(),
+            timeouts: timeouts.clone(),
         }
     }
 }
@@ -146,6 +146,7 @@ enum Order {
     Ask(Question),
     Check {
         client: ClientAddr,
+        connection: ConnectionId,
         reply: oneshot::Sender<Decision>,
     },
     End {
@@ -164,7 +165,7 @@ enum Order {
         reply: oneshot::Sender<Result<Admission, Refusal>>,
     },
     TakeBack {
-        client: ClientAddr,
+        scope: Scope,
         session: SessionId,
         before: Option<Session>,
     },
@@ -208,31 +209,45 @@ impl Tracker {
     /// The name under which the store keeps the policy in force.
     pub const POLICY: &str = core::POLICY;
 
-    /// Is a request of `client` served without credentials? `cleared` is the session for which the connection that
-    /// carries it was cleared before, by a proof or by an earlier answer of this function. `None` if the event loop has
-    /// to read the kernel's record first: then [`Self::check`] knows.
+    /// Is a request of `client` on this connection served without credentials? `cleared` is the session for which the
+    /// connection was cleared before, by a proof or by an earlier answer of this function. `None` if the event loop has to
+    /// read what is recorded first: then [`Self::check`] knows.
     ///
     /// One table read and one comparison while the session is known to be good.
     #[must_use]
-    pub fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision> {
-        match self.shared.index.decide(client, boot_now())? {
+    pub fn decide(
+        &self,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+    ) -> Option<Decision> {
+        let Shared { index, live, .. } = &*self.shared;
+        let live = live.load();
+        if live.timeouts.is_shared(client) {
+            return index.decide_on(connection, boot_now());
+        }
+        match index.decide(client, boot_now())? {
             // A new connection must be looked at: were all closed before it, is it another device's?
-            Decision::Allow(admitted)
-                if cleared != Some(admitted.session) && self.shared.live.load().look_at_new =>
-            {
-                None
-            }
+            Decision::Allow(admitted) if cleared != Some(admitted.session) && live.look_at_new => None,
             decision => Some(decision),
         }
     }
 
-    /// The same, after a look at the kernel's record.
-    pub async fn check(&self, client: ClientAddr) -> Decision {
+    /// The same, after a look at what is recorded of the client, or of the connection on a shared host.
+    pub async fn check(&self, client: ClientAddr, connection: ConnectionId) -> Decision {
         // A loop that is gone fails closed.
-        self.order(|reply| Order::Check { client, reply }).await.unwrap_or(Decision::Challenge)
+        self.order(|reply| Order::Check { client, connection, reply }).await.unwrap_or(Decision::Challenge)
     }
 
-    /// A verified proof: begins, confirms, renews or takes over the client's session.
+    /// Whether somebody may be logged in at this address, or many share it.
+    #[must_use]
+    pub fn is_known(&self, client: ClientAddr) -> bool {
+        let Shared { index, live, .. } = &*self.shared;
+        let is_challenged = || matches!(index.decide(client, boot_now()), Some(Decision::Challenge));
+        live.load().timeouts.is_shared(client) || !is_challenged()
+    }
+
+    /// A verified proof: begins, confirms, renews or takes over the client's session, or on a shared host the connection's.
     ///
     /// # Errors
     /// When no session may begin.
@@ -243,27 +258,6 @@ impl Tracker {
     /// Somebody was refused: it goes into the audit trail.
     pub fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
         self.shared.audit.refused(refusal);
-    }
-
-    /// A proof on a shared host, where nothing is remembered per address: one line in the audit trail.
-    pub fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
-        let event = AuditEvent {
-            client: Some(client.to_string()),
-            user: Some(identity.user().into()),
-            domain: Some(identity.domain().into()),
-            realm: identity.hidden_realm().map(Into::into),
-            method: Some(method.to_string()),
-            ..AuditEvent::new(wall_now(), Kind::Login)
-        };
-        self.shared.audit.record(event, "shared-host");
-    }
-
-    /// Whether each connection of this client proves itself (`timeouts.shared-hosts`): then nothing is remembered per
-    /// address, and neither `authorise` nor `prove` is asked.
-    #[must_use]
-    pub fn is_shared(&self, client: ClientAddr) -> bool {
-        let live = self.shared.live.load();
-        !live.shared_hosts.is_empty() && live.shared_hosts.iter().any(|net| net.contains(&client.ip()))
     }
 
     /// Ends sessions, by order of `actor`; what ended comes back when its connections are closed and its end is on disk.

@@ -21,16 +21,16 @@ impl Sources {
         asked: &Hypothetical,
     ) -> Result<wire::Explanation, ReportError> {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
-        let session = sessions.first();
+        let is_shared = policy.timeouts.is_shared(client);
+        let session = sessions.first().filter(|_| !is_shared);
         let read = self.observer.evidence(client);
         let known = read.as_ref().is_ok_and(Option::is_some);
         // A client that never connected has nothing open; one whose record cannot be read is asked.
         let record = read.ok().map(Option::unwrap_or_default);
         let now = boot_now();
-        let shared = self.tracker.is_shared(client);
         let situation = Situation {
             client,
-            shared,
+            shared: is_shared.then_some(sessions.as_slice()),
             session,
             record: record.as_ref(),
             device: self.observer.device(client),
@@ -62,7 +62,11 @@ impl Sources {
             client: client.to_string(),
             decision: decided.into(),
             why,
-            shared,
+            shared: is_shared,
+            sessions: match is_shared {
+                true => self.describe_all(sessions.clone(), &policy)?,
+                false => Vec::new(),
+            },
             session: session.map(|session| session.id.to_string()),
             user: session.map(|session| session.identity.user().into()),
             domain: session.map(|session| session.identity.domain().into()),

@@ -1,6 +1,6 @@
 //! From the table and the records to what the API says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Sources {
     pub async fn status(&self) -> Result<wire::Status, ReportError> {
         let counts = self.tracker.ask(|view| {
             let table = view.table;
-            let shared = view.overlaps.warnings(&table.policy().timeouts.shared_hosts, boot_now());
+            let shared = view.overlaps.warnings(&table.policy().timeouts, boot_now());
             (
                 table.active(),
                 table.len() - table.active(),
@@ -170,10 +170,19 @@ impl Sources {
     /// # Errors
     /// When the gateway is stopping or a record cannot be read.
     pub async fn sessions(&self) -> Result<Vec<wire::Session>, ReportError> {
-        let (mut sessions, policy) = self.snapshot(None).await?;
+        let (sessions, policy) = self.snapshot(None).await?;
+        self.describe_all(sessions, &policy)
+    }
+
+    /// The newest first.
+    pub(super) fn describe_all(
+        &self,
+        mut sessions: Vec<Session>,
+        policy: &Policy,
+    ) -> Result<Vec<wire::Session>, ReportError> {
         sessions.sort_by_key(|session| std::cmp::Reverse(session.id));
         let anchor = Anchor::now();
-        sessions.iter().map(|session| self.describe(session, &policy, &anchor)).collect()
+        sessions.iter().map(|session| self.describe(session, policy, &anchor)).collect()
     }
 
     /// `session CLIENT`; `None` if nobody is logged in there.
@@ -182,7 +191,9 @@ impl Sources {
     /// As `sessions`.
     pub async fn session(&self, client: ClientAddr) -> Result<Option<wire::SessionDetail>, ReportError> {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
-        let Some(session) = sessions.first() else { return Ok(None) };
+        let sessions = self.describe_all(sessions, &policy)?;
+        let Some(session) = sessions.first().cloned() else { return Ok(None) };
+        let is_shared = policy.timeouts.is_shared(client);
         let anchor = Anchor::now();
         let name = client.to_string();
         let mut connections: Vec<wire::Connection> = self
@@ -200,7 +211,8 @@ impl Sources {
             .collect();
         connections.sort_by_key(|connection| connection.since);
         Ok(Some(wire::SessionDetail {
-            session: self.describe(session, &policy, &anchor)?,
+            session,
+            sessions: if is_shared { sessions } else { Vec::new() },
             connections,
             history: self.audit.past(|event| event.client.as_deref() == Some(name.as_str())),
         }))
@@ -233,16 +245,20 @@ impl Sources {
                 bytes_received: 0,
                 bytes_sent: 0,
             };
+            let (mut active, mut stale) = (HashSet::new(), HashSet::new());
             for session in &sessions {
-                let record = self.observer.record(session.client)?.unwrap_or_default();
+                let (record, _) = self.records(session)?;
                 user.open_connections += record.open;
                 user.bytes_received += record.rx;
                 user.bytes_sent += record.tx;
-                let clients = match session.state {
-                    State::Active => &mut user.clients,
-                    State::Stale { .. } => &mut user.stale_clients,
+                let (clients, known) = match session.state {
+                    State::Active => (&mut user.clients, &mut active),
+                    State::Stale { .. } => (&mut user.stale_clients, &mut stale),
                 };
-                clients.push(session.client.to_string());
+                // On a shared host a user may have proved themselves on many connections.
+                if known.insert(session.client) {
+                    clients.push(session.client.to_string());
+                }
             }
             let devices = u32::try_from(user.clients.len()).unwrap_or(u32::MAX);
             user.licences = devices.div_ceil(policy.devices_per_user.max(1));
@@ -261,7 +277,10 @@ impl Sources {
         let from = boot_now();
         tokio::time::sleep(RATE_SPAN).await;
         let (sessions, _) = self.snapshot(None).await?;
-        let sessions: HashMap<ClientAddr, Session> = sessions.into_iter().map(|s| (s.client, s)).collect();
+        let mut by_client: HashMap<ClientAddr, Vec<Session>> = HashMap::new();
+        for session in sessions {
+            by_client.entry(session.client).or_default().push(session);
+        }
         let after = self.observer.records()?;
         let anchor = Anchor::now();
         let now = boot_now();
@@ -271,14 +290,19 @@ impl Sources {
             .map(|(client, record)| {
                 let earlier = before.get(&client).copied().unwrap_or(record);
                 let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / span;
-                let session = sessions.get(&client);
+                let sessions = by_client.get(&client).map_or(&[][..], Vec::as_slice);
+                let users: BTreeSet<&str> = sessions.iter().map(|session| session.identity.key()).collect();
+                let only = sessions.first().filter(|_| users.len() == 1);
+                let is_active = |session: &Session| session.state == State::Active;
+                let first = sessions.iter().find(|session| is_active(session)).or(sessions.first());
                 let moved = record.rx + record.tx > 0;
                 let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
                 wire::Host {
                     client: client.to_string(),
-                    user: session.map(|session| session.identity.user().into()),
-                    domain: session.map(|session| session.identity.domain().into()),
-                    state: session.map(|session| state(session).into()),
+                    user: only.map(|session| session.identity.user().into()),
+                    domain: only.map(|session| session.identity.domain().into()),
+                    users: if only.is_some() { Vec::new() } else { names(sessions) },
+                    state: first.map(|session| state(session).into()),
                     open_connections: record.open,
                     receive_rate: rate(record.rx, earlier.rx),
                     send_rate: rate(record.tx, earlier.tx),
@@ -305,12 +329,23 @@ impl Sources {
     ) -> Result<(Vec<Session>, Policy), ReportError> {
         let ask = move |view: &crate::tracker::View<'_>| {
             let sessions = match client {
-                Some(client) => view.table.session(client).into_iter().cloned().collect(),
+                Some(client) => view.table.of(client).cloned().collect(),
                 None => view.table.sessions().cloned().collect(),
             };
             (sessions, view.table.policy().clone())
         };
         self.tracker.ask(ask).await.ok_or(ReportError::Stopping)
+    }
+
+    /// What is recorded of a session's client, or of its connection on a shared host; and how far it may be relied upon.
+    fn records(&self, session: &Session) -> Result<(Record, Record), ReportError> {
+        let Some(connection) = session.connection else {
+            let record = self.observer.record(session.client)?.unwrap_or_default();
+            return Ok((record, self.observer.evidence(session.client)?.unwrap_or_default()));
+        };
+        // One that is closed ends its session in this moment.
+        let record = self.connections.record(session.client, connection).unwrap_or_default();
+        Ok((record, record))
     }
 
     fn describe(
@@ -319,8 +354,8 @@ impl Sources {
         policy: &Policy,
         anchor: &Anchor,
     ) -> Result<wire::Session, ReportError> {
-        let record = self.observer.record(session.client)?.unwrap_or_default();
-        let evidence = self.observer.evidence(session.client)?.unwrap_or_default();
+        let (record, evidence) = self.records(session)?;
+        let peer = session.connection.and_then(|one| self.connections.peer(session.client, one));
         let (expires, reason) = match judge(session, &evidence, policy, boot_now()) {
             Verdict::Active { deadline, .. } => (deadline, None),
             // The lifetime goes on counting for a stale session.
@@ -333,6 +368,7 @@ impl Sources {
         Ok(wire::Session {
             id: session.id.to_string(),
             client: session.client.to_string(),
+            port: peer.map(|peer| peer.port()),
             user: session.identity.user().into(),
             domain: session.identity.domain().into(),
             realm: session.identity.hidden_realm().map(Into::into),
@@ -352,6 +388,12 @@ impl Sources {
             bytes_sent: record.tx,
         })
     }
+}
+
+/// Everybody who has a session there, as shown.
+fn names(sessions: &[Session]) -> Vec<String> {
+    let names: BTreeSet<String> = sessions.iter().map(|session| session.identity.to_string()).collect();
+    names.into_iter().collect()
 }
 
 fn state(session: &Session) -> &'static str {

@@ -126,6 +126,9 @@ pub struct Session {
     pub id: String,
     /// The client address.
     pub client: String,
+    /// The client's port, where the session is of this connection alone (`timeouts.shared-hosts`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// The user.
     pub user: String,
     /// The user's domain.
@@ -145,7 +148,7 @@ pub struct Session {
     pub created: Timestamp,
     /// When its user last proved themselves.
     pub authenticated: Timestamp,
-    /// The client's open connections.
+    /// The client's open connections; 1 where the session is of one.
     pub open_connections: u32,
     /// When the client's first open connection was opened.
     pub opened: Option<Timestamp>,
@@ -166,9 +169,12 @@ pub struct Session {
 /// `GET /v1/sessions/{client}`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionDetail {
-    /// The session.
+    /// The session; on a shared host the newest.
     #[serde(flatten)]
     pub session: Session,
+    /// On a shared host the sessions of all its connections, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<Session>,
     /// The client's connections to the proxy.
     pub connections: Vec<Connection>,
     /// What happened on this address, oldest first, as far as it is kept in memory.
@@ -204,7 +210,10 @@ pub struct Explanation {
     pub why: String,
     /// Whether it is one of `timeouts.shared-hosts`.
     pub shared: bool,
-    /// The session, if there is one.
+    /// On a shared host the sessions of its connections, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<Session>,
+    /// The address's own session, if there is one.
     pub session: Option<String>,
     /// Its user.
     pub user: Option<String>,
@@ -305,19 +314,19 @@ pub struct User {
     /// The user's realm, in lower case, where the domain does not tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
-    /// The addresses of their active sessions.
+    /// The addresses of their active sessions, each once.
     pub clients: Vec<String>,
-    /// The addresses of their stale sessions.
+    /// The addresses of their stale sessions, each once.
     pub stale_clients: Vec<String>,
     /// Licences they take.
     pub licences: u32,
     /// Their first session's beginning.
     pub since: Timestamp,
-    /// Open connections of all their clients.
+    /// Open connections of all their clients; on shared hosts, those that they have proved themselves on.
     pub open_connections: u32,
-    /// Payload bytes received from all their clients.
+    /// Payload bytes received on these.
     pub bytes_received: u64,
-    /// Payload bytes sent to all their clients.
+    /// Payload bytes sent on these.
     pub bytes_sent: u64,
 }
 
@@ -326,11 +335,14 @@ pub struct User {
 pub struct Host {
     /// The address.
     pub client: String,
-    /// Who is logged in there.
+    /// Who is logged in there; `null` also where several users are.
     pub user: Option<String>,
     /// Their domain.
     pub domain: Option<String>,
-    /// The session's state.
+    /// Everybody who is logged in there, as shown, where that is more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// The session's state; on a shared host `active` if one is.
     pub state: Option<String>,
     /// Open connections.
     pub open_connections: u32,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::show::{age, bytes, moment, plain, text, until};
+use super::show::{age, bytes, moment, plain, sessions, text, until};
 use crate::admin::wire;
 use crate::clock::wall_now;
 
@@ -30,6 +30,10 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         table.add_row([if finding.decides { "->" } else { "" }.to_owned(), finding.rule.clone(), said]);
     }
     out.push_str(&text(&table));
+    if !explained.sessions.is_empty() {
+        out.push_str("\n\nthe sessions of its connections\n");
+        out.push_str(&sessions(&explained.sessions, usize::MAX));
+    }
     if let Some(walk) = &explained.walk {
         out.push_str("\n\nthe conditions, for the request that was described\n");
         out.push_str(&steps(&walk.steps));

@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use std::net::SocketAddr;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
@@ -84,12 +86,17 @@ pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
         "EXPIRES",
     ]);
     for session in sessions.iter().take(shown) {
+        // On a shared host, the connection.
+        let client = match (session.port, session.client.parse()) {
+            (Some(port), Ok(address)) => SocketAddr::new(address, port).to_string(),
+            _ => session.client.clone(),
+        };
         let state = match &session.reason {
             Some(reason) => format!("{} ({reason})", session.state),
             None => session.state.clone(),
         };
         table.add_row([
-            session.client.clone(),
+            client,
             name(&session.user, &session.domain),
             session.method.clone(),
             state,
@@ -109,7 +116,23 @@ pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
 }
 
 pub(super) fn session(detail: &wire::SessionDetail) -> String {
-    let session = &detail.session;
+    let mut out = if detail.sessions.is_empty() {
+        one_session(&detail.session)
+    } else {
+        let text = "many users share this address: each connection has a session of its own";
+        format!("{text}\n\n{}", sessions(&detail.sessions, usize::MAX))
+    };
+    out.push_str("\n\n");
+    out.push_str(&connections(detail));
+    out.push_str("\n\n");
+    for event in &detail.history {
+        out.push_str(&audit_line(event));
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
+}
+
+fn one_session(session: &wire::Session) -> String {
     let state =
         session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
     let clock = match (session.mode.as_str(), session.open_connections, session.closed) {
@@ -143,31 +166,26 @@ pub(super) fn session(detail: &wire::SessionDetail) -> String {
     ] {
         table.add_row([key.to_owned(), value]);
     }
-    let mut out = text(&table);
-    out.push_str("\n\n");
+    text(&table)
+}
+
+fn connections(detail: &wire::SessionDetail) -> String {
     if detail.connections.is_empty() {
-        out.push_str("no connection to the proxy is open");
-    } else {
-        let mut table = plain();
-        table.set_header(["PORT", "SINCE", "CARRIES", "RECEIVED", "SENT"]);
-        for connection in &detail.connections {
-            table.add_row([
-                connection.port.to_string(),
-                moment(connection.since),
-                connection.carries.clone(),
-                bytes(connection.bytes_received as f64),
-                bytes(connection.bytes_sent as f64),
-            ]);
-        }
-        right(&mut table, &[0, 3, 4]);
-        out.push_str(&text(&table));
+        return "no connection to the proxy is open".into();
     }
-    out.push_str("\n\n");
-    for event in &detail.history {
-        out.push_str(&audit_line(event));
-        out.push('\n');
+    let mut table = plain();
+    table.set_header(["PORT", "SINCE", "CARRIES", "RECEIVED", "SENT"]);
+    for connection in &detail.connections {
+        table.add_row([
+            connection.port.to_string(),
+            moment(connection.since),
+            connection.carries.clone(),
+            bytes(connection.bytes_received as f64),
+            bytes(connection.bytes_sent as f64),
+        ]);
     }
-    out.trim_end().to_owned()
+    right(&mut table, &[0, 3, 4]);
+    text(&table)
 }
 
 pub(super) fn users(users: &[wire::User]) -> String {
@@ -202,6 +220,7 @@ pub(super) fn hosts(hosts: &[wire::Host]) -> String {
     ]);
     for host in hosts {
         let user = host.user.as_ref().map(|user| name(user, host.domain.as_deref().unwrap_or_default()));
+        let user = user.or_else(|| many(&host.users));
         let closed = host.closed.filter(|_| host.open_connections == 0);
         table.add_row([
             host.client.clone(),
@@ -218,6 +237,18 @@ pub(super) fn hosts(hosts: &[wire::Host]) -> String {
     }
     right(&mut table, &[3, 4, 5, 6, 7]);
     text(&table)
+}
+
+/// So many users of a shared host are named.
+const NAMED: usize = 3;
+
+/// The users of a shared host.
+fn many(users: &[String]) -> Option<String> {
+    let named = users.get(..NAMED.min(users.len())).filter(|named| !named.is_empty())?.join(" ");
+    Some(match users.len() - NAMED.min(users.len()) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    })
 }
 
 pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {

@@ -4,6 +4,7 @@
 //! and holds its lock, may use the descriptor: [`Connections::destroy`] ends a session's connections synchronously, and
 //! when it returns no byte moves on them any more.
 
+mod own;
 mod room;
 mod stream;
 #[cfg(test)]
@@ -13,13 +14,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use dashmap::DashMap;
@@ -30,6 +32,8 @@ use tokio::net::TcpStream;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
+pub use self::own::Closed;
+use self::own::{OwnRecord, Rules};
 pub use self::room::{Limits, Over};
 pub use self::stream::ClientStream;
 use crate::clock::{BootTime, boot_now};
@@ -37,7 +41,21 @@ use crate::session::SessionId;
 
 /// The number of a connection that the proxy accepted; never used twice in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
+pub struct ConnectionId(NonZeroU64);
+
+impl ConnectionId {
+    /// Connections count up from 1.
+    #[must_use]
+    pub const fn new(number: NonZeroU64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0.get()
+    }
+}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,6 +134,8 @@ pub struct Connections {
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     open: AtomicUsize,
+    rules: Rules,
+    closings: own::Closings,
 }
 
 impl fmt::Debug for Connections {
@@ -166,12 +186,13 @@ impl Connections {
         }
         let since = boot_now();
         let connection = Arc::new(Connection {
-            id: ConnectionId(self.last_id.fetch_add(1, Relaxed) + 1),
+            id: ConnectionId(NonZeroU64::MIN.saturating_add(self.last_id.fetch_add(1, Relaxed))),
             client,
             peer,
             since,
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
+            own: OnceLock::new(),
             state: Mutex::new(Guarded {
                 fd: Some(stream.as_raw_fd()),
                 session: None,
@@ -198,6 +219,12 @@ impl Connections {
             .filter(|connection| Some(connection.id) != except && connection.session() == Some(session))
             .collect();
         bound.iter().filter(|connection| connection.end()).count()
+    }
+
+    /// The same for a session that is of this connection alone.
+    pub fn destroy_one(&self, client: ClientAddr, connection: ConnectionId, session: SessionId) -> usize {
+        let bound = self.find(client, connection).filter(|connection| connection.session() == Some(session));
+        usize::from(bound.is_some_and(|connection| connection.end()))
     }
 
     /// Asks every connection to close when what it carries has ended; tunnels go on.
@@ -257,6 +284,10 @@ impl Connections {
             }
         }
         self.open.fetch_sub(1, Relaxed);
+        // Whoever asked for its record found it in the map, before; whoever comes now does not.
+        if connection.own.get().is_some() {
+            self.closings.tell(connection.client, connection.id, boot_now());
+        }
         if let Some(eyes) = &self.eyes {
             eyes.closed(connection.client, boot_now());
         }
@@ -272,6 +303,8 @@ pub struct Connection {
     since: BootTime,
     rx: AtomicU64,
     tx: AtomicU64,
+    /// Where a session is of this connection alone: what happens on it.
+    own: OnceLock<Box<OwnRecord>>,
     state: Mutex<Guarded>,
     signal: AtomicU8,
     /// Whoever serves the connection, to hear of the signal.

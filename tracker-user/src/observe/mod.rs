@@ -41,7 +41,9 @@ use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
 pub use compare::Resync;
-pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
+pub use connections::{
+    ClientEvents, ClientStream, Closed, Connection, ConnectionId, ConnectionInfo, Connections,
+};
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
 use devices::Devices;

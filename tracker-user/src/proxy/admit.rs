@@ -26,8 +26,6 @@ pub(super) struct AuthState {
     pub(super) scheme_told: bool,
     /// A handshake between two legs.
     pub(super) pending: Option<Pending>,
-    /// On shared hosts: who proved themselves on this connection.
-    pub(super) identity: Option<Arc<Identity>>,
     /// How often credentials were refused in a row.
     pub(super) refusals: u32,
     /// Why Negotiate is not offered on this connection any more: a browser would go on asking its user for a password that
@@ -121,11 +119,6 @@ pub(super) fn ask(client: &Client, look: Look) -> Page {
 async fn standing(client: &mut Client) -> Option<Cleared> {
     // The client has given a handshake up.
     client.auth.pending = None;
-    if client.worker.shared.gate.is_shared(client.address) {
-        // On a host with many users only the connection tells them apart.
-        let identity = client.auth.identity.as_ref()?;
-        return Some(Cleared { user: Arc::clone(identity), proof: None });
-    }
     match decision(client).await {
         Decision::Allow(admitted) if bind(client, admitted.session).await => {
             Some(Cleared { user: admitted.identity, proof: None })
@@ -134,12 +127,12 @@ async fn standing(client: &mut Client) -> Option<Cleared> {
     }
 }
 
-/// What the tracker says of the client, for a connection that was cleared as this one is.
+/// What the tracker says of the client, or of its connection on a shared host, for one that was cleared as this one is.
 async fn decision(client: &Client) -> Decision {
-    let gate = &client.worker.shared.gate;
-    match gate.decide(client.address, client.auth.cleared) {
+    let (gate, connection) = (&client.worker.shared.gate, client.connection.id());
+    match gate.decide(client.address, connection, client.auth.cleared) {
         Some(decision) => decision,
-        None => gate.check(client.address).await,
+        None => gate.check(client.address, connection).await,
     }
 }
 

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit;
-use crate::session::{Admission, Decision, Identity, Method, Proof, SessionId};
+use crate::observe::ConnectionId;
+use crate::session::{Admission, Decision, Proof, SessionId};
 use crate::tracker::{Refusal, Tracker};
 
 /// An answer that may have to be waited for.
@@ -15,41 +16,45 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// See [`Tracker`], whose functions these are.
 pub trait Gate: Send + Sync + 'static {
     /// [`Tracker::decide`].
-    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision>;
+    fn decide(
+        &self,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+    ) -> Option<Decision>;
     /// [`Tracker::check`].
-    fn check(&self, client: ClientAddr) -> Answer<'_, Decision>;
+    fn check(&self, client: ClientAddr, connection: ConnectionId) -> Answer<'_, Decision>;
     /// [`Tracker::prove`].
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>>;
+    /// [`Tracker::is_known`].
+    fn is_known(&self, client: ClientAddr) -> bool;
     /// [`Tracker::refused`].
     fn refused(&self, refusal: &audit::Refusal<'_>);
-    /// [`Tracker::proved_on_shared_host`].
-    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method);
-    /// [`Tracker::is_shared`].
-    fn is_shared(&self, client: ClientAddr) -> bool;
 }
 
 impl Gate for Tracker {
-    fn decide(&self, client: ClientAddr, cleared: Option<SessionId>) -> Option<Decision> {
-        Self::decide(self, client, cleared)
+    fn decide(
+        &self,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+    ) -> Option<Decision> {
+        Self::decide(self, client, connection, cleared)
     }
 
-    fn check(&self, client: ClientAddr) -> Answer<'_, Decision> {
-        Box::pin(Self::check(self, client))
+    fn check(&self, client: ClientAddr, connection: ConnectionId) -> Answer<'_, Decision> {
+        Box::pin(Self::check(self, client, connection))
     }
 
     fn prove(&self, proof: Proof) -> Answer<'_, Result<Admission, Refusal>> {
         Box::pin(Self::prove(self, proof))
     }
 
+    fn is_known(&self, client: ClientAddr) -> bool {
+        Self::is_known(self, client)
+    }
+
     fn refused(&self, refusal: &audit::Refusal<'_>) {
         Self::refused(self, refusal);
-    }
-
-    fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
-        Self::proved_on_shared_host(self, client, identity, method);
-    }
-
-    fn is_shared(&self, client: ClientAddr) -> bool {
-        Self::is_shared(self, client)
     }
 }

@@ -20,7 +20,6 @@ use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::ClientStream;
 use crate::observe::connections::{Limits, Over};
-use crate::session::Decision;
 
 /// How often one and the same is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -224,7 +223,7 @@ impl Shared {
 
     /// Somebody is logged in there, or many are behind it.
     fn is_trusted(&self, client: ClientAddr) -> bool {
-        self.gate.is_shared(client) || !matches!(self.gate.decide(client, None), Some(Decision::Challenge))
+        self.gate.is_known(client)
     }
 
     /// A connection has ended on which everything failed.

@@ -13,6 +13,7 @@ use crate::audit::{self, Ground};
 use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
 use crate::auth::recent::Came;
 use crate::auth::token::{BadToken, Fingerprint};
+use crate::clock::{BootTime, boot_now};
 use crate::session::{self, Identity, Method, Proof};
 use crate::tracker::Refusal;
 
@@ -27,6 +28,13 @@ pub(super) async fn prove(
     client: &mut Client,
     token: Result<Vec<u8>, BadToken>,
 ) -> (Result<Cleared, Page>, Came) {
+    // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
+    // had left before it was read cannot be told from one that left before its proof.
+    let at = boot_now();
+    if client.io.is_gone() {
+        let why = "the client had left when its credentials were read";
+        return (Err(Page::challenge(None).closing()), Came::Unavailable(why.into()));
+    }
     let shared = Arc::clone(&client.worker.shared);
     let stats = &shared.stats;
     // A proxy without TLS has no channel that a token could be bound to.
@@ -37,7 +45,7 @@ pub(super) async fn prove(
             stats.proofs_accepted.inc();
             details.log(&client.address);
             let proof = answer.as_deref().map(pages::proof);
-            let (verdict, came) = proved(client, Arc::new(identity), proof, details).await;
+            let (verdict, came) = proved(client, Arc::new(identity), at, proof, details).await;
             if verdict.is_ok() {
                 client.auth.proved = fingerprint.map(|token| (token, client.auth.cleared));
             }
@@ -95,6 +103,7 @@ pub(super) async fn not_offered(client: &mut Client, bad: BadToken, look: Look) 
 async fn proved(
     client: &mut Client,
     identity: Arc<Identity>,
+    at: BootTime,
     proof: Option<String>,
     ticket: Box<Details>,
 ) -> (Result<Cleared, Page>, Came) {
@@ -102,15 +111,11 @@ async fn proved(
     let user = identity.to_string();
     let shared = Arc::clone(&client.worker.shared);
     let gate = &shared.gate;
-    if gate.is_shared(client.address) {
-        gate.proved_on_shared_host(client.address, &identity, Method::Kerberos);
-        client.auth.identity = Some(Arc::clone(&identity));
-        return (Ok(Cleared { user: identity, proof }), Came::Accepted { user, ticket });
-    }
     let offer = Proof {
         client: client.address,
         identity,
         method: Method::Kerberos,
+        at,
         connection: Some(client.connection.id()),
         device: None,
     };
@@ -147,9 +152,9 @@ fn tell(client: &Client, ground: Ground, user: Option<&Identity>, why: &str) {
 /// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
 const fn ground(refusal: &Refusal) -> Option<Ground> {
     match refusal {
-        Refusal::Policy(_) => Some(Ground::Licences),
+        Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
         Refusal::NotKept(_) => Some(Ground::NotKept),
-        Refusal::Untracked(_) => Some(Ground::Untracked),
+        Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => Some(Ground::Untracked),
         Refusal::Stopping => None,
     }
 }
@@ -163,7 +168,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
             "You cannot be logged in: as many users are logged in as this proxy has licences for. Try again later, or ask its \
              operator.",
         ),
-        Refusal::NotKept(_) | Refusal::Untracked(_) => Page::new(
+        Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => Page::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "You cannot be logged in at this moment. Try again; if that does not help, the proxy's operator finds the reason in \
              its status and log.",

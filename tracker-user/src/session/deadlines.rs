@@ -1,7 +1,7 @@
 //! The deadlines of the sessions, by the place of each session: a heap that knows where everyone's deadline stands in it,
 //! so that a deadline that moves is moved and none is left behind. Twenty bytes a session.
 
-use super::clients::Place;
+use super::piece_map::Place;
 use crate::clock::BootTime;
 
 /// Each has so many below it: fewer levels than with two, and their moments lie side by side.
@@ -112,7 +112,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::clients::tests::place;
+    use super::super::piece_map::tests::place;
     use super::*;
 
     proptest! {

@@ -9,6 +9,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::identity::{Identity, Method};
 use super::record::SessionId;
+use super::scope::Scope;
 use crate::clock::BootTime;
 use crate::observe::ConnectionId;
 
@@ -20,7 +21,8 @@ pub enum Reason {
     AbsoluteTimeout,
     /// An operator ended it.
     Admin,
-    /// Mode `session`: the client's last connection had been closed for the timeout.
+    /// Mode `session`: the client's last connection had been closed for the timeout. In every mode: the connection was
+    /// closed that the session was of, on a shared host.
     ClosedTimeout,
     /// The hardware address behind the client address changed.
     DeviceChanged,
@@ -80,6 +82,8 @@ pub struct Event {
     pub at: BootTime,
     /// The client.
     pub client: ClientAddr,
+    /// The connection, where the session is of no other.
+    pub connection: Option<ConnectionId>,
     /// The session.
     pub session: SessionId,
     /// Whose session it is.
@@ -126,8 +130,8 @@ impl What {
 pub enum Effect {
     /// Close what is still open for this session, except the connection that carries the new proof.
     Destroy {
-        /// The client.
-        client: ClientAddr,
+        /// What the session is of.
+        scope: Scope,
         /// The session whose connections are meant.
         session: SessionId,
         /// The connection to spare.
@@ -135,6 +139,7 @@ pub enum Effect {
     },
     /// Write this into the audit trail.
     Audit(Event),
-    /// Keep the client's session as the table has it now, or that there is none any more.
+    /// Keep the client's session as the table has it now, or that there is none any more. Sessions of single connections
+    /// end with these, and are not kept.
     Keep(ClientAddr),
 }

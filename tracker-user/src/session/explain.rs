@@ -19,9 +19,9 @@ use crate::clock::BootTime;
 pub struct Situation<'a> {
     /// The client.
     pub client: ClientAddr,
-    /// Whether it is one of `timeouts.shared-hosts`.
-    pub shared: bool,
-    /// Its session, as the table has it.
+    /// Where it is one of `timeouts.shared-hosts`: the sessions of its connections.
+    pub shared: Option<&'a [Session]>,
+    /// The address's own session, as the table has it.
     pub session: Option<&'a Session>,
     /// The kernel's record as far as it may be relied upon, read before `now`; `None` if it cannot be read.
     pub record: Option<&'a Record>,
@@ -119,13 +119,13 @@ pub struct Explanation {
 pub fn explain(situation: &Situation<'_>) -> Explanation {
     let Situation { client, shared, session, record, device, watched_since, policy, now } = *situation;
     let verdict = match (session, record) {
-        (Some(session), Some(record)) if !shared => Some(judge(session, record, policy, now)),
+        (Some(session), Some(record)) if shared.is_none() => Some(judge(session, record, policy, now)),
         _ => None,
     };
     let another_device = session.is_some_and(|session| is_another(session, device, policy));
     let unseen = session.is_some_and(|session| may_have_reopened(session, policy, watched_since));
     let decides = match (shared, session, verdict) {
-        (true, ..) => Rule::SharedHost,
+        (Some(_), ..) => Rule::SharedHost,
         (_, None, _) => Rule::Session,
         _ if another_device => Rule::Device,
         (_, Some(_), None) => Rule::Record,
@@ -148,7 +148,10 @@ pub fn explain(situation: &Situation<'_>) -> Explanation {
         _ => None,
     };
 
-    let mut findings = vec![shared_host(client, shared), session_finding(client, session)];
+    let mut findings = vec![shared_host(client, shared)];
+    if shared.is_none() {
+        findings.push(session_finding(client, session));
+    }
     if let Some(session) = session {
         findings.push(device_finding(session, device, policy));
         findings.push(record_finding(record));
@@ -178,12 +181,15 @@ fn found(rule: Rule, finding: impl Into<String>) -> Finding {
     Finding { rule, finding: finding.into(), since: None, until: None, decides: false }
 }
 
-fn shared_host(client: ClientAddr, shared: bool) -> Finding {
+fn shared_host(client: ClientAddr, shared: Option<&[Session]>) -> Finding {
     found(
         Rule::SharedHost,
         match shared {
-            true => format!("{client} is in timeouts.shared-hosts: nothing is remembered per address"),
-            false => {
+            Some(sessions) => format!(
+                "{client} is in timeouts.shared-hosts: each connection has a session of its own ({} now)",
+                sessions.len()
+            ),
+            None => {
                 format!("{client} is not in timeouts.shared-hosts: who proved themselves there is remembered")
             }
         },

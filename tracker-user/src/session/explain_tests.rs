@@ -37,6 +37,7 @@ prop_compose! {
         Session {
             id: SessionId(7),
             client: ClientAddr::from_v4(CLIENT),
+            connection: None,
             identity: Arc::new(Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
             created: at(created),
@@ -83,7 +84,7 @@ proptest! {
         let client = ClientAddr::from_v4(CLIENT);
         let now = BootTime::from_nanos(now);
         let situation = Situation {
-            client, shared: false, session: session.as_ref(), record: Some(&record), policy: &policy, now,
+            client, shared: None, session: session.as_ref(), record: Some(&record), policy: &policy, now,
             device: None, watched_since: Some(BootTime::default()),
         };
         let explained = explain(&situation);
@@ -121,7 +122,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
     let client = ClientAddr::from_v4(CLIENT);
     let mut situation = Situation {
         client,
-        shared: true,
+        shared: Some(&[]),
         session: None,
         record: None,
         device: None,
@@ -137,6 +138,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
     let session = Session {
         id: SessionId(1),
         client,
+        connection: None,
         identity,
         method: Method::Kerberos,
         created: at,
@@ -146,7 +148,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         device: None,
         state: State::Active,
     };
-    situation = Situation { shared: false, session: Some(&session), ..situation };
+    situation = Situation { shared: None, session: Some(&session), ..situation };
     let unreadable = explain(&situation);
     assert_eq!((unreadable.allow, rule(&unreadable)), (false, Rule::Record));
     // And where it can be read, it is said in words that a person can follow.

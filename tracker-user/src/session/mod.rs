@@ -4,7 +4,6 @@
 //! [`judge`] says what a record and a moment mean for a session; [`table`] holds all sessions and their deadlines and
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
-mod clients;
 mod deadlines;
 pub mod device;
 pub mod event;
@@ -14,8 +13,10 @@ pub mod index;
 pub mod judge;
 pub mod overlap;
 mod people;
+mod piece_map;
 pub mod policy;
 pub mod record;
+pub mod scope;
 pub mod settings;
 pub mod spelling;
 pub mod table;
@@ -26,6 +27,8 @@ mod crowd_tests;
 mod explain_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod table_tests;
 
@@ -38,6 +41,7 @@ pub use judge::{Verdict, judge, may_have_reopened};
 pub use overlap::Overlaps;
 pub use policy::Policy;
 pub use record::{Session, SessionId, State};
+pub use scope::Scope;
 pub use settings::{Mode, Timeouts};
 pub use spelling::{Shown, Typed};
 pub use table::{Admission, Proof, Refused, Table};

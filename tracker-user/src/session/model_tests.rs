@@ -23,10 +23,30 @@ enum Step {
     Close,
     Data,
     Request,
-    Prove(u8),
+    Prove(Proved),
     Logout,
     /// Whether the second daemon sleeps from here on.
     Sleep(bool),
+}
+
+/// A request with credentials.
+#[derive(Clone, Copy, Debug)]
+struct Proved {
+    user: u8,
+    /// How long it takes from the request to its admission.
+    takes: u64,
+    /// Whether the client closes everything meanwhile.
+    leaves: bool,
+}
+
+prop_compose! {
+    fn proved()(
+        user in 0..2_u8,
+        takes in prop_oneof![3 => Just(0), 3 => 2..TIMEOUT / 4, 1 => TIMEOUT - 2..=TIMEOUT + 2],
+        leaves in any::<bool>(),
+    ) -> Proved {
+        Proved { user, takes, leaves: leaves && takes > 0 }
+    }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -39,7 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Close),
         3 => Just(Step::Data),
         5 => Just(Step::Request),
-        3 => (0..2_u8).prop_map(Step::Prove),
+        3 => proved().prop_map(Step::Prove),
         1 => Just(Step::Logout),
         2 => any::<bool>().prop_map(Step::Sleep),
     ];
@@ -155,20 +175,21 @@ impl Model {
         valid.then_some((session.user, session.created))
     }
 
-    fn prove(&mut self, user: u8, now: u64) {
+    /// The proof was given at `at`, and is admitted `now`.
+    fn prove(&mut self, user: u8, at: u64, now: u64) {
         self.session = Some(match self.session {
             Some(old) if old.user == user && !self.over(&old, now) => {
                 // Credentials volunteered on a valid session change nothing (the request that carries them is data on
                 // an open connection, so no clock has run for long), unless reopening asked for them.
                 if self.ran_out(&old, now) {
-                    ModelSession { proved: now, counted_from: now, ..old }
+                    ModelSession { proved: at, counted_from: now, ..old }
                 } else if self.revalidate == Revalidate::OnReopen && self.closed_since(old.proved) {
-                    ModelSession { proved: now, ..old }
+                    ModelSession { proved: at, ..old }
                 } else {
                     old
                 }
             }
-            _ => ModelSession { user, created: now, proved: now, counted_from: now },
+            _ => ModelSession { user, created: now, proved: at, counted_from: now },
         });
     }
 }
@@ -241,13 +262,25 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                 record.on_data(now, TIMEOUT, Direction::Received, 1, true);
                 model.data.push(now);
                 now += 1;
-                if let Step::Prove(user) = *step {
-                    model.prove(user, now);
+                if let Step::Prove(Proved { user, takes, leaves }) = *step {
+                    let given = now;
+                    if leaves {
+                        let left = now + 1;
+                        while record.open > 0 {
+                            record.on_close(left);
+                        }
+                        (model.open, model.closed_since) = (0, Some(left));
+                        daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(left)));
+                    }
+                    now += takes;
+                    daemons.iter_mut().for_each(|daemon| daemon.fire(&record, at(now)));
+                    model.prove(user, given, now);
                     cleared = true;
                     let proof = Proof {
                         client,
                         identity: Arc::clone(&people[usize::from(user)]),
                         method: Method::Kerberos,
+                        at: at(given),
                         connection: None,
                         device: None,
                     };

@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::event::{Event, Reason, What};
 use super::identity::Identity;
+use super::settings::Timeouts;
 use crate::clock::BootTime;
 
 /// A user who is kicked out, and kicks out whoever did it within this time, takes turns.
@@ -80,6 +80,10 @@ impl Overlaps {
         let What::Ended { reason: Reason::Kicked, by: Some(by), was_stale, .. } = &event.what else {
             return None;
         };
+        // On a shared host nobody's login is another's kick-out, but on one connection.
+        if event.connection.is_some() {
+            return None;
+        }
         let (client, previous, at) = (event.client, &event.identity, event.at);
         self.kicks.retain(|kick| at.since(kick.at) < WINDOW);
         let turns = self.kicks.iter().any(|k| k.client == client && k.previous == *by && k.by == *previous);
@@ -109,9 +113,12 @@ impl Overlaps {
 
     /// What an operator should be told at `now`, the newest first: nothing about addresses that are listed by now.
     #[must_use]
-    pub fn warnings(&self, shared_hosts: &[IpNet], now: BootTime) -> Vec<String> {
-        let listed = |client: ClientAddr| shared_hosts.iter().any(|net| net.contains(&client.ip()));
-        let current = self.suspicions.iter().rev().filter(|s| now.since(s.last) < KEPT && !listed(s.client));
+    pub fn warnings(&self, timeouts: &Timeouts, now: BootTime) -> Vec<String> {
+        let current = self
+            .suspicions
+            .iter()
+            .rev()
+            .filter(|s| now.since(s.last) < KEPT && !timeouts.is_shared(s.client));
         current.take(SHOWN).map(Suspicion::sentence).collect()
     }
 }
@@ -130,11 +137,17 @@ mod tests {
         BootTime::from_nanos(seconds * 1_000_000_000)
     }
 
+    fn listing(shared: &[&str]) -> Timeouts {
+        let shared_hosts = shared.iter().map(|net| net.parse().unwrap()).collect();
+        Timeouts { shared_hosts, ..Timeouts::default() }
+    }
+
     fn kick(seconds: u64, of: u16, previous: &str, by: &str, was_stale: bool) -> Event {
         let person = |name: &str| Arc::new(Identity::new(name, "R", ""));
         Event {
             at: at(seconds),
             client: client(of),
+            connection: None,
             session: SessionId(1),
             identity: person(previous),
             what: What::Ended {
@@ -151,13 +164,13 @@ mod tests {
         let mut overlaps = Overlaps::default();
         assert!(overlaps.observe(&kick(0, 1, "alice", "bob", false), 2).is_some_and(|seen| seen.is_new));
         assert_eq!(
-            overlaps.warnings(&[], at(1)),
+            overlaps.warnings(&listing(&[]), at(1)),
             ["10.0.0.1: alice and bob take turns while their connections overlap: a shared host? add it to \
              timeouts.shared-hosts"]
         );
         // Again: counted, but no news.
         assert!(overlaps.observe(&kick(5, 1, "bob", "carol", false), 1).is_some_and(|seen| !seen.is_new));
-        let warnings = overlaps.warnings(&[], at(6));
+        let warnings = overlaps.warnings(&listing(&[]), at(6));
         assert!(
             warnings.len() == 1 && warnings[0].contains("bob and carol") && warnings[0].contains("(2 times)")
         );
@@ -175,7 +188,7 @@ mod tests {
             was_stale: false,
         };
         assert!(overlaps.observe(&Event { what: logout, ..kick(2, 1, "carol", "x", false) }, 3).is_none());
-        assert_eq!(overlaps.warnings(&[], at(3)), [""; 0]);
+        assert_eq!(overlaps.warnings(&listing(&[]), at(3)), [""; 0]);
     }
 
     #[test]
@@ -196,9 +209,9 @@ mod tests {
         let kept = KEPT.as_secs();
         let mut overlaps = Overlaps::default();
         overlaps.observe(&kick(0, 1, "alice", "bob", false), 1);
-        assert_eq!(overlaps.warnings(&[], at(kept - 1)).len(), 1);
-        assert_eq!(overlaps.warnings(&["10.0.0.0/24".parse().unwrap()], at(1)), [""; 0]);
-        assert_eq!(overlaps.warnings(&[], at(kept)), [""; 0]);
+        assert_eq!(overlaps.warnings(&listing(&[]), at(kept - 1)).len(), 1);
+        assert_eq!(overlaps.warnings(&listing(&["10.0.0.0/24"]), at(1)), [""; 0]);
+        assert_eq!(overlaps.warnings(&listing(&[]), at(kept)), [""; 0]);
         assert!(overlaps.observe(&kick(kept, 1, "bob", "alice", false), 1).is_some_and(|seen| seen.is_new));
     }
 
@@ -209,7 +222,7 @@ mod tests {
             overlaps.observe(&kick(u64::from(of) / 100, of, "alice", "bob", false), 1);
         }
         assert!(overlaps.kicks.len() <= KICKS && overlaps.suspicions.len() <= SUSPICIONS);
-        let warnings = overlaps.warnings(&[], at(60));
+        let warnings = overlaps.warnings(&listing(&[]), at(60));
         assert!(warnings.len() == SHOWN && warnings[0].starts_with("10.0.19.135:"), "{warnings:?}");
     }
 }

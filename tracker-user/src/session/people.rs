@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tracker_ebpf::abi::ClientAddr;
+
 use super::identity::Identity;
 use super::policy::Policy;
+use super::scope::Scope;
 use super::table::Refused;
 
 /// See the module.
@@ -14,15 +17,17 @@ pub(super) struct People {
     /// How many users have an active session.
     active: usize,
     /// How many active sessions they have.
-    devices: usize,
+    sessions: usize,
     licences: u32,
+    /// On shared hosts: how many active sessions a user has at an address. Together they are one device.
+    together: HashMap<(ClientAddr, Arc<Identity>), u32>,
 }
 
-/// A user's sessions, each on an address of its own.
+/// What a user has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     sessions: u32,
-    /// The active ones among them.
+    /// The addresses of the active ones among them.
     devices: u32,
 }
 
@@ -33,8 +38,8 @@ impl People {
     }
 
     /// How many sessions are active.
-    pub(super) const fn devices(&self) -> usize {
-        self.devices
+    pub(super) const fn sessions(&self) -> usize {
+        self.sessions
     }
 
     /// How many licences are in use.
@@ -67,31 +72,47 @@ impl People {
         }
     }
 
-    /// One of the user's sessions is active now.
-    pub(super) fn device_added(&mut self, identity: &Identity, policy: &Policy) {
+    /// A session of the user's is active now.
+    pub(super) fn activated(&mut self, scope: Scope, identity: &Arc<Identity>, policy: &Policy) {
+        self.sessions += 1;
+        if scope.connection.is_some() {
+            let together = self.together.entry((scope.client, Arc::clone(identity))).or_default();
+            *together += 1;
+            if *together > 1 {
+                return;
+            }
+        }
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = count.devices;
         count.devices += 1;
-        self.devices += 1;
         self.licences += licences_of(before + 1, policy) - licences_of(before, policy);
         self.active += usize::from(before == 0);
     }
 
-    /// One of the user's sessions is not active any more.
-    pub(super) fn device_removed(&mut self, identity: &Identity, policy: &Policy) {
+    /// A session of the user's is not active any more.
+    pub(super) fn deactivated(&mut self, scope: Scope, identity: &Arc<Identity>, policy: &Policy) {
+        self.sessions -= 1;
+        if scope.connection.is_some() {
+            let key = (scope.client, Arc::clone(identity));
+            if let Some(together) = self.together.get_mut(&key).filter(|together| **together > 1) {
+                *together -= 1;
+                return;
+            }
+            self.together.remove(&key);
+        }
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = count.devices;
         count.devices -= 1;
-        self.devices -= 1;
         self.licences -= licences_of(before, policy) - licences_of(before - 1, policy);
         self.active -= usize::from(before == 1);
     }
 
-    /// Whether one more device of `identity` fits the licences, once the active session of `leaving` is gone.
+    /// Whether one more active session of `identity` fits the licences, once the active one of `leaving` there is gone.
     pub(super) fn fits(
         &self,
-        identity: &Identity,
-        leaving: Option<&Identity>,
+        scope: Scope,
+        identity: &Arc<Identity>,
+        leaving: Option<&Arc<Identity>>,
         policy: &Policy,
     ) -> Result<(), Refused> {
         let max = policy.max_users;
@@ -99,9 +120,18 @@ impl People {
             return Ok(());
         }
         let devices = |identity: &Identity| self.users.get(identity).map_or(0, |count| count.devices);
-        let freed = leaving
-            .map_or(0, |who| licences_of(devices(who), policy) - licences_of(devices(who) - 1, policy));
-        let needed = licences_of(devices(identity) + 1, policy) - licences_of(devices(identity), policy);
+        let together = |identity: &Arc<Identity>| match scope.connection {
+            None => 0,
+            Some(_) => self.together.get(&(scope.client, Arc::clone(identity))).copied().unwrap_or(0),
+        };
+        // Of a user's connections on a shared host only the first takes, and only the last frees.
+        let freed = leaving.filter(|who| together(who) <= 1);
+        let freed =
+            freed.map_or(0, |who| licences_of(devices(who), policy) - licences_of(devices(who) - 1, policy));
+        let needed = match together(identity) {
+            0 => licences_of(devices(identity) + 1, policy) - licences_of(devices(identity), policy),
+            _ => 0,
+        };
         // A user without a further licence to take always fits, also when the limit was lowered below what is in use.
         if needed == 0 || self.licences - freed + needed <= max {
             Ok(())

@@ -1,9 +1,11 @@
 //! The policy in force: what the judge and the table go by.
 
-use tracker_ebpf::abi::{self, TRAFFIC_BOTH, TRAFFIC_CLIENT};
+use tracker_ebpf::abi::{self, ClientAddr, TRAFFIC_BOTH, TRAFFIC_CLIENT};
 
+use super::scope::Scope;
 use super::settings::{Timeouts, TrafficDirection};
 use crate::clock::BootTime;
+use crate::observe::ConnectionId;
 
 /// The timeouts and licences in force, and since when they are.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +15,24 @@ pub struct Policy {
     /// How many users may be logged in at once; 0 is no limit. One user's devices beyond `devices_per_user` count as
     /// further users.
     pub max_users: u32,
-    /// How many client addresses one licence covers.
+    /// How many client addresses one licence covers. A user's connections on a shared host are one together.
     pub devices_per_user: u32,
     /// When this policy came into force: gaps that ended earlier are not judged by it.
     pub since: BootTime,
 }
 
 impl Policy {
+    /// What a session that is proved on this connection of a client is of. `None` where many users share the address and
+    /// there is no connection: nobody can be logged in there.
+    #[must_use]
+    pub fn scope(&self, client: ClientAddr, connection: Option<ConnectionId>) -> Option<Scope> {
+        if self.timeouts.is_shared(client) {
+            connection.map(|connection| Scope::connection(client, connection))
+        } else {
+            Some(client.into())
+        }
+    }
+
     /// What the observer has to know of it.
     #[must_use]
     pub fn for_observer(&self) -> abi::Settings {

@@ -10,7 +10,9 @@ use tracker_ebpf::abi::ClientAddr;
 use super::device::Device;
 use super::event::Reason;
 use super::identity::{Identity, Method};
+use super::scope::Scope;
 use crate::clock::BootTime;
+use crate::observe::ConnectionId;
 
 /// The number of a session, never used twice by one gateway. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +59,8 @@ pub struct Session {
     pub id: SessionId,
     /// The client address.
     pub client: ClientAddr,
+    /// The connection, where the session is of no other: on a shared host.
+    pub connection: Option<ConnectionId>,
     /// The user.
     pub identity: Arc<Identity>,
     /// How the user proved it, last.
@@ -64,9 +68,10 @@ pub struct Session {
     /// The hardware address behind the client address when its user last proved themselves, where it is known and tells
     /// this client from others.
     pub device: Option<Device>,
-    /// When it began; renewals keep it, the lifetime counts from it.
+    /// When it began, by the proof's admission; renewals keep it, the lifetime counts from it.
     pub created: BootTime,
-    /// When its user last proved themselves.
+    /// When its user last proved themselves: when the request was read that brought the proof, a moment before it was
+    /// admitted.
     pub authenticated: BootTime,
     /// The proof that the judge counts from. A proof that would move no deadline worth mentioning is only shown: what
     /// the judge goes by is on disk before anyone relies on it, and a client that sends credentials with each request
@@ -76,4 +81,12 @@ pub struct Session {
     pub counted_from: BootTime,
     /// Whether requests are served on it.
     pub state: State,
+}
+
+impl Session {
+    /// What it is of.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        Scope { client: self.client, connection: self.connection }
+    }
 }

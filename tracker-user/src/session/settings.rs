@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracker_ebpf::abi::ClientAddr;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -172,7 +173,7 @@ pub struct Timeouts {
     pub revalidate: Revalidate,
     /// What a new device behind an address means.
     pub device_change: DeviceChange,
-    /// Addresses that many users share: nothing is remembered for them.
+    /// Addresses that many users share: each connection proves itself, and has a session of its own.
     pub shared_hosts: Vec<IpNet>,
 }
 
@@ -181,6 +182,12 @@ impl Timeouts {
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime_enabled.then_some(self.lifetime_timeout)
+    }
+
+    /// Whether many users share this address.
+    #[must_use]
+    pub fn is_shared(&self, client: ClientAddr) -> bool {
+        !self.shared_hosts.is_empty() && self.shared_hosts.iter().any(|net| net.contains(&client.ip()))
     }
 
     /// Whether another device at a client's address ends its session.

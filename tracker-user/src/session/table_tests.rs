@@ -1,5 +1,6 @@
 //! What the table does, one behaviour at a time; `model_tests` has the rest.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::event::What;
-use super::settings::{Mode, OnTimeout, Timeouts};
+use super::settings::{Mode, OnTimeout, Revalidate, Timeouts};
 use super::table::{AdmissionKind, STALE_RETENTION};
 use super::*;
 use crate::clock::BootTime;
@@ -50,14 +51,19 @@ impl World {
         record
     }
 
-    fn prove(&mut self, client: u8, user: &str, record: &Record) -> Result<Admission, Refused> {
-        let proof = Proof {
+    fn proof(&self, client: u8, user: &str) -> Proof {
+        Proof {
             client: client_number(client),
             identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
-            connection: Some(ConnectionId(7)),
+            at: self.now(),
+            connection: Some(ConnectionId::new(NonZeroU64::new(7).unwrap())),
             device: None,
-        };
+        }
+    }
+
+    fn prove(&mut self, client: u8, user: &str, record: &Record) -> Result<Admission, Refused> {
+        let proof = self.proof(client, user);
         self.table.prove(&proof, record, self.now(), &mut self.out)
     }
 
@@ -74,7 +80,9 @@ impl World {
     /// The effects so far, in a word each.
     fn trail(&mut self) -> Vec<String> {
         let word = |effect: Effect| match effect {
-            Effect::Destroy { except, .. } => format!("destroy except {:?}", except.map(|id| id.0)),
+            Effect::Destroy { except, .. } => {
+                format!("destroy except {:?}", except.map(ConnectionId::number))
+            }
             Effect::Keep(_) => "keep".into(),
             Effect::Audit(event) => match event.what {
                 What::Login(_) => format!("login {}", event.identity.user()),
@@ -207,7 +215,7 @@ fn a_new_policy_outdates_what_was_published_under_the_old_one() {
     let mut policy = world.table.policy().clone();
     policy.timeouts.timeout = Duration::from_secs(1);
     policy.since = world.now();
-    world.table.set_policy(policy);
+    world.table.set_policy(policy, world.now(), &mut world.out);
     assert_eq!(world.index.decide(client_number(1), world.now()), None);
 }
 
@@ -223,7 +231,7 @@ fn a_gap_that_another_policy_latched_does_not_reach_back() {
     let mut policy = world.table.policy().clone();
     policy.timeouts.mode = Mode::Traffic;
     policy.since = world.now();
-    world.table.set_policy(policy);
+    world.table.set_policy(policy, world.now(), &mut world.out);
     let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
     assert!(matches!(decision, Decision::Allow(_)));
 }
@@ -347,6 +355,33 @@ fn a_walk_in_portions_leaves_nobody_out_who_stays() {
     }
     for client in 0..200 {
         let client = client_number(client);
-        assert!(world.table.session(client).is_none() || seen.contains(&client), "{client}");
+        assert!(world.table.session(client).is_none() || seen.contains(&client.into()), "{client}");
     }
+}
+
+#[test]
+fn who_leaves_between_the_proof_and_its_admission_has_left_after_the_proof() {
+    let mut world = World::new(|policy| policy.timeouts.revalidate = Revalidate::OnReopen);
+    let mut record = world.open_record();
+    let given = world.now();
+    world.wait(Duration::from_millis(3));
+    record.on_close(world.now);
+    world.wait(Duration::from_millis(3));
+    let proof = Proof { at: given, ..world.proof(1, "alice") };
+    let admitted = world.table.prove(&proof, &record, world.now(), &mut world.out).unwrap().admitted;
+    let session = world.table.session(client_number(1)).unwrap();
+    assert_eq!((session.created, session.authenticated, session.judged_from), (world.now(), given, given));
+    record.on_open(world.now, TIMEOUT.as_nanos() as u64);
+    let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
+    assert_eq!(decision, Decision::Challenge, "the next one is asked");
+
+    // Another proof, read before that one and admitted after it, does not bring the clock back.
+    world.prove(1, "alice", &record).unwrap();
+    let late = Proof { at: given, ..world.proof(1, "alice") };
+    world.table.prove(&late, &record, world.now(), &mut world.out).unwrap();
+    let session = world.table.session(client_number(1)).unwrap();
+    assert_eq!(
+        (session.id, session.authenticated, session.judged_from),
+        (admitted.session, world.now(), world.now())
+    );
 }

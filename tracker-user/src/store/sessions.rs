@@ -38,6 +38,8 @@ impl StoredSession {
         let Session {
             id,
             client,
+            // Kept are the sessions of addresses.
+            connection: _,
             identity,
             method,
             device,
@@ -95,6 +97,7 @@ impl StoredSession {
         let mut session = Session {
             id: SessionId(self.id),
             client: self.client.parse::<ClientAddr>().ok()?,
+            connection: None,
             identity: Identity::restore(&self.user, &self.domain, &self.key).into(),
             method: self.method,
             device: self.device.as_deref().and_then(|text| text.parse().ok()),
@@ -147,6 +150,7 @@ mod tests {
         Session {
             id: SessionId(77),
             client: ClientAddr::from_v4([10, 0, 0, 1]),
+            connection: None,
             identity: Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE").into(),
             method: Method::Kerberos,
             device: Device::new(&[2, 0, 0, 0, 0, 1]),

@@ -16,9 +16,9 @@ use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Actor;
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{Connections, Events, ObserveError, Observer};
+use crate::observe::{ConnectionId, Connections, Events, ObserveError, Observer};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Scope, Session, Table};
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
 
@@ -135,10 +135,14 @@ impl Core {
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
+        self.connections.apply(policy.for_observer());
         if *self.table.policy() != policy {
-            self.table.set_policy(policy);
+            self.table.set_policy(policy, boot_now(), &mut self.effects);
             self.look_at_everyone();
         }
+        // An earlier version kept the sessions of addresses that were listed as shared meanwhile.
+        self.table.end_misplaced(boot_now(), &mut self.effects);
+        self.carry_out(None);
         self.keep_policy(policy_text);
         self.sight_changed();
         self.publish();
@@ -160,6 +164,7 @@ impl Core {
                     None => return,
                 },
                 hint = self.events.hints.next() => self.hint(hint),
+                closed = self.connections.closed() => self.closed(&closed),
                 () = self.events.devices.changed() => {
                     self.look_at_devices();
                     self.carry_out(None);
@@ -179,8 +184,8 @@ impl Core {
     fn order(&mut self, order: Order) {
         match order {
             Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
-            Order::Check { client, reply } => {
-                let decision = self.check(client);
+            Order::Check { client, connection, reply } => {
+                let decision = self.check(client, connection);
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
@@ -190,15 +195,19 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { client, session, before } => {
-                self.table.take_back(client, session, before, boot_now(), &mut self.effects);
+            Order::TakeBack { scope, session, before } => {
+                self.table.take_back(scope, session, before, boot_now(), &mut self.effects);
                 self.carry_out(None);
-                self.look(client);
+                self.look(scope);
             }
         }
     }
 
-    fn check(&mut self, client: ClientAddr) -> Decision {
+    fn check(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
+        // By the policy in force: who asked may have gone by the one before.
+        if self.table.policy().timeouts.is_shared(client) {
+            return self.check_connection(client, connection);
+        }
         // The first packet of another device has told the kernel who it is; by now it is told to us.
         self.look_at_devices();
         self.look_at_device(client);
@@ -212,8 +221,8 @@ impl Core {
     }
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
-        let client = proof.client;
-        let before = self.table.session(client).cloned();
+        let scope = self.table.policy().scope(proof.client, proof.connection);
+        let before = scope.and_then(|scope| self.table.session(scope).cloned());
         let outcome = self.admit(proof);
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
@@ -222,9 +231,9 @@ impl Core {
                     // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
                     let session = admission.admitted.session;
                     if admission.kind != AdmissionKind::Confirmed
-                        && let Some(orders) = back.upgrade()
+                        && let Some((orders, scope)) = back.upgrade().zip(scope)
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { client, session, before });
+                        let _ = orders.blocking_send(Order::TakeBack { scope, session, before });
                     }
                     Err(Refusal::NotKept(unkept.problem))
                 }
@@ -239,10 +248,16 @@ impl Core {
         if self.journal.is_failing() {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
-        // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        let mut tracked = self.observer.ensure(proof.client, boot_now());
+        if let Some(scope @ Scope { connection: Some(_), .. }) =
+            self.table.policy().scope(proof.client, proof.connection)
+        {
+            return self.admit_on_connection(scope, proof);
+        }
+        // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
+        // only now begins with the proof: nothing was closed after it that the record does not know of.
+        let mut tracked = self.observer.ensure(proof.client, proof.at);
         if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
-            tracked = self.observer.ensure(proof.client, boot_now());
+            tracked = self.observer.ensure(proof.client, proof.at);
         }
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
@@ -261,17 +276,17 @@ impl Core {
         actor: Option<Actor>,
         reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
     ) {
-        let clients: Vec<ClientAddr> = match whose {
-            Whose::All => self.table.sessions().map(|session| session.client).collect(),
-            Whose::Client(client) => vec![*client],
+        let scopes: Vec<Scope> = match whose {
+            Whose::All => self.table.sessions().map(Session::scope).collect(),
+            Whose::Client(client) => self.table.of(*client).map(Session::scope).collect(),
             Whose::User(typed) => {
                 let matches = |session: &&Session| session.identity.is_called(typed);
-                self.table.sessions().filter(matches).map(|session| session.client).collect()
+                self.table.sessions().filter(matches).map(Session::scope).collect()
             }
         };
         let now = boot_now();
         let ended =
-            clients.into_iter().filter_map(|client| self.table.end(client, reason, now, &mut self.effects));
+            scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out_by(
             actor.as_ref(),
@@ -296,7 +311,9 @@ impl Core {
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
-        self.table.set_policy(policy);
+        self.connections.apply(policy.for_observer());
+        self.table.set_policy(policy, boot_now(), &mut self.effects);
+        self.carry_out(None);
         self.keep_policy(text);
         self.look_at_all();
     }
@@ -311,15 +328,20 @@ impl Core {
         if self.table.session(hint.client).is_none() {
             return;
         }
-        self.look(hint.client);
+        self.look(hint.client.into());
         self.carry_out(None);
         if hint.kind == tracker_ebpf::abi::HINT_CLOSED {
             self.metrics.closure.observe(boot_now().since(BootTime::from_nanos(hint.at)).as_secs_f64());
         }
     }
 
-    /// Judges a client anew, and returns what its record says; what comes of it is still to be carried out.
-    fn look(&mut self, client: ClientAddr) -> Option<Record> {
+    /// Judges a session anew, and returns what the record of its client says; what comes of it is still to be carried out.
+    fn look(&mut self, scope: Scope) -> Option<Record> {
+        if let Some(connection) = scope.connection {
+            self.look_at_connection(scope.client, connection);
+            return None;
+        }
+        let client = scope.client;
         self.look_at_device(client);
         let record = self.record(client);
         match &record {
@@ -347,11 +369,11 @@ impl Core {
     fn look_at_some(&mut self) {
         let mut seen = Vec::new();
         let portion = LOOKS_PER_TURN.min(self.to_look.len());
-        let clients: Vec<ClientAddr> = self.table.portion(self.to_look.start, portion).collect();
+        let scopes: Vec<Scope> = self.table.portion(self.to_look.start, portion).collect();
         self.to_look.start += portion;
-        for client in clients {
-            if let Some(record) = self.look(client) {
-                seen.extend(self.seen(client, &record));
+        for scope in scopes {
+            if let Some(record) = self.look(scope) {
+                seen.extend(self.seen(scope.client, &record));
             }
         }
         self.carry_out(None);
@@ -361,9 +383,9 @@ impl Core {
     fn fire_deadlines(&mut self) {
         let now = boot_now();
         for _ in 0..LOOKS_PER_TURN {
-            let Some((due, client)) = self.table.pop_due(now) else { break };
+            let Some((due, scope)) = self.table.pop_due(now) else { break };
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
-            self.look(client);
+            self.look(scope);
         }
         self.carry_out(None);
         let next = self.table.next_deadline();

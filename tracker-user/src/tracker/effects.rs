@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::warn;
+use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::audit::{Actor, AuditEvent, Kind};
@@ -75,22 +76,32 @@ impl Core {
     }
 
     /// Ends the connections that these effects mean: the proxy's own first, then all that their clients have through other
-    /// proxies, which cannot be told apart by user. Returns how many each effect has ended.
+    /// proxies, which cannot be told apart by user (but for those of shared hosts, whose sessions are of one connection
+    /// each). Returns how many each effect has ended.
     fn destroy(&self, effects: &[Effect]) -> Vec<usize> {
         let mut clients = HashSet::new();
         let mut closed = Vec::new();
         for effect in effects {
-            if let Effect::Destroy { client, session, except } = effect {
-                let own = self.connections.destroy(*client, *session, *except);
+            if let Effect::Destroy { scope, session, except } = effect {
+                let (client, own) = match scope.connection {
+                    None => {
+                        clients.insert(scope.client);
+                        (Some(scope.client), self.connections.destroy(scope.client, *session, *except))
+                    }
+                    Some(spared) if Some(spared) == *except => (None, 0),
+                    // What a shared host has through other proxies is not this user's alone.
+                    Some(one) => (None, self.connections.destroy_one(scope.client, one, *session)),
+                };
                 self.metrics.destroyed_own.inc_by(own as u64);
-                clients.insert(*client);
-                closed.push((*client, own));
+                closed.push((client, own));
             }
         }
         // All at once: each walk through the kernel's sockets costs the same for one client as for many.
         let mut foreign = self.observer.destroy(&clients);
         self.metrics.destroyed_foreign.inc_by(foreign.values().sum::<usize>() as u64);
-        closed.into_iter().map(|(client, own)| own + foreign.remove(&client).unwrap_or(0)).collect()
+        let mut foreign =
+            |client: Option<ClientAddr>| client.and_then(|client| foreign.remove(&client)).unwrap_or(0);
+        closed.into_iter().map(|(client, own)| own + foreign(client)).collect()
     }
 }
 

@@ -85,7 +85,7 @@ keys! {
     "timeouts.device-change" Live timeouts.device_change = OneOf(PhantomData);
     "What happens when another hardware address shows up behind a client's address."
     "timeouts.shared-hosts" Live timeouts.shared_hosts = List { of: text::NETWORK, never_empty: None };
-    "Addresses that many users share (terminal servers, NAT): nothing is remembered, each connection proves itself."
+    "Addresses that many users share (terminal servers, NAT): each connection proves itself, and has a session of its own."
 
     "licences.max-users" Live licences.max_users = Count { least: 0, most: u32::MAX, of: "users", example: 50 };
     "How many users may be logged in at once; 0: unlimited."

@@ -35,6 +35,14 @@ impl ClientStream {
         &self.connection
     }
 
+    /// Whether the connection is no more: reset, or ended by both sides. A client that has only said its last word is
+    /// still there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        // The kernel knows no peer of a closed socket.
+        self.stream.peer_addr().is_err()
+    }
+
     /// Whether there may be something to read; wakes the task when there is. See [`TcpStream::poll_read_ready`].
     ///
     /// # Errors
@@ -84,6 +92,7 @@ impl ClientStream {
             Direction::Sent => &self.connection.tx,
         }
         .fetch_add(bytes, Relaxed);
+        self.connection.note_traffic(direction, &self.registry.rules, boot_now);
         if let Some(eyes) = &self.registry.eyes {
             eyes.data(self.connection.client, direction, bytes, boot_now());
         }

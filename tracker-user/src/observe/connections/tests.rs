@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tracker_ebpf::abi::{Settings, TRAFFIC_CLIENT};
 
 use super::*;
 
@@ -132,4 +133,82 @@ async fn accepts_closes_and_destroys_in_any_order_leave_nothing_behind() {
         task.await.unwrap();
     }
     assert!(registry.is_empty());
+}
+
+/// For a session that is of one connection: what happens on that, and that it is closed.
+#[tokio::test]
+async fn a_record_of_its_own_latches_silences_and_ends_with_the_connection() {
+    const LIMIT: Duration = Duration::from_millis(20);
+    let registry = Arc::new(Connections::new(None));
+    registry.apply(Settings {
+        limit: LIMIT.as_nanos() as u64,
+        direction: TRAFFIC_CLIENT,
+        ..Settings::default()
+    });
+    let (mut near, mut far) = pair(&registry).await;
+    let (other, _other_far) = pair(&registry).await;
+    let (client, id) = (near.connection().client(), near.connection().id());
+    assert_eq!(registry.record(client, id), None, "nothing is kept unless it is asked for");
+    assert_eq!(registry.peer(client, id), Some(far.local_addr().unwrap()));
+
+    let begun = boot_now();
+    let record = registry.watch(client, id, begun).unwrap();
+    assert_eq!((record.open, record.traffic_at, record.traffic_gap_end), (1, begun.as_nanos(), 0));
+    tokio::time::sleep(LIMIT * 2).await;
+    near.write_all(b"hi").await.unwrap();
+    assert_eq!(registry.record(client, id).unwrap().traffic_at, begun.as_nanos(), "not in this direction");
+    far.write_all(b"hello").await.unwrap();
+    let before = boot_now();
+    near.read_exact(&mut [0; 5]).await.unwrap();
+    let record = registry.record(client, id).unwrap();
+    assert!(record.traffic_at >= before.as_nanos() && record.traffic_at <= boot_now().as_nanos());
+    assert_eq!((record.traffic_gap_start, record.traffic_gap_end), (begun.as_nanos(), record.traffic_at));
+    assert_eq!((record.rx, record.tx), (5, 2));
+    let again = registry.watch(client, id, boot_now()).unwrap();
+    assert_eq!(again, record, "it goes on");
+
+    drop(other);
+    drop(near);
+    let closed = registry.closed().await;
+    assert!(closed.len() == 1 && (closed[0].client, closed[0].connection) == (client, id), "{closed:?}");
+    assert!(closed[0].at >= before);
+    assert_eq!((registry.record(client, id), registry.watch(client, id, before)), (None, None));
+}
+
+#[tokio::test]
+async fn a_session_of_one_connection_ends_that_one_only() {
+    let registry = Arc::new(Connections::new(None));
+    let (one, _one) = pair(&registry).await;
+    let (two, _two) = pair(&registry).await;
+    let client = one.connection().client();
+    for stream in [&one, &two] {
+        stream.connection().bind(SessionId(7));
+    }
+    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId(8)), 0);
+    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId(7)), 1);
+    assert_eq!(registry.watch(client, one.connection().id(), boot_now()), None, "it is over");
+    assert_eq!(two.connection().signal(), Signal::None);
+    assert!(one.is_gone() && !two.is_gone());
+}
+
+/// A proof that was read on a connection counts only if that was still there.
+#[tokio::test]
+async fn a_reset_connection_is_gone_and_a_half_closed_one_is_not() {
+    let registry = Arc::new(Connections::new(None));
+    let (near, mut far) = pair(&registry).await;
+    assert!(!near.is_gone());
+    far.shutdown().await.unwrap();
+    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    assert!(!near.is_gone(), "it waits for its answer");
+    let (mut near, mut far) = pair(&registry).await;
+    far.write_all(b"hello").await.unwrap();
+    far.set_zero_linger().unwrap();
+    drop(far);
+    let gone = async {
+        while !near.is_gone() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+    near.read_exact(&mut [0; 5]).await.unwrap();
 }

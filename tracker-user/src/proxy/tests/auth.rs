@@ -311,7 +311,12 @@ async fn on_a_shared_host_each_connection_proves_itself() {
     assert_eq!(one.ask(get(to, "")).await.status(), 200);
     assert_eq!(two.ask(get(to, "")).await.status(), 407);
     assert_eq!(two.ask(get(to, &negotiate("user bob"))).await.status(), 200);
-    assert!(lab.gate.sessions.lock().unwrap().is_empty(), "nothing is remembered by address");
+    let sessions: Vec<Scope> = lab.gate.sessions.lock().unwrap().keys().copied().collect();
+    assert!(sessions.len() == 2 && sessions.iter().all(|scope| scope.connection.is_some()), "{sessions:?}");
+
+    // The tracker decides, not the connection.
+    lab.gate.sessions.lock().unwrap().clear();
+    assert_eq!(one.ask(get(to, "")).await.status(), 407);
 }
 
 #[tokio::test]

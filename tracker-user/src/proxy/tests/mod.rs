@@ -22,8 +22,9 @@ use super::*;
 use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
 use crate::config::PortRange;
+use crate::observe::ConnectionId;
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Admitted, Decision, Identity, Method, Proof, SessionId};
+use crate::session::{Admission, Admitted, Decision, Identity, Proof, Scope, SessionId};
 use crate::tracker::Refusal;
 
 /// Admits whoever proves themselves, and remembers them until told otherwise.
@@ -32,13 +33,17 @@ pub(super) struct FakeGate {
     open: bool,
     shared: bool,
     licences_used_up: bool,
-    sessions: Mutex<HashMap<ClientAddr, Admitted>>,
+    sessions: Mutex<HashMap<Scope, Admitted>>,
     refused: Mutex<Vec<String>>,
     next: AtomicUsize,
 }
 
 impl FakeGate {
-    fn admit(&self, client: ClientAddr, identity: Arc<Identity>) -> Admitted {
+    fn scope(&self, client: ClientAddr, connection: ConnectionId) -> Scope {
+        if self.shared { Scope::connection(client, connection) } else { client.into() }
+    }
+
+    fn admit(&self, client: Scope, identity: Arc<Identity>) -> Admitted {
         let mut sessions = self.sessions.lock().unwrap();
         match sessions.get(&client) {
             Some(known) if known.identity == identity => known.clone(),
@@ -53,11 +58,17 @@ impl FakeGate {
 }
 
 impl Gate for FakeGate {
-    fn decide(&self, _client: ClientAddr, _cleared: Option<SessionId>) -> Option<Decision> {
+    fn decide(
+        &self,
+        _client: ClientAddr,
+        _connection: ConnectionId,
+        _cleared: Option<SessionId>,
+    ) -> Option<Decision> {
         None
     }
 
-    fn check(&self, client: ClientAddr) -> gate::Answer<'_, Decision> {
+    fn check(&self, client: ClientAddr, connection: ConnectionId) -> gate::Answer<'_, Decision> {
+        let client = self.scope(client, connection);
         if self.open {
             self.admit(client, Arc::new(Identity::new("anybody", "R", "R")));
         }
@@ -70,19 +81,18 @@ impl Gate for FakeGate {
             if self.licences_used_up {
                 return Err(crate::session::Refused::Licences { max: 1 }.into());
             }
-            let admitted = self.admit(proof.client, proof.identity);
+            let connection = proof.connection.expect("the proxy has one");
+            let admitted = self.admit(self.scope(proof.client, connection), proof.identity);
             Ok(Admission { admitted, kind: AdmissionKind::LoggedIn })
         })
     }
 
-    fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
-        self.refused.lock().unwrap().push(refusal.why.to_owned());
+    fn is_known(&self, _client: ClientAddr) -> bool {
+        self.shared || self.open
     }
 
-    fn proved_on_shared_host(&self, _client: ClientAddr, _identity: &Identity, _method: Method) {}
-
-    fn is_shared(&self, _client: ClientAddr) -> bool {
-        self.shared
+    fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
+        self.refused.lock().unwrap().push(refusal.why.to_owned());
     }
 }
 

@@ -19,6 +19,7 @@ fn session(number: u64) -> Session {
     Session {
         id: SessionId(number),
         client: client(number),
+        connection: None,
         identity: Arc::new(Identity::new(&format!("user{}", number % 17), "EXAMPLE.TEST", "EXAMPLE")),
         method: Method::Kerberos,
         device: None,

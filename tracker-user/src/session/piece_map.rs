@@ -1,17 +1,19 @@
-//! A map by client address that stays small and smooth: what it holds lies in pieces of fixed size that are never moved,
+//! A map that stays small and smooth: what it holds lies in pieces of fixed size that are never moved,
 //! and is found by tables of four bytes an entry, each of which grows by itself. A usual hash map has room for up to
 //! twice of what it holds, and moves all of it at once when it grows.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
-use tracker_ebpf::abi::ClientAddr;
 
-/// What can be kept in a [`ClientMap`].
-pub(super) trait OfClient {
-    /// Whose it is. Never changes while it is kept.
-    fn client(&self) -> ClientAddr;
+/// What can be kept in a [`PieceMap`].
+pub(super) trait Keyed {
+    /// What it is found by.
+    type Key: Copy + Eq + Hash;
+
+    /// Its key. Never changes while it is kept.
+    fn key(&self) -> Self::Key;
 }
 
 /// Where a map keeps something; given to another when it is removed.
@@ -32,7 +34,7 @@ const TABLES: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct ClientMap<V> {
+pub(super) struct PieceMap<V> {
     tables: [HashTable<Place>; TABLES],
     len: usize,
     pieces: Vec<Vec<Option<V>>>,
@@ -40,7 +42,7 @@ pub(super) struct ClientMap<V> {
     hasher: RandomState,
 }
 
-impl<V> Default for ClientMap<V> {
+impl<V> Default for PieceMap<V> {
     fn default() -> Self {
         Self {
             tables: [const { HashTable::new() }; TABLES],
@@ -52,16 +54,16 @@ impl<V> Default for ClientMap<V> {
     }
 }
 
-impl<V: OfClient> ClientMap<V> {
+impl<V: Keyed> PieceMap<V> {
     /// How many entries there are.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the client's entry is.
-    pub(super) fn find(&self, client: ClientAddr) -> Option<Place> {
-        let is_it = |place: &Place| value(&self.pieces, *place).is_some_and(|value| value.client() == client);
-        let hash = self.hasher.hash_one(client);
+    /// Where the key's entry is.
+    pub(super) fn find(&self, key: V::Key) -> Option<Place> {
+        let is_it = |place: &Place| value(&self.pieces, *place).is_some_and(|value| value.key() == key);
+        let hash = self.hasher.hash_one(key);
         self.tables.get(table(hash))?.find(hash, is_it).copied()
     }
 
@@ -75,20 +77,20 @@ impl<V: OfClient> ClientMap<V> {
         self.slot(place)?.as_mut()
     }
 
-    /// The client's entry.
-    pub(super) fn get(&self, client: ClientAddr) -> Option<&V> {
-        self.at(self.find(client)?)
+    /// The key's entry.
+    pub(super) fn get(&self, key: V::Key) -> Option<&V> {
+        self.at(self.find(key)?)
     }
 
-    /// The client's entry, to be changed.
-    pub(super) fn get_mut(&mut self, client: ClientAddr) -> Option<&mut V> {
-        self.at_mut(self.find(client)?)
+    /// The key's entry, to be changed.
+    pub(super) fn get_mut(&mut self, key: V::Key) -> Option<&mut V> {
+        self.at_mut(self.find(key)?)
     }
 
-    /// Keeps an entry, in the place of its client's former one if there is one.
+    /// Keeps an entry, in the place of its key's former one if there is one.
     pub(super) fn insert(&mut self, new: V) -> Place {
-        let client = new.client();
-        if let Some(place) = self.find(client) {
+        let key = new.key();
+        if let Some(place) = self.find(key) {
             if let Some(slot) = self.slot(place) {
                 *slot = Some(new);
             }
@@ -99,8 +101,8 @@ impl<V: OfClient> ClientMap<V> {
             *slot = Some(new);
         }
         let Self { tables, pieces, hasher, .. } = self;
-        let again = |place: &Place| value(pieces, *place).map_or(0, |value| hasher.hash_one(value.client()));
-        let hash = hasher.hash_one(client);
+        let again = |place: &Place| value(pieces, *place).map_or(0, |value| hasher.hash_one(value.key()));
+        let hash = hasher.hash_one(key);
         if let Some(table) = tables.get_mut(table(hash)) {
             table.insert_unique(hash, place, again);
         }
@@ -108,11 +110,11 @@ impl<V: OfClient> ClientMap<V> {
         place
     }
 
-    /// Takes the client's entry out, and says where it was.
-    pub(super) fn remove(&mut self, client: ClientAddr) -> Option<(Place, V)> {
+    /// Takes the key's entry out, and says where it was.
+    pub(super) fn remove(&mut self, key: V::Key) -> Option<(Place, V)> {
         let Self { tables, pieces, hasher, .. } = self;
-        let hash = hasher.hash_one(client);
-        let is_it = |place: &Place| value(pieces, *place).is_some_and(|value| value.client() == client);
+        let hash = hasher.hash_one(key);
+        let is_it = |place: &Place| value(pieces, *place).is_some_and(|value| value.key() == key);
         let (place, _) = tables.get_mut(table(hash))?.find_entry(hash, is_it).ok()?.remove();
         let old = self.slot(place)?.take()?;
         self.free.push(place);
@@ -141,7 +143,7 @@ impl<V: OfClient> ClientMap<V> {
 
     /// A new place at the end.
     fn another(&mut self) -> Place {
-        // Four billion clients would not fit into memory, nor into the kernel's map of records.
+        // Four billion entries would not fit into memory.
         let place = Place(u32::try_from(self.end()).unwrap_or(u32::MAX));
         match self.pieces.last_mut().filter(|last| last.len() < PIECE) {
             Some(last) => last.push(None),
@@ -173,11 +175,14 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use tracker_ebpf::abi::ClientAddr;
 
     use super::*;
 
-    impl OfClient for (ClientAddr, u32) {
-        fn client(&self) -> ClientAddr {
+    impl Keyed for (ClientAddr, u32) {
+        type Key = ClientAddr;
+
+        fn key(&self) -> ClientAddr {
             self.0
         }
     }
@@ -208,7 +213,7 @@ pub(super) mod tests {
         #[test]
         fn holds_what_a_map_holds_each_at_its_place(steps in steps()) {
             let address = |client: u16| ClientAddr::from_v4([10, 0, (client >> 8) as u8, client as u8]);
-            let mut map = ClientMap::default();
+            let mut map = PieceMap::default();
             let mut model: BTreeMap<u16, (Place, u32)> = BTreeMap::new();
             for step in steps {
                 match step {

@@ -1,0 +1,127 @@
+//! What is recorded of a single connection, for sessions that are of it alone (`timeouts.shared-hosts`): by the same
+//! transitions as a client's record, fed by what the proxy itself reads and writes. Nothing is kept of other connections.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tracker_ebpf::abi::{ClientAddr, Settings, TRAFFIC_BOTH};
+use tracker_ebpf::record::{Direction, Record};
+
+use super::{Connection, ConnectionId, Connections, Signal};
+use crate::clock::BootTime;
+
+/// A connection with a record of its own was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Whose it was.
+    pub client: ClientAddr,
+    /// Which.
+    pub connection: ConnectionId,
+    /// When.
+    pub at: BootTime,
+}
+
+/// See the module.
+pub(super) type OwnRecord = Mutex<Record>;
+
+/// What counts as traffic, and from which length on a silence is latched.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    limit: AtomicU64,
+    direction: AtomicU32,
+}
+
+/// What was closed and has not been asked for yet. Bounded by the connections that had a record at some time since they
+/// were last asked for.
+#[derive(Debug, Default)]
+pub(super) struct Closings {
+    waiting: Mutex<Vec<Closed>>,
+    told: Notify,
+}
+
+impl Closings {
+    pub(super) fn tell(&self, client: ClientAddr, connection: ConnectionId, at: BootTime) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Closed { client, connection, at });
+        self.told.notify_one();
+    }
+
+    fn take(&self) -> Vec<Closed> {
+        std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Connections {
+    /// From here on, silences of at least the limit are latched, and the directions count that the settings name.
+    pub fn apply(&self, settings: Settings) {
+        self.rules.limit.store(settings.limit, Relaxed);
+        self.rules.direction.store(settings.direction, Relaxed);
+    }
+
+    /// Keeps a record of this connection from now on, and returns it; one that is kept already goes on. Its last traffic
+    /// was `at`, as far as it is known. When the connection closes, [`Self::closed`] tells. `None` if it is closed.
+    #[must_use]
+    pub fn watch(&self, client: ClientAddr, connection: ConnectionId, at: BootTime) -> Option<Record> {
+        // While this is held, the connection does not leave the map.
+        let own = self.clients.get(&client)?;
+        let connection = own.get(&connection).filter(|connection| connection.signal() != Signal::End)?;
+        connection.own.get_or_init(|| {
+            let begin = Record {
+                open: 1,
+                opened_at: connection.since.as_nanos(),
+                traffic_at: at.as_nanos(),
+                ..Record::default()
+            };
+            Box::new(Mutex::new(begin))
+        });
+        connection.own_record()
+    }
+
+    /// The record that is kept of this connection; `None` if there is none, or if the connection is closed.
+    #[must_use]
+    pub fn record(&self, client: ClientAddr, connection: ConnectionId) -> Option<Record> {
+        self.find(client, connection)?.own_record()
+    }
+
+    /// The client's end of a connection.
+    #[must_use]
+    pub fn peer(&self, client: ClientAddr, connection: ConnectionId) -> Option<SocketAddr> {
+        Some(self.find(client, connection)?.peer)
+    }
+
+    /// The connections with a record that were closed; waits until there is one. Whoever drops this before it is ready
+    /// has missed nothing.
+    pub async fn closed(&self) -> Vec<Closed> {
+        loop {
+            let closed = self.closings.take();
+            if !closed.is_empty() {
+                return closed;
+            }
+            self.closings.told.notified().await;
+        }
+    }
+
+    pub(super) fn find(&self, client: ClientAddr, connection: ConnectionId) -> Option<Arc<Connection>> {
+        self.clients.get(&client)?.get(&connection).cloned()
+    }
+}
+
+impl Connection {
+    fn own_record(&self) -> Option<Record> {
+        let record = *self.own.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rx, tx) = self.bytes();
+        Some(Record { rx, tx, ..record })
+    }
+
+    /// New data moved on it. Costs nothing where no record is kept.
+    #[inline]
+    pub(super) fn note_traffic(&self, direction: Direction, rules: &Rules, now: impl FnOnce() -> BootTime) {
+        if let Some(record) = self.own.get()
+            && (direction == Direction::Received || rules.direction.load(Relaxed) == TRAFFIC_BOTH)
+        {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.on_traffic(now().as_nanos(), rules.limit.load(Relaxed));
+        }
+    }
+}

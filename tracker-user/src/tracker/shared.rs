@@ -1,0 +1,51 @@
+//! Sessions of single connections (`timeouts.shared-hosts`): their evidence is what the proxy itself saw on the connection,
+//! and they end with it.
+
+use tracker_ebpf::abi::ClientAddr;
+
+use super::Refusal;
+use super::core::Core;
+use crate::clock::boot_now;
+use crate::observe::{Closed, ConnectionId};
+use crate::session::{Admission, Decision, Proof, Scope};
+
+impl Core {
+    /// Admits a proof for the connection that carried it. From here on what happens on that is recorded; if it closes, the
+    /// registry tells, unless it has closed already.
+    pub(super) fn admit_on_connection(&mut self, scope: Scope, proof: &Proof) -> Result<Admission, Refusal> {
+        let record = scope.connection.and_then(|one| self.connections.watch(scope.client, one, proof.at));
+        let record = record.ok_or_else(|| Refusal::Untracked("its connection has ended".into()))?;
+        Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
+    }
+
+    /// Connections of shared hosts were closed: their sessions end.
+    pub(super) fn closed(&mut self, closed: &[Closed]) {
+        for &Closed { client, connection, at } in closed {
+            self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
+        }
+        self.carry_out(None);
+    }
+
+    /// A request on a connection of a shared host: what counts is what happened on that.
+    pub(super) fn check_connection(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
+        let decision = match self.connections.record(client, connection) {
+            Some(record) => {
+                let scope = Scope::connection(client, connection);
+                self.table.check(scope, &record, boot_now(), &mut self.effects)
+            }
+            None => Decision::Challenge,
+        };
+        self.carry_out(None);
+        decision
+    }
+
+    pub(super) fn look_at_connection(&mut self, client: ClientAddr, connection: ConnectionId) {
+        let (scope, now) = (Scope::connection(client, connection), boot_now());
+        match self.connections.record(client, connection) {
+            Some(record) => {
+                self.table.look(scope, &record, now, &mut self.effects);
+            }
+            None => self.table.closed(scope, now, &mut self.effects),
+        }
+    }
+}
