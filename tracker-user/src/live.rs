@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
-use crate::store::{Store, StoreError, StoredSetting};
+use crate::store::{Entry, Journal, Store, StoreError, StoredSetting};
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
 pub type Apply = Box<dyn Fn(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -89,6 +89,7 @@ pub struct Live {
     /// Held over a whole change, so that two changes never mix.
     state: tokio::sync::Mutex<State>,
     store: Arc<Store>,
+    journal: Arc<Journal>,
     audit: Arc<Audit>,
     apply: Apply,
     bad_file: Mutex<Option<String>>,
@@ -121,6 +122,7 @@ impl Live {
         path: Option<PathBuf>,
         start: Start,
         store: Arc<Store>,
+        journal: Arc<Journal>,
         audit: Arc<Audit>,
         apply: Apply,
     ) -> Self {
@@ -131,6 +133,7 @@ impl Live {
             in_force: ArcSwap::from_pointee(config),
             state: tokio::sync::Mutex::new(State { file, set }),
             store,
+            journal,
             audit,
             apply,
             bad_file: Mutex::default(),
@@ -277,6 +280,7 @@ impl Live {
                 actor: Some(by.clone()),
                 ..AuditEvent::new(wall_now(), Kind::Setting)
             };
+            self.journal.submit(vec![Entry::Event(Box::new(event.clone()))], None);
             self.audit.record(event, how);
         }
         self.put_in_force(config).await;

@@ -43,7 +43,7 @@ impl Sources {
     }
 
     /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has
-    /// (refusals and settings are only there). Ends early when nobody listens.
+    /// (refusals are only there). Ends early when nobody listens.
     pub(super) async fn send_past(
         &self,
         since: Timestamp,
