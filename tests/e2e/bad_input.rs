@@ -10,7 +10,7 @@ use lab::gateway::{self, PROXY_PORT};
 use lab::net::GATEWAY_V6;
 use lab::wait::until;
 
-use crate::common::{ORIGIN, SOON, is_let_through, session, url};
+use crate::common::{ORIGIN, SOON, is_let_through, is_refused_for, session, url};
 
 /// The gateway goes on: the session is there, a new one can be made, and nothing in the log looks like a panic.
 fn is_unharmed(lab: &Lab) -> Result<()> {
@@ -88,7 +88,10 @@ fn a_full_record_map_logs_nobody_in_and_forgets_nobody() -> Result<()> {
     let held: Vec<_> = (1..=20).map(crowd).collect::<Result<_>>()?;
     let reply = lab.curl_as(1, "bob")?.get(ORIGIN)?;
     assert_eq!(reply.code, 503, "{reply:?}");
-    assert!(reply.text().contains("observer.max-records"), "the page names the problem: {}", reply.text());
+    let page = reply.text();
+    assert!(page.contains("cannot be logged in") && !page.contains("max-records"), "for people: {page}");
+    is_refused_for(&lab, 1, &["observer.max-records"])?;
+    assert!(lab.gateway.events()?.iter().any(|event| event.text.contains(r#""cause":"untracked""#)));
     assert!(is_let_through(&lab, 0), "who is logged in stays logged in");
     let status = lab.gateway.ask(&["status"])?.to_string();
     assert!(status.contains("record map was full"), "{status}");

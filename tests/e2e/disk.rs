@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use lab::answers::list;
+use lab::answers::{Event, list};
 use lab::wait::until;
 use lab::{Lab, gateway};
 
@@ -64,7 +64,10 @@ fn a_full_disk_logs_nobody_in_and_brings_nobody_back() -> Result<()> {
         return Ok(());
     }
     let (mut lab, page) = lab_on_a_full_disk()?;
-    assert!(page.contains("make room"), "the page names the problem: {page}");
+    assert!(page.contains("cannot be logged in") && !page.contains("make room"), "for people: {page}");
+    let told =
+        |event: &Event| event.text.contains(r#""cause":"not-kept""#) && event.reason.contains("make room");
+    assert!(lab.gateway.events()?.iter().any(told), "for operators: {:#?}", lab.gateway.events());
     assert!(is_let_through(&lab, 0) && is_let_through(&lab, 1), "who is logged in stays so");
     let status = lab.gateway.ask(&["status"])?;
     assert!(status["warnings"].to_string().contains("make room"), "{status:#}");

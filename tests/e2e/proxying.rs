@@ -388,7 +388,7 @@ fn a_failed_origin_gets_a_clear_page() -> Result<()> {
     let lab = logged_in()?;
     for (target, codes) in [
         ("http://nowhere.example.test/", [502, 504]),
-        ("http://origin.example.test:81/", [502, 502]),
+        ("http://origin.example.test:8181/", [502, 502]),
         ("http://blackhole.example.test/", [504, 504]),
     ] {
         let reply = lab.curl(0).limit(Duration::from_secs(60)).get(target)?;

@@ -121,6 +121,8 @@ fn orders_say_whose_they_were() -> Result<()> {
     lab.gateway.restart()?;
     let past = lab.gateway.ask(&["events", "--since", "1h"])?;
     let past = past.as_array().context("no list")?;
-    assert!(past.iter().any(|event| event["event"] == "ended" && is_root(event)), "{past:#?}");
+    for kind in ["ended", "setting"] {
+        assert!(past.iter().any(|event| event["event"] == kind && is_root(event)), "{kind}: {past:#?}");
+    }
     Ok(())
 }

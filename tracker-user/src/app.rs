@@ -175,7 +175,14 @@ impl App {
         })?;
 
         let apply = apply(&tracker, &verifier, &proxy);
-        let live = Arc::new(Live::new(path, start, Arc::clone(&store), Arc::clone(&audit), apply));
+        let live = Arc::new(Live::new(
+            path,
+            start,
+            Arc::clone(&store),
+            Arc::clone(&journal),
+            Arc::clone(&audit),
+            apply,
+        ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
-use crate::store::{Store, StoreError, StoredSetting};
+use crate::store::{Entry, Journal, Store, StoreError, StoredSetting};
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
 pub type Apply = Box<dyn Fn(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -89,6 +89,7 @@ pub struct Live {
     /// Held over a whole change, so that two changes never mix.
     state: tokio::sync::Mutex<State>,
     store: Arc<Store>,
+    journal: Arc<Journal>,
     audit: Arc<Audit>,
     apply: Apply,
     bad_file: Mutex<Option<String>>,
@@ -121,6 +122,7 @@ impl Live {
         path: Option<PathBuf>,
         start: Start,
         store: Arc<Store>,
+        journal: Arc<Journal>,
         audit: Arc<Audit>,
         apply: Apply,
     ) -> Self {
@@ -131,6 +133,7 @@ impl Live {
             in_force: ArcSwap::from_pointee(config),
             state: tokio::sync::Mutex::new(State { file, set }),
             store,
+            journal,
             audit,
             apply,
             bad_file: Mutex::default(),
@@ -277,6 +280,7 @@ impl Live {
                 actor: Some(by.clone()),
                 ..AuditEvent::new(wall_now(), Kind::Setting)
             };
+            self.journal.submit(vec![Entry::Event(Box::new(event.clone()))], None);
             self.audit.record(event, how);
         }
         self.put_in_force(config).await;
@@ -364,4 +368,72 @@ fn stands(key: &keys::Key, setting: &mut StoredSetting, file: &Document, config:
         "the file says nothing of this key any more: what was set stands"
     );
     Stands::Silently
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "timeouts.proxy-auth-timeout";
+
+    fn file(timeout: Option<&str>) -> Document {
+        let text = timeout.map(|timeout| format!("{KEY} = {timeout:?}\n")).unwrap_or_default();
+        Document::parse(&text, "file").unwrap()
+    }
+
+    /// What is in force, from what the file said when `set` was given and what it says now; and whether the setting stands.
+    fn in_force(then: Option<&str>, now: Option<&str>) -> (String, bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let key = keys::find(KEY).unwrap();
+        let file_value = file(then).statement(key);
+        let setting = StoredSetting { value: "5m".into(), file_value, by: None, at: None };
+        store.set(KEY, Some(&setting)).unwrap();
+        let start = Start::new(file(now), &store).unwrap();
+        let stands = start.set.contains_key(KEY);
+        assert_eq!(store.settings().unwrap().contains_key(KEY), stands, "the store knows");
+        (key.get(&start.config), stands)
+    }
+
+    #[test]
+    fn the_newest_word_counts() {
+        for (then, now, value, stands) in [
+            (None, None, "5m", true),
+            (Some("7m"), Some("7m"), "5m", true),
+            // Written in another way, it is the same.
+            (Some("7m"), Some("420s"), "5m", true),
+            (Some("7m"), Some("8m"), "8m", false),
+            // The default, written after the setting was made.
+            (None, Some("10m"), "10m", false),
+            // The very value that was set: it is the file's now.
+            (Some("7m"), Some("5m"), "5m", false),
+            // A line that is gone says nothing.
+            (Some("7m"), None, "5m", true),
+        ] {
+            assert_eq!(in_force(then, now), (value.to_owned(), stands), "{then:?} then, {now:?} now");
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_back_is_a_new_word() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let setting = StoredSetting { value: "5m".into(), file_value: Some("7m".into()), by: None, at: None };
+        store.set(KEY, Some(&setting)).unwrap();
+        let key = keys::find(KEY).unwrap();
+        for (timeout, value) in [(None, "5m"), (Some("7m"), "7m"), (None, "10m")] {
+            let start = Start::new(file(timeout), &store).unwrap();
+            assert_eq!(key.get(&start.config), value, "{timeout:?}");
+        }
+    }
+
+    /// As earlier versions wrote it: the value alone, whether the file stated it or not.
+    #[test]
+    fn an_older_setting_is_understood() {
+        let setting: StoredSetting = serde_json::from_str(r#"{"value":"5m","file_value":"7m"}"#).unwrap();
+        assert_eq!(
+            setting,
+            StoredSetting { value: "5m".into(), file_value: Some("7m".into()), by: None, at: None }
+        );
+    }
 }

@@ -103,7 +103,7 @@ fn forms(address: IpAddr) -> ([IpAddr; MAX_FORMS], usize) {
             // NAT64, a local prefix (RFC 8215). Only the translator knows its length: each of those that RFC 6052 has and
             // that lie in this block is looked at. What comes out as 0/8 there is a piece of a longer prefix's padding.
             (0x64, 0xff9b, 1, ..) => {
-                translated(v6).into_iter().filter(|v4| v4.octets()[0] != 0).for_each(&mut add)
+                translated(v6).into_iter().filter(|v4| v4.octets()[0] != 0).for_each(&mut add);
             }
             // 6to4.
             (0x2002, ..) => add(v4(b, c)),

@@ -33,7 +33,7 @@ pub struct Stats {
     pub proofs_continued: IntCounter,
     /// Credentials that were not looked at because the queue was full or slow.
     pub proofs_busy: IntCounter,
-    /// Credentials that could not be looked at: the keytab is at fault.
+    /// Credentials that could not be looked at: the keytab or the replay cache is at fault.
     pub proofs_unavailable: IntCounter,
     /// Good proofs that were not admitted: licences, or the client cannot be tracked.
     pub proofs_not_admitted: IntCounter,

@@ -189,7 +189,7 @@ impl Core {
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
-            Order::End { whose, reason, actor, reply } => self.end(&whose, reason, actor, reply),
+            Order::End { whose, reason, actor, reply } => self.end(&whose, reason, actor.as_ref(), reply),
             Order::Policy { policy, text, reply } => {
                 self.set_policy(policy, text);
                 let _ = reply.send(());
@@ -273,7 +273,7 @@ impl Core {
         &mut self,
         whose: &Whose,
         reason: Reason,
-        actor: Option<Actor>,
+        actor: Option<&Actor>,
         reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
     ) {
         let scopes: Vec<Scope> = match whose {
@@ -289,7 +289,7 @@ impl Core {
             scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
         self.carry_out_by(
-            actor.as_ref(),
+            actor,
             Some(Box::new(move |kept| {
                 let _ = reply.send(match kept {
                     Ok(()) => Ok(ended),
