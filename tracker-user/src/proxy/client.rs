@@ -338,7 +338,7 @@ impl Client {
         // A challenged client comes again in any case. Told of a close, curl 7.88 comes with the rest of its file only.
         let kept = self.keeps_alive(request) && !closes && (is_challenge || rest.at_least() <= MAX_LEFTOVER);
         self.owes_credentials = request.method == Method::Connect;
-        let may_still_send = closes || !rest.is_over();
+        let may_still_send = closes || !rest.is_over() || !self.input.is_empty();
         let to = To { version: request.version, method: request.method, kept };
         if is_challenge {
             self.worker.shared.stats.challenges.inc();

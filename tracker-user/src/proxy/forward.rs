@@ -21,6 +21,9 @@ use super::ports;
 use super::tunnel::Side;
 use crate::observe::connections::Carries;
 
+/// So many interim answers (1xx) may come before the final one.
+const MAX_INTERIM: usize = 1000;
+
 pub(super) async fn forward(
     client: &mut Client,
     request: &Request,
@@ -202,7 +205,7 @@ impl Exchange<'_> {
 
     /// Sends the request, and waits for the head of the final answer.
     async fn exchange(&mut self, origin: &mut Origin) -> Result<Response, Problem> {
-        loop {
+        for _ in 0..MAX_INTERIM {
             let response = self.head(origin).await?;
             if !response.is_interim() {
                 return Ok(response);
@@ -214,6 +217,7 @@ impl Exchange<'_> {
                 self.client.send(&interim).await.map_err(|()| Problem::ClientGone)?;
             }
         }
+        Err(Problem::NoAnswer(NoAnswer::Bad(BadResponse::Endless)))
     }
 
     async fn head(&mut self, origin: &mut Origin) -> Result<Response, Problem> {
@@ -293,7 +297,7 @@ impl Exchange<'_> {
             }
         }
         if !client_kept {
-            if !is_whole {
+            if !is_whole || !client.input.is_empty() {
                 client.linger().await;
             }
             return Next::Close;
@@ -328,6 +332,9 @@ impl Exchange<'_> {
             }
             Problem::NoAnswer(NoAnswer::Bad(BadResponse::Syntax)) => {
                 (StatusCode::BAD_GATEWAY, format!("{origin} answered with something that is not HTTP."))
+            }
+            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Endless)) => {
+                (StatusCode::BAD_GATEWAY, format!("{origin} gave no answer: {bad}."))
             }
             Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Framing(_))) => {
                 (StatusCode::BAD_GATEWAY, format!("It cannot be told where {origin}'s answer ends: {bad}."))

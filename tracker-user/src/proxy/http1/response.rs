@@ -11,6 +11,8 @@ pub(in crate::proxy) enum BadResponse {
     Syntax,
     #[error("its head is too large")]
     TooLarge,
+    #[error("it sends interim answers without end")]
+    Endless,
     #[error("{0}")]
     Framing(BadFraming),
 }

@@ -123,6 +123,25 @@ async fn origins_that_answer_badly() {
 }
 
 #[tokio::test]
+async fn an_origin_that_never_comes_to_its_answer() {
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let mut client = lab.client().await;
+    client.send(format!("GET http://{}/ HTTP/1.1\r\nHost: x\r\n\r\n", origin.address())).await;
+    let mut far = origin.accept().await;
+    far.read(true).await;
+    let _ = far.0.get_mut().write_all("HTTP/1.1 102 Wait\r\n\r\n".repeat(2000).as_bytes()).await;
+    let mut interim = 0;
+    let last = loop {
+        let head = client.head().await;
+        if head.status() != 102 {
+            break head;
+        }
+        interim += 1;
+    };
+    assert_eq!((last.status(), interim), (502, 1000));
+}
+
+#[tokio::test]
 async fn an_origin_that_takes_too_long() {
     let response_timeout = Duration::from_millis(100);
     let gate = FakeGate { open: true, ..FakeGate::default() };

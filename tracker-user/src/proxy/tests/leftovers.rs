@@ -172,6 +172,23 @@ async fn an_early_answer_of_the_origin_arrives() {
     assert_eq!((answer.status(), answer.field("connection")), (401, Some("close")));
 }
 
+/// What a client had still to say must not cost it what it was told.
+#[tokio::test]
+async fn an_answer_arrives_whole_where_more_requests_were_sent_behind_the_last() {
+    const ANSWER: usize = 4 << 20;
+    let (lab, origin) = (Lab::open(), Origin::new().await);
+    let to = origin.address();
+    let request = |more: &str| format!("GET http://{to}/ HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+    let mut client = lab.client().await;
+    client.send(request("Connection: close\r\n") + &request("").repeat(10_000)).await;
+    let mut far = origin.accept().await;
+    far.read(true).await;
+    far.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {ANSWER}\r\n\r\n")).await;
+    let (answer, ()) = tokio::join!(client.answer(), far.send(vec![b'x'; ANSWER]));
+    assert_eq!((answer.status(), answer.body.len()), (200, ANSWER));
+    assert!(matches!(within(client.0.read(&mut [0])).await, Ok(0)), "an end, and no reset");
+}
+
 /// Who does not come to an end is not listened to for ever.
 #[tokio::test]
 async fn a_client_that_is_silent_behind_a_refusal_is_given_up() {
