@@ -5,6 +5,7 @@
 //! whomever, without counting: one that lies in the reserve means that all below it are taken.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -15,9 +16,18 @@ const LEAST_RESERVE: u64 = 48;
 /// nor more than these.
 const MOST_RESERVE: u64 = 1_024;
 
-/// The limit is looked up each time: it may be changed while the daemon runs (prlimit).
+/// The limit, as it was when it was last looked up.
+static LIMIT: AtomicU64 = AtomicU64::new(1_024);
+
+/// Looks the limit up: it may be changed while the daemon runs (prlimit).
+pub(super) fn look() {
+    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        LIMIT.store(soft, Relaxed);
+    }
+}
+
 fn limit() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft)
+    LIMIT.load(Relaxed)
 }
 
 /// The first number of the reserve.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,11 +54,11 @@ impl Why {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Doorkeeper {
     penalties: Mutex<Penalties>,
     /// Whether anything is known of anybody, readable without the lock.
-    known: AtomicU64,
+    known: AtomicBool,
     turned_away: Mutex<BTreeMap<Why, TurnedAway>>,
     shed: Mutex<BootTime>,
     /// How often descriptors were found short: whoever holds idle ones gives them up.
@@ -70,18 +70,6 @@ struct TurnedAway {
     count: u64,
     last: BootTime,
     logged: Option<BootTime>,
-}
-
-impl Default for Doorkeeper {
-    fn default() -> Self {
-        Self {
-            penalties: Mutex::default(),
-            known: AtomicU64::new(0),
-            turned_away: Mutex::default(),
-            shed: Mutex::new(BootTime::default()),
-            shortages: AtomicU64::new(0),
-        }
-    }
 }
 
 impl Doorkeeper {
@@ -157,6 +145,7 @@ impl Shared {
             self.turned_away(Why::Penalty);
             return None;
         }
+        descriptors::look();
         if descriptors::in_reserve(&stream) && !make_room() {
             self.turned_away(Why::Descriptors);
             self.shed();
@@ -216,7 +205,7 @@ impl Shared {
     }
 
     fn is_penalised(&self, client: ClientAddr) -> bool {
-        self.doorkeeper.known.load(Relaxed) > 0
+        self.doorkeeper.known.load(Relaxed)
             && self.doorkeeper.penalties().refuses(client.ip().into(), boot_now())
             && !self.is_trusted(client)
     }
@@ -234,7 +223,7 @@ impl Shared {
         let now = boot_now();
         let mut penalties = self.doorkeeper.penalties();
         let begins = penalties.failed(client.ip().into(), now);
-        self.doorkeeper.known.store(1, Relaxed);
+        self.doorkeeper.known.store(true, Relaxed);
         let refused = if begins { penalties.refused(now).len() } else { 0 };
         drop(penalties);
         if begins {
@@ -247,10 +236,10 @@ impl Shared {
     }
 
     fn served(&self, client: ClientAddr) {
-        if self.doorkeeper.known.load(Relaxed) > 0 {
+        if self.doorkeeper.known.load(Relaxed) {
             let mut penalties = self.doorkeeper.penalties();
             penalties.served(Source::from(client.ip()));
-            self.doorkeeper.known.store(u64::from(!penalties.is_empty()), Relaxed);
+            self.doorkeeper.known.store(!penalties.is_empty(), Relaxed);
         }
     }
 }

@@ -160,6 +160,7 @@ impl Proxy {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
+        descriptors::look();
         let of = shares.len();
         let mut workers = Vec::new();
         for (number, sockets) in shares.into_iter().enumerate() {

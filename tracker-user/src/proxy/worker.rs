@@ -171,6 +171,7 @@ async fn sweep(worker: &Worker) {
             _ = changed => {}
             () = shared.stopping.cancelled() => break,
         }
+        descriptors::look();
         if std::mem::replace(&mut shortages, shared.doorkeeper.shortages()) != shortages {
             worker.pool.give_up(GIVEN_UP);
         }

@@ -212,3 +212,50 @@ async fn a_reset_connection_is_gone_and_a_half_closed_one_is_not() {
     tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
     near.read_exact(&mut [0; 5]).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_limit_gives_the_stream_back_and_counts_nothing() {
+    let registry = Arc::new(Connections::new(None));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = Limits { all: 3, of_client: 2 };
+    let mut held = Vec::new();
+    for (client, over) in [
+        ("10.0.0.1", None),
+        ("10.0.0.1", None),
+        ("10.0.0.1", Some(Over::Client)),
+        ("10.0.0.2", None),
+        ("10.0.0.3", Some(Over::All)),
+    ] {
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (near, peer) = listener.accept().await.unwrap();
+        match registry.accept_within(client.parse().unwrap(), peer, near, limits) {
+            Ok(near) => {
+                assert_eq!(over, None);
+                held.push((near, far));
+            }
+            Err((found, _)) => assert_eq!(Some(found), over, "{client}"),
+        }
+    }
+    assert_eq!((registry.len(), registry.clients.len()), (3, 2));
+    drop(held);
+    assert!(registry.is_empty() && registry.clients.is_empty());
+}
+
+#[tokio::test]
+async fn the_oldest_on_which_nothing_happens_are_given_up() {
+    let registry = Arc::new(Connections::new(None));
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        all.push(pair(&registry).await);
+    }
+    all[0].0.connection().bind(SessionId(1));
+    all[1].0.connection().carry(Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    assert_eq!(registry.shed(2), 2);
+    let ended = |all: &Vec<(ClientStream, TcpStream)>| -> Vec<bool> {
+        all.iter().map(|(near, _)| near.connection().signal() == Signal::End).collect()
+    };
+    assert_eq!(ended(&all), [false, false, true, true, false, false]);
+    assert_eq!(registry.shed(9), 2);
+    assert_eq!(registry.shed(9), 0);
+    assert_eq!(ended(&all), [false, false, true, true, true, true]);
+}
