@@ -34,6 +34,7 @@ mod past;
 mod proxying;
 mod realms;
 mod replay;
+mod restore;
 mod sight;
 mod storm;
 mod takeover;

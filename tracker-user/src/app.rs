@@ -18,18 +18,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::report::Sources;
-use crate::admin::server::AdminServer;
-use crate::audit::Audit;
+use crate::admin::{self, server::AdminServer};
+use crate::audit::{self, Audit, AuditEvent};
 use crate::auth::negotiate::{self, Counters, Verifier};
 use crate::auth::{Conditions, NameRules, Recent};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
+use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness};
+use crate::private;
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
-use crate::store::{Journal, Store, StoreError};
+use crate::store::{Entry, Journal, Store, StoreError};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
 /// How long a stop waits for answers that are under way.
@@ -90,7 +91,8 @@ impl App {
     pub async fn bind(path: Option<PathBuf>, file: Config, access: AccessLog) -> Result<Self, StartError> {
         let started = wall_now();
         let registry = Registry::new();
-        let store = Arc::new(Store::open(&file.state_dir)?);
+        let (witness, unwitnessed) = witness(&file);
+        let store = Arc::new(Store::open(&file.state_dir, witness)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
@@ -105,6 +107,7 @@ impl App {
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
+        let replaced = store.replaced().map(|why| replaced(why, &audit, &journal));
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -170,7 +173,8 @@ impl App {
             listen: listen.into(),
             warnings: Arc::new(move || {
                 let exposure = negotiate::exposure(keytab.as_deref());
-                keys.problem().into_iter().chain(exposure.map(|exposure| exposure.to_string())).collect()
+                let keys = keys.problem().into_iter().chain(exposure.map(|exposure| exposure.to_string()));
+                keys.chain(unwitnessed.clone()).chain(replaced.clone()).collect()
             }),
         };
         Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
@@ -187,6 +191,7 @@ impl App {
         let mut hangup = signal(SignalKind::hangup())?;
 
         announce(&sources, &live);
+        let store = Arc::clone(&sources.store);
         let stopped = CancellationToken::new();
         let mut event_loop = tokio::spawn(event_loop.run());
         if let Some(metrics) = metrics {
@@ -216,7 +221,11 @@ impl App {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         proxy.drain(DRAIN).await;
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
-        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
+        let close = move || {
+            journal.close();
+            store.close();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
             error!(%error, "the journal did not close");
         }
         info!("stopped");
@@ -244,6 +253,35 @@ fn announce(sources: &Sources, live: &Live) {
     }
     let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
     info!(proxy = sources.listen.join(" "), metrics, "ready");
+}
+
+/// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.
+fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
+    let places = [
+        (config.observer.pin_dir.as_path(), private::DIRECTORY),
+        (config.run_dir.as_path(), admin::server::DIRECTORY),
+    ];
+    match Witness::choose(&places) {
+        Ok(witness) => (Some(witness), None),
+        Err(why) => {
+            let warning = format!(
+                "there is no place in memory to note the last transaction ({why}): after a crash everybody has to log \
+                 in again; put run-dir on a tmpfs"
+            );
+            (None, Some(warning))
+        }
+    }
+}
+
+/// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
+fn replaced(why: &str, audit: &Audit, journal: &Journal) -> String {
+    let event = AuditEvent { reason: Some(why.into()), ..AuditEvent::new(wall_now(), audit::Kind::Replaced) };
+    audit.record(event.clone(), "store");
+    journal.submit(vec![Entry::Event(Box::new(event))], None);
+    format!(
+        "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
+         logged in, and its history and settings are what it says"
+    )
 }
 
 fn listen_error(

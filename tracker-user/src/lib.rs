@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod live;
 pub mod metrics;
 pub mod observe;
+pub mod private;
 pub mod proxy;
 pub mod session;
 pub mod store;

@@ -27,6 +27,7 @@ mod rehearsal;
 mod sight;
 mod socket_dump;
 mod upkeep;
+mod witness;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub use sight::Blindness;
 use sight::Sight;
 pub use socket_dump::Socket;
 use socket_dump::SocketDump;
+pub use witness::Witness;
 
 /// Which observer is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
