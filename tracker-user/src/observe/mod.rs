@@ -24,6 +24,7 @@ mod neighbours;
 mod netlink;
 mod pins;
 mod rehearsal;
+mod route;
 mod sight;
 mod socket_dump;
 mod upkeep;
