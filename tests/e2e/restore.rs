@@ -232,9 +232,12 @@ fn nobody_else_may_open_or_lock_what_the_gateway_keeps() -> Result<()> {
     std::fs::remove_dir_all(&run_dir)?;
     lab.gateway.run_under(["sh", "-c", "umask 0; exec \"$@\"", "sh"]);
     lab.gateway.start()?;
-    for (path, wanted) in
-        [(state.clone(), 0o700), (run_dir.clone(), 0o750), (state.join(FILES[0]), 0o600), (state.join(FILES[1]), 0o600)]
-    {
+    for (path, wanted) in [
+        (state.clone(), 0o700),
+        (run_dir.clone(), 0o750),
+        (state.join(FILES[0]), 0o600),
+        (state.join(FILES[1]), 0o600),
+    ] {
         assert_eq!(mode(&path)?, wanted, "{}", text(&path));
     }
     Ok(())

@@ -26,7 +26,9 @@ use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness};
+use crate::observe::{
+    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness,
+};
 use crate::private;
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;

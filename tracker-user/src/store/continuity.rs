@@ -194,9 +194,13 @@ impl Found {
     /// # Errors
     /// Says what speaks against it.
     pub(super) fn judge(&self) -> Result<(), &'static str> {
-        let Some(tip) = self.tip else { return Err("it was written by a version that did not know its own file") };
+        let Some(tip) = self.tip else {
+            return Err("it was written by a version that did not know its own file");
+        };
         let Some(record) = &self.record else {
-            return Err("the file \"revoked\", which belongs to it, is missing, or was when it was looked for");
+            return Err(
+                "the file \"revoked\", which belongs to it, is missing, or was when it was looked for",
+            );
         };
         if record.host != self.host {
             return Err("it is of another host");
@@ -397,7 +401,8 @@ mod tests {
 
     #[test]
     fn a_copy_written_over_the_file_is_not_gone_on_with_over_a_reboot() {
-        let changed = |found: Found, by| Found { file: FileFacts { changed: NOW + by, ..found.file }, ..found };
+        let changed =
+            |found: Found, by| Found { file: FileFacts { changed: NOW + by, ..found.file }, ..found };
         for found in [closed(), Found { boot: "next".into(), ..closed() }] {
             assert!(why(&changed(found.clone(), 1)).contains("after it had been closed"));
             assert!(why(&changed(found.clone(), -1)).contains("after it had been closed"));

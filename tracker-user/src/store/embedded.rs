@@ -66,8 +66,9 @@ struct Progress {
 /// Whether a name in the state directory is one of ours.
 #[must_use]
 pub fn is_ours(name: &OsStr) -> bool {
-    // What file systems put into the root of a volume of its own is nobody's.
+    // MIT's replay cache may lie there, too; what file systems put into the root of a volume of its own is nobody's.
     [FILE, open::ASIDE, revocation::FILE, PROBE, "lost+found"].into_iter().any(|ours| name == ours)
+        || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
 }
 
 impl Store {
@@ -146,7 +147,9 @@ impl Store {
         });
         match synced {
             Ok(file) if file.is(&self.file) => self.revocation.close(file.changed),
-            Ok(_) => tracing::warn!(path = %self.path.display(), "the database was replaced while it was in use"),
+            Ok(_) => {
+                tracing::warn!(path = %self.path.display(), "the database was replaced while it was in use")
+            }
             Err(error) => tracing::warn!(%error, "the database could not be closed in order"),
         }
     }
@@ -297,8 +300,7 @@ impl Store {
     /// Whether a usual transaction would fit. To try one in vain costs a check of every page afterwards.
     fn has_room(&self) -> io::Result<()> {
         let path = self.directory.join(PROBE);
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(private::FILE).open(&path);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(private::FILE).open(&path);
         let written = file.and_then(|mut file| {
             file.write_all(&vec![0; ROOM])?;
             file.sync_data()

@@ -99,7 +99,8 @@ pub(super) fn stamp(write: &WriteTransaction, tip: Tip, id: u128) -> Result<(), 
 /// The last transaction, and the store's number; none where no transaction of this version was made yet.
 pub(super) fn identity(read: &ReadTransaction) -> Result<(Option<Tip>, Option<u128>), redb::Error> {
     let Some(meta) = existing(read.open_table(META))? else { return Ok((None, None)) };
-    let get = |name: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
+    let get =
+        |name: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
     let whole = |[high, low]: [&str; 2]| -> Result<Option<u128>, redb::Error> {
         let halves = get(high)?.zip(get(low)?);
         Ok(halves.map(|(high, low)| u128::from(high) << 64 | u128::from(low)))

@@ -54,7 +54,10 @@ fn is_refused(place: &Place, directory: &Path, why: &str) {
         let setting = StoredSetting { value: "x".into(), file_value: String::new() };
         store.set("a.b", Some(&setting)).unwrap();
         end(store);
-        assert!(place.open_at(directory).map(|store| (store.sessions_are_void(), store.die()).0).unwrap(), "{why}");
+        assert!(
+            place.open_at(directory).map(|store| (store.sessions_are_void(), store.die()).0).unwrap(),
+            "{why}"
+        );
     }
 }
 

@@ -139,7 +139,10 @@ fn an_older_copy_of_the_database_brings_nobody_back() {
     drop(store);
     std::fs::write(&path, copy).unwrap();
     for _ in 0..2 {
-        assert!(Store::open(directory.path(), None).unwrap().sessions_are_void(), "until it has been settled");
+        assert!(
+            Store::open(directory.path(), None).unwrap().sessions_are_void(),
+            "until it has been settled"
+        );
     }
 }
 
