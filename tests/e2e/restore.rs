@@ -33,8 +33,10 @@ fn is_out_and_told(lab: &Lab, why: &str) -> Result<()> {
     Ok(())
 }
 
+type PutBack = fn(&Path, &Path) -> Result<()>;
+
 /// How a copy is put in the place of the state directory, or of its files.
-const WAYS: [(&str, fn(&Path, &Path) -> Result<()>); 4] = [
+const WAYS: [(&str, PutBack); 4] = [
     ("written over the files", |copy, state| {
         let from = FILES.map(|name| text(&copy.join(name)));
         run(&["cp", &from[0], &from[1], &text(state)])

@@ -21,6 +21,8 @@ use crate::private;
 
 /// The file's name in the state directory.
 pub const FILE: &str = "tracker.redb";
+/// The name of the file beside it, which says what the database is: without it, nobody in it is logged in.
+pub const MARK: &str = revocation::FILE;
 /// Written and removed again to see whether there is room.
 const PROBE: &str = "room";
 /// So much must fit before a transaction is tried again that a full disk has refused.
