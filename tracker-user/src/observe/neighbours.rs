@@ -123,15 +123,16 @@ impl Neighbours {
         }
         let mut changes = Vec::new();
         let now = boot_now();
+        // Asked once for each: whoever says a thousand things of a client must not make us ask as often.
+        let mut links: HashMap<ClientAddr, Option<u32>> = HashMap::new();
         for told in told {
             if self.table.on(told.client, told.link) == told.device {
                 continue;
             }
             self.table.set(told, now);
-            if let Some(device) = told.device.filter(|_| concern(told.client))
-                && self.is_reached_by(told.client, told.link)
-            {
-                changes.push((told.client, device));
+            if let Some(device) = told.device.filter(|_| concern(told.client)) {
+                let link = *links.entry(told.client).or_insert_with(|| self.link(told.client, told.link));
+                changes.extend((link == Some(told.link)).then_some((told.client, device)));
             }
         }
         Ok(changes)
@@ -182,15 +183,12 @@ impl Neighbours {
         self.table.entry(client, link)
     }
 
-    /// In doubt, it is.
-    fn is_reached_by(&mut self, client: ClientAddr, link: u32) -> bool {
-        match route::link(&mut self.asked, client.ip()) {
-            Ok(reached) => reached == Some(link),
-            Err(error) => {
-                warn!(%client, %error, "the kernel does not say by which link a client is reached");
-                true
-            }
-        }
+    /// The link by which a client is reached; in doubt, this one.
+    fn link(&mut self, client: ClientAddr, told: u32) -> Option<u32> {
+        route::link(&mut self.asked, client.ip()).unwrap_or_else(|error| {
+            warn!(%client, %error, "the kernel does not say by which link a client is reached");
+            Some(told)
+        })
     }
 
     /// So little room that changes are lost.

@@ -150,7 +150,7 @@ impl Store {
         match synced {
             Ok(file) if file.is(&self.file) => self.revocation.close(file.changed),
             Ok(_) => {
-                tracing::warn!(path = %self.path.display(), "the database was replaced while it was in use")
+                tracing::warn!(path = %self.path.display(), "the database was replaced while it was in use");
             }
             Err(error) => tracing::warn!(%error, "the database could not be closed in order"),
         }
@@ -184,9 +184,10 @@ impl Store {
 
     /// What the database says of sessions is true again.
     pub(super) fn lift(&self) {
-        self.revocation.lift();
         self.void.store(false, Ordering::Release);
+        // A crash in between leaves the mark, which voids.
         self.testify(&mut self.progress());
+        self.revocation.lift();
     }
 
     pub(super) fn read<T>(
