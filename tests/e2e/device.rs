@@ -1,6 +1,6 @@
-//! Another device on a client's address (`device-change = "reauthenticate"`).
+//! Another device on a client's address (`device-change = "reauthenticate"`, the default).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::Result;
 use lab::Lab;
@@ -10,8 +10,6 @@ use lab::raw::Raw;
 use lab::wait::until;
 
 use crate::common::{ORIGIN, SOON, has_ended, has_open, is_let_through, session, status_without_credentials};
-
-const ON: &str = "[timeouts]\ndevice-change = \"reauthenticate\"\n";
 
 /// The client says something to the gateway, to nobody in particular: that is enough for the neighbour table.
 fn shows_up(lab: &Lab, client: usize) {
@@ -41,7 +39,7 @@ fn not_one_request_of_another_device_is_served() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = Lab::start(ON)?;
+    let mut lab = Lab::start("")?;
     lab.login(0, "alice")?;
     let token =
         lab::raw::token(&lab.net.clients[0].ns, &lab.realm, &lab.tickets("bob")?, "proxy6.example.test")?;
@@ -71,7 +69,7 @@ fn what_the_old_device_has_open_ends_when_the_new_one_shows_up() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = Lab::start(ON)?;
+    let mut lab = Lab::start("")?;
     let mut tunnel = lab.raw(0)?;
     let target = format!("origin.example.test:{ECHO_PORT}");
     assert_eq!(tunnel.tunnel(&target, &lab.credentials(0, "alice")?)?.code, 200);
@@ -89,7 +87,7 @@ fn a_device_that_changed_while_nobody_looked_is_noticed() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = Lab::start(ON)?;
+    let mut lab = Lab::start("")?;
     lab.login(0, "alice")?;
     let before = session(&lab, 0)?;
     // The same device over a restart changes nothing.
@@ -112,16 +110,103 @@ fn the_policy_reaches_sessions_that_began_before_it() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = Lab::start("")?;
+    let mut lab = Lab::start("[timeouts]\ndevice-change = \"ignore\"\n")?;
     lab.login(0, "alice")?;
     lab.login(1, "bob")?;
     assert!(!session(&lab, 0)?.device.is_empty());
     lab.gateway.ask(&["logout", &lab.address(1)])?;
     lab.net.take_over(0, 1)?;
     shows_up(&lab, 1);
-    assert!(is_let_through(&lab, 1), "`ignore`, the default");
+    assert!(is_let_through(&lab, 1), "`ignore`, as the vendors have it");
     lab.gateway.ask(&["set", "device-change", "reauthenticate"])?;
     until("the end of the session", SOON, || has_ended(&lab, 1, "device-changed").then_some(()))?;
     assert_eq!(status_without_credentials(&lab, 1), 407);
+    Ok(())
+}
+
+/// Two others, connected: a router's clients, if they are believed to be behind one device.
+fn others(lab: &Lab) -> Result<[IpAddr; 4]> {
+    lab.login(1, "bob")?;
+    lab.login(2, "carol")?;
+    for client in [1, 2] {
+        assert_eq!(status_by_v6(lab, client, ""), 407);
+    }
+    let host = |client: usize| &lab.net.clients[client];
+    Ok([host(1).v4.into(), host(2).v4.into(), host(1).v6.into(), host(2).v6.into()])
+}
+
+#[test]
+fn arp_about_the_user_does_not_let_another_device_in() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start_with(4, "")?;
+    let alice = lab.net.device(0)?;
+    let others = others(&lab)?;
+    lab.login(0, "alice")?;
+    let token =
+        lab::raw::token(&lab.net.clients[0].ns, &lab.realm, &lab.tickets("bob")?, "proxy6.example.test")?;
+    assert_eq!(status_by_v6(&lab, 0, &lab::raw::credentials(&token)), 200);
+    assert_eq!(session(&lab, 0)?.device, alice);
+    // The others' addresses are at alice's device, says the fourth host; then it takes alice's addresses.
+    lab.net.claim(3, &others, &alice)?;
+    lab.net.take_over(0, 3)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 3))?;
+    is_challenged_at_once(|| status_by_v6(&lab, 3, ""))?;
+    until("the end of the session", SOON, || has_ended(&lab, 3, "device-changed").then_some(()))
+}
+
+#[test]
+fn arp_before_the_login_does_not_take_the_device_from_a_session() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start_with(4, "")?;
+    let alice = lab.net.device(0)?;
+    let others = others(&lab)?;
+    lab.net.claim(3, &others, &alice)?;
+    lab.login(0, "alice")?;
+    assert_eq!(session(&lab, 0)?.device, alice, "they connected before they were said to be there");
+    lab.net.take_over(0, 3)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 3))
+}
+
+#[test]
+fn arp_from_another_link_ends_no_session() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(3, "")?;
+    let mut tunnel = lab.raw(0)?;
+    let target = format!("origin.example.test:{ECHO_PORT}");
+    assert_eq!(tunnel.tunnel(&target, &lab.credentials(0, "alice")?)?.code, 200);
+    let (alice, liar) = (&lab.net.clients[0], &lab.net.clients[2].ns);
+    lab.net.gateway.ip(&format!(
+        "link add x0 type veth peer name eth1 netns {}
+         addr add 10.79.0.1/24 dev x0
+         addr add fd79::1/64 dev x0 nodad
+         link set x0 up",
+        liar.pid()
+    ))?;
+    let (v4, v6) = (alice.v4, alice.v6);
+    liar.ip(&format!(
+        "link set eth1 up
+         addr add {v4}/32 dev eth1
+         addr add {v6}/128 dev eth1 nodad
+         route add 10.79.0.1/32 dev eth1 src {v4}
+         route add fd79::1/128 dev eth1 src {v6}"
+    ))?;
+    for (from, to) in [(IpAddr::from(v4), "10.79.0.1"), (IpAddr::from(v6), "fd79::1")] {
+        let to: IpAddr = to.parse()?;
+        let shown = from.to_string();
+        until("the gateway to be told", SOON, || {
+            liar.inside(|| UdpSocket::bind((from, 0))?.send_to(b"x", (to, 9))).ok()?;
+            let there = lab.net.gateway.run(&["ip", "neigh", "show", &shown, "dev", "x0"]).ok()?;
+            there.contains("lladdr").then_some(())
+        })?;
+    }
+    assert!(!tunnel.ended_within(SOON / 5)?, "{}", lab.gateway.log());
+    assert!(is_let_through(&lab, 0));
+    assert!(!has_ended(&lab, 0, "device-changed"));
     Ok(())
 }

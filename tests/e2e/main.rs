@@ -42,6 +42,7 @@ mod proxying;
 mod realms;
 mod reopen;
 mod replay;
+mod restore;
 mod settings;
 mod shared;
 mod sight;

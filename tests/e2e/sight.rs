@@ -37,7 +37,8 @@ fn programs_that_somebody_detached_are_attached_again() -> Result<()> {
     let mut alices = tunnel(&lab, 0, "alice")?;
     has_open(&lab, 0, 1)?;
     assert_eq!(lab.gateway.metric("tracker_observer_blind")?, Some(0.0));
-    let abi = fs::read_dir(lab.scratch.pin_dir())?.next().context("nothing is pinned")??.path();
+    let pinned = fs::read_dir(lab.scratch.pin_dir())?.flatten().map(|entry| entry.path());
+    let abi = pinned.into_iter().find(|path| path.is_dir()).context("nothing is pinned")?;
     let detached =
         Command::new("bpftool").args(["link", "detach", "pinned"]).arg(abi.join("link-watch")).status()?;
     assert!(detached.success());

@@ -35,7 +35,7 @@ impl Mode {
     }
 }
 
-/// What the gateway does besides waiting for the timeout.
+/// What the gateway does besides waiting for the timeout: nothing, or one of the two things that it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     Nothing,
@@ -48,17 +48,17 @@ impl Check {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Nothing => "on-timeout",
+            Self::Nothing => "as the vendors",
             Self::Reopening => "on-reopen",
-            Self::Device => "device-change",
+            Self::Device => "default",
         }
     }
 
     const fn settings(self) -> &'static str {
         match self {
-            Self::Nothing => "",
-            Self::Reopening => "revalidate = \"on-reopen\"\n",
-            Self::Device => "device-change = \"reauthenticate\"\n",
+            Self::Nothing => "device-change = \"ignore\"\n",
+            Self::Reopening => "device-change = \"ignore\"\nrevalidate = \"on-reopen\"\n",
+            Self::Device => "",
         }
     }
 
@@ -68,6 +68,7 @@ impl Check {
             Self::Nothing => matches!(
                 row,
                 Row::Late
+                    | Row::Backup
                     | Row::OtherUserVolunteers
                     | Row::SharedListed
                     | Row::ListedMeanwhile
@@ -88,7 +89,9 @@ enum Row {
     Late,
     PowerLoss,
     Dhcp,
+    Arp,
     Down,
+    Backup,
     OtherUser,
     OtherUserVolunteers,
     SharedListed,
@@ -98,14 +101,16 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Fin,
         Self::Reset,
         Self::ResetAtLogin,
         Self::Late,
         Self::PowerLoss,
         Self::Dhcp,
+        Self::Arp,
         Self::Down,
+        Self::Backup,
         Self::OtherUser,
         Self::OtherUserVolunteers,
         Self::SharedListed,
@@ -122,6 +127,10 @@ impl Row {
             Self::Late => "connections closed, another host more than T later",
             Self::PowerLoss => "power loss (no FIN), then another host",
             Self::Dhcp => "address given back and leased to another host (DHCP)",
+            Self::Arp => {
+                "connections closed, another host that says by ARP that more addresses are at the first"
+            }
+            Self::Backup => "logged out, then a backup of `state-dir` from before put back",
             Self::Down => "trackerd killed, another host, trackerd back",
             Self::OtherUser => "same host, next user without credentials",
             Self::OtherUserVolunteers => "same host, next user sends their own ticket",
@@ -135,8 +144,8 @@ impl Row {
     /// The hosts of the first user and of the newcomer.
     fn hosts(self) -> (usize, usize) {
         let place = Self::ALL.iter().position(|row| *row == self).unwrap_or(0) * 2;
-        let same_host =
-            matches!(self, Self::OtherUser | Self::OtherUserVolunteers) || self.is_terminal_server();
+        let same_host = matches!(self, Self::Backup | Self::OtherUser | Self::OtherUserVolunteers)
+            || self.is_terminal_server();
         (place, if same_host { place } else { place + 1 })
     }
 
@@ -155,12 +164,12 @@ impl Row {
 
     /// Whether the first user's connections are closed before the newcomer comes.
     const fn leaves(self) -> bool {
-        !matches!(self, Self::PowerLoss | Self::Down) && !self.is_terminal_server()
+        !matches!(self, Self::PowerLoss | Self::Down | Self::Backup) && !self.is_terminal_server()
     }
 
     /// Whether it happens while the daemon is down.
     const fn while_down(self) -> bool {
-        matches!(self, Self::Down)
+        matches!(self, Self::Down | Self::Backup)
     }
 }
 

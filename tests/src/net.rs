@@ -9,13 +9,15 @@
 //! Nothing is forwarded: clients reach the origin only through the proxy. Every lab has its own namespaces, so the
 //! addresses are always the same.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::ns::Ns;
 use crate::scratch::Scratch;
+use crate::wait;
 
 /// The gateway, as clients see it.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -25,6 +27,9 @@ pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 pub const ORIGIN_V4: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 /// The origin by IPv6.
 pub const ORIGIN_V6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2);
+
+/// How long the gateway may take to believe what is said by ARP.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// What everyone in the lab finds in `/etc/hosts`.
 const HOSTS: &str = "\
@@ -160,6 +165,49 @@ impl Net {
         ))?;
         (taker.v4, taker.v6) = (v4, v6);
         Ok(())
+    }
+
+    /// The hardware address of a client.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    pub fn device(&self, client: usize) -> Result<String> {
+        let shown = self
+            .clients
+            .get(client)
+            .context("no such client")?
+            .ns
+            .run(&["ip", "-o", "link", "show", "eth0"])?;
+        let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether").skip(1);
+        Ok(words.next().context("eth0 has no hardware address")?.to_owned())
+    }
+
+    /// A client says, by ARP or NDP, that these addresses are at that hardware address; and the gateway believes it. Then
+    /// the client is itself again.
+    ///
+    /// # Errors
+    /// When there is no such client, or it is not believed.
+    pub fn claim(&self, client: usize, addresses: &[IpAddr], device: &str) -> Result<()> {
+        let own = self.device(client)?;
+        let ns = &self.clients.get(client).context("no such client")?.ns;
+        ns.ip(&format!("link set eth0 address {device}"))?;
+        for address in addresses {
+            let (length, flags, gateway) = match address {
+                IpAddr::V4(_) => (24, "", IpAddr::from(GATEWAY_V4)),
+                IpAddr::V6(_) => (64, "nodad", IpAddr::from(GATEWAY_V6)),
+            };
+            ns.ip(&format!("addr add {address}/{length} dev eth0 {flags}"))?;
+            // Whoever wants to send asks for the gateway's hardware address, and says who asks.
+            ns.inside(|| UdpSocket::bind((*address, 0))?.send_to(b"x", (gateway, 9)).map(drop))
+                .with_context(|| format!("{address} cannot send"))?;
+            let shown = address.to_string();
+            wait::until("the gateway to believe it", BELIEVED, || {
+                let there = self.gateway.run(&["ip", "neigh", "show", &shown, "dev", "br0"]).ok()?;
+                there.contains(device).then_some(())
+            })?;
+            ns.ip(&format!("addr del {address}/{length} dev eth0\nneigh flush dev eth0"))?;
+        }
+        ns.ip(&format!("link set eth0 address {own}"))
     }
 
     /// Plugs a client's cable in or pulls it out, at the gateway's end.

@@ -18,16 +18,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admin::report::Sources;
-use crate::admin::server::AdminServer;
-use crate::audit::{Actor, Audit, Via};
+use crate::admin::{self, server::AdminServer};
+use crate::audit::{self, Actor, Audit, AuditEvent, Via};
 use crate::auth::negotiate::{self, Account, Counters, Verifier};
 use crate::auth::{Conditions, NameRules, Recent};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config, Document};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
+use crate::observe::{
+    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness,
+};
 use crate::output::Output;
+use crate::private;
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
@@ -103,7 +106,8 @@ impl App {
         let started = wall_now();
         let registry = Registry::new();
         output.register(&registry)?;
-        let store = Arc::new(Store::open(&file.config.state_dir)?);
+        let (witness, unwitnessed) = witness(&file.config);
+        let store = Arc::new(Store::open(&file.config.state_dir, witness)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
@@ -122,6 +126,7 @@ impl App {
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
+        let replaced = store.replaced().map(|why| replaced(why, &audit));
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -207,6 +212,8 @@ impl App {
                     .into_iter()
                     .chain(replay)
                     .chain(exposure)
+                    .chain(unwitnessed.clone())
+                    .chain(replaced.clone())
                     .chain(output.problem())
                     .chain(limits.warnings())
                     .collect()
@@ -226,6 +233,7 @@ impl App {
         let mut hangup = signal(SignalKind::hangup())?;
 
         announce(&sources, &live);
+        let store = Arc::clone(&sources.store);
         let stopped = CancellationToken::new();
         let mut event_loop = tokio::spawn(event_loop.run());
         if let Some(metrics) = metrics {
@@ -260,6 +268,7 @@ impl App {
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.
         journal.close();
+        store.close();
         info!("stopped");
         stopped.cancel();
         // The last handles go with the servers; give them a turn to remove their socket.
@@ -293,6 +302,34 @@ fn announce(sources: &Sources, live: &Live) {
     }
     let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
     info!(proxy = sources.listen.join(" "), metrics, "ready");
+}
+
+/// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.
+fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
+    let places = [
+        (config.observer.pin_dir.as_path(), private::DIRECTORY),
+        (config.run_dir.as_path(), admin::server::DIRECTORY),
+    ];
+    match Witness::choose(&places) {
+        Ok(witness) => (Some(witness), None),
+        Err(why) => {
+            let warning = format!(
+                "there is no place in memory to note the last transaction ({why}): after a crash everybody has to log \
+                 in again; put run-dir on a tmpfs"
+            );
+            (None, Some(warning))
+        }
+    }
+}
+
+/// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
+fn replaced(why: &str, audit: &Audit) -> String {
+    let event = AuditEvent { reason: Some(why.into()), ..AuditEvent::new(wall_now(), audit::Kind::Replaced) };
+    audit.record(event, "store");
+    format!(
+        "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
+         logged in, and its history and settings are what it says"
+    )
 }
 
 fn listen_error(

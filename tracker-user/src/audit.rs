@@ -39,6 +39,9 @@ pub enum Kind {
     Refused,
     /// A stale session goes on: its user proved themselves again.
     Renewed,
+    /// The database found at start is not the one that this gateway last wrote: nobody in it is logged in. The reason says
+    /// what speaks against it.
+    Replaced,
     /// A setting was changed.
     Setting,
     /// A session's timeout ran out.
@@ -52,6 +55,7 @@ impl Kind {
             Self::Login => "login",
             Self::Refused => "refused",
             Self::Renewed => "renewed",
+            Self::Replaced => "replaced",
             Self::Setting => "setting",
             Self::Stale => "stale",
         }

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod observe;
 pub mod output;
 pub mod outside;
+pub mod private;
 pub mod proxy;
 pub mod session;
 pub mod store;

@@ -384,7 +384,7 @@ mod tests {
     /// What is in force, from what the file said when `set` was given and what it says now; and whether the setting stands.
     fn in_force(then: Option<&str>, now: Option<&str>) -> (String, bool) {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), None).unwrap();
         let key = keys::find(KEY).unwrap();
         let file_value = file(then).statement(key);
         let setting = StoredSetting { value: "5m".into(), file_value, by: None, at: None };
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn a_line_that_comes_back_is_a_new_word() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
+        let store = Store::open(directory.path(), None).unwrap();
         let setting = StoredSetting { value: "5m".into(), file_value: Some("7m".into()), by: None, at: None };
         store.set(KEY, Some(&setting)).unwrap();
         let key = keys::find(KEY).unwrap();

@@ -1,10 +1,13 @@
 //! One gateway with all rows of the table on it, and what becomes of the newcomers' requests.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use lab::dhcp::Dhcp;
+use lab::net::GATEWAY_V4;
 use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
@@ -58,6 +61,16 @@ impl Case {
         let all = if self.row == Row::Late { 1 } else { REQUESTS.len() };
         REQUESTS[..all].get(self.sent.len()).map(|after| self.begin + *after)
     }
+}
+
+/// Over what is there.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 pub(super) struct Scene {
@@ -124,7 +137,16 @@ shared-hosts = {:?}
         for row in Row::ALL.into_iter().filter(|row| row.while_down()) {
             let mut case = self.login(row)?;
             self.logged(&cases)?;
+            let state = self.lab.scratch.join("state");
+            let backup = self.lab.scratch.join("backup");
+            if row == Row::Backup {
+                copy(&state, &backup)?;
+                ensure!(self.lab.gateway.ctl(&["logout", &self.lab.address(case.host)])?.exit == 0);
+            }
             self.lab.gateway.kill();
+            if row == Row::Backup {
+                copy(&backup, &state)?;
+            }
             case.last = self.clock.elapsed();
             case.held.clear();
             self.change(&mut case)?;
@@ -179,6 +201,7 @@ shared-hosts = {:?}
         match case.row {
             Row::ListedMeanwhile => self.list(|listed| listed.push(first))?,
             Row::UnlistedMeanwhile => self.list(|listed| listed.retain(|host| *host != first))?,
+            Row::Arp => self.says_more(first, second)?,
             _ => {}
         }
         if first != second {
@@ -194,6 +217,22 @@ shared-hosts = {:?}
         let addresses: Vec<String> = self.listed.iter().map(|host| self.lab.address(*host)).collect();
         self.lab.gateway.ask(&["set", "shared-hosts", &addresses.join(",")])?;
         Ok(())
+    }
+
+    /// The newcomer connects from two more addresses, and says that they are at the first user's hardware address.
+    fn says_more(&mut self, first: usize, second: usize) -> Result<()> {
+        let ns = &self.lab.net.clients[second].ns;
+        let more = [201, 202].map(|last| Ipv4Addr::new(10, 77, 0, last));
+        for address in more {
+            ns.ip(&format!(
+                "addr add {address}/24 dev eth0\nroute replace {GATEWAY_V4}/32 dev eth0 src {address}"
+            ))?;
+            let mut raw = self.lab.raw(second)?;
+            raw.get("http://origin.example.test/", "")?;
+            ensure!(raw.answer()?.0.code == 407, "{address} is nobody's");
+            ns.ip(&format!("route del {GATEWAY_V4}/32 dev eth0\naddr del {address}/24 dev eth0"))?;
+        }
+        self.lab.net.claim(second, &more.map(IpAddr::from), &self.lab.net.device(first)?)
     }
 
     /// One request of the newcomer, on a new connection.

@@ -33,7 +33,7 @@ impl Sources {
             shared: is_shared.then_some(sessions.as_slice()),
             session,
             record: record.as_ref(),
-            device: self.observer.device(client),
+            device: self.observer.neighbour(client),
             watched_since: self.observer.watched_since(),
             policy: &policy,
             now,

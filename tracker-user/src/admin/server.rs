@@ -1,8 +1,9 @@
 //! The API's server: HTTP/1.1 and JSON over a unix socket.
 
 use std::convert::Infallible;
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use nix::sys::stat::{Mode, umask};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -31,13 +33,14 @@ use super::{query, wire};
 use crate::audit::{Actor, Via};
 use crate::config::Config;
 use crate::live::{ChangeError, Standing};
+use crate::private;
 use crate::session::Reason;
 use crate::store::Wanted;
 use crate::tracker::{NotKept, Whose};
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "admin.sock";
-/// The group of the directory may administer.
+/// The group of the socket may administer.
 const SOCKET_MODE: u32 = 0o660;
 /// An operator's name is waited for so long; their number is known anyway.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
@@ -45,6 +48,9 @@ const NAME_PATIENCE: Duration = Duration::from_secs(1);
 const CONNECTIONS: usize = 24;
 /// How long an operator's program may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the run directory. Whoever may write there can put another socket in the place of ours.
+pub const DIRECTORY: u32 = 0o750;
+const WRITABLE_FOR_ALL: u32 = 0o002;
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
 /// So many tenures are answered unless another number is asked for.
@@ -68,7 +74,7 @@ impl AdminServer {
     /// # Errors
     /// When another daemon answers on it, or the directory cannot be used.
     pub fn bind(run_dir: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(run_dir)?;
+        directory(run_dir)?;
         let path = run_dir.join(SOCKET);
         if path.exists() {
             if std::os::unix::net::UnixStream::connect(&path).is_ok() {
@@ -77,7 +83,11 @@ impl AdminServer {
             }
             std::fs::remove_file(&path)?;
         }
-        let listener = UnixListener::bind(&path)?;
+        // Not for a moment is it open to others: whoever has connected stays connected.
+        let before = umask(Mode::from_bits_truncate(!SOCKET_MODE & 0o777));
+        let bound = UnixListener::bind(&path);
+        umask(before);
+        let listener = bound?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         Ok(Self { listener, path })
     }
@@ -121,6 +131,19 @@ impl AdminServer {
             });
         }
     }
+}
+
+/// Makes the run directory where it is missing. One that is there may be open to others, as its path must be for
+/// operators; but not for writing.
+fn directory(path: &Path) -> io::Result<()> {
+    if !path.try_exists()? {
+        return DirBuilder::new().recursive(true).mode(DIRECTORY).create(path);
+    }
+    private::owned(path)?;
+    if std::fs::metadata(path)?.mode() & WRITABLE_FOR_ALL == 0 {
+        return Ok(());
+    }
+    private::directory(path, !WRITABLE_FOR_ALL & 0o777, |name| name == SOCKET)
 }
 
 impl Drop for AdminServer {

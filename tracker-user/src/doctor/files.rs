@@ -8,7 +8,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Case, Check, is_root, listed};
 use crate::config::{Tls, keys};
-use crate::store::embedded::FILE;
+use crate::private;
+use crate::store::embedded::{FILE, MARK};
 
 const CERTIFICATE: &str = "certificate";
 const STORE: &str = "store";
@@ -76,6 +77,7 @@ pub(super) fn store(case: &Case) -> Vec<Check> {
         ));
     }
     checks.push(directory_check(directory));
+    checks.extend(access_checks(case));
     checks.push(free_space(directory));
     if case.config.store.shared.is_some() {
         checks.push(Check::skipped(STORE, "store.shared is set, but this version does not use it yet"));
@@ -120,6 +122,40 @@ fn directory_check(directory: &Path) -> Check {
     }
 }
 
+/// Who may open what decides who is logged in.
+fn access_checks(case: &Case) -> Vec<Check> {
+    let config = &case.config;
+    let state = &config.state_dir;
+    let places = [
+        ("state-dir", state.clone(), private::DIRECTORY),
+        ("state-dir", state.join(FILE), private::FILE),
+        ("state-dir", state.join(MARK), private::FILE),
+        ("observer.pin-dir", config.observer.pin_dir.clone(), private::DIRECTORY),
+        // Operators come through it.
+        ("run-dir", config.run_dir.clone(), 0o775),
+    ];
+    let found = places.into_iter().filter_map(|(key, path, most)| {
+        let meta = std::fs::metadata(&path).ok()?;
+        judge_access(key, &path, meta.mode(), most)
+    });
+    let found: Vec<Check> = found.collect();
+    if found.is_empty() {
+        return vec![Check::ok(STORE, "nobody else may open what the gateway keeps, as far as it is there")];
+    }
+    found
+}
+
+fn judge_access(key: &str, path: &Path, mode: u32, most: u32) -> Option<Check> {
+    let wider = mode & 0o777 & !most;
+    let right = mode & 0o777 & most;
+    let finding = format!("others may open {} ({key}, mode {:04o})", path.display(), mode & 0o7777);
+    let remedy = format!(
+        "chmod {right:04o} {}: a restart of trackerd does it as well; whoever had it open may have locked it",
+        path.display()
+    );
+    (wider != 0).then(|| Check::warning(STORE, finding, remedy))
+}
+
 fn free_space(directory: &Path) -> Check {
     let there = nearest(directory);
     match statvfs(there) {
@@ -155,6 +191,17 @@ mod tests {
         assert_eq!(state(NOTHING - 1), State::Failed);
         assert_eq!(state(LITTLE - 1), State::Warning);
         assert_eq!(state(LITTLE), State::Ok);
+    }
+
+    #[test]
+    fn what_others_may_open_is_told_with_the_remedy() {
+        let path = Path::new("/state");
+        assert_eq!(judge_access("state-dir", path, 0o40_700, 0o700), None);
+        assert_eq!(judge_access("run-dir", path, 0o40_755, 0o775), None);
+        let check = judge_access("state-dir", path, 0o40_755, 0o700).unwrap();
+        assert_eq!(check.state, State::Warning);
+        assert!(check.remedy.unwrap().starts_with("chmod 0700 /state"), "{}", check.finding);
+        assert!(judge_access("run-dir", path, 0o41_777, 0o775).is_some());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::session::Device;
 
 /// An address that held no connection for this long is no client's any more, when those behind one device are counted.
 const CLIENT_FOR: Duration = Duration::from_secs(600);
+/// A connection counts for the device behind its address if it was opened so much later than that was known: the proxy's
+/// own eyes see one only when it is accepted.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The neighbour table, or why there is none.
 pub(super) struct Devices(Mutex<Result<Neighbours, String>>);
@@ -48,7 +51,7 @@ impl Observer {
     pub fn device_changes(&self, concern: impl Fn(ClientAddr) -> bool) -> Vec<(ClientAddr, Device)> {
         let mut devices = self.devices.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(table) = &mut *devices else { return Vec::new() };
-        match table.refresh(concern, |client| self.is_client(client)) {
+        match table.refresh(concern) {
             Ok(changes) => changes,
             Err(error) => {
                 let problem = unreadable(&error);
@@ -59,20 +62,24 @@ impl Observer {
         }
     }
 
-    /// The hardware address that the neighbour table has for a client; `None` for clients that are not on link.
+    /// The hardware address that the neighbour table has for a client on the link by which it is reached; `None` for
+    /// clients that are not on link.
     pub fn neighbour(&self, client: ClientAddr) -> Option<Device> {
         self.devices.with(|table| table.device(client))
     }
 
-    /// The device behind a client address; `None` also if it is a router's, behind which many clients are.
-    pub fn device(&self, client: ClientAddr) -> Option<Device> {
-        let device = self.neighbour(client)?;
-        (!self.is_router(device, client)).then_some(device)
+    /// The same, if it is another than the client proved itself from.
+    pub fn another_device(&self, client: ClientAddr, before: Device) -> Option<Device> {
+        self.devices.with(|table| table.other_than(client, before))
     }
 
-    /// Whether many clients are or were just now behind a device, of whom `client` is or was one.
-    pub fn is_router(&self, device: Device, client: ClientAddr) -> bool {
-        self.devices.with(|table| table.is_shared(device, client, |other| self.is_client(other)))
+    /// The device that a proof binds a session to; `None` also if it is a router's, behind which many clients are. Ask once,
+    /// at the proof: later, others may have written the table.
+    pub fn device(&self, client: ClientAddr) -> Option<Device> {
+        self.devices.with(|table| {
+            let device = table.device(client)?;
+            (!table.is_shared(client, |other, since| self.has_connected(other, since))).then_some(device)
+        })
     }
 
     /// Why devices are not known; `None` while they are.
@@ -80,12 +87,16 @@ impl Observer {
         self.devices.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().err().cloned()
     }
 
-    /// Whether an address holds connections, or did so a while ago.
-    fn is_client(&self, address: ClientAddr) -> bool {
-        let since = boot_now().before(CLIENT_FOR);
-        let last = |at: u64| BootTime::from_nanos(at) > since;
+    /// Whether an address holds connections, or did so a while ago, and opened one after that moment.
+    fn has_connected(&self, address: ClientAddr, since: BootTime) -> bool {
+        let recently = boot_now().before(CLIENT_FOR);
+        let after = |at: u64, moment: BootTime| BootTime::from_stamp(at).is_some_and(|at| at > moment);
         let record = self.record(address).ok().flatten();
-        record.is_some_and(|record| record.open > 0 || last(record.closed_at) || last(record.traffic_at))
+        record.is_some_and(|record| {
+            let is_client =
+                record.open > 0 || after(record.closed_at, recently) || after(record.traffic_at, recently);
+            is_client && after(record.opened_at, since.after(SETTLED))
+        })
     }
 }
 

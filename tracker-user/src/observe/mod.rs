@@ -28,6 +28,7 @@ mod route;
 mod sight;
 mod socket_dump;
 mod upkeep;
+mod witness;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,7 @@ pub use sight::Blindness;
 use sight::Sight;
 pub use socket_dump::Socket;
 use socket_dump::SocketDump;
+pub use witness::Witness;
 
 /// Which observer is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

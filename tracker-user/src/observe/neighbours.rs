@@ -3,26 +3,28 @@
 //! The kernel tells every change before it handles the packet that follows, so whoever reads what was told before deciding
 //! about a new connection decides by the table as it was when that connection was made: its handshake was answered to the
 //! hardware address that the table had.
+//!
+//! Anybody on a link can write its entries. So only those of the link by which a client is reached are compared, and what
+//! is concluded from an entry (that it is a router's) rests on connections that were established while it stood: whoever
+//! only says that an address is elsewhere does not get the answers that a handshake takes.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
 
 use nix::sys::socket::SockProtocol;
 use tracing::warn;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Netlink, malformed};
+use super::route;
 use crate::clock::{BootTime, boot_now};
 use crate::session::Device;
 
 /// So many clients behind one hardware address make it a router's (or a proxy's), which tells nothing of who they are:
 /// their addresses may move to another router together.
 pub(super) const SHARED_BY: usize = 3;
-/// What was found to be a router's is taken for one for this long: its clients may leave it one by one.
-const SHARED_FOR: Duration = Duration::from_secs(600);
 /// So many of the addresses behind a device are looked at, at most, to find [`SHARED_BY`] clients among them.
 const LOOKED_AT: usize = 256;
 /// Room for what the kernel tells while we are busy: some ten thousand changes.
@@ -41,20 +43,33 @@ const VALID: u16 =
 pub(super) struct Neighbours {
     /// Hears of changes.
     told: Netlink,
-    /// Asks for the whole table: an answer never waits behind what is told, or finds no room for it.
+    /// Asks for the whole table, and for routes: an answer never waits behind what is told, or finds no room for it.
     asked: Netlink,
     table: Table,
-    shared: HashMap<(bool, Device), BootTime>,
 }
 
 #[derive(Default)]
 struct Table {
-    devices: HashMap<ClientAddr, Device>,
+    entries: HashMap<ClientAddr, Vec<Entry>>,
     clients: HashMap<Device, HashSet<ClientAddr>>,
 }
 
-/// What the kernel says of a neighbour: its hardware address, or that none is known any more.
-type Told = (ClientAddr, Option<Device>);
+/// What is behind an address on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    link: u32,
+    device: Device,
+    /// Since when, as far as we have been told.
+    since: BootTime,
+}
+
+/// What the kernel says of a neighbour on a link: its hardware address, or that none is known any more.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    client: ClientAddr,
+    link: u32,
+    device: Option<Device>,
+}
 
 impl Neighbours {
     /// Reads the table of the calling thread's network namespace, and listens to its changes.
@@ -62,9 +77,10 @@ impl Neighbours {
         let told = Netlink::open(SockProtocol::NetlinkRoute, GROUP)?;
         told.make_room(ROOM);
         let asked = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
-        let mut neighbours = Self { told, asked, table: Table::default(), shared: HashMap::new() };
-        for (client, device) in neighbours.dump()? {
-            neighbours.table.set(client, device);
+        let mut neighbours = Self { told, asked, table: Table::default() };
+        let now = boot_now();
+        for told in neighbours.dump()? {
+            neighbours.table.set(told, now);
         }
         Ok(neighbours)
     }
@@ -75,11 +91,10 @@ impl Neighbours {
     }
 
     /// Takes note of what the kernel told since the last time, and returns the devices that have shown up behind addresses
-    /// that `concern` somebody, in order. `is_client` says whether an address is one of a client.
+    /// that `concern` somebody, on the links by which these are reached, in order.
     pub(super) fn refresh(
         &mut self,
         concern: impl Fn(ClientAddr) -> bool,
-        is_client: impl Fn(ClientAddr) -> bool,
     ) -> io::Result<Vec<(ClientAddr, Device)>> {
         let mut told: Vec<Told> = Vec::new();
         let mut lost = false;
@@ -97,56 +112,83 @@ impl Neighbours {
         if lost {
             warn!("changes of the neighbour table were lost: reading all of it");
             let all = self.dump()?;
-            let there: HashSet<ClientAddr> = all.iter().map(|(client, _)| *client).collect();
-            let known = self.table.devices.keys().copied().chain(told.iter().map(|(client, _)| *client));
-            let gone: Vec<Told> =
-                known.filter(|client| !there.contains(client)).map(|client| (client, None)).collect();
+            let there: HashSet<(ClientAddr, u32)> = all.iter().map(|told| (told.client, told.link)).collect();
+            let known = self.table.all().chain(told.iter().map(|told| (told.client, told.link)));
+            let gone: Vec<Told> = known
+                .filter(|place| !there.contains(place))
+                .map(|(client, link)| Told { client, link, device: None })
+                .collect();
             told.extend(gone);
             told.extend(all);
         }
         let mut changes = Vec::new();
-        for (client, device) in told {
-            let before = self.table.devices.get(&client).copied();
-            if before == device {
+        let now = boot_now();
+        // Asked once for each: whoever says a thousand things of a client must not make us ask as often.
+        let mut links: HashMap<ClientAddr, Option<u32>> = HashMap::new();
+        for told in told {
+            if self.table.on(told.client, told.link) == told.device {
                 continue;
             }
-            let concerned = concern(client);
-            // Before it moves: a router's clients may all be on their way to another one.
-            if concerned && let Some(before) = before {
-                self.is_shared(before, client, &is_client);
+            self.table.set(told, now);
+            if let Some(device) = told.device.filter(|_| concern(told.client)) {
+                let link = *links.entry(told.client).or_insert_with(|| self.link(told.client, told.link));
+                changes.extend((link == Some(told.link)).then_some((told.client, device)));
             }
-            self.table.set(client, device);
-            changes.extend(device.filter(|_| concerned).map(|device| (client, device)));
         }
         Ok(changes)
     }
 
-    /// What is behind an address, as far as was told.
-    pub(super) fn device(&self, client: ClientAddr) -> Option<Device> {
-        self.table.devices.get(&client).copied()
+    /// What is behind an address on the link by which it is reached, as far as was told; `None` for one behind a next hop.
+    pub(super) fn device(&mut self, client: ClientAddr) -> Option<Device> {
+        self.entry(client).map(|entry| entry.device)
     }
 
-    /// Whether many clients of the family of `client`, who is or was one of them, are or were just now behind a device.
+    /// The same, if it is not `expected`. Costs nothing where all links agree.
+    pub(super) fn other_than(&mut self, client: ClientAddr, expected: Device) -> Option<Device> {
+        let entries = self.table.entries.get(&client)?;
+        if entries.iter().all(|entry| entry.device == expected) {
+            return None;
+        }
+        self.device(client).filter(|device| *device != expected)
+    }
+
+    /// Whether many clients of the family of `client`, who is one of them, are behind what is behind it. `connected` says of
+    /// another whether it is a client, by a connection that it has established after a moment: since then it is there.
     pub(super) fn is_shared(
         &mut self,
-        device: Device,
         client: ClientAddr,
-        is_client: impl Fn(ClientAddr) -> bool,
+        connected: impl Fn(ClientAddr, BootTime) -> bool,
     ) -> bool {
+        let Some(Entry { link, device, .. }) = self.entry(client) else { return false };
         let family = client.ip().is_ipv4();
-        let now = boot_now();
-        if self.shared.get(&(family, device)).is_some_and(|since| now.since(*since) < SHARED_FOR) {
-            return true;
-        }
         let behind = self.table.clients.get(&device).into_iter().flatten().copied();
         let others = behind.filter(|other| *other != client && other.ip().is_ipv4() == family);
-        let shared = others.take(LOOKED_AT).filter(|other| is_client(*other)).take(SHARED_BY - 1).count() + 1
-            == SHARED_BY;
-        if shared {
-            self.shared.retain(|_, since| now.since(*since) < SHARED_FOR);
-            self.shared.insert((family, device), now);
-        }
-        shared
+        let there = others.take(LOOKED_AT).filter(|other| {
+            let entry = self.table.entry(*other, link).filter(|entry| entry.device == device);
+            entry.is_some_and(|entry| connected(*other, entry.since))
+        });
+        there.take(SHARED_BY - 1).count() == SHARED_BY - 1
+    }
+
+    fn entry(&mut self, client: ClientAddr) -> Option<Entry> {
+        let entries = self.table.entries.get(&client)?;
+        let link = match route::link(&mut self.asked, client.ip()) {
+            Ok(link) => link?,
+            // Where there is but one it can only be that.
+            Err(error) => {
+                warn!(%client, %error, "the kernel does not say by which link a client is reached");
+                return entries.first().filter(|_| entries.len() == 1).copied();
+            }
+        };
+        self.table.entry(client, link)
+    }
+
+    /// The link by which a client is reached; in doubt, this one.
+    fn link(&mut self, client: ClientAddr, told: u32) -> Option<u32> {
+        route::link(&mut self.asked, client.ip()).unwrap_or_else(|error| {
+            warn!(%client, %error, "the kernel does not say by which link a client is reached");
+            Some(told)
+        })
     }
 
     /// So little room that changes are lost.
@@ -168,15 +210,39 @@ impl Neighbours {
 }
 
 impl Table {
-    fn set(&mut self, client: ClientAddr, device: Option<Device>) {
-        let before = match device {
-            Some(device) => {
-                self.clients.entry(device).or_default().insert(client);
-                self.devices.insert(client, device)
-            }
-            None => self.devices.remove(&client),
+    fn entry(&self, client: ClientAddr, link: u32) -> Option<Entry> {
+        self.entries.get(&client)?.iter().find(|entry| entry.link == link).copied()
+    }
+
+    fn on(&self, client: ClientAddr, link: u32) -> Option<Device> {
+        self.entry(client, link).map(|entry| entry.device)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (ClientAddr, u32)> {
+        let of = |(client, entries): (&ClientAddr, &Vec<Entry>)| {
+            let client = *client;
+            entries.iter().map(move |entry| (client, entry.link)).collect::<Vec<_>>()
         };
-        if let Some(before) = before.filter(|before| Some(*before) != device)
+        self.entries.iter().flat_map(of)
+    }
+
+    fn set(&mut self, told: Told, now: BootTime) {
+        let Told { client, link, device } = told;
+        let entries = self.entries.entry(client).or_default();
+        let before = entries.iter().position(|entry| entry.link == link).map(|at| entries.swap_remove(at));
+        entries.extend(device.map(|device| {
+            // What is told again stands since it was told first.
+            let since = before.filter(|before| before.device == device).map_or(now, |before| before.since);
+            Entry { link, device, since }
+        }));
+        let left: Vec<Device> = entries.iter().map(|entry| entry.device).collect();
+        if left.is_empty() {
+            self.entries.remove(&client);
+        }
+        if let Some(device) = device {
+            self.clients.entry(device).or_default().insert(client);
+        }
+        if let Some(before) = before.map(|entry| entry.device).filter(|before| !left.contains(before))
             && let Some(clients) = self.clients.get_mut(&before)
         {
             clients.remove(&client);
@@ -194,7 +260,7 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Option<Told>> {
     }
     let short = || malformed("a neighbour that is cut off");
     let (header, mut rest) = message.split_first_chunk::<12>().ok_or_else(short)?;
-    let [family, _, _, _, _, _, _, _, state_low, state_high, flags, _] = *header;
+    let [family, _, _, _, link @ .., state_low, state_high, flags, _] = *header;
     let state = u16::from_ne_bytes([state_low, state_high]);
     let (mut address, mut device) = (None, None);
     while let Some((head, _)) = rest.split_first_chunk::<4>() {
@@ -210,7 +276,7 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Option<Told>> {
     }
     let Some(address) = address.filter(|_| flags & libc::NTF_PROXY == 0) else { return Ok(None) };
     let known = kind == RTM_NEWNEIGH && state & VALID != 0;
-    Ok(Some((address, device.filter(|_| known))))
+    Ok(Some(Told { client: address, link: u32::from_ne_bytes(link), device: device.filter(|_| known) }))
 }
 
 /// An address that a client can have. Link-local ones are not unique on a host with several interfaces; entries of other

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! /sys/fs/bpf/tracker              observer.pin-dir; locked (flock) by the daemon that uses it
-//! └── abi-2-5f1d6d8a62f5b7c3       the contract's version and layout
-//!     ├── RECORDS SETTINGS ...     the maps
-//!     └── link-watch ...           the programs' places in the cgroup
+//! ├── abi-2-5f1d6d8a62f5b7c3       the contract's version and layout
+//! │   ├── RECORDS SETTINGS ...     the maps
+//! │   └── link-watch ...           the programs' places in the cgroup
+//! └── store-9b1c...                the store's note of its last transaction (`witness`)
 //! ```
 //!
 //! What is found there is adopted as a whole or not at all: aya takes any map that is pinned under the right name, so the
 //! kinds and sizes are checked here. What is not adopted is set aside, and removed once its successor is attached.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -24,6 +26,8 @@ use tracker_ebpf::mark::Mark;
 
 use super::bpf::{self, Hook};
 use super::error::ObserveError;
+use super::witness;
+use crate::private;
 
 /// The programs that are attached, in the order in which they are: the packet programs are idle until a socket is
 /// marked, and then no packet of it is missed.
@@ -101,11 +105,9 @@ impl PinDir {
         if let Err(why) = is_on_bpffs(root) {
             return Err(Unclaimed::Unusable(why));
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .map_err(|error| Unclaimed::Refused(broken(root, "made", error)))?;
+        // Whoever may open it could lock it.
+        private::directory(root, private::DIRECTORY, is_ours)
+            .map_err(|error| Unclaimed::Refused(broken(root, "used", error)))?;
         Self::lock(root).map_err(Unclaimed::Refused)
     }
 
@@ -237,7 +239,11 @@ pub(super) fn detach(root: &Path) -> Result<Option<usize>, ObserveError> {
     }
     is_on_bpffs(root).map_err(|why| broken(root, "used", io::Error::new(ErrorKind::InvalidInput, why)))?;
     let directory = PinDir::lock(root)?;
-    let removed = remove(&directory.root, |_| true).map_err(|error| broken(root, "emptied", error))?;
+    let emptied = remove(&directory.root, |_| true).and_then(|removed| {
+        remove_notes(&directory.root)?;
+        Ok(removed)
+    });
+    let removed = emptied.map_err(|error| broken(root, "emptied", error))?;
     match fs::remove_dir(root) {
         // What others have put there is theirs.
         Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => Err(broken(root, "removed", error)),
@@ -275,6 +281,23 @@ fn remove(root: &Path, meant: impl Fn(&Path) -> bool) -> io::Result<usize> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Removes what the store has noted for its next run.
+fn remove_notes(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(witness::PREFIX)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        [ABI, SET_ASIDE, witness::PREFIX].into_iter().any(|prefix| name.starts_with(prefix))
+    })
 }
 
 /// Whether a directory, or the nearest one above it that exists, lies on bpffs.

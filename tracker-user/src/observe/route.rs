@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::socket::SockProtocol;
 use tracing::{info, warn};
 
-use super::netlink::{Door, malformed};
+use super::netlink::{Door, Netlink, malformed};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -62,7 +62,7 @@ impl Routes {
     /// When the kernel cannot be asked, or says what is not understood: then it is not known, and nothing may rest on it.
     pub fn of(&self, address: IpAddr, port: u16) -> io::Result<Route> {
         let answer = self.door.with(|netlink| {
-            let answered = netlink.one(RTM_GETROUTE, &question(address, port), read);
+            let answered = netlink.one(RTM_GETROUTE, &question(address, Some(port)), read);
             match answered {
                 // An answer like others: the socket is as good as before.
                 Err(error) => nowhere(&error).map_or(Err(error), |number| Ok(Route::Nowhere(number))),
@@ -83,17 +83,29 @@ impl Routes {
     }
 }
 
-/// `struct rtmsg` and attributes.
-fn question(address: IpAddr, port: u16) -> Vec<u8> {
+/// The interface by which an address is reached; `None` where it is this host's own, lies behind a next hop, or cannot be
+/// reached.
+pub(super) fn link(netlink: &mut Netlink, address: IpAddr) -> io::Result<Option<u32>> {
+    netlink.one(RTM_GETROUTE, &question(address, None), read_link).or_else(|error| match nowhere(&error) {
+        Some(_) => Ok(None),
+        None => Err(error),
+    })
+}
+
+/// `struct rtmsg` and attributes; with a port, of a TCP connection to that.
+fn question(address: IpAddr, port: Option<u16>) -> Vec<u8> {
     let (family, bytes) = match address {
         IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
     };
     let bits = u8::try_from(bytes.len() * 8).unwrap_or(0);
     let mut request = vec![u8::try_from(family).unwrap_or(0), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let tcp = [u8::try_from(libc::IPPROTO_TCP).unwrap_or(0)];
-    for (kind, value) in [(RTA_DST, &*bytes), (RTA_IP_PROTO, &tcp[..]), (RTA_DPORT, &port.to_be_bytes()[..])]
-    {
+    let mut attributes = vec![(RTA_DST, bytes)];
+    if let Some(port) = port {
+        attributes.push((RTA_IP_PROTO, vec![u8::try_from(libc::IPPROTO_TCP).unwrap_or(0)]));
+        attributes.push((RTA_DPORT, port.to_be_bytes().to_vec()));
+    }
+    for (kind, value) in attributes {
         let length = u16::try_from(4 + value.len()).unwrap_or(0);
         request.extend(length.to_ne_bytes());
         request.extend(kind.to_ne_bytes());
@@ -117,6 +129,28 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Route> {
         libc::RTN_PROHIBIT => Ok(Route::Nowhere(libc::EACCES)),
         other => Err(malformed(format_args!("a route of type {other}"))),
     }
+}
+
+/// Reads the interface that a route leads out of, if the address lies on its link.
+fn read_link(kind: u16, message: &[u8]) -> io::Result<Option<u32>> {
+    if read(kind, message)? != Route::Out {
+        return Ok(None);
+    }
+    let short = || malformed("a route that is cut off");
+    let (_, mut rest) = message.split_first_chunk::<12>().ok_or_else(short)?;
+    let mut link = None;
+    while let Some((head, _)) = rest.split_first_chunk::<4>() {
+        let [length_low, length_high, kind_low, kind_high] = *head;
+        let length = usize::from(u16::from_ne_bytes([length_low, length_high]));
+        let value = rest.get(4..length).ok_or_else(short)?;
+        match u16::from_ne_bytes([kind_low, kind_high]) {
+            libc::RTA_OIF => link = value.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes)),
+            libc::RTA_GATEWAY | libc::RTA_VIA => return Ok(None),
+            _ => {}
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(link)
 }
 
 /// The errors by which IPv4 says that a route leads nowhere: none, unreachable, prohibited, a black hole.
@@ -164,11 +198,11 @@ mod tests {
 
     #[test]
     fn a_question_is_laid_out_as_the_kernel_reads_it() {
-        let asked = question("192.0.2.1".parse().unwrap(), 443);
+        let asked = question("192.0.2.1".parse().unwrap(), Some(443));
         assert_eq!(asked.len(), 12 + 8 + 8 + 8);
         assert_eq!((asked[0], asked[1]), (2, 32));
         assert_eq!(asked[12..20], [8_u16.to_ne_bytes(), 1_u16.to_ne_bytes(), [192, 0], [2, 1]].concat());
         assert_eq!(asked[32..34], [1, 187]);
-        assert_eq!(question("2001:db8::1".parse().unwrap(), 80).len(), 12 + 20 + 8 + 8);
+        assert_eq!(question("2001:db8::1".parse().unwrap(), Some(80)).len(), 12 + 20 + 8 + 8);
     }
 }

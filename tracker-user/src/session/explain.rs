@@ -212,7 +212,7 @@ fn is_another(session: &Session, device: Option<Device>, policy: &Policy) -> boo
 fn device_finding(session: &Session, device: Option<Device>, policy: &Policy) -> Finding {
     let known = match (session.device, device) {
         (None, _) => "the device of the proof is not known (not on link, or behind a router)".to_owned(),
-        (Some(before), None) => format!("proved from {before}; what is there now is not known, or a router"),
+        (Some(before), None) => format!("proved from {before}; what is there now is not known"),
         (Some(before), Some(now)) if before == now => format!("still the device of the proof, {before}"),
         (Some(before), Some(now)) => format!("{now} is there now; it was proved from {before}"),
     };

@@ -146,10 +146,10 @@ words! {
 words! {
     /// What happens when another device shows up behind a client's address.
     pub enum DeviceChange {
-        /// Nothing.
-        #[default]
+        /// Nothing, as the vendors have it.
         Ignore = "ignore",
         /// The session ends at once.
+        #[default]
         Reauthenticate = "reauthenticate",
     }
 }

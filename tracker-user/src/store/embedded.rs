@@ -1,20 +1,28 @@
 //! The embedded database (redb): one file, transactions that are on disk when they return.
 
-use std::fs::OpenOptions;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
+use super::continuity::{FileFacts, Found, Note, Record, Tip, nanos};
 use super::error::StoreError;
-use super::open::{self, Open};
-use super::revocation::Revocation;
+use super::open::{self, Open, Seen};
+use super::revocation::{self, Mark, Revocation};
 use super::schema;
+use crate::clock::{Anchor, BootTime, boot_id, wall_now};
+use crate::observe::Witness;
+use crate::private;
 
 /// The file's name in the state directory.
 pub const FILE: &str = "tracker.redb";
+/// The name of the file beside it, which says what the database is: without it, nobody in it is logged in.
+pub const MARK: &str = revocation::FILE;
 /// Written and removed again to see whether there is room.
 const PROBE: &str = "room";
 /// So much must fit before a transaction is tried again that a full disk has refused.
@@ -28,48 +36,124 @@ pub struct Store {
     revocation: Revocation,
     /// The sessions on disk are void: their ends may have been lost.
     void: AtomicBool,
+    /// Why what was found at start is not what this gateway last wrote.
+    replaced: Option<String>,
     /// If it failed and cannot be opened again, why.
     open: RwLock<Result<Open, String>>,
     /// The last transaction failed: there may be no room.
     failed: AtomicBool,
+    /// The file that was opened at start.
+    file: FileFacts,
+    witness: Option<Witness>,
+    /// The store's number.
+    id: u128,
+    progress: Mutex<Progress>,
+}
+
+/// How far the database has come.
+#[derive(Debug)]
+struct Progress {
+    /// This run of the daemon.
+    run: u128,
+    /// The number of the last attempt.
+    number: u64,
+    /// The last transaction on disk.
+    last: Option<Tip>,
+    /// The one that is being written.
+    next: Option<Tip>,
+    /// The witness took the last note.
+    witnessed: bool,
+}
+
+/// Whether a name in the state directory is one of ours.
+#[must_use]
+pub fn is_ours(name: &OsStr) -> bool {
+    // MIT's replay cache may lie there, too; what file systems put into the root of a volume of its own is nobody's.
+    [FILE, open::ASIDE, revocation::FILE, PROBE, "lost+found"].into_iter().any(|ours| name == ours)
+        || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
 }
 
 impl Store {
-    /// Opens the database in `directory`, and makes both where they are missing.
+    /// Opens the database in `directory`, and makes both where they are missing. The `witness` tells, within a boot, an
+    /// earlier state of the database from the last one, also after a crash; without one, a crash leaves void sessions.
     ///
     /// # Errors
     /// When the directory cannot be used, or the file is in use, damaged or foreign. A file is never overwritten.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub fn open(directory: &Path, witness: Option<Witness>) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
-        let unusable = |source| StoreError::Directory { path: directory.into(), source };
-        std::fs::create_dir_all(directory).map_err(unusable)?;
+        let unusable = |source| open::unusable(directory, source);
+        private::directory(directory, private::DIRECTORY, is_ours).map_err(unusable)?;
         let Some((revocation, mark)) = Revocation::open(directory).map_err(unusable)? else {
             return Err(StoreError::InUse { path });
         };
-        let open = open::open(directory)?;
-        let last = schema::last(&open.database.begin_read().map_err(redb::Error::from)?)?;
-        // One that was moved away to begin anew has left its mark behind, which says nothing about the new one.
-        let behind = last < mark.transaction && !open.is_new;
-        if behind {
-            tracing::warn!(
-                path = %path.display(),
-                transaction = last,
-                expected = mark.transaction,
-                "the database has gone back to an earlier state: nobody is taken to be logged in, and settings made \
-                 since are lost"
-            );
-            if let Err(error) = revocation.void_all() {
+        let run = random().map_err(unusable)?;
+        let mut found = None;
+        let open = open::open(directory, |seen| {
+            let id = seen.id.map_or_else(random, Ok).map_err(unusable)?;
+            let judged = judge(&seen, &mark, witness.as_ref(), id);
+            let void = mark.void || judged.is_err();
+            // Before a byte of the database is written: from here on it is a run that has not ended.
+            let record = Record { run, ..record(&seen) };
+            if let Err(error) = revocation.begin(record, void, directory) {
                 tracing::error!(%error, "the revocation mark cannot be written");
             }
+            let file = File::open(&path).map_err(unusable)?;
+            private::file(&file, &path).map_err(unusable)?;
+            found = Some((seen, id, judged.err()));
+            Ok(())
+        })?;
+        let Some((seen, id, replaced)) = found else {
+            return Err(StoreError::Closed("it was not looked at".into()));
+        };
+        if let Some(why) = &replaced {
+            tracing::warn!(
+                path = %path.display(),
+                why,
+                "the database is not the one that this gateway last wrote: nobody is taken to be logged in; history \
+                 and settings are what it says"
+            );
         }
+        let number = seen.tip.map_or(0, |tip| tip.number);
         Ok(Self {
             directory: directory.into(),
             path,
             revocation,
-            void: AtomicBool::new(mark.void || behind),
+            void: AtomicBool::new(mark.void || replaced.is_some()),
+            replaced: replaced.map(str::to_owned),
             open: RwLock::new(Ok(open)),
             failed: AtomicBool::new(false),
+            file: seen.file,
+            witness,
+            id,
+            progress: Mutex::new(Progress { run, number, last: seen.tip, next: None, witnessed: true }),
         })
+    }
+
+    /// Why the database found at start is not the one that this gateway last wrote, if so: a backup was put back, or
+    /// something is missing. Its sessions were void.
+    #[must_use]
+    pub fn replaced(&self) -> Option<&str> {
+        self.replaced.as_deref()
+    }
+
+    /// Closes the database in order: the next run needs no witness. Nothing is read or written any more.
+    pub fn close(&self) {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *slot, Err("the gateway is stopping".into())).is_err() {
+            return;
+        }
+        // Closing wrote to it, and when it was last changed must be on disk as well.
+        let synced = File::open(&self.path).and_then(|file| {
+            file.sync_all()?;
+            Ok(FileFacts::of(&file.metadata()?))
+        });
+        match synced {
+            Ok(file) if file.is(&self.file) => self.revocation.close(file.changed),
+            Ok(_) => {
+                tracing::warn!(path = %self.path.display(), "the database was replaced while it was in use");
+            }
+            Err(error) => tracing::warn!(%error, "the database could not be closed in order"),
+        }
     }
 
     /// Where it lies.
@@ -94,13 +178,16 @@ impl Store {
     pub(super) fn revoke(&self) -> io::Result<()> {
         self.revocation.void_all()?;
         self.void.store(true, Ordering::Release);
+        self.testify(&mut self.progress());
         Ok(())
     }
 
     /// What the database says of sessions is true again.
     pub(super) fn lift(&self) {
-        self.revocation.lift();
         self.void.store(false, Ordering::Release);
+        // A crash in between leaves the mark, which voids.
+        self.testify(&mut self.progress());
+        self.revocation.lift();
     }
 
     pub(super) fn read<T>(
@@ -118,38 +205,73 @@ impl Store {
         &self,
         change: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
+        // One at a time: what the witness says is about one.
+        let mut progress = self.progress();
         if self.failed.load(Ordering::Acquire) {
             self.has_room().map_err(redb::Error::Io)?;
             if self.slot().is_err() {
-                self.reopen();
+                self.reopen(&mut progress);
             }
         }
-        let written = self.try_transaction(change);
+        let written = self.try_transaction(&mut progress, change);
         self.failed.store(written.is_err(), Ordering::Release);
-        if written.is_err() && self.is_unusable() {
-            self.reopen();
+        if written.is_err() {
+            if self.is_unusable() {
+                self.reopen(&mut progress);
+            } else if let Ok((tip, _)) = self.read(schema::identity) {
+                progress.last = tip;
+            }
         }
         written
     }
 
     fn try_transaction(
         &self,
+        progress: &mut Progress,
         change: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
         let slot = self.slot();
         let open = slot.as_ref().map_err(|cause| StoreError::Closed(cause.clone()))?;
-        let write = || -> Result<u64, redb::Error> {
+        // Before it can be on disk: whoever is killed in between finds either.
+        progress.number += 1;
+        let tip = Tip { run: progress.run, number: progress.number };
+        progress.next = Some(tip);
+        self.testify(progress);
+        let write = || -> Result<(), redb::Error> {
             // Nothing is on disk while the opening's own writes are held back.
             open.backend.release()?;
             let write = open.database.begin_write()?;
             change(&write)?;
-            let number = schema::number(&write, self.revocation.transaction())?;
-            write.commit()?;
-            Ok(number)
+            schema::stamp(&write, tip, self.id)?;
+            Ok(write.commit()?)
         };
+        write()?;
+        (progress.last, progress.next) = (Some(tip), None);
         // Before anybody is told: a database that loses this transaction later is found out.
-        self.revocation.note(write()?);
+        self.testify(progress);
+        match std::fs::metadata(&self.path).map(|meta| FileFacts::of(&meta)) {
+            Ok(file) if file.is(&self.file) => self.revocation.note(tip, file.changed),
+            // Told when it is closed, and found out at the next start.
+            _ => {}
+        }
         Ok(())
+    }
+
+    /// Tells the witness how far the database has come.
+    fn testify(&self, progress: &mut Progress) {
+        let Some(witness) = &self.witness else { return };
+        let note = Note { void: self.sessions_are_void(), last: progress.last, next: progress.next };
+        let told = witness.write(&name(self.id), &note.to_string());
+        if let Err(error) = &told
+            && progress.witnessed
+        {
+            // Fails closed: an older note does not fit the database.
+            tracing::warn!(
+                place = %witness.directory().display(), %error,
+                "the last transaction cannot be noted: after a crash everybody would have to log in again"
+            );
+        }
+        progress.witnessed = told.is_ok();
     }
 
     /// After an I/O error redb does nothing any more until the file is opened again.
@@ -158,20 +280,30 @@ impl Store {
     }
 
     /// Opens the file again. While that is refused, nothing is read or written.
-    fn reopen(&self) {
+    fn reopen(&self, progress: &mut Progress) {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // Closed before it is opened again.
         *slot = Err("it is being opened".into());
-        *slot = open::open(&self.directory).map_err(|error| error.to_string());
-        if let Err(error) = &*slot {
-            tracing::error!(%error, "the store cannot be opened again");
+        let expected = [progress.last, progress.next];
+        let mut last = progress.last;
+        let opened = open::open(&self.directory, |seen| {
+            last = seen.tip;
+            if seen.file.is(&self.file) && expected.contains(&seen.tip) {
+                return Ok(());
+            }
+            Err(StoreError::Closed("it was replaced while it was in use; restart trackerd".into()))
+        });
+        *slot = opened.map_err(|error| error.to_string());
+        match &*slot {
+            Ok(_) => (progress.last, progress.next) = (last, None),
+            Err(error) => tracing::error!(%error, "the store cannot be opened again"),
         }
     }
 
     /// Whether a usual transaction would fit. To try one in vain costs a check of every page afterwards.
     fn has_room(&self) -> io::Result<()> {
         let path = self.directory.join(PROBE);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(private::FILE).open(&path);
         let written = file.and_then(|mut file| {
             file.write_all(&vec![0; ROOM])?;
             file.sync_data()
@@ -183,6 +315,80 @@ impl Store {
     fn slot(&self) -> RwLockReadGuard<'_, Result<Open, String>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an error of the disk leaves.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Err("it failed".into());
+    }
+
+    /// Ends as a crash would.
+    #[cfg(test)]
+    pub(super) fn die(self) {
+        // What redb writes when it is closed is written all the same: nothing that a transaction did not write before.
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Err("it died".into());
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The witness's note is found by the store's number.
+fn name(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+/// Whether what was found is what this gateway last wrote.
+fn judge(seen: &Seen, mark: &Mark, witness: Option<&Witness>, id: u128) -> Result<(), &'static str> {
+    if seen.is_new {
+        return Ok(());
+    }
+    let note = match witness.map(|witness| witness.read(&name(id))) {
+        None | Some(Ok(None)) => None,
+        Some(Ok(Some(note))) => Some(note.parse().map_err(|()| "the note of its last transaction is torn")?),
+        Some(Err(_)) => return Err("the note of its last transaction cannot be read"),
+    };
+    let Record { boot, host, .. } = record(seen);
+    let found = Found {
+        tip: seen.tip,
+        file: seen.file,
+        record: mark.record.clone(),
+        mark_changed: mark.changed,
+        note,
+        booted: nanos(Anchor::now().wall(BootTime::default())),
+        boot,
+        host,
+    };
+    found.judge()
+}
+
+/// What the mark is to say of what was found.
+fn record(seen: &Seen) -> Record {
+    let word = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let host = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Record {
+        closed: false,
+        run: 0,
+        tip: seen.tip,
+        file: seen.file,
+        written: nanos(wall_now()),
+        boot: word(boot_id()),
+        host: word(host.trim().to_owned()),
+    }
+}
+
+/// A number that nobody has used.
+fn random() -> io::Result<u128> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).map_err(io::Error::other)
 }
 
 /// A table that has never been written is not there.

@@ -2,12 +2,13 @@
 
 mod backend;
 mod content;
+mod continuity;
 pub mod embedded;
 mod error;
 pub mod history;
 pub mod journal;
 mod open;
-pub mod revocation;
+mod revocation;
 mod schema;
 pub mod sessions;
 

@@ -2,18 +2,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 
 use super::backend::Backend;
+use super::continuity::{FileFacts, Tip};
 use super::embedded::FILE;
 use super::error::StoreError;
 use super::schema::{self, Layout, SCHEMA};
+use crate::private;
 
 /// A new database is made beside its place, and put there when it is whole.
-const ASIDE: &str = "tracker.redb.new";
+pub(super) const ASIDE: &str = "tracker.redb.new";
 /// redb keeps so much of the file in memory at most.
 const CACHE: usize = 8 << 20;
 
@@ -22,33 +25,57 @@ const CACHE: usize = 8 << 20;
 pub(super) struct Open {
     pub(super) database: Database,
     pub(super) backend: Backend,
-    /// It was made just now.
-    pub(super) is_new: bool,
 }
 
-/// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held.
-pub(super) fn open(directory: &Path) -> Result<Open, StoreError> {
+/// What was found, before anything was written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// The file.
+    pub(super) file: FileFacts,
+    /// It was made just now.
+    pub(super) is_new: bool,
+    /// The last transaction; none in a new one, and in one of an early version.
+    pub(super) tip: Option<Tip>,
+    /// The store's number; none in a new one, and in one of an early version.
+    pub(super) id: Option<u128>,
+}
+
+/// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held. `look` is
+/// called with what was found when the file has proved to be ours and whole, and before it is written; what it refuses
+/// stays as it was.
+pub(super) fn open(
+    directory: &Path,
+    look: impl FnOnce(Seen) -> Result<(), StoreError>,
+) -> Result<Open, StoreError> {
     let path = directory.join(FILE);
     if !path.try_exists().map_err(|source| unusable(directory, source))? {
-        return create(directory, &path);
+        let open = create(directory, &path)?;
+        look(Seen { file: facts(&path, directory)?, is_new: true, tip: None, id: None })?;
+        return Ok(open);
     }
     let file = OpenOptions::new().read(true).write(true).open(&path);
     let file = file.map_err(|source| unusable(directory, source))?;
+    let meta = file.metadata().map_err(|source| unusable(directory, source))?;
     // An empty file would be taken for a new database: it may be what a full disk left of an old one.
-    if file.metadata().map_err(|source| unusable(directory, source))?.len() == 0 {
+    if meta.len() == 0 {
         return Err(StoreError::Foreign { path, reason: "it is empty".into() });
     }
     let open = build(file, directory, &path)?;
-    let layout = layout(&open)
-        .map_err(|error| StoreError::Foreign { path: path.clone(), reason: error.to_string() })?;
-    match layout {
-        Layout::Known(SCHEMA) => {}
-        Layout::Known(older) => migrate(&open, older, directory)?,
-        Layout::Empty => migrate(&open, 0, directory)?,
+    let foreign = |error: redb::Error| StoreError::Foreign { path: path.clone(), reason: error.to_string() };
+    let layout = layout(&open).map_err(foreign)?;
+    let (tip, id) = match layout {
+        Layout::Known(_) => identity(&open).map_err(foreign)?,
+        Layout::Empty => (None, None),
         Layout::Newer(found) => return Err(StoreError::Newer { path, found, known: SCHEMA }),
         Layout::Foreign => {
             return Err(StoreError::Foreign { path, reason: "another program's database".into() });
         }
+    };
+    look(Seen { file: FileFacts::of(&meta), is_new: false, tip, id })?;
+    match layout {
+        Layout::Known(SCHEMA) => {}
+        Layout::Known(older) => migrate(&open, older, directory)?,
+        _ => migrate(&open, 0, directory)?,
     }
     // On a full disk this fails: then the database can be read, and is written once there is room.
     if let Err(error) = open.backend.release() {
@@ -60,14 +87,17 @@ pub(super) fn open(directory: &Path) -> Result<Open, StoreError> {
 fn create(directory: &Path, path: &Path) -> Result<Open, StoreError> {
     let aside = directory.join(ASIDE);
     let make = || -> Result<Open, StoreError> {
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&aside);
-        let file = options.map_err(|source| unusable(directory, source))?;
+        // One that was left there keeps the mode that it has.
+        let _ = std::fs::remove_file(&aside);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(private::FILE);
+        let file = options.open(&aside).map_err(|source| unusable(directory, source))?;
         let open = build(file, directory, path)?;
         migrate(&open, 0, directory)?;
         std::fs::rename(&aside, path).map_err(|source| unusable(directory, source))?;
         let kept = File::open(directory).and_then(|directory| directory.sync_all());
         kept.map_err(|source| unusable(directory, source))?;
-        Ok(Open { is_new: true, ..open })
+        Ok(open)
     };
     make().inspect_err(|_| {
         let _ = std::fs::remove_file(&aside);
@@ -92,7 +122,17 @@ fn build(file: File, directory: &Path, path: &Path) -> Result<Open, StoreError> 
         }
         other => foreign(other.to_string()),
     })?;
-    Ok(Open { database, backend, is_new: false })
+    Ok(Open { database, backend })
+}
+
+/// What the file system says of the file.
+pub(super) fn facts(path: &Path, directory: &Path) -> Result<FileFacts, StoreError> {
+    let meta = std::fs::metadata(path).map_err(|source| unusable(directory, source))?;
+    Ok(FileFacts::of(&meta))
+}
+
+fn identity(open: &Open) -> Result<(Option<Tip>, Option<u128>), redb::Error> {
+    schema::identity(&open.database.begin_read()?)
 }
 
 fn layout(open: &Open) -> Result<Layout, redb::Error> {
@@ -118,6 +158,6 @@ fn is_environment(error: &io::Error) -> bool {
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded | NotFound)
 }
 
-fn unusable(directory: &Path, source: io::Error) -> StoreError {
+pub(super) fn unusable(directory: &Path, source: io::Error) -> StoreError {
     StoreError::Directory { path: PathBuf::from(directory), source }
 }

@@ -6,6 +6,7 @@
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 
 use super::content::EVENTS;
+use super::continuity::Tip;
 use super::embedded::existing;
 use super::history::Tenures;
 use crate::audit::AuditEvent;
@@ -13,6 +14,10 @@ use crate::audit::AuditEvent;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const LAYOUT: &str = "schema";
 const TRANSACTION: &str = "transaction";
+/// The run of the daemon that made the last transaction, in two halves.
+const RUN: [&str; 2] = ["run-high", "run-low"];
+/// The store's number, in two halves: of it and of all its copies.
+const ID: [&str; 2] = ["id-high", "id-low"];
 
 /// Brings one layout to the next.
 type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
@@ -79,19 +84,29 @@ fn tenures_from_events(write: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Numbers the transaction: one more than the last, and more than `past`.
-pub(super) fn number(write: &WriteTransaction, past: u64) -> Result<u64, redb::Error> {
+/// Says which transaction it is, and of which store.
+pub(super) fn stamp(write: &WriteTransaction, tip: Tip, id: u128) -> Result<(), redb::Error> {
     let mut meta = write.open_table(META)?;
-    let last = meta.get(TRANSACTION)?.map_or(0, |value| value.value());
-    let number = last.max(past) + 1;
-    meta.insert(TRANSACTION, number)?;
-    Ok(number)
+    meta.insert(TRANSACTION, tip.number)?;
+    for (names, value) in [(RUN, tip.run), (ID, id)] {
+        let [high, low] = names;
+        meta.insert(high, (value >> 64) as u64)?;
+        meta.insert(low, value as u64)?;
+    }
+    Ok(())
 }
 
-/// The number of the last transaction.
-pub(super) fn last(read: &ReadTransaction) -> Result<u64, redb::Error> {
-    let Some(meta) = existing(read.open_table(META))? else { return Ok(0) };
-    Ok(meta.get(TRANSACTION)?.map_or(0, |value| value.value()))
+/// The last transaction, and the store's number; none where no transaction of this version was made yet.
+pub(super) fn identity(read: &ReadTransaction) -> Result<(Option<Tip>, Option<u128>), redb::Error> {
+    let Some(meta) = existing(read.open_table(META))? else { return Ok((None, None)) };
+    let get =
+        |name: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
+    let whole = |[high, low]: [&str; 2]| -> Result<Option<u128>, redb::Error> {
+        let halves = get(high)?.zip(get(low)?);
+        Ok(halves.map(|(high, low)| u128::from(high) << 64 | u128::from(low)))
+    };
+    let tip = whole(RUN)?.zip(get(TRANSACTION)?).map(|(run, number)| Tip { run, number });
+    Ok((tip, whole(ID)?))
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ impl Core {
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
         self.look_at_device(proof.client);
-        let proof = &Proof { device: self.observer.device(proof.client), ..proof.clone() };
+        let proof = &Proof { device: self.device_of(proof), ..proof.clone() };
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;

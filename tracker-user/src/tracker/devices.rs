@@ -4,7 +4,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::session::{Device, Reason};
+use crate::session::{Device, Proof, Reason};
 
 impl Core {
     /// Takes note of what became of the neighbour table: sessions whose client is another device now end. What comes of
@@ -22,20 +22,34 @@ impl Core {
     /// The same for one client, by what the neighbour table has now.
     pub(super) fn look_at_device(&mut self, client: ClientAddr) {
         if self.judges_devices()
-            && let Some(device) = self.observer.neighbour(client)
+            && let Some(before) = self.proved_from(client)
+            && let Some(device) = self.observer.another_device(client, before)
         {
             self.judge_device(client, device);
         }
     }
 
-    /// What a client that is not on link has, or one behind a router, was never noted, and does not change.
+    /// Whether what was there at the proof was a router's was decided then, and is not looked at again: by now others may
+    /// have written the neighbour table.
     fn judge_device(&mut self, client: ClientAddr, device: Device) {
-        let proved_from = self.table.session(client).and_then(|session| session.device);
-        if let Some(before) = proved_from.filter(|before| *before != device)
-            && !self.observer.is_router(before, client)
-        {
+        if self.proved_from(client).is_some_and(|before| before != device) {
             self.table.end(client, Reason::DeviceChanged, boot_now(), &mut self.effects);
         }
+    }
+
+    /// What a proof binds the session to. Where nothing is known at the moment, what its user proved themselves from before
+    /// goes on.
+    pub(super) fn device_of(&self, proof: &Proof) -> Option<Device> {
+        let before = self.table.session(proof.client).filter(|session| session.identity == proof.identity);
+        match (self.observer.neighbour(proof.client), before) {
+            (None, Some(session)) => session.device,
+            _ => self.observer.device(proof.client),
+        }
+    }
+
+    /// A client that is not on link has none, nor has one behind a router.
+    fn proved_from(&self, client: ClientAddr) -> Option<Device> {
+        self.table.session(client).and_then(|session| session.device)
     }
 
     fn judges_devices(&self) -> bool {

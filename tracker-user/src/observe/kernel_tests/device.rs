@@ -105,54 +105,102 @@ fn a_change_wakes() {
     });
 }
 
+fn host(last: u8) -> ClientAddr {
+    key(Ipv4Addr::new(10, 9, 0, last))
+}
+
+/// Its connection was established so long after now.
+fn connects(observer: &Observer, client: ClientAddr, seconds: u64) {
+    observer.opened(client, boot_now().after(Duration::from_secs(seconds)));
+}
+
 #[test]
 fn a_router_is_told_from_a_host() {
     on_link(|observer, _| {
-        let address = |last| Ipv4Addr::new(10, 9, 0, last);
-        let now = boot_now();
-        let login = |last: u8| observer.ensure(key(address(last)), now).unwrap();
         for last in 10..13 {
-            neighbour(address(last), 7, "stale");
+            neighbour(Ipv4Addr::new(10, 9, 0, last), 7, "stale");
         }
         neighbour(V6, 7, "stale");
         changes(observer);
-        login(10);
-        assert_eq!(observer.device(key(address(10))), Some(mac(7)));
-        login(11);
-        observer.ensure(key(V6), now).unwrap();
-        assert_eq!(observer.device(key(address(10))), Some(mac(7)), "the other family does not count");
+        assert_eq!(observer.device(host(10)), Some(mac(7)), "addresses alone are any host's");
+        connects(observer, host(10), 2);
+        connects(observer, host(11), 2);
+        connects(observer, key(V6), 2);
+        assert_eq!(observer.device(host(10)), Some(mac(7)), "the other family does not count");
         assert_eq!(observer.device(key(V6)), Some(mac(7)));
-        // The third client. (The third address alone would be any host with privacy extensions.)
-        login(12);
+        // The third client.
+        connects(observer, host(12), 2);
         for last in 10..13 {
-            assert_eq!(observer.device(key(address(last))), None);
-            assert!(observer.is_router(mac(7), key(address(last))));
-        }
-        // Its clients move to another router, one by one or all at once.
-        for last in 10..13 {
-            neighbour(address(last), 8, "stale");
-        }
-        assert_eq!(changes(observer).len(), 3);
-        for last in 10..13 {
-            assert!(observer.is_router(mac(7), key(address(last))));
+            assert_eq!(observer.device(host(last)), None);
+            assert_eq!(observer.neighbour(host(last)), Some(mac(7)), "but it is there");
         }
     });
 }
 
 #[test]
-fn clients_that_leave_a_router_before_anybody_asked_are_recognised_as_well() {
+fn nobody_makes_a_router_of_a_host_by_what_they_say_of_addresses() {
     on_link(|observer, _| {
-        let address = |last| Ipv4Addr::new(10, 9, 0, last);
-        for last in 10..13 {
-            neighbour(address(last), 7, "stale");
-            observer.ensure(key(address(last)), boot_now()).unwrap();
+        neighbour(V4, 7, "stale");
+        for last in 10..14 {
+            neighbour(Ipv4Addr::new(10, 9, 0, last), last, "stale");
         }
         changes(observer);
         for last in 10..13 {
-            neighbour(address(last), 8, "stale");
+            connects(observer, host(last), 0);
         }
-        assert_eq!(changes(observer).len(), 3);
-        assert!(observer.is_router(mac(7), key(address(12))));
+        connects(observer, key(V4), 2);
+        // Whose connections go on: their answers went elsewhere when they were established.
+        for last in 10..14 {
+            neighbour(Ipv4Addr::new(10, 9, 0, last), 7, "reachable");
+        }
+        assert_eq!(changes(observer).len(), 4);
+        assert_eq!(observer.device(key(V4)), Some(mac(7)));
+        // Nor do they by saying it twice, or while it was accepted late.
+        neighbour(Ipv4Addr::new(10, 9, 0, 10), 7, "stale");
+        changes(observer);
+        connects(observer, host(13), 0);
+        assert_eq!(observer.device(key(V4)), Some(mac(7)));
+    });
+}
+
+/// A second link, on which somebody says to be who is on the first.
+#[test]
+fn what_is_said_on_another_link_is_nobodys_device() {
+    on_link(|observer, _| {
+        ip("link add e0 type veth peer name e1
+            link set e1 up
+            link set e0 up
+            addr add 10.10.0.1/24 dev e0
+            addr add fd10::1/64 dev e0 nodad");
+        let elsewhere = |address: IpAddr, device| {
+            ip(&format!("neigh replace {address} lladdr {} dev e0 nud reachable", mac(device)));
+        };
+        neighbour(V6, 2, "reachable");
+        changes(observer);
+        for (address, there) in [(IpAddr::from(V4), 1), (IpAddr::from(V6), 2)] {
+            elsewhere(address, 66);
+            assert_eq!(changes(observer), []);
+            assert_eq!(observer.device(key(address)), Some(mac(there)));
+            assert_eq!(observer.another_device(key(address), mac(there)), None);
+            assert_eq!(observer.another_device(key(address), mac(9)), Some(mac(there)));
+        }
+        // Not even where nothing is known of it on its own link.
+        ip("neigh del 10.9.0.5 dev d0");
+        changes(observer);
+        assert_eq!(observer.neighbour(key(V4)), None);
+        assert_eq!(observer.another_device(key(V4), mac(1)), None);
+        // Its route decides, and may change.
+        ip("route add 10.9.0.5/32 dev e0");
+        assert_eq!(observer.another_device(key(V4), mac(1)), Some(mac(66)));
+        neighbour(V4, 3, "stale");
+        assert_eq!(changes(observer), []);
+        // Behind a next hop it has no hardware address, whoever says so.
+        ip("route replace 10.9.0.5/32 via 10.10.0.9 dev e0");
+        assert_eq!(observer.neighbour(key(V4)), None);
+        elsewhere(V4.into(), 67);
+        assert_eq!(changes(observer), []);
+        ip("route replace unreachable 10.9.0.5/32");
+        assert_eq!(observer.neighbour(key(V4)), None);
     });
 }
 

@@ -2,11 +2,12 @@
 //! and nobody is back who had ended. Never a panic.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use tracker_ebpf::abi::ClientAddr;
 
+use super::Place;
 use crate::audit::{AuditEvent, Kind};
 use crate::clock::{Anchor, BootTime, boot_now, wall_now};
 use crate::session::{Identity, Method, Session, SessionId, State};
@@ -125,30 +126,45 @@ fn damage(dice: &mut Dice, file: &mut Vec<u8>, older: &[u8]) -> String {
 struct Image {
     database: Vec<u8>,
     mark: Vec<u8>,
+    note: PathBuf,
     /// The sessions that had ended by then.
     ended: HashSet<u64>,
 }
 
 impl Image {
     /// What a `kill -9` at this moment would leave.
-    fn take(directory: &Path, ended: impl Iterator<Item = u64>) -> Self {
-        let read = |name| std::fs::read(directory.join(name)).unwrap();
-        Self { database: read(FILE), mark: read(revocation::FILE), ended: ended.collect() }
+    fn take(place: &Place, ended: impl Iterator<Item = u64>) -> Self {
+        let read = |name| std::fs::read(place.path().join(name)).unwrap();
+        Self {
+            database: read(FILE),
+            mark: read(revocation::FILE),
+            note: place.note().1,
+            ended: ended.collect(),
+        }
+    }
+
+    /// The same files, and what they were, but for the database.
+    fn leave(&self, place: &Place, database: &[u8]) {
+        std::fs::write(place.path().join(FILE), database).unwrap();
+        std::fs::write(place.path().join(revocation::FILE), &self.mark).unwrap();
+        let (path, _) = place.note();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&self.note, path).unwrap();
     }
 }
 
 /// A gateway's life in a few transactions, with an image after each logout.
-fn images(directory: &Path) -> Vec<Image> {
-    let store = Arc::new(Store::open(directory).unwrap());
+fn images(place: &Place) -> Vec<Image> {
+    let store = Arc::new(place.open().unwrap());
     let journal = Journal::start(Arc::clone(&store)).unwrap();
     login(&journal, 1..400);
-    let mut images = vec![Image::take(directory, std::iter::empty())];
+    let mut images = vec![Image::take(place, std::iter::empty())];
     for round in 1..6 {
         let setting = StoredSetting { value: round.to_string(), file_value: None, by: None, at: None };
         store.set("timeouts.proxy-auth-timeout", Some(&setting)).unwrap();
         login(&journal, round * 400..round * 400 + 100);
         end(&journal, (round - 1) * 20..round * 20);
-        images.push(Image::take(directory, 0..round * 20));
+        images.push(Image::take(place, 0..round * 20));
     }
     journal.close();
     images
@@ -156,8 +172,9 @@ fn images(directory: &Path) -> Vec<Image> {
 
 #[test]
 fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() {
-    let life = tempfile::tempdir().unwrap();
-    let images = images(life.path());
+    let life = Place::new();
+    let images = images(&life);
+    let path = life.path().join(FILE);
     let mut dice = Dice(2_026);
     let (mut refused, mut void, mut whole) = (0, 0, 0);
     // More of them with TRACKER_FAULTS=10000.
@@ -170,11 +187,8 @@ fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() 
         if dice.below(4) == 0 {
             what = format!("{what}, {}", damage(&mut dice, &mut database, &older.database));
         }
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE);
-        std::fs::write(&path, &database).unwrap();
-        std::fs::write(directory.path().join(revocation::FILE), &image.mark).unwrap();
-        match Store::open(directory.path()) {
+        image.leave(&life, &database);
+        match life.open() {
             Err(error) => {
                 assert!(matches!(error, StoreError::Foreign { .. }), "{round}, {what}: {error}");
                 // Where panics abort, it would have ended the daemon without a word.
@@ -200,7 +214,7 @@ fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() 
                         .is_empty()
                 );
                 drop(store);
-                let again = Store::open(directory.path()).unwrap();
+                let again = life.open().unwrap();
                 assert!(!again.sessions_are_void(), "{round}, {what}");
                 let alive = again.sessions().unwrap();
                 assert!(alive.len() >= 10 && !alive.iter().any(|(s, _)| image.ended.contains(&s.id().0)));
@@ -213,12 +227,10 @@ fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() 
 
 #[test]
 fn a_whole_image_brings_back_exactly_who_was_there() {
-    let life = tempfile::tempdir().unwrap();
-    for image in images(life.path()) {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FILE), &image.database).unwrap();
-        std::fs::write(directory.path().join(revocation::FILE), &image.mark).unwrap();
-        let store = Store::open(directory.path()).unwrap();
+    let life = Place::new();
+    for image in images(&life) {
+        image.leave(&life, &image.database);
+        let store = life.open().unwrap();
         assert!(!store.sessions_are_void());
         let alive = store.sessions().unwrap();
         assert!(!alive.iter().any(|(session, _)| image.ended.contains(&session.id().0)));
@@ -229,7 +241,7 @@ fn a_whole_image_brings_back_exactly_who_was_there() {
 #[test]
 fn the_mark_voids_what_is_on_disk_until_the_first_transaction_has_settled_it() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
     let journal = Journal::start(Arc::clone(&store)).unwrap();
     login(&journal, 1..4);
     journal.close();
@@ -237,11 +249,11 @@ fn the_mark_voids_what_is_on_disk_until_the_first_transaction_has_settled_it() {
     store.revoke().unwrap();
     drop((journal, store));
 
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
     assert!(store.sessions_are_void());
     assert_eq!(store.sessions().unwrap(), []);
     drop(store);
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
     assert!(store.sessions_are_void(), "killed again before anything was written");
     let journal = Journal::start(Arc::clone(&store)).unwrap();
     login(&journal, 4..5);
@@ -255,7 +267,7 @@ fn the_mark_voids_what_is_on_disk_until_the_first_transaction_has_settled_it() {
     };
     assert_eq!(running(&store), [SessionId(4).to_string()], "the tenures whose end was lost are ended");
     drop((journal, store));
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(directory.path(), None).unwrap();
     assert!(!store.sessions_are_void());
     let back: Vec<u64> = store.sessions().unwrap().iter().map(|(session, _)| session.id().0).collect();
     assert_eq!(back, [4]);
@@ -264,7 +276,7 @@ fn the_mark_voids_what_is_on_disk_until_the_first_transaction_has_settled_it() {
 #[test]
 fn whoever_hands_something_over_is_answered_also_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
     let journal = Arc::new(Journal::start(store).unwrap());
     let (told, answers) = mpsc::channel();
     let threads: Vec<_> = (0..4)
@@ -291,7 +303,7 @@ fn whoever_hands_something_over_is_answered_also_at_the_end() {
 #[test]
 fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(directory.path()).unwrap());
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
     let journal = Journal::start(Arc::clone(&store)).unwrap();
     let all = 2_000;
     login(&journal, 0..all);
@@ -323,7 +335,7 @@ fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
 #[test]
 fn what_was_seen_in_another_boot_does_not_outlive_the_session_it_belongs_to() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(directory.path(), None).unwrap();
     let kept = |boot: &str| Some(StoredSession::new(&session(1), boot, &Anchor::now()));
     let seen = boot_now().as_nanos().cast_signed();
     let mut first = Batch::default();

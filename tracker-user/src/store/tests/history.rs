@@ -42,7 +42,7 @@ fn write(store: &Store, events: &[AuditEvent]) {
 }
 
 fn open(directory: &Path) -> Store {
-    Store::open(directory).unwrap()
+    Store::open(directory, None).unwrap()
 }
 
 #[test]
