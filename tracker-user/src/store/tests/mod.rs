@@ -6,6 +6,7 @@ mod history;
 mod opening;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -37,6 +38,14 @@ impl Place {
 
     /// A store that lies elsewhere, with the same witness.
     fn open_at(&self, directory: &Path) -> Result<Store, StoreError> {
+        // Another test's thread that starts a program holds, between fork and exec, whatever this process has open, a lock
+        // that is just being given up too.
+        for _ in 0..200 {
+            match Store::open(directory, Some(self.witness())) {
+                Err(StoreError::InUse { .. }) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened,
+            }
+        }
         Store::open(directory, Some(self.witness()))
     }
 
