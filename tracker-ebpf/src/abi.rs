@@ -4,7 +4,7 @@
 //! bit pattern is valid on both sides.
 
 use core::mem::offset_of;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::mark::{Mark, Stream};
 use crate::record::Record;
@@ -15,6 +15,10 @@ pub const ABI_VERSION: u32 = 2;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
 /// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
+///
+/// A link-local IPv6 address names a host only together with its link: two links can have a host of the same one. So the
+/// key of such an address holds the number of the interface, in four of the bytes that are 0 in every address that is
+/// well formed (RFC 4291, section 2.5.6).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientAddr(pub [u8; 16]);
@@ -28,11 +32,60 @@ impl ClientAddr {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
     }
 
-    /// The address as people write it; a mapped address is shown as IPv4.
+    /// The key of an IPv6 address given in network order, which was met at the interface with the number `link`; 0 says
+    /// that the interface is not known, and matters to link-local addresses only. `None` if that leaves open which host
+    /// is meant: a link-local address without its link, or one whose reserved bits are not 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_v6(octets: [u8; 16], link: u32) -> Option<Self> {
+        if !is_link_local(&octets) {
+            return Some(Self(octets));
+        }
+        let [a, b, r0, r1, r2, r3, r4, r5, i0, i1, i2, i3, i4, i5, i6, i7] = octets;
+        if link == 0 || b & 0x3f != 0 || (r0 | r1 | r2 | r3 | r4 | r5) != 0 {
+            return None;
+        }
+        let [l0, l1, l2, l3] = link.to_be_bytes();
+        Some(Self([a, b, 0, 0, l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7]))
+    }
+
+    /// The key of the far end of a connection, as the kernel tells it to its owner; `None` as in [`Self::from_v6`].
+    #[must_use]
+    pub const fn from_peer(peer: SocketAddr) -> Option<Self> {
+        match peer {
+            SocketAddr::V4(v4) => Some(Self::from_v4(v4.ip().octets())),
+            SocketAddr::V6(v6) => Self::from_v6(v6.ip().octets(), v6.scope_id()),
+        }
+    }
+
+    /// The address as people write it, without its link; a mapped address is shown as IPv4.
     #[must_use]
     pub const fn ip(self) -> IpAddr {
-        Ipv6Addr::from_octets(self.0).to_canonical()
+        let mut octets = self.0;
+        if is_link_local(&octets) {
+            octets = without_link(octets);
+        }
+        Ipv6Addr::from_octets(octets).to_canonical()
     }
+
+    /// The number of the interface by which a link-local address is reached; `None` for every other address.
+    #[must_use]
+    pub const fn link(self) -> Option<u32> {
+        let [_, _, _, _, a, b, c, d, ..] = self.0;
+        if is_link_local(&self.0) { Some(u32::from_be_bytes([a, b, c, d])) } else { None }
+    }
+}
+
+/// fe80::/10
+#[inline(always)]
+const fn is_link_local(octets: &[u8; 16]) -> bool {
+    octets[0] == 0xfe && octets[1] & 0xc0 == 0x80
+}
+
+const fn without_link(octets: [u8; 16]) -> [u8; 16] {
+    let [a, b, c, d, _, _, _, _, rest @ ..] = octets;
+    let [i0, i1, i2, i3, i4, i5, i6, i7] = rest;
+    [a, b, c, d, 0, 0, 0, 0, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
 impl From<Ipv4Addr> for ClientAddr {
@@ -42,25 +95,66 @@ impl From<Ipv4Addr> for ClientAddr {
 }
 
 impl From<IpAddr> for ClientAddr {
+    /// A link-local address alone names no client: its key is one that no client has.
     fn from(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => v4.into(),
-            IpAddr::V6(v6) => Self(v6.octets()),
+            IpAddr::V6(v6) => {
+                let octets = v6.octets();
+                Self(if is_link_local(&octets) { without_link(octets) } else { octets })
+            }
         }
     }
 }
 
 impl core::fmt::Display for ClientAddr {
+    /// `192.0.2.7`, `2001:db8::7`, `fe80::7%2`
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.ip().fmt(f)
+        match self.link() {
+            None => self.ip().fmt(f),
+            Some(link) => write!(f, "{}%{link}", self.ip()),
+        }
     }
 }
 
+/// A text is no client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoClient {
+    /// It is no IP address.
+    NoAddress,
+    /// It is a link-local address, and its link is missing, or what stands there is none.
+    NoLink,
+}
+
+impl core::fmt::Display for NoClient {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoAddress => "not an IP address",
+            Self::NoLink => "a link-local address needs the interface by which it is reached, as in fe80::1%eth0",
+        })
+    }
+}
+
+impl core::error::Error for NoClient {}
+
 impl core::str::FromStr for ClientAddr {
-    type Err = core::net::AddrParseError;
+    type Err = NoClient;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<IpAddr>().map(Into::into)
+        let (address, link) = match text.split_once('%') {
+            Some((address, link)) => (address, Some(link)),
+            None => (text, None),
+        };
+        match (address.parse().map_err(|_| NoClient::NoAddress)?, link) {
+            (IpAddr::V4(v4), None) => Ok(v4.into()),
+            (IpAddr::V6(v6), None) => Self::from_v6(v6.octets(), 0).ok_or(NoClient::NoLink),
+            (IpAddr::V6(v6), Some(link)) if is_link_local(&v6.octets()) => {
+                let link = link.parse().map_err(|_| NoClient::NoLink)?;
+                Self::from_v6(v6.octets(), link).ok_or(NoClient::NoLink)
+            }
+            // No other address has a link.
+            (_, Some(_)) => Err(NoClient::NoAddress),
+        }
     }
 }
 

@@ -83,7 +83,9 @@ fn established(ctx: &SockOpsContext) {
         return;
     }
     let Some(socket) = socket(ctx) else { return };
-    let (client, now) = (client(ctx), boot_now());
+    // Nobody is served whose link is not known: see `ClientAddr::from_peer`.
+    let Some(client) = client(ctx, socket) else { return };
+    let now = boot_now();
     // SAFETY: plain fields of the context.
     let (received, sent) = unsafe { ((*ctx.ops).rcv_nxt, (*ctx.ops).snd_nxt) };
     let Some(mark) = maps::set_mark(socket, Mark::starting(client, received, sent)) else {
@@ -312,11 +314,11 @@ fn is_watched(ctx: &SockOpsContext) -> bool {
     known && unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } == NETNS.load()
 }
 
-/// The peer's address as a key.
+/// The peer's address as a key; `None` where it is not clear which host that is.
 #[inline(always)]
-fn client(ctx: &SockOpsContext) -> ClientAddr {
+fn client(ctx: &SockOpsContext, socket: *mut bpf_sock) -> Option<ClientAddr> {
     if ctx.family() != AF_INET6 {
-        return ClientAddr::from_v4(ctx.remote_ip4().to_ne_bytes());
+        return Some(ClientAddr::from_v4(ctx.remote_ip4().to_ne_bytes()));
     }
     let mut address = [0; 16];
     for (word, place) in address.chunks_exact_mut(4).enumerate() {
@@ -324,7 +326,9 @@ fn client(ctx: &SockOpsContext) -> ClientAddr {
         let value = unsafe { (&raw const (*ctx.ops).remote_ip6[word]).read_volatile() };
         place.copy_from_slice(&value.to_ne_bytes());
     }
-    ClientAddr(address)
+    // SAFETY: a field that the kernel lets be read of every socket. One with a link-local peer is bound to its link.
+    let link = unsafe { (*socket).bound_dev_if };
+    ClientAddr::from_v6(address, link)
 }
 
 #[inline(always)]

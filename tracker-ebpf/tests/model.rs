@@ -1,10 +1,10 @@
 //! The record against a plain model that remembers everything that ever happened and answers questions by going through
 //! it again: the record must give the same answers from its few numbers.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::abi::{ClientAddr, NoClient};
 use tracker_ebpf::record::{Closed, Direction, Edge, Record};
 
 #[derive(Clone, Copy, Debug)]
@@ -217,9 +217,53 @@ proptest! {
 
     #[test]
     fn an_address_survives_its_text(octets in any::<[u8; 16]>()) {
-        let address = ClientAddr(octets);
-        prop_assert_eq!(address.to_string().parse::<ClientAddr>().unwrap(), address);
+        if let Some(address) = ClientAddr::from_v6(octets, 7) {
+            prop_assert_eq!(address.to_string().parse::<ClientAddr>().unwrap(), address);
+        }
     }
+
+    /// However a link-local address is made: another host or another link is another client, or none at all.
+    #[test]
+    fn link_local_addresses_are_told_apart_by_their_links(
+        one in link_local(), other in link_local(), here in 1..5_u32, there in 1..5_u32,
+    ) {
+        let (first, second) = (ClientAddr::from_v6(one, here), ClientAddr::from_v6(other, there));
+        prop_assert_eq!(ClientAddr::from_v6(one, 0), None);
+        prop_assert_eq!(first.is_some() && first == second, first.is_some() && (one, here) == (other, there));
+        if let Some(first) = first {
+            prop_assert_eq!(first.ip(), std::net::Ipv6Addr::from(one));
+            prop_assert_eq!(first.link(), Some(here));
+            prop_assert_eq!(first.to_string(), format!("{}%{here}", std::net::Ipv6Addr::from(one)));
+            prop_assert_eq!(first.to_string().parse(), Ok(first));
+            // What has no link is nobody.
+            prop_assert_ne!(ClientAddr::from(first.ip()), first);
+        }
+    }
+}
+
+/// Link-local addresses of few hosts, some of them with bits set that should be 0.
+fn link_local() -> impl Strategy<Value = [u8; 16]> {
+    let odd = prop::option::weighted(0.2, (1..8_usize, 1..=255_u8));
+    (odd, 0..4_u8).prop_map(|(odd, host)| {
+        let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host];
+        match odd {
+            Some((1, bits)) => octets[1] |= bits & 0x3f,
+            Some((place, bits)) => octets[place] = bits,
+            None => {}
+        }
+        octets
+    })
+}
+
+#[test]
+fn a_link_local_address_needs_its_link() {
+    for text in ["fe80::1", "fe80::1%", "fe80::1%eth0", "fe80::1%0", "fe80:0:0:2::1", "fe80:0:0:2::1%2", "febf::1%2"] {
+        assert_eq!(text.parse::<ClientAddr>(), Err(NoClient::NoLink), "{text}");
+    }
+    for text in ["", "2001:db8::1%2", "192.0.2.1%2", "x%2", "169.254.0.1%2"] {
+        assert_eq!(text.parse::<ClientAddr>(), Err(NoClient::NoAddress), "{text}");
+    }
+    assert_eq!("fe80::1%2".parse::<ClientAddr>().unwrap().0[..8], [0xfe, 0x80, 0, 0, 0, 0, 0, 2]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{Audit, AuditEvent, Kind};
 use crate::clock::{boot_now, wall_now};
+use crate::links::shown;
 use crate::observe::{Connections, Events, Observer};
 use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
@@ -221,7 +222,7 @@ impl Tracker {
     /// Credentials were offered and refused: one line in the audit trail.
     pub fn refused(&self, client: ClientAddr, method: Method, why: &str) {
         let event = AuditEvent {
-            client: Some(client.to_string()),
+            client: Some(shown(client).to_string()),
             method: Some(method.to_string()),
             reason: Some(why.into()),
             ..AuditEvent::new(wall_now(), Kind::Refused)
@@ -232,7 +233,7 @@ impl Tracker {
     /// A proof on a shared host, where nothing is remembered per address: one line in the audit trail.
     pub fn proved_on_shared_host(&self, client: ClientAddr, identity: &Identity, method: Method) {
         let event = AuditEvent {
-            client: Some(client.to_string()),
+            client: Some(shown(client).to_string()),
             user: Some(identity.user().into()),
             domain: Some(identity.domain().into()),
             realm: identity.hidden_realm().map(Into::into),

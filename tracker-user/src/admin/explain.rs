@@ -8,6 +8,7 @@ use super::report::{ReportError, Sources};
 use super::wire;
 use crate::auth::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
+use crate::links::shown;
 use crate::session::{Situation, Verdict, explain};
 
 impl Sources {
@@ -59,7 +60,7 @@ impl Sources {
             None => ("challenge", explained.why),
         };
         Ok(wire::Explanation {
-            client: client.to_string(),
+            client: shown(client).to_string(),
             decision: decided.into(),
             why,
             shared,
@@ -76,7 +77,7 @@ impl Sources {
             ends: explained.ends,
             findings: findings.collect(),
             walk,
-            recent: self.recent.of(client.ip()).into_iter().map(decision).collect(),
+            recent: self.recent.of(client).into_iter().map(decision).collect(),
             record: record.filter(|_| known).map(|record| facts(&record, &anchor)),
         })
     }

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::auth::Recent;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
+use crate::links::shown;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
@@ -170,7 +171,7 @@ impl Sources {
         let (sessions, policy) = self.snapshot(Some(client)).await?;
         let Some(session) = sessions.first() else { return Ok(None) };
         let anchor = Anchor::now();
-        let name = client.to_string();
+        let name = shown(client).to_string();
         let mut connections: Vec<wire::Connection> = self
             .connections
             .of(client)
@@ -228,7 +229,7 @@ impl Sources {
                     State::Active => &mut user.clients,
                     State::Stale { .. } => &mut user.stale_clients,
                 };
-                clients.push(session.client.to_string());
+                clients.push(shown(session.client).to_string());
             }
             let devices = u32::try_from(user.clients.len()).unwrap_or(u32::MAX);
             user.licences = devices.div_ceil(policy.devices_per_user.max(1));
@@ -261,7 +262,7 @@ impl Sources {
                 let moved = record.rx + record.tx > 0;
                 let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
                 wire::Host {
-                    client: client.to_string(),
+                    client: shown(client).to_string(),
                     user: session.map(|session| session.identity.user().into()),
                     domain: session.map(|session| session.identity.domain().into()),
                     state: session.map(|session| state(session).into()),
@@ -318,7 +319,7 @@ impl Sources {
         let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
         Ok(wire::Session {
             id: session.id.to_string(),
-            client: session.client.to_string(),
+            client: shown(session.client).to_string(),
             user: session.identity.user().into(),
             domain: session.identity.domain().into(),
             realm: session.identity.hidden_realm().map(Into::into),

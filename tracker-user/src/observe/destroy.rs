@@ -14,7 +14,7 @@ use tracing::warn;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Door, Netlink};
-use super::socket_dump::{each_connection, request};
+use super::socket_dump::{client, each_connection, request};
 
 /// What ends other proxies' connections.
 pub(super) struct Destroyer {
@@ -85,7 +85,7 @@ impl Destroyer {
             for id in [SocketId::new_v4(), SocketId::new_v6()] {
                 let id = SocketId { source_port: *port, ..id };
                 each_connection(socket, id, &filter, |header| {
-                    let client = header.socket_id.destination_address.into();
+                    let Some(client) = client(&header.socket_id) else { return };
                     let meant = clients.contains(&client) && header.socket_id.source_port == *port;
                     if meant && seen.insert(header.socket_id.cookie) {
                         found.push((client, header.socket_id.clone()));

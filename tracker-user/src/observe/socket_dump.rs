@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
@@ -75,7 +75,7 @@ impl SocketDump {
             each_connection(socket, id, &[], |header| {
                 let counted = self.ports.contains(&header.socket_id.source_port);
                 if counted && seen.insert(header.socket_id.cookie) {
-                    dump.push(connection(header));
+                    dump.extend(connection(header));
                 }
             })?;
         }
@@ -93,14 +93,22 @@ pub(super) fn count(dump: &Dump) -> HashMap<ClientAddr, u32> {
     counts
 }
 
-fn connection(header: &InetResponseHeader) -> (ClientAddr, Socket) {
+/// Whose connection it is; `None` where that is not clear: no program watches it either, and nobody is served on it.
+pub(super) fn client(id: &SocketId) -> Option<ClientAddr> {
+    match id.destination_address {
+        IpAddr::V4(v4) => Some(v4.into()),
+        IpAddr::V6(v6) => ClientAddr::from_v6(v6.octets(), id.interface_id),
+    }
+}
+
+fn connection(header: &InetResponseHeader) -> Option<(ClientAddr, Socket)> {
     let id = &header.socket_id;
     let connection = Socket {
         peer: SocketAddr::new(id.destination_address.to_canonical(), id.destination_port),
         local: SocketAddr::new(id.source_address.to_canonical(), id.source_port),
         state: state_name(header.state),
     };
-    (id.destination_address.into(), connection)
+    Some((client(id)?, connection))
 }
 
 /// Hands over each connection of the family of `id`, of those that have its ports where it has any. `filter` is code for

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Lane;
@@ -89,7 +89,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let client = ClientAddr::from(peer.ip());
+                // A link-local address whose link is not known may be another host's: nobody can be told by it.
+                let Some(client) = ClientAddr::from_peer(peer) else {
+                    debug!(%peer, "a connection from a link-local address without a link was refused");
+                    continue;
+                };
                 let stream = shared.connections.accept(client, peer, stream);
                 let serving = client::run(Rc::clone(&worker), stream);
                 tokio::task::spawn_local(shared.tasks.track_future(serving));

@@ -108,6 +108,10 @@ impl StoredSession {
             },
         };
         if !same_boot {
+            // Interfaces have other numbers now, perhaps each other's.
+            if session.client.link().is_some() {
+                return None;
+            }
             session.judged_from = session.judged_from.max(seen.map_or(session.judged_from, moment));
             if session.judged_from > now || session.created > now {
                 session.state = State::Stale { reason: Reason::ClosedTimeout, since: now };

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::core::Core;
 use crate::audit::{AuditEvent, Kind};
 use crate::clock::Anchor;
+use crate::links::shown;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
 use crate::store::{Entry, Unkept};
@@ -94,7 +95,7 @@ fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>
         What::Ended { .. } => Kind::Ended,
     };
     let mut line = AuditEvent {
-        client: Some(event.client.to_string()),
+        client: Some(shown(event.client).to_string()),
         user: Some(event.identity.user().into()),
         domain: Some(event.identity.domain().into()),
         realm: event.identity.hidden_realm().map(Into::into),
