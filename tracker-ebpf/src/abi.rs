@@ -130,7 +130,9 @@ impl core::fmt::Display for NoClient {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::NoAddress => "not an IP address",
-            Self::NoLink => "a link-local address needs the interface by which it is reached, as in fe80::1%eth0",
+            Self::NoLink => {
+                "a link-local address needs the interface by which it is reached, as in fe80::1%eth0"
+            }
         })
     }
 }
@@ -210,7 +212,7 @@ pub const DEFAULT_MAX_RECORDS: u32 = 131_072;
 pub struct Amendment {
     /// Whose record.
     pub client: ClientAddr,
-    /// [`AMEND_OPEN`] or [`AMEND_FORGET`].
+    /// [`AMEND_OPEN`], [`AMEND_FORGET`] or [`AMEND_CLOCK`].
     pub kind: u32,
     /// The record's `changes` that the decision was based on; if it differs by now, nothing is done.
     pub changes: u32,
@@ -226,6 +228,11 @@ pub struct Amendment {
 pub const AMEND_OPEN: u32 = 1;
 /// Delete the record if no connection is open.
 pub const AMEND_FORGET: u32 = 2;
+/// Change nothing: say whether `at` is the present moment by the kernel's clock, give or take [`SAME_CLOCK`].
+pub const AMEND_CLOCK: u32 = 3;
+
+/// How far a moment may be from the kernel's own when it gets there, in nanoseconds.
+pub const SAME_CLOCK: u64 = 1_000_000_000;
 
 /// What the daemon tells the kernel, live: the only entry of the settings map.
 #[repr(C)]
@@ -271,8 +278,36 @@ pub const HINT_OPENED: u32 = 1;
 /// The last connection of a client was closed.
 pub const HINT_CLOSED: u32 = 2;
 
-/// How many ports the kernel side can watch at once.
+/// At how many places the kernel side can watch at once.
 pub const MAX_PORTS: usize = 16;
+
+/// In the kernel's list of watched places: at any address.
+pub const ANY_ADDRESS: [u64; 2] = [0; 2];
+
+/// The same: at any IPv4 address.
+pub const ANY_V4: [u64; 2] = as_words([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+
+/// An address of ours as the kernel side compares it: the bytes of a [`ClientAddr`], in two words.
+#[inline(always)]
+#[must_use]
+pub const fn as_words(octets: [u8; 16]) -> [u64; 2] {
+    let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] = octets;
+    [
+        u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+        u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
+    ]
+}
+
+/// Whether what is watched at `watched` includes a connection to our address `local`.
+#[inline(always)]
+#[must_use]
+pub const fn covers(watched: [u64; 2], local: [u64; 2]) -> bool {
+    let [high, low] = watched;
+    let is_it = high == local[0] && low == local[1];
+    let is_any = high == 0 && low == 0;
+    let is_any_v4 = high == 0 && low == ANY_V4[1] && local[0] == 0 && local[1] >> 32 == low >> 32;
+    is_it || is_any || is_any_v4
+}
 
 /// Everything that can go wrong in the kernel, counted per CPU.
 #[repr(u32)]

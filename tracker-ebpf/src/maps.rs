@@ -8,7 +8,9 @@ use aya_ebpf::helpers::generated::{
     bpf_sk_storage_delete, bpf_sk_storage_get, bpf_spin_lock, bpf_spin_unlock,
 };
 use aya_ebpf::macros::btf_map;
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, Settings, Slot};
+use tracker_ebpf::abi::{
+    ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, MAX_PORTS, Settings, Slot,
+};
 use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
 
@@ -19,6 +21,10 @@ static RECORDS: HashMap<ClientAddr, Slot, { DEFAULT_MAX_RECORDS as usize }> = Ha
 /// What the daemon says, live.
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Our address at each of the watched places, as [`tracker_ebpf::abi::covers`] compares it; written by the loader.
+#[btf_map]
+static ADDRESSES: Array<[u64; 2], { MAX_PORTS }> = Array::new();
 
 /// What went wrong, by [`Counter`].
 #[btf_map]
@@ -36,6 +42,12 @@ static MARKS: SkStorage<Mark> = SkStorage::new();
 #[inline(always)]
 pub(crate) fn settings() -> Settings {
     SETTINGS.get(0).copied().unwrap_or_default()
+}
+
+/// Our address at one of the watched places.
+#[inline(always)]
+pub(crate) fn address(place: u32) -> Option<[u64; 2]> {
+    ADDRESSES.get(place).copied()
 }
 
 /// Counts something that went wrong.

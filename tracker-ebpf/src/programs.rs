@@ -9,8 +9,8 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, Slot,
-    TRAFFIC_BOTH,
+    AMEND_CLOCK, AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED,
+    MAX_PORTS, SAME_CLOCK, Slot, TRAFFIC_BOTH, as_words, covers,
 };
 use tracker_ebpf::mark::{Mark, Moved};
 use tracker_ebpf::record::{Closed, Direction, Edge};
@@ -18,7 +18,7 @@ use tracker_ebpf::record::{Closed, Direction, Edge};
 use crate::maps::{self, Made, count, hint};
 use crate::packet::{self, Packet};
 
-/// The watched local ports, written by the loader; 0 is an empty place.
+/// The watched local ports, written by the loader; 0 is an empty place. Their addresses are in a map.
 #[unsafe(no_mangle)]
 static PORTS: Global<[u16; MAX_PORTS]> = Global::new([0; MAX_PORTS]);
 
@@ -42,7 +42,7 @@ pub(crate) fn watch(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(&ctx),
         // Called before the change; of all states only CLOSE is the end, however it came about.
         BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => closed(&ctx),
-        _ => {}
+        _ => keep_callback(&ctx),
     }
     // Anything else makes the kernel fail the operation.
     1
@@ -72,6 +72,7 @@ pub(crate) fn amend(ctx: SkBuffContext) -> i32 {
     i32::from(match amendment.kind {
         AMEND_OPEN => correct(&amendment),
         AMEND_FORGET => forget(&amendment.client),
+        AMEND_CLOCK => boot_now().abs_diff(amendment.at) < SAME_CLOCK,
         _ => false,
     })
 }
@@ -305,13 +306,49 @@ fn forget(client: &ClientAddr) -> bool {
     }
 }
 
-/// A watched port in the daemon's network namespace. Decided before any map is touched.
+/// Another program may have set the callbacks of a watched socket to those that it wants itself: ours is asked for again
+/// with whatever event comes next.
+#[inline(always)]
+fn keep_callback(ctx: &SockOpsContext) {
+    let flags = ctx.cb_flags();
+    if flags & BPF_SOCK_OPS_STATE_CB_FLAG != 0 || !is_watched(ctx) {
+        return;
+    }
+    let Some(socket) = socket(ctx) else { return };
+    if maps::mark(socket).is_some() {
+        let _ = ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+    }
+}
+
+/// A watched port and address in the daemon's network namespace. Decided before any map is touched.
 #[inline(always)]
 fn is_watched(ctx: &SockOpsContext) -> bool {
-    let local = ctx.local_port();
-    let known = PORTS.load().iter().any(|port| u32::from(*port) == local);
+    let port = ctx.local_port();
+    let ports = PORTS.load();
+    if !ports.iter().any(|watched| u32::from(*watched) == port) {
+        return false;
+    }
+    let local = local(ctx);
+    let known = (0..).zip(ports).any(|(place, watched)| {
+        u32::from(watched) == port && maps::address(place).is_some_and(|address| covers(address, local))
+    });
     // SAFETY: the helper only reads the context.
     known && unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } == NETNS.load()
+}
+
+/// Our own address.
+#[inline(always)]
+fn local(ctx: &SockOpsContext) -> [u64; 2] {
+    if ctx.family() != AF_INET6 {
+        return as_words(ClientAddr::from_v4(ctx.local_ip4().to_ne_bytes()).0);
+    }
+    let mut address = [0; 16];
+    for (word, place) in address.chunks_exact_mut(4).enumerate() {
+        // SAFETY: a field of the context, which the verifier lets be read only in words of four bytes.
+        let value = unsafe { (&raw const (*ctx.ops).local_ip6[word]).read_volatile() };
+        place.copy_from_slice(&value.to_ne_bytes());
+    }
+    as_words(address)
 }
 
 /// The peer's address as a key; `None` where it is not clear which host that is.

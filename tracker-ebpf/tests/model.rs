@@ -257,7 +257,9 @@ fn link_local() -> impl Strategy<Value = [u8; 16]> {
 
 #[test]
 fn a_link_local_address_needs_its_link() {
-    for text in ["fe80::1", "fe80::1%", "fe80::1%eth0", "fe80::1%0", "fe80:0:0:2::1", "fe80:0:0:2::1%2", "febf::1%2"] {
+    for text in
+        ["fe80::1", "fe80::1%", "fe80::1%eth0", "fe80::1%0", "fe80:0:0:2::1", "fe80:0:0:2::1%2", "febf::1%2"]
+    {
         assert_eq!(text.parse::<ClientAddr>(), Err(NoClient::NoLink), "{text}");
     }
     for text in ["", "2001:db8::1%2", "192.0.2.1%2", "x%2", "169.254.0.1%2"] {

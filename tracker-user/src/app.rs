@@ -26,7 +26,9 @@ use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config::{self, Config};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning};
+use crate::observe::{
+    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, places,
+};
 use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
@@ -268,9 +270,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
     let own: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
     let watched = config.observer.watch_ports.iter().copied();
     let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
-    let mut ports = [own, foreign_ports.clone()].concat();
-    ports.sort_unstable();
-    ports.dedup();
+    let places = places(&config.proxy.listen, &config.observer.watch_ports);
     ObserveOptions {
         mode: match config.observer.mode {
             config::ObserverMode::Auto => ObserverMode::Auto,
@@ -279,7 +279,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
         },
         cgroup: config.observer.cgroup.clone(),
         pin_dir: Some(config.observer.pin_dir.clone()),
-        ports,
+        places,
         foreign_ports,
         max_records: config.observer.max_records,
         settings: policy.for_observer(),

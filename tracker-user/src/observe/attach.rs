@@ -12,11 +12,13 @@ use aya::{Ebpf, EbpfLoader};
 use tracing::{info, warn};
 use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot};
 
+use super::amend;
 use super::bpf;
 use super::error::{self, ObserveError};
 use super::hints::Hints;
 use super::host;
 use super::pins::{Form, Found, LINKS, PinDir, Unclaimed, forms};
+use super::place::Place;
 use crate::clock::boot_now;
 
 /// The programs; empty if the build had none.
@@ -28,7 +30,7 @@ pub(super) struct Wanted<'a> {
     pub(super) cgroup: Option<&'a Path>,
     /// `None`: the kernel side ends with the daemon.
     pub(super) pin_dir: Option<&'a Path>,
-    pub(super) ports: &'a [u16],
+    pub(super) places: &'a [Place],
     pub(super) max_records: u32,
     /// Where nothing is adopted; what is adopted keeps the settings that it was working by.
     pub(super) settings: Settings,
@@ -216,14 +218,16 @@ fn afresh(wanted: &Wanted<'_>, pins: Option<&PinDir>, cgroup: &File) -> Result<L
 }
 
 fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError> {
-    if wanted.ports.is_empty() || wanted.ports.len() > MAX_PORTS {
-        return Err(ObserveError::Ports(wanted.ports.len()));
+    let places = wanted.places;
+    if places.is_empty() || places.len() > MAX_PORTS {
+        return Err(ObserveError::Ports(places.len()));
     }
     let mut ports = [0_u16; MAX_PORTS];
-    for (place, port) in ports.iter_mut().zip(wanted.ports) {
-        *place = *port;
+    for (port, place) in ports.iter_mut().zip(places) {
+        *port = place.port;
     }
-    let least_and_most = || Some([*wanted.ports.iter().min()?, *wanted.ports.iter().max()?]);
+    let numbers = || places.iter().map(|place| place.port);
+    let least_and_most = || Some([numbers().min()?, numbers().max()?]);
     let span = least_and_most().ok_or(ObserveError::Ports(0))?;
     let netns = host::netns_cookie().map_err(|error| ObserveError::Kernel {
         action: "asking for the network namespace's cookie",
@@ -246,6 +250,15 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     for (name, hook) in LINKS.iter().map(|(name, hook)| (*name, Some(*hook))).chain([("amend", None)]) {
         let program = programs.program_mut(name).ok_or_else(|| missing("finding the eBPF programs", name))?;
         load_program(program, hook).map_err(|error| error::kernel("loading an eBPF program", &error))?;
+    }
+    amend::is_of_one_clock(&programs)?;
+    let map = programs.map_mut("ADDRESSES").ok_or_else(|| missing("opening the maps", "ADDRESSES"))?;
+    let mut addresses =
+        maps::Array::<_, [u64; 2]>::try_from(map).map_err(|error| error::map("opening a map", &error))?;
+    for (number, place) in (0..).zip(places) {
+        addresses
+            .set(number, place.address, 0)
+            .map_err(|error| error::map("writing the watched places", &error))?;
     }
     Ok(programs)
 }

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
-use aya::programs::{CgroupSkb, TestRun as _, TestRunOptions};
 use tracker_ebpf::abi::{AMEND_FORGET, Amendment, ClientAddr, Counter, READ_LOCKED, Settings, Slot};
 use tracker_ebpf::record::Record;
 
-use super::attach::{Attached, Pinning, Records, Wanted, missing};
+use super::amend;
+use super::attach::{Attached, Pinning, Records, Wanted};
 use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
 use super::pins::PinDir;
@@ -135,16 +135,9 @@ impl Kernel {
         self.amend(&Amendment { client, kind: AMEND_FORGET, ..Amendment::default() }).map(drop)
     }
 
-    /// Runs the program `amend`. True if it did what it was asked for.
+    /// Asks for a change. True if it was made.
     pub(super) fn amend(&self, amendment: &Amendment) -> Result<bool, ObserveError> {
-        let action = "amending a record";
-        let packet = packet(amendment);
-        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = programs.program("amend").ok_or_else(|| missing(action, "amend"))?;
-        let program: &CgroupSkb = program.try_into().map_err(|error| error::kernel(action, &error))?;
-        let run = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::default() };
-        let result = program.test_run(run).map_err(|error| error::kernel(action, &error))?;
-        Ok(result.return_value == 1)
+        amend::run(&self.programs.lock().unwrap_or_else(PoisonError::into_inner), amendment)
     }
 
     pub(super) fn apply(&self, new: Settings) -> Result<(), ObserveError> {
@@ -205,17 +198,4 @@ fn read(records: &Records, client: ClientAddr) -> Result<Option<Record>, Observe
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error::map("reading a record", &error)),
     }
-}
-
-/// The kernel wants an Ethernet frame, whose header it takes off; the type is the one for local experiments, so that it
-/// does not take the rest for IP.
-fn packet(amendment: &Amendment) -> Vec<u8> {
-    let mut packet = vec![0; 12];
-    packet.extend([0x88, 0xb5]);
-    packet.extend(amendment.client.0);
-    for word in [amendment.kind, amendment.changes, amendment.open, amendment._pad] {
-        packet.extend(word.to_ne_bytes());
-    }
-    packet.extend(amendment.at.to_ne_bytes());
-    packet
 }

@@ -7,6 +7,7 @@ mod device;
 mod foreign;
 mod lab;
 mod pinned;
+mod places;
 mod price;
 mod repair;
 mod sight;
@@ -261,7 +262,7 @@ fn what_cannot_be_attached_is_said_and_auto_falls_back() {
         let options = |mode| ObserveOptions {
             mode,
             cgroup: Some("/nonexistent".into()),
-            ports: vec![PORT],
+            places: vec![PORT.into()],
             ..ObserveOptions::default()
         };
         if start(|_| ()).is_none() {
@@ -272,7 +273,7 @@ fn what_cannot_be_attached_is_said_and_auto_falls_back() {
         let (observer, _hints) = Observer::start(&options(ObserverMode::Auto)).unwrap();
         assert!(observer.eyes().is_some());
         assert!(matches!(observer.kind(), Kind::Proxy { because } if because.contains("/nonexistent")));
-        let none = ObserveOptions { ports: vec![], cgroup: None, ..options(ObserverMode::Ebpf) };
+        let none = ObserveOptions { places: vec![], cgroup: None, ..options(ObserverMode::Ebpf) };
         assert!(matches!(Observer::start(&none).err(), Some(ObserveError::Ports(0))));
     });
 }

@@ -6,6 +6,7 @@
 //! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
 //! belong on a blocking thread.
 
+mod amend;
 mod attach;
 mod bpf;
 mod compare;
@@ -23,6 +24,7 @@ mod kernel_tests;
 mod neighbours;
 mod netlink;
 mod pins;
+mod place;
 mod rehearsal;
 mod sight;
 mod socket_dump;
@@ -50,6 +52,7 @@ pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
 pub use host::clock_is_synchronised;
+pub use place::{Place, places};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use sight::Blindness;
 use sight::Sight;
@@ -77,8 +80,8 @@ pub struct ObserveOptions {
     pub cgroup: Option<PathBuf>,
     /// Where the kernel side is pinned, so that it outlives the daemon; `None`: nowhere.
     pub pin_dir: Option<PathBuf>,
-    /// The local ports whose connections are watched.
-    pub ports: Vec<u16>,
+    /// Where connections are watched.
+    pub places: Vec<Place>,
     /// Those of them that belong to other proxies.
     pub foreign_ports: Vec<u16>,
     /// How many clients there is room for.
@@ -93,7 +96,7 @@ impl Default for ObserveOptions {
             mode: ObserverMode::default(),
             cgroup: None,
             pin_dir: None,
-            ports: Vec::new(),
+            places: Vec::new(),
             foreign_ports: Vec::new(),
             max_records: DEFAULT_MAX_RECORDS,
             settings: Settings::default(),
@@ -147,7 +150,7 @@ impl Observer {
     /// # Errors
     /// In mode `Ebpf`, when the kernel side cannot be had; in the others, when another daemon uses the pin directory.
     pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
-        let sockets = SocketDump::new(&options.ports);
+        let sockets = SocketDump::new(&options.places);
         let (source, hints) = source(options)?;
         let destroyer = Destroyer::new(&options.foreign_ports);
         let (devices, changes) = Devices::open();
@@ -386,7 +389,7 @@ fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
     let wanted = Wanted {
         cgroup: options.cgroup.as_deref(),
         pin_dir: options.pin_dir.as_deref(),
-        ports: &options.ports,
+        places: &options.places,
         max_records: options.max_records,
         settings: options.settings,
     };

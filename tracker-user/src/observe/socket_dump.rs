@@ -1,6 +1,6 @@
 //! The kernel's list of TCP connections to the watched ports, by netlink (sock_diag). Needs no privilege.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +14,7 @@ use nix::sys::socket::SockProtocol;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Door, Netlink, malformed};
+use super::place::Place;
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) type Dump = Vec<(ClientAddr, Socket)>;
 /// The door to the list. It belongs to the network namespace of the thread that reads first.
 pub(super) struct SocketDump {
     door: Door,
-    ports: BTreeSet<u16>,
+    places: Vec<Place>,
 }
 
 /// A connection counts from established to CLOSE. Not yet: SYN_SENT, SYN_RECV. No more: TIME_WAIT, CLOSE. Never: LISTEN.
@@ -58,11 +59,11 @@ const fn state_name(state: u8) -> &'static str {
 }
 
 impl SocketDump {
-    pub(super) fn new(ports: &[u16]) -> Self {
-        Self { door: Door::new(SockProtocol::NetlinkSockDiag), ports: ports.iter().copied().collect() }
+    pub(super) fn new(places: &[Place]) -> Self {
+        Self { door: Door::new(SockProtocol::NetlinkSockDiag), places: places.to_vec() }
     }
 
-    /// All connections to the watched ports.
+    /// All connections that are watched.
     pub(super) fn read(&self) -> io::Result<Dump> {
         self.door.with(|socket| self.read_from(socket))
     }
@@ -73,7 +74,8 @@ impl SocketDump {
         let mut dump = Vec::new();
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
             each_connection(socket, id, &[], |header| {
-                let counted = self.ports.contains(&header.socket_id.source_port);
+                let SocketId { source_address, source_port, .. } = header.socket_id;
+                let counted = self.places.iter().any(|place| place.includes(source_address, source_port));
                 if counted && seen.insert(header.socket_id.cookie) {
                     dump.extend(connection(header));
                 }
@@ -157,7 +159,7 @@ mod tests {
     fn a_connection_is_listed_while_it_lasts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dump = SocketDump::new(&[port]);
+        let dump = SocketDump::new(&[port.into()]);
         assert_eq!(dump.read().unwrap(), vec![]);
 
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -12,7 +12,7 @@ use super::lab::*;
 const FOREIGN: u16 = 8080;
 
 fn watching(options: &mut ObserveOptions) {
-    options.ports = vec![PORT, FOREIGN];
+    options.places = vec![PORT.into(), FOREIGN.into()];
     options.foreign_ports = vec![FOREIGN];
 }
 

@@ -145,7 +145,7 @@ fn other_ports_are_watched_by_the_programs_that_replace_the_old() {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         let old = pair(&listener, A);
         drop(started);
-        let (observer, _hints) = pins.start(|options| options.ports = vec![8080]).unwrap();
+        let (observer, _hints) = pins.start(|options| options.places = vec![8080.into()]).unwrap();
         assert!(is_adopted(&observer));
         observer.settle().unwrap();
         assert_eq!(record(&observer, A).open, 0, "that port is not watched any more");
@@ -168,7 +168,7 @@ fn a_directory_has_one_user() {
             let options = ObserveOptions {
                 mode,
                 pin_dir: Some(pins.0.clone()),
-                ports: vec![PORT],
+                places: vec![PORT.into()],
                 ..ObserveOptions::default()
             };
             let refused = Observer::start(&options).err();
