@@ -432,4 +432,5 @@ mod pod {
     unsafe impl aya::Pod for super::Hint {}
     unsafe impl aya::Pod for super::Record {}
     unsafe impl aya::Pod for super::Slot {}
+    unsafe impl aya::Pod for super::Mark {}
 }

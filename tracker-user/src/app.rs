@@ -103,7 +103,11 @@ impl App {
         let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
-        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
+        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)).watched_by(Arc::<
+            Observer,
+        >::clone(
+            &observer,
+        )));
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);

@@ -12,6 +12,8 @@ use aya::{Ebpf, EbpfLoader};
 use tracing::{info, warn};
 use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot};
 
+use tracker_ebpf::mark::Mark;
+
 use super::amend;
 use super::bpf;
 use super::error::{self, ObserveError};
@@ -65,6 +67,7 @@ pub(super) struct Attached {
     pub(super) records_fd: OwnedFd,
     pub(super) settings: maps::Array<MapData, Settings>,
     pub(super) counters: maps::PerCpuArray<MapData, u64>,
+    pub(super) marks: maps::SkStorage<MapData, Mark>,
     pub(super) hints: Hints,
     /// In the order of [`LINKS`]. Without pins they are all that holds the programs where they are.
     pub(super) links: Vec<OwnedFd>,
@@ -117,6 +120,7 @@ impl Attached {
             records: typed(&mut programs, "RECORDS")?,
             settings: typed(&mut programs, "SETTINGS")?,
             counters: typed(&mut programs, "COUNTERS")?,
+            marks: typed(&mut programs, "MARKS")?,
             hints: Hints::from_ring(typed(&mut programs, "HINTS")?),
             programs,
             links,

@@ -7,6 +7,7 @@
 mod stream;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
 pub use self::stream::ClientStream;
+pub use self::watched::Watcher;
 use crate::clock::{BootTime, boot_now};
 use crate::session::SessionId;
 
@@ -111,6 +113,7 @@ const LOOKED_AT: usize = 64;
 #[derive(Default)]
 pub struct Connections {
     eyes: Option<Arc<dyn ClientEvents>>,
+    watcher: Option<Arc<dyn Watcher>>,
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     open: AtomicUsize,

@@ -1,6 +1,6 @@
 //! The kernel side at work: its records are read, and amended by the program `amend`.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
 use tracker_ebpf::abi::{AMEND_FORGET, Amendment, ClientAddr, Counter, READ_LOCKED, Settings, Slot};
+use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
 
 use super::amend;
@@ -29,6 +30,7 @@ pub(super) struct Kernel {
     /// The map, and what is in it.
     settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
+    marks: maps::SkStorage<MapData, Mark>,
     pub(super) links: Mutex<Vec<OwnedFd>>,
     cgroup: PathBuf,
     pub(super) cgroup_id: AtomicU64,
@@ -49,6 +51,7 @@ impl Kernel {
             records_fd,
             settings,
             counters,
+            marks,
             hints,
             links,
             cgroup,
@@ -65,6 +68,7 @@ impl Kernel {
             records_fd,
             settings: Mutex::new((settings, now)),
             counters,
+            marks,
             links: Mutex::new(links),
             cgroup,
             cgroup_id: AtomicU64::new(cgroup_id),
@@ -164,6 +168,11 @@ impl Kernel {
             *sum = values.iter().fold(0_u64, |total, value| total.wrapping_add(*value));
         }
         Ok(sums)
+    }
+
+    /// Whether a socket has the mark of a connection that is watched, and not closed.
+    pub(super) fn has_marked(&self, socket: BorrowedFd<'_>) -> bool {
+        self.marks.get(&socket, 0).is_ok()
     }
 
     /// What it is working by.

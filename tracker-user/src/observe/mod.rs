@@ -31,6 +31,7 @@ mod socket_dump;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -42,7 +43,9 @@ use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
 pub use compare::Resync;
-pub use connections::{ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections};
+pub use connections::{
+    ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections, Watcher,
+};
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
 use devices::Devices;
@@ -362,6 +365,17 @@ impl Observer {
 pub fn eyes_of(observer: &Arc<Observer>) -> Option<Arc<dyn ClientEvents>> {
     let observer: Arc<Observer> = Arc::clone(observer);
     observer.eyes().is_some().then_some(observer as Arc<dyn ClientEvents>)
+}
+
+impl Watcher for Observer {
+    fn sees(&self, socket: BorrowedFd<'_>) -> bool {
+        match &self.source {
+            // While it is blind, nothing is believed that it does not see; see `Observer::evidence`.
+            Source::Kernel(kernel) => kernel.has_marked(socket) || self.blindness().is_some(),
+            // They are told of every connection in the registry.
+            Source::Eyes { .. } => true,
+        }
+    }
 }
 
 impl ClientEvents for Observer {
