@@ -11,7 +11,7 @@ use crate::record::Record;
 
 /// Raised whenever the meaning of anything in this module, in [`crate::mark`] or in [`crate::record`] changes; what is merely moved shows in
 /// [`LAYOUT`]. Both are part of the pin directory's name.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
 /// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
@@ -216,17 +216,17 @@ pub struct Amendment {
     pub kind: u32,
     /// The record's `changes` that the decision was based on; if it differs by now, nothing is done.
     pub changes: u32,
-    /// The right count.
+    /// The right count of connections that are open, and not ended by the client.
     pub open: u32,
-    /// Always 0.
-    pub _pad: u32,
-    /// When the count was seen, in `CLOCK_BOOTTIME` nanoseconds.
+    /// And of those that the client has ended.
+    pub half: u32,
+    /// When the counts were seen, in `CLOCK_BOOTTIME` nanoseconds.
     pub at: u64,
 }
 
-/// Correct the count of open connections.
+/// Correct the counts of connections.
 pub const AMEND_OPEN: u32 = 1;
-/// Delete the record if no connection is open.
+/// Delete the record if there is no connection.
 pub const AMEND_FORGET: u32 = 2;
 /// Change nothing: say whether `at` is the present moment by the kernel's clock, give or take [`SAME_CLOCK`].
 pub const AMEND_CLOCK: u32 = 3;
@@ -259,7 +259,7 @@ pub const TRAFFIC_CLIENT: u32 = 1;
 /// The size of the hints' ring in bytes: a power of two of pages.
 pub const HINTS_BYTES: u32 = 256 * 1024;
 
-/// A hint: a client's count of open connections left 0 or reached 0. The map is the truth; a hint only says where to look.
+/// A hint: a client's count of open connections left 0 or reached 0, or the last one that it had ended was closed. The map is the truth; a hint only says where to look.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
@@ -275,7 +275,7 @@ pub struct Hint {
 
 /// The first connection of a client was established.
 pub const HINT_OPENED: u32 = 1;
-/// The last connection of a client was closed.
+/// The last connection of a client was ended by it, or closed.
 pub const HINT_CLOSED: u32 = 2;
 
 /// At how many places the kernel side can watch at once.
@@ -325,7 +325,7 @@ pub enum Counter {
     CloseWithoutOpen = 4,
     /// Data moved on a marked socket whose record is missing.
     DataWithoutRecord = 5,
-    /// A packet of a marked socket could not be read as TCP.
+    /// How far the TCP of a marked socket got could not be read.
     Unreadable = 6,
     /// A connection opened in the very moment in which its client's record was deleted: a resync is due, which counts it.
     RecordRetired = 7,
@@ -360,8 +360,8 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 80);
-const _: () = assert!(size_of::<Slot>() == 104 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 96);
+const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 104);
+const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 112);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -373,9 +373,12 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Slot, record),
     size_of::<Record>(),
     offset_of!(Record, open),
+    offset_of!(Record, half),
     offset_of!(Record, changes),
     offset_of!(Record, opened_at),
+    offset_of!(Record, left_at),
     offset_of!(Record, closed_at),
+    offset_of!(Record, held_at),
     offset_of!(Record, traffic_at),
     offset_of!(Record, traffic_gap_start),
     offset_of!(Record, traffic_gap_end),
@@ -390,14 +393,17 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Settings, blind_since),
     size_of::<Mark>(),
     offset_of!(Mark, received),
-    offset_of!(Mark, ended),
     offset_of!(Mark, sent),
     offset_of!(Stream, client),
-    offset_of!(Stream, edge),
+    offset_of!(Stream, seen),
     offset_of!(Stream, told),
+    offset_of!(Stream, fin),
+    offset_of!(Stream, flags),
+    offset_of!(Stream, came_at),
     offset_of!(Stream, moved_at),
     offset_of!(Stream, told_at),
     crate::mark::TELL_EVERY as usize,
+    crate::record::GRACE as usize,
     size_of::<Hint>(),
     offset_of!(Hint, client),
     offset_of!(Hint, at),

@@ -134,11 +134,13 @@ pub(crate) fn mark(socket: *mut bpf_sock) -> Option<&'static mut Mark> {
     unsafe { storage(socket, core::ptr::null_mut(), 0).as_mut() }
 }
 
-/// Marks a socket, and returns the mark; `None` if that was not possible.
+/// Marks a socket; false if that was not possible.
 #[inline(always)]
-pub(crate) fn set_mark(socket: *mut bpf_sock, mut mark: Mark) -> Option<&'static mut Mark> {
-    // SAFETY: as above.
-    unsafe { storage(socket, &raw mut mark, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() }
+pub(crate) fn set_mark(socket: *mut bpf_sock, mark: &Mark) -> bool {
+    // SAFETY: as above; the kernel only reads the mark.
+    unsafe {
+        !storage(socket, (&raw const *mark).cast_mut(), u64::from(BPF_SK_STORAGE_GET_F_CREATE)).is_null()
+    }
 }
 
 /// Takes the mark from a socket.

@@ -3,20 +3,20 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE,
-    bpf_sock,
+    BPF_TCP_CLOSE_WAIT, BPF_TCP_CLOSING, BPF_TCP_FIN_WAIT1, BPF_TCP_FIN_WAIT2, bpf_sock,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_tcp_sock};
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
     AMEND_CLOCK, AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED,
-    MAX_PORTS, SAME_CLOCK, Slot, TRAFFIC_BOTH, as_words, covers,
+    MAX_PORTS, SAME_CLOCK, Settings, Slot, TRAFFIC_BOTH, as_words, covers,
 };
-use tracker_ebpf::mark::{Mark, Moved};
+use tracker_ebpf::mark::{Counts, Mark, Moved, Reached};
 use tracker_ebpf::record::{Closed, Direction, Edge};
 
 use crate::maps::{self, Made, count, hint};
-use crate::packet::{self, Packet};
+use crate::packet::{self, Segment};
 
 /// The watched local ports, written by the loader; 0 is an empty place. Their addresses are in a map.
 #[unsafe(no_mangle)]
@@ -40,8 +40,13 @@ const ATTEMPTS: u32 = 8;
 pub(crate) fn watch(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(&ctx),
-        // Called before the change; of all states only CLOSE is the end, however it came about.
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => closed(&ctx),
+        // Called before the change; of all states only CLOSE is the end, however it came about, and only into these two it
+        // gets because TCP has accepted the client's FIN.
+        BPF_SOCK_OPS_STATE_CB => match ctx.arg(1) {
+            BPF_TCP_CLOSE => closed(&ctx),
+            BPF_TCP_CLOSE_WAIT | BPF_TCP_CLOSING => ended(&ctx),
+            _ => {}
+        },
         _ => keep_callback(&ctx),
     }
     // Anything else makes the kernel fail the operation.
@@ -87,11 +92,11 @@ fn established(ctx: &SockOpsContext) {
     // Nobody is served whose link is not known: see `ClientAddr::from_peer`.
     let Some(client) = client(ctx, socket) else { return };
     let now = boot_now();
-    // SAFETY: plain fields of the context.
-    let (received, sent) = unsafe { ((*ctx.ops).rcv_nxt, (*ctx.ops).snd_nxt) };
-    let Some(mark) = maps::set_mark(socket, Mark::starting(client, received, sent)) else {
+    // The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost), which
+    // TCP takes after this: the mark begins with that one as the packet of which it is not yet known.
+    if !maps::set_mark(socket, &Mark::starting(client, &reached_by(ctx), now)) {
         return count(Counter::MarkFailed);
-    };
+    }
     // Other programs on this host may have asked for callbacks too.
     if ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_err() {
         maps::clear_mark(socket);
@@ -102,12 +107,11 @@ fn established(ctx: &SockOpsContext) {
         Opened::Another => {}
         Opened::NoRoom => {
             maps::clear_mark(socket);
-            return count(Counter::RecordMapFull);
+            count(Counter::RecordMapFull);
         }
         // The mark stays: the next resync makes a record with the right count, and from then on everything is as usual.
-        Opened::Retired => return count(Counter::RecordRetired),
+        Opened::Retired => count(Counter::RecordRetired),
     }
-    with_handshake(ctx, mark, received, now);
 }
 
 /// What became of the attempt to count a connection.
@@ -142,47 +146,51 @@ fn open(client: &ClientAddr, now: u64) -> Opened {
     Opened::Retired
 }
 
-/// The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost). It came
-/// in by the listening socket, so `received` did not see it.
+/// The client has ended its side.
 #[inline(always)]
-fn with_handshake(ctx: &SockOpsContext, mark: &mut Mark, first: u32, now: u64) {
-    // SAFETY: plain fields of the context; the packet is read within the bounds that the verifier knows.
-    let (payload, fin) = unsafe {
-        let start = (*ctx.ops).__bindgen_anon_3.skb_data as usize;
-        let end = (*ctx.ops).__bindgen_anon_4.skb_data_end as usize;
-        if start + 20 > end {
-            return;
-        }
-        let header = u32::from(*((start + 12) as *const u8) >> 4) * 4;
-        ((*ctx.ops).skb_len.saturating_sub(header), *((start + 13) as *const u8) & packet::FIN != 0)
-    };
-    let end = first.wrapping_add(payload);
-    if fin {
-        mark.on_end(end);
+fn ended(ctx: &SockOpsContext) {
+    let Some((_, mark)) = marked(ctx) else { return };
+    if mark.is_half() {
+        return;
     }
-    if payload > 0 {
-        data(mark, Direction::Received, Some(end), now);
-    }
+    let (now, settings, reached) = (boot_now(), maps::settings(), reached_by(ctx));
+    let client = mark.client(Direction::Received);
+    let outcome = maps::slot(&client).and_then(|slot| {
+        maps::locked(slot, &client, |record| {
+            mark.end(record, settings.limit, counts(&settings), &reached, now)
+        })
+    });
+    report(outcome, client, now);
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
-    if !is_watched(ctx) {
-        return;
-    }
-    let Some(socket) = socket(ctx) else { return };
-    let Some(mark) = maps::mark(socket) else { return };
-    let (client, now, limit) = (mark.client(Direction::Received), boot_now(), maps::settings().limit);
-    // SAFETY: a plain field of the context.
-    let received = unsafe { (*ctx.ops).rcv_nxt };
+    let Some((socket, mark)) = marked(ctx) else { return };
+    let (now, settings, reached) = (boot_now(), maps::settings(), reached_by(ctx));
+    let client = mark.client(Direction::Received);
     let outcome = maps::slot(&client).and_then(|slot| {
         maps::locked(slot, &client, |record| {
-            mark.settle(record, limit, Some(received));
-            record.on_close(now)
+            mark.close(record, settings.limit, counts(&settings), &reached, now)
         })
     });
     // A socket is closed once, even if the kernel should say so twice.
     maps::clear_mark(socket);
+    report(outcome, client, now);
+}
+
+/// The socket and its mark, if it is watched.
+#[inline(always)]
+fn marked(ctx: &SockOpsContext) -> Option<(*mut bpf_sock, &'static mut Mark)> {
+    if !is_watched(ctx) {
+        return None;
+    }
+    let socket = socket(ctx)?;
+    Some((socket, maps::mark(socket)?))
+}
+
+/// What the end of a connection, or of the client's side of it, came to.
+#[inline(always)]
+fn report(outcome: Option<Closed>, client: ClientAddr, now: u64) {
     match outcome.unwrap_or(Closed::WithoutOpen) {
         Closed::OthersOpen => {}
         Closed::Last => hint(client, now, HINT_CLOSED, false),
@@ -190,20 +198,77 @@ fn closed(ctx: &SockOpsContext) {
     }
 }
 
-/// New data ends beyond what the socket has received in order. Everything else (keep-alives with or without a byte of
-/// garbage, bare ACKs, retransmissions) ends at or before that.
+/// First what TCP has made of the packets before this one; this one then is the last that may have carried data, unless
+/// it surely carries none. A packet that cannot be read may: what it was TCP will tell.
 #[inline(always)]
 fn on_received(ctx: &SkBuffContext) -> Option<()> {
     let socket = packet_socket(ctx)?;
-    let segment = segment(ctx, socket)?;
     let mark = maps::mark(socket)?;
-    let end = segment.seq.wrapping_add(segment.payload);
-    if segment.fin {
-        mark.on_end(end);
-        if segment.payload == 0 {
-            return None;
+    let reached = reached(socket)?;
+    moved(mark, &reached);
+    match packet::read(ctx.skb.skb) {
+        // The kernel does not tell of a FIN that ends the second of both directions: it tells of the close.
+        Some(segment) if segment.fin && is_ended_by_us(socket) => {
+            let fin = segment.end();
+            if fin.wrapping_sub(reached.received) <= i32::MAX as u32 {
+                mark.on_fin(Direction::Received, fin);
+            }
         }
+        Some(Segment { payload: 0, .. }) => return None,
+        _ => {}
     }
+    mark.on_packet(Direction::Received, boot_now());
+    Some(())
+}
+
+/// Likewise; nobody but this host's own TCP sends by the socket, so its FIN is believed.
+#[inline(always)]
+fn on_sent(ctx: &SkBuffContext) -> Option<()> {
+    let socket = packet_socket(ctx)?;
+    let mark = maps::mark(socket)?;
+    moved(mark, &reached(socket)?);
+    match packet::read(ctx.skb.skb) {
+        Some(segment) if segment.fin => mark.on_fin(Direction::Sent, segment.end()),
+        Some(Segment { payload: 0, .. }) => return None,
+        _ => {}
+    }
+    mark.on_packet(Direction::Sent, boot_now());
+    Some(())
+}
+
+/// Data has moved on a watched socket, or not: its mark keeps that, or its client's record is told.
+#[inline(always)]
+fn moved(mark: &mut Mark, reached: &Reached) {
+    for moved in mark.news(reached).iter().flatten() {
+        data(mark, moved, reached);
+    }
+}
+
+#[inline(always)]
+fn data(mark: &mut Mark, moved: &Moved, reached: &Reached) {
+    let settings = maps::settings();
+    let (counts, limit) = (counts(&settings), settings.limit);
+    if mark.keeps(moved, counts) {
+        return;
+    }
+    let client = mark.client(moved.direction);
+    let Some(slot) = maps::slot(&client) else { return count(Counter::DataWithoutRecord) };
+    if mark.yields(moved, counts, maps::traffic_at(slot)) {
+        return;
+    }
+    if maps::locked(slot, &client, |record| mark.tell(record, limit, moved, counts, reached)).is_none() {
+        count(Counter::DataWithoutRecord);
+    }
+}
+
+#[inline(always)]
+fn counts(settings: &Settings) -> Counts {
+    if settings.direction == TRAFFIC_BOTH { Counts::Both } else { Counts::Client }
+}
+
+/// How far the socket's TCP got.
+#[inline(always)]
+fn reached(socket: *mut bpf_sock) -> Option<Reached> {
     // SAFETY: the kernel checks the socket.
     let tcp = unsafe { bpf_tcp_sock(socket) };
     if tcp.is_null() {
@@ -211,77 +276,30 @@ fn on_received(ctx: &SkBuffContext) -> Option<()> {
         return None;
     }
     // SAFETY: not null, and valid as long as the socket.
-    let expected = unsafe { (*tcp).rcv_nxt };
-    let new = beyond(expected, end)?;
-    // Where it leaves a hole before it, the stream gets no further yet.
-    let got = if new <= segment.payload { end } else { expected };
-    data(mark, Direction::Received, Some(got), boot_now());
-    Some(())
+    Some(unsafe { Reached { received: (*tcp).rcv_nxt, sent: (*tcp).snd_nxt } })
 }
 
-/// New data ends beyond what was ever sent. The mark remembers how far that is: the socket itself counts a segment only
-/// after it got past the queue, so that one which was dropped there would be new twice.
 #[inline(always)]
-fn on_sent(ctx: &SkBuffContext) -> Option<()> {
-    let socket = packet_socket(ctx)?;
-    let segment = segment(ctx, socket).filter(|segment| segment.payload > 0)?;
-    let mark = maps::mark(socket)?;
-    let end = segment.seq.wrapping_add(segment.payload);
-    beyond(mark.sent(), end)?;
-    // Segments of one socket leave one at a time: its owner holds the socket's lock.
-    mark.on_sent(end);
-    data(mark, Direction::Sent, None, boot_now());
-    Some(())
+fn reached_by(ctx: &SockOpsContext) -> Reached {
+    // SAFETY: plain fields of the context.
+    unsafe { Reached { received: (*ctx.ops).rcv_nxt, sent: (*ctx.ops).snd_nxt } }
 }
 
-/// The packet's TCP segment, if there is more to it than an acknowledgement.
+/// Whether our side of the connection has ended, and the client's has not.
 #[inline(always)]
-fn segment(ctx: &SkBuffContext, socket: *mut bpf_sock) -> Option<packet::Segment> {
-    match packet::read(ctx.skb.skb) {
-        Packet::Tcp(segment) if segment.payload > 0 || segment.fin => Some(segment),
-        Packet::Tcp(_) | Packet::Other => None,
-        Packet::Unreadable => {
-            maps::mark(socket)?;
-            count(Counter::Unreadable);
-            None
-        }
-    }
+fn is_ended_by_us(socket: *mut bpf_sock) -> bool {
+    // SAFETY: not null; the verifier knows this field of every kind of socket.
+    matches!(unsafe { (*socket).state }, BPF_TCP_FIN_WAIT1 | BPF_TCP_FIN_WAIT2)
 }
 
-/// How far `end` lies beyond `edge`, on the circle of sequence numbers; `None` if it does not.
-#[inline(always)]
-fn beyond(edge: u32, end: u32) -> Option<u32> {
-    let advance = end.wrapping_sub(edge);
-    if advance == 0 || advance > i32::MAX as u32 { None } else { Some(advance) }
-}
-
-/// Data moved on a watched socket: its mark keeps that, or its client's record is told.
-#[inline(always)]
-fn data(mark: &mut Mark, direction: Direction, received: Option<u32>, now: u64) {
-    let settings = maps::settings();
-    let counts = settings.direction == TRAFFIC_BOTH || matches!(direction, Direction::Received);
-    let moved = Moved { at: now, direction, counts };
-    if mark.keeps(&moved) {
-        return;
-    }
-    let (client, limit) = (mark.client(direction), settings.limit);
-    let Some(slot) = maps::slot(&client) else { return count(Counter::DataWithoutRecord) };
-    if mark.yields(&moved, maps::traffic_at(slot)) {
-        return;
-    }
-    if maps::locked(slot, &client, |record| mark.tell(record, limit, &moved, received)).is_none() {
-        count(Counter::DataWithoutRecord);
-    }
-}
-
-/// Sets the count right, if nothing was opened or closed since user space looked.
+/// Sets the counts right, if nothing was opened or closed since user space looked.
 #[inline(always)]
 fn correct(amendment: &Amendment) -> bool {
     let limit = maps::settings().limit;
     let Some(slot) = maps::slot(&amendment.client) else { return false };
     let outcome = maps::locked(slot, &amendment.client, |record| {
         if record.changes == amendment.changes {
-            Some(record.correct(amendment.open, amendment.at, limit))
+            Some(record.correct(amendment.open, amendment.half, amendment.at, limit))
         } else {
             None
         }
@@ -295,7 +313,7 @@ fn correct(amendment: &Amendment) -> bool {
     true
 }
 
-/// Deletes the record unless a connection is open. A program that has just found it either opened before it was retired,
+/// Deletes the record unless there is a connection. A program that has just found it either opened before it was retired,
 /// which saves it, or sees that it is retired, and looks for its successor. (The kernel has no "delete if".)
 #[inline(always)]
 fn forget(client: &ClientAddr) -> bool {

@@ -78,18 +78,18 @@ impl Sources {
             findings: findings.collect(),
             walk,
             recent: self.recent.of(client).into_iter().map(decision).collect(),
-            record: record.filter(|_| known).map(|record| facts(&record, &anchor)),
+            record: record.filter(|_| known).map(|record| facts(&record, now, &anchor)),
         })
     }
 }
 
-fn facts(record: &Record, anchor: &Anchor) -> wire::Facts {
+fn facts(record: &Record, now: BootTime, anchor: &Anchor) -> wire::Facts {
     let stamp = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
     let gap = |start: u64, end: u64| Some(wire::Gap { from: stamp(start)?, until: stamp(end)? });
     wire::Facts {
-        open_connections: record.open,
+        open_connections: record.connections(),
         opened: stamp(record.opened_at),
-        closed: stamp(record.closed_at),
+        closed: stamp(record.closed_by(now.as_nanos())),
         last_traffic: stamp(record.traffic_at),
         closed_gap: gap(record.closed_gap_start, record.closed_gap_end),
         traffic_gap: gap(record.traffic_gap_start, record.traffic_gap_end),

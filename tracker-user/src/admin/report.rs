@@ -222,7 +222,7 @@ impl Sources {
             };
             for session in &sessions {
                 let record = self.observer.record(session.client)?.unwrap_or_default();
-                user.open_connections += record.open;
+                user.open_connections += record.connections();
                 user.bytes_received += record.rx;
                 user.bytes_sent += record.tx;
                 let clients = match session.state {
@@ -266,7 +266,7 @@ impl Sources {
                     user: session.map(|session| session.identity.user().into()),
                     domain: session.map(|session| session.identity.domain().into()),
                     state: session.map(|session| state(session).into()),
-                    open_connections: record.open,
+                    open_connections: record.connections(),
                     receive_rate: rate(record.rx, earlier.rx),
                     send_rate: rate(record.tx, earlier.tx),
                     bytes_received: record.rx,
@@ -275,7 +275,7 @@ impl Sources {
                     inactivity: moved
                         .then(|| now.since(BootTime::from_nanos(record.traffic_at)).as_secs_f64()),
                     opened: seen(record.opened_at),
-                    closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+                    closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
                 }
             })
             .collect();
@@ -308,7 +308,8 @@ impl Sources {
     ) -> Result<wire::Session, ReportError> {
         let record = self.observer.record(session.client)?.unwrap_or_default();
         let evidence = self.observer.evidence(session.client)?.unwrap_or_default();
-        let (expires, reason) = match judge(session, &evidence, policy, boot_now()) {
+        let now = boot_now();
+        let (expires, reason) = match judge(session, &evidence, policy, now) {
             Verdict::Active { deadline, .. } => (deadline, None),
             // The lifetime goes on counting for a stale session.
             Verdict::Stale { reason, .. } => {
@@ -329,9 +330,9 @@ impl Sources {
             mode: policy.timeouts.mode.to_string(),
             created: anchor.wall(session.created),
             authenticated: anchor.wall(session.authenticated),
-            open_connections: record.open,
-            opened: seen(record.opened_at).filter(|_| record.open > 0),
-            closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+            open_connections: record.connections(),
+            opened: seen(record.opened_at).filter(|_| record.is_open(now.as_nanos())),
+            closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
             last_traffic: seen(record.traffic_at),
             expires: expires.map(|at| anchor.wall(at)),
             device: session.device.map(|device| device.to_string()),

@@ -40,7 +40,7 @@ fn packet(amendment: &Amendment) -> Vec<u8> {
     let mut packet = vec![0; 12];
     packet.extend([0x88, 0xb5]);
     packet.extend(amendment.client.0);
-    for word in [amendment.kind, amendment.changes, amendment.open, amendment._pad] {
+    for word in [amendment.kind, amendment.changes, amendment.open, amendment.half] {
         packet.extend(word.to_ne_bytes());
     }
     packet.extend(amendment.at.to_ne_bytes());

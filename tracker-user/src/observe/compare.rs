@@ -74,9 +74,9 @@ impl Observer {
         for (client, record) in open_records(kernel, |_, _| {})?.0 {
             let mut known = Some(record);
             for _ in 0..ATTEMPTS {
-                let Some(Record { open: 1.., changes, .. }) = known else { break };
-                let at = since.as_nanos();
-                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, _pad: 0, at };
+                let Some(record) = known.filter(|record| record.connections() > 0) else { break };
+                let (changes, at) = (record.changes, since.as_nanos());
+                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, half: 0, at };
                 if kernel.amend(&amendment)? {
                     break;
                 }
@@ -118,9 +118,15 @@ impl Observer {
         let certain = looks.look(&records, &counts, now);
         let explained = looks.explains(known_misses(&kernel.counters()?));
         if judging {
-            let open: HashSet<ClientAddr> =
-                records.iter().filter(|(_, record)| record.open > 0).map(|(client, _)| *client).collect();
-            let unseen = certain.iter().filter(|what| what.open > 0 && !open.contains(&what.client)).count();
+            let open: HashSet<ClientAddr> = records
+                .iter()
+                .filter(|(_, record)| record.connections() > 0)
+                .map(|(client, _)| *client)
+                .collect();
+            let unseen = certain
+                .iter()
+                .filter(|what| what.open + what.half > 0 && !open.contains(&what.client))
+                .count();
             let agreed = counts.keys().filter(|client| open.contains(client)).count();
             if agreed == counts.len() {
                 self.agreed(now);
@@ -131,7 +137,7 @@ impl Observer {
         for amendment in certain {
             if kernel.amend(&amendment)? {
                 found.repaired += 1;
-                warn!(client = %amendment.client, open = amendment.open, "a count of connections was repaired");
+                warn!(client = %amendment.client, open = amendment.open, half = amendment.half, "a count of connections was repaired");
             }
         }
         found.suspected = looks.suspected();
@@ -163,7 +169,7 @@ impl Observer {
     }
 }
 
-/// The records of clients with open connections, and how many records there are in all, each of which is told.
+/// The records of clients with connections, and how many records there are in all, each of which is told.
 fn open_records(
     kernel: &Kernel,
     mut each: impl FnMut(ClientAddr, &Record),
@@ -172,7 +178,7 @@ fn open_records(
     kernel.each_record(|client, record| {
         clients += 1;
         each(client, record);
-        if record.open > 0 {
+        if record.connections() > 0 {
             open.push((client, *record));
         }
         true

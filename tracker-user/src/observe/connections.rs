@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicU8, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,10 +49,12 @@ impl fmt::Display for ConnectionId {
 pub trait ClientEvents: Send + Sync {
     /// A connection was accepted.
     fn opened(&self, client: ClientAddr, at: BootTime);
-    /// Data moved.
-    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime);
-    /// A connection is about to be closed.
-    fn closed(&self, client: ClientAddr, at: BootTime);
+    /// Data moved; `ended`: on a connection that the client has ended.
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, at: BootTime);
+    /// The client has ended its side of a connection.
+    fn ended(&self, client: ClientAddr, at: BootTime);
+    /// A connection is about to be closed; `ended`: one that the client has ended.
+    fn closed(&self, client: ClientAddr, ended: bool, at: BootTime);
 }
 
 /// What a connection carries at the moment.
@@ -126,7 +128,7 @@ impl fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// An empty registry; `eyes` hears of every opening, close and movement of data.
+    /// An empty registry; `eyes` hears of every opening, end, close and movement of data.
     #[must_use]
     pub fn new(eyes: Option<Arc<dyn ClientEvents>>) -> Self {
         Self { eyes, ..Self::default() }
@@ -143,6 +145,7 @@ impl Connections {
             since,
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             state: Mutex::new(Guarded {
                 fd: Some(stream.as_raw_fd()),
                 session: None,
@@ -229,7 +232,7 @@ impl Connections {
         }
         self.open.fetch_sub(1, Relaxed);
         if let Some(eyes) = &self.eyes {
-            eyes.closed(connection.client, boot_now());
+            eyes.closed(connection.client, connection.ended.load(Relaxed), boot_now());
         }
     }
 }
@@ -243,6 +246,8 @@ pub struct Connection {
     since: BootTime,
     rx: AtomicU64,
     tx: AtomicU64,
+    /// The client has ended its side.
+    ended: AtomicBool,
     state: Mutex<Guarded>,
     signal: AtomicU8,
     /// Whoever serves the connection, to hear of the signal.

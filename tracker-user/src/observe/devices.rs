@@ -85,7 +85,9 @@ impl Observer {
         let since = boot_now().before(CLIENT_FOR);
         let last = |at: u64| BootTime::from_nanos(at) > since;
         let record = self.record(address).ok().flatten();
-        record.is_some_and(|record| record.open > 0 || last(record.closed_at) || last(record.traffic_at))
+        record.is_some_and(|record| {
+            record.connections() > 0 || last(record.closed_at) || last(record.traffic_at)
+        })
     }
 }
 

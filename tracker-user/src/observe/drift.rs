@@ -9,13 +9,14 @@ use std::collections::HashMap;
 use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
 use tracker_ebpf::record::Record;
 
+use super::socket_dump::Count;
 use crate::clock::BootTime;
 
 /// A difference seen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Suspicion {
     changes: u32,
-    open: u32,
+    count: Count,
     since: BootTime,
 }
 
@@ -35,24 +36,25 @@ impl Looks {
     pub(super) fn look(
         &mut self,
         records: &[(ClientAddr, Record)],
-        sockets: &HashMap<ClientAddr, u32>,
+        sockets: &HashMap<ClientAddr, Count>,
         now: BootTime,
     ) -> Vec<Amendment> {
         let mut suspicions = HashMap::new();
         let mut certain = Vec::new();
         for (client, record) in records {
-            let open = sockets.get(client).copied().unwrap_or(0);
-            if record.open == open {
+            let count = sockets.get(client).copied().unwrap_or_default();
+            if count == Count::of(record) {
                 continue;
             }
             let changes = record.changes;
             match self.suspicions.get(client) {
-                Some(before) if before.changes == changes && before.open == open => {
+                Some(before) if before.changes == changes && before.count == count => {
                     let at = before.since.as_nanos();
-                    certain.push(Amendment { client: *client, kind: AMEND_OPEN, changes, open, _pad: 0, at });
+                    let Count { open, half } = count;
+                    certain.push(Amendment { client: *client, kind: AMEND_OPEN, changes, open, half, at });
                 }
                 _ => {
-                    suspicions.insert(*client, Suspicion { changes, open, since: now });
+                    suspicions.insert(*client, Suspicion { changes, count, since: now });
                 }
             }
         }
@@ -82,6 +84,10 @@ mod tests {
         vec![(A, Record { open, changes, ..Record::starting(1) })]
     }
 
+    fn open(open: u32) -> HashMap<ClientAddr, Count> {
+        HashMap::from([(A, Count { open, half: 0 })])
+    }
+
     fn at(seconds: u64) -> BootTime {
         BootTime::from_nanos(seconds * 1_000_000_000)
     }
@@ -90,7 +96,7 @@ mod tests {
     fn agreement_is_never_amended() {
         let mut looks = Looks::default();
         for second in 0..3 {
-            assert_eq!(looks.look(&record(2, 5), &HashMap::from([(A, 2)]), at(second)), vec![]);
+            assert_eq!(looks.look(&record(2, 5), &open(2), at(second)), vec![]);
             assert_eq!(looks.suspected(), 0);
         }
     }
@@ -104,11 +110,21 @@ mod tests {
         assert_eq!(looks.look(&record(1, 3), &none, at(2)), vec![]);
         assert_eq!(looks.suspected(), 1);
         // So is another number of sockets.
-        assert_eq!(looks.look(&record(1, 3), &HashMap::from([(A, 2)]), at(3)), vec![]);
+        assert_eq!(looks.look(&record(1, 3), &open(2), at(3)), vec![]);
         let expected =
-            Amendment { client: A, kind: AMEND_OPEN, changes: 3, open: 2, _pad: 0, at: at(3).as_nanos() };
-        assert_eq!(looks.look(&record(1, 3), &HashMap::from([(A, 2)]), at(4)), vec![expected]);
+            Amendment { client: A, kind: AMEND_OPEN, changes: 3, open: 2, half: 0, at: at(3).as_nanos() };
+        assert_eq!(looks.look(&record(1, 3), &open(2), at(4)), vec![expected]);
         assert_eq!(looks.suspected(), 0);
+    }
+
+    #[test]
+    fn an_end_that_was_missed_is_a_difference() {
+        let mut looks = Looks::default();
+        let ended = HashMap::from([(A, Count { open: 0, half: 1 })]);
+        assert_eq!(looks.look(&record(1, 1), &ended, at(1)), vec![]);
+        let expected =
+            Amendment { client: A, kind: AMEND_OPEN, changes: 1, open: 0, half: 1, at: at(1).as_nanos() };
+        assert_eq!(looks.look(&record(1, 1), &ended, at(2)), vec![expected]);
     }
 
     #[test]

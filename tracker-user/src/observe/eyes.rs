@@ -58,21 +58,35 @@ impl Eyes {
         Ok(())
     }
 
-    /// New data moved on one of a client's connections.
-    pub fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, now: BootTime) {
+    /// New data moved on one of a client's connections; `ended`: on one that the client has ended.
+    pub fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, now: BootTime) {
         let counts =
             self.direction.load(Ordering::Relaxed) == TRAFFIC_BOTH || direction == Direction::Received;
         let limit = self.limit.load(Ordering::Relaxed);
         match self.records.get_mut(&client) {
-            Some(mut record) => record.on_data(now.as_nanos(), limit, direction, bytes, counts),
+            Some(mut record) => {
+                record.on_data(now.as_nanos(), limit, direction, bytes, counts);
+                if ended && direction == Direction::Sent {
+                    record.on_delivered(now.as_nanos(), limit);
+                }
+            }
             None => self.count(Counter::DataWithoutRecord),
         }
     }
 
-    /// One of a client's connections was closed.
-    pub fn closed(&self, client: ClientAddr, now: BootTime) {
+    /// A client has ended its side of a connection.
+    pub fn ended(&self, client: ClientAddr, now: BootTime) {
+        self.with_known(client, now, |record| record.on_end(now.as_nanos()));
+    }
+
+    /// One of a client's connections was closed; `ended`: one that the client had ended.
+    pub fn closed(&self, client: ClientAddr, ended: bool, now: BootTime) {
+        self.with_known(client, now, |record| record.on_close(now.as_nanos(), ended));
+    }
+
+    fn with_known(&self, client: ClientAddr, now: BootTime, work: impl FnOnce(&mut Record) -> Closed) {
         let outcome = match self.records.get_mut(&client) {
-            Some(mut record) => record.on_close(now.as_nanos()),
+            Some(mut record) => work(&mut record),
             None => Closed::WithoutOpen,
         };
         match outcome {
@@ -99,7 +113,7 @@ impl Eyes {
     }
 
     pub(super) fn forget(&self, client: ClientAddr) {
-        if self.records.remove_if(&client, |_, record| record.open == 0).is_some() {
+        if self.records.remove_if(&client, |_, record| record.connections() == 0).is_some() {
             self.used.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -149,6 +163,8 @@ impl Eyes {
 
 #[cfg(test)]
 mod tests {
+    use tracker_ebpf::record::GRACE;
+
     use super::*;
 
     const A: ClientAddr = ClientAddr::from_v4([192, 0, 2, 1]);
@@ -167,8 +183,8 @@ mod tests {
         let (eyes, mut hints) = Eyes::new(10, settings(100, TRAFFIC_BOTH));
         eyes.opened(A, at(1)).unwrap();
         eyes.opened(A, at(2)).unwrap();
-        eyes.closed(A, at(3));
-        eyes.closed(A, at(4));
+        eyes.closed(A, false, at(3));
+        eyes.closed(A, false, at(4));
         let (first, last) = (hints.next().await, hints.next().await);
         assert_eq!((first.client, first.kind, first.at), (A, HINT_OPENED, at(1).as_nanos()));
         assert_eq!((last.client, last.kind, last.at), (A, HINT_CLOSED, at(4).as_nanos()));
@@ -176,18 +192,38 @@ mod tests {
         assert_eq!((record.open, record.closed_at), (0, at(4).as_nanos()));
     }
 
+    #[tokio::test]
+    async fn what_its_client_has_ended_holds_while_something_is_delivered() {
+        let (eyes, mut hints) = Eyes::new(10, settings(100, TRAFFIC_BOTH));
+        let grace = GRACE / 1_000_000;
+        eyes.opened(A, at(1)).unwrap();
+        eyes.ended(A, at(2));
+        assert_eq!(hints.next().await.kind, HINT_OPENED);
+        assert_eq!(hints.next().await.kind, HINT_CLOSED);
+        eyes.data(A, Direction::Sent, 7, true, at(1_000));
+        let record = eyes.record(A).unwrap();
+        assert_eq!((record.open, record.half, record.left_at), (0, 1, at(2).as_nanos()));
+        assert_eq!(record.closes_at(), Some(at(1_000 + grace).as_nanos()));
+        eyes.data(A, Direction::Sent, 7, true, at(1_200 + grace));
+        let record = eyes.record(A).unwrap();
+        assert_eq!(record.closed_gap_start, at(1_000 + grace).as_nanos());
+        eyes.closed(A, true, at(1_300 + grace));
+        assert_eq!(eyes.record(A).unwrap().closes_at(), Some(at(1_300 + grace).as_nanos()));
+        assert_eq!(hints.next().await.kind, HINT_CLOSED);
+    }
+
     #[test]
     fn gaps_are_latched_by_the_rules_of_the_moment() {
         let (eyes, _hints) = Eyes::new(10, settings(100, tracker_ebpf::abi::TRAFFIC_CLIENT));
         eyes.opened(A, at(1)).unwrap();
-        eyes.data(A, Direction::Sent, 7, at(500));
+        eyes.data(A, Direction::Sent, 7, false, at(500));
         assert_eq!(eyes.record(A).unwrap().traffic_at, at(1).as_nanos());
         eyes.apply(settings(100, TRAFFIC_BOTH));
-        eyes.data(A, Direction::Sent, 7, at(600));
+        eyes.data(A, Direction::Sent, 7, false, at(600));
         let record = eyes.record(A).unwrap();
         assert_eq!((record.traffic_at, record.traffic_gap_end), (at(600).as_nanos(), at(600).as_nanos()));
         assert_eq!((record.rx, record.tx), (0, 14));
-        eyes.closed(A, at(700));
+        eyes.closed(A, false, at(700));
         eyes.opened(A, at(800)).unwrap();
         assert_eq!(eyes.record(A).unwrap().closed_gap_end, at(800).as_nanos());
     }
@@ -201,12 +237,12 @@ mod tests {
         assert_eq!(eyes.counters()[Counter::RecordMapFull as usize], 2);
         eyes.forget(A);
         assert!(eyes.record(A).is_some(), "a client with an open connection is not forgotten");
-        eyes.closed(A, at(2));
+        eyes.closed(A, false, at(2));
         eyes.forget(A);
         assert_eq!(eyes.record(A), None);
         eyes.ensure(B, at(3)).unwrap();
-        eyes.closed(B, at(4));
-        eyes.data(A, Direction::Received, 1, at(4));
+        eyes.closed(B, false, at(4));
+        eyes.data(A, Direction::Received, 1, false, at(4));
         let counters = eyes.counters();
         assert_eq!(counters[Counter::CloseWithoutOpen as usize], 1);
         assert_eq!(counters[Counter::DataWithoutRecord as usize], 1);

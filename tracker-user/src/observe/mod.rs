@@ -295,7 +295,7 @@ impl Observer {
         }
     }
 
-    /// Deletes the client's record, unless a connection is open: then, and where there is none, nothing happens.
+    /// Deletes the client's record, unless it has a connection: then, and where there is no record, nothing happens.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -386,15 +386,21 @@ impl ClientEvents for Observer {
         }
     }
 
-    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime) {
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            eyes.data(client, direction, bytes, at);
+            eyes.data(client, direction, bytes, ended, at);
         }
     }
 
-    fn closed(&self, client: ClientAddr, at: BootTime) {
+    fn ended(&self, client: ClientAddr, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            eyes.closed(client, at);
+            eyes.ended(client, at);
+        }
+    }
+
+    fn closed(&self, client: ClientAddr, ended: bool, at: BootTime) {
+        if let Some(eyes) = self.eyes() {
+            eyes.closed(client, ended, at);
         }
     }
 }

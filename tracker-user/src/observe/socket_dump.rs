@@ -12,6 +12,7 @@ use netlink_packet_sock_diag::inet::{
 };
 use nix::sys::socket::SockProtocol;
 use tracker_ebpf::abi::ClientAddr;
+use tracker_ebpf::record::Record;
 
 use super::netlink::{Door, Netlink, malformed};
 use super::place::Place;
@@ -26,6 +27,17 @@ pub struct Socket {
     /// The TCP state, as `ss` writes it.
     pub state: &'static str,
 }
+
+impl Socket {
+    /// Whether the client has ended its side: TCP has accepted its FIN.
+    fn is_half(&self) -> bool {
+        matches!(self.state, CLOSE_WAIT | LAST_ACK | CLOSING)
+    }
+}
+
+const CLOSE_WAIT: &str = "CLOSE-WAIT";
+const LAST_ACK: &str = "LAST-ACK";
+const CLOSING: &str = "CLOSING";
 
 /// All connections of one moment.
 pub(super) type Dump = Vec<(ClientAddr, Socket)>;
@@ -51,9 +63,9 @@ const fn state_name(state: u8) -> &'static str {
         1 => "ESTAB",
         4 => "FIN-WAIT-1",
         5 => "FIN-WAIT-2",
-        8 => "CLOSE-WAIT",
-        9 => "LAST-ACK",
-        11 => "CLOSING",
+        8 => CLOSE_WAIT,
+        9 => LAST_ACK,
+        11 => CLOSING,
         _ => "UNKNOWN",
     }
 }
@@ -85,12 +97,29 @@ impl SocketDump {
     }
 }
 
+/// How many connections a client has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// Those that the client has not ended.
+    pub(super) open: u32,
+    /// Those that it has.
+    pub(super) half: u32,
+}
+
+impl Count {
+    /// As the record has it.
+    pub(super) const fn of(record: &Record) -> Self {
+        Self { open: record.open, half: record.half }
+    }
+}
+
 /// How many connections each client has.
-pub(super) fn count(dump: &Dump) -> HashMap<ClientAddr, u32> {
+pub(super) fn count(dump: &Dump) -> HashMap<ClientAddr, Count> {
     let mut counts = HashMap::new();
-    for (client, _) in dump {
-        let count: &mut u32 = counts.entry(*client).or_default();
-        *count = count.saturating_add(1);
+    for (client, socket) in dump {
+        let count: &mut Count = counts.entry(*client).or_default();
+        let which = if socket.is_half() { &mut count.half } else { &mut count.open };
+        *which = which.saturating_add(1);
     }
     counts
 }
@@ -168,7 +197,11 @@ mod tests {
         let expected =
             Socket { peer: client.local_addr().unwrap(), local: client.peer_addr().unwrap(), state: "ESTAB" };
         assert_eq!(listed, vec![(ClientAddr::from_v4([127, 0, 0, 1]), expected)]);
-        assert_eq!(count(&listed).values().copied().collect::<Vec<_>>(), vec![1]);
+        assert_eq!(count(&listed).values().copied().collect::<Vec<_>>(), vec![Count { open: 1, half: 0 }]);
+
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let half = count(&dump.read().unwrap());
+        assert_eq!(half.values().copied().collect::<Vec<_>>(), vec![Count { open: 0, half: 1 }]);
 
         // The client closes first, so its end keeps the TIME_WAIT, and ours is gone.
         drop(client);

@@ -23,7 +23,7 @@ use super::settings::OnTimeout;
 use crate::clock::BootTime;
 use crate::observe::ConnectionId;
 
-/// How long a stale session without open connections waits for its user before it is forgotten.
+/// How long a stale session whose client does not count as open waits for its user before it is forgotten.
 pub const STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// A verified proof of identity.
@@ -370,7 +370,7 @@ impl Table {
             self.people.device_removed(&session.identity, &self.policy);
         }
         let forget_at = since.after(STALE_RETENTION);
-        if now >= forget_at && record.open == 0 {
+        if now >= forget_at && !record.is_open(now.as_nanos()) {
             self.finish(client, reason, now, None, None, out);
             return;
         }

@@ -115,7 +115,7 @@ fn the_same_user_again_keeps_session_and_creation_and_nothing_is_closed() {
     let mut record = world.open_record();
     let first = world.prove(1, "alice", &record).unwrap();
     let created = world.table.session(client_number(1)).unwrap().created;
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.wait(TIMEOUT);
     assert_eq!(
         world.table.check(client_number(1), &record, world.now(), &mut world.out),
@@ -180,7 +180,7 @@ fn an_open_client_has_no_deadline_in_mode_session() {
     let mut record = world.open_record();
     world.prove(1, "alice", &record).unwrap();
     assert_eq!(world.table.next_deadline(), None);
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     assert_eq!(world.table.next_deadline(), Some(world.now().after(TIMEOUT)));
 }
@@ -252,7 +252,7 @@ fn a_stale_session_takes_no_licence_and_is_forgotten_after_a_day() {
     let mut world = World::new(|policy| policy.max_users = 1);
     let mut record = world.open_record();
     world.prove(1, "alice", &record).unwrap();
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);
@@ -278,7 +278,7 @@ fn what_could_not_be_kept_is_taken_back_without_a_word() {
 
     // A renewal: it goes on waiting.
     world.prove(1, "alice", &record).unwrap();
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);

@@ -124,10 +124,10 @@ impl StoredSession {
 /// When the client was last active, as far as its record tells at `now`.
 #[must_use]
 pub fn last_seen(record: &Record, now: BootTime) -> BootTime {
-    if record.open > 0 {
-        now
-    } else {
-        BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
+    match record.closes_at() {
+        None => now,
+        // A moment that is still to come is now.
+        Some(closed) => BootTime::from_nanos(closed).min(now).max(BootTime::from_nanos(record.traffic_at)),
     }
 }
 

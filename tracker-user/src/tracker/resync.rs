@@ -64,7 +64,7 @@ impl Core {
             let old = began.before(RECORD_RETENTION);
             let mut unused = Vec::new();
             let resync = observer.resync(|client, record| {
-                if record.open == 0 && last_seen(record, began) < old {
+                if record.connections() == 0 && last_seen(record, began) < old {
                     unused.push(client);
                 }
             })?;
@@ -83,7 +83,7 @@ impl Core {
         self.room_made = now;
         let mut idle = Vec::new();
         let told = self.observer.each_record(|client, record| {
-            if record.open == 0 && self.table.session(client).is_none() {
+            if record.connections() == 0 && self.table.session(client).is_none() {
                 idle.push(client);
             }
             idle.len() < ROOM

@@ -79,7 +79,7 @@ fn a_connection_that_comes_in_between_is_not_taken_for_drift() {
                 kind: tracker_ebpf::abi::AMEND_OPEN,
                 changes: now.changes,
                 open: 0,
-                _pad: 0,
+                half: 0,
                 at: boot_now().as_nanos(),
             };
             let second = pair(&listener, A);
