@@ -175,20 +175,24 @@ pub struct bpf_spin_lock {
 pub struct Slot {
     /// Guards the rest. At the top level of the value, as the kernel demands.
     pub lock: bpf_spin_lock,
-    /// Always 0.
-    pub _pad: u32,
+    /// 1 if the client has a session: the record is kept as long as that stands. 0: it is a stranger's, of which there are
+    /// only so many, and which may be deleted at any time.
+    pub held: u32,
     /// The key once more: who holds a slot while it is deleted and given to another client can tell.
     pub client: ClientAddr,
+    /// When it was made, in `CLOCK_BOOTTIME` nanoseconds: no two records of a client are born at one moment. By this a
+    /// connection knows whether it is counted in this record.
+    pub born: u64,
     /// The record.
     pub record: Record,
 }
 
 impl Slot {
-    /// The slot of a client that is seen for the first time.
+    /// The slot of a client of which nothing was known since `since`, made at `born`.
     #[inline(always)]
     #[must_use]
-    pub const fn starting(client: ClientAddr, now: u64) -> Self {
-        Self { lock: bpf_spin_lock { val: 0 }, _pad: 0, client, record: Record::starting(now) }
+    pub const fn starting(client: ClientAddr, since: u64, born: u64) -> Self {
+        Self { lock: bpf_spin_lock { val: 0 }, held: 0, client, born, record: Record::starting(since) }
     }
 
     /// Whether this still is the record of `client`. Only meaningful while the lock is held.
@@ -202,8 +206,41 @@ impl Slot {
 /// The kernel's flag `BPF_F_LOCK`: copy a value while holding its lock.
 pub const READ_LOCKED: u64 = 4;
 
-/// How many records the kernel side keeps unless the loader says otherwise.
+/// How many records of clients with a session the kernel side keeps unless the loader says otherwise.
 pub const DEFAULT_MAX_RECORDS: u32 = 131_072;
+
+/// How many clients without a session may have a record, beside those with one. Whoever finds no room is watched all the
+/// same, and counted when they have a session.
+#[must_use]
+pub const fn strangers_of(max_records: u32) -> u32 {
+    match max_records / 4 {
+        0 => 1,
+        quarter if quarter > MOST_STRANGERS => MOST_STRANGERS,
+        quarter => quarter,
+    }
+}
+
+const MOST_STRANGERS: u32 = 65_536;
+
+/// How many entries the record map has: for both kinds.
+#[must_use]
+pub const fn entries_of(max_records: u32) -> u32 {
+    max_records + strangers_of(max_records)
+}
+
+/// How many records there are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used {
+    /// Guards the rest. Never taken together with a record's.
+    pub lock: bpf_spin_lock,
+    /// Always 0.
+    pub _pad: u32,
+    /// Of clients with a session.
+    pub held: u64,
+    /// Of others.
+    pub strangers: u64,
+}
 
 /// A change that user space asks of a record. User space cannot hold a record's lock, so it never writes one itself: it
 /// runs the program `amend` with this as its packet, and the change is decided and made in the kernel in one step.
@@ -212,7 +249,7 @@ pub const DEFAULT_MAX_RECORDS: u32 = 131_072;
 pub struct Amendment {
     /// Whose record.
     pub client: ClientAddr,
-    /// [`AMEND_OPEN`], [`AMEND_FORGET`] or [`AMEND_CLOCK`].
+    /// What is asked: one of the constants that begin with `AMEND_`.
     pub kind: u32,
     /// The record's `changes` that the decision was based on; if it differs by now, nothing is done.
     pub changes: u32,
@@ -220,16 +257,25 @@ pub struct Amendment {
     pub open: u32,
     /// And of those that the client has ended.
     pub half: u32,
-    /// When the counts were seen, in `CLOCK_BOOTTIME` nanoseconds.
+    /// When the counts were seen, or since when a new record is to know that nothing happened, in `CLOCK_BOOTTIME`
+    /// nanoseconds.
     pub at: u64,
 }
 
 /// Correct the counts of connections.
 pub const AMEND_OPEN: u32 = 1;
-/// Delete the record if there is no connection.
+/// Delete the record if it is a stranger's and there is no connection.
 pub const AMEND_FORGET: u32 = 2;
 /// Change nothing: say whether `at` is the present moment by the kernel's clock, give or take [`SAME_CLOCK`].
 pub const AMEND_CLOCK: u32 = 3;
+
+/// Keep the record for as long as the client has a session; make one if there is none. Fails when there are as many as there
+/// may be.
+pub const AMEND_HOLD: u32 = 4;
+/// The client has no session any more: its record is a stranger's. Where there are enough of these, it is deleted.
+pub const AMEND_RELEASE: u32 = 5;
+/// Delete the record if it is a stranger's, whatever is open.
+pub const AMEND_EVICT: u32 = 6;
 
 /// How far a moment may be from the kernel's own when it gets there, in nanoseconds.
 pub const SAME_CLOCK: u64 = 1_000_000_000;
@@ -315,33 +361,27 @@ pub const fn covers(watched: [u64; 2], local: [u64; 2]) -> bool {
 pub enum Counter {
     /// The ring buffer was full: a hint was lost, a resync is due.
     HintDropped = 0,
-    /// The record map was full: a client is not tracked.
-    RecordMapFull = 1,
+    /// A client without a session found no room for a record: its connection is watched, and not counted yet.
+    StrangerUncounted = 1,
     /// The mark on the socket could not be made: its connection is not tracked.
     MarkFailed = 2,
     /// The state callback could not be enabled: the connection was taken back.
     CallbackRefused = 3,
-    /// A connection closed whose record was missing or already at 0.
+    /// A connection closed whose record was already at 0.
     CloseWithoutOpen = 4,
-    /// Data moved on a marked socket whose record is missing.
-    DataWithoutRecord = 5,
     /// How far the TCP of a marked socket got could not be read.
-    Unreadable = 6,
-    /// A connection opened in the very moment in which its client's record was deleted: a resync is due, which counts it.
-    RecordRetired = 7,
+    Unreadable = 5,
 }
 
 impl Counter {
     /// All of them, in the order of their slots.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 6] = [
         Self::HintDropped,
-        Self::RecordMapFull,
+        Self::StrangerUncounted,
         Self::MarkFailed,
         Self::CallbackRefused,
         Self::CloseWithoutOpen,
-        Self::DataWithoutRecord,
         Self::Unreadable,
-        Self::RecordRetired,
     ];
 
     /// The name in metrics and in `trackerctl status`.
@@ -349,19 +389,17 @@ impl Counter {
     pub const fn name(self) -> &'static str {
         match self {
             Self::HintDropped => "hint_dropped",
-            Self::RecordMapFull => "record_map_full",
+            Self::StrangerUncounted => "strangers_uncounted",
             Self::MarkFailed => "mark_failed",
             Self::CallbackRefused => "callback_refused",
             Self::CloseWithoutOpen => "close_without_open",
-            Self::DataWithoutRecord => "data_without_record",
             Self::Unreadable => "unreadable",
-            Self::RecordRetired => "record_retired",
         }
     }
 }
 
 const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 104);
-const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 112);
+const _: () = assert!(size_of::<Slot>() == 136 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 120);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -369,12 +407,15 @@ pub const LAYOUT: u64 = fold(&[
     size_of::<ClientAddr>(),
     size_of::<Slot>(),
     offset_of!(Slot, lock),
+    offset_of!(Slot, held),
     offset_of!(Slot, client),
+    offset_of!(Slot, born),
     offset_of!(Slot, record),
     size_of::<Record>(),
     offset_of!(Record, open),
     offset_of!(Record, half),
     offset_of!(Record, changes),
+    offset_of!(Record, assumed),
     offset_of!(Record, opened_at),
     offset_of!(Record, left_at),
     offset_of!(Record, closed_at),
@@ -394,6 +435,7 @@ pub const LAYOUT: u64 = fold(&[
     size_of::<Mark>(),
     offset_of!(Mark, received),
     offset_of!(Mark, sent),
+    offset_of!(Mark, counted_in),
     offset_of!(Stream, client),
     offset_of!(Stream, seen),
     offset_of!(Stream, told),
@@ -411,6 +453,7 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Hint, amended),
     HINTS_BYTES as usize,
     Counter::ALL.len(),
+    size_of::<Used>(),
     TRAFFIC_BOTH as usize,
     TRAFFIC_CLIENT as usize,
     HINT_OPENED as usize,
@@ -439,4 +482,5 @@ mod pod {
     unsafe impl aya::Pod for super::Record {}
     unsafe impl aya::Pod for super::Slot {}
     unsafe impl aya::Pod for super::Mark {}
+    unsafe impl aya::Pod for super::Used {}
 }

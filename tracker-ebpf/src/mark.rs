@@ -22,7 +22,7 @@
 //!   exact when the connection has closed.
 
 use crate::abi::ClientAddr;
-use crate::record::{Closed, Direction, Record};
+use crate::record::{Closed, Direction, Edge, Record};
 
 /// How long a connection may keep to itself that data moved, in nanoseconds.
 pub const TELL_EVERY: u64 = 1_000_000;
@@ -43,6 +43,8 @@ pub struct Mark {
     pub(crate) received: Stream,
     /// To the client.
     pub(crate) sent: Stream,
+    /// Which record counts the connection: that one's [`born`](crate::abi::Slot::born); 0 if none does.
+    pub(crate) counted_in: u64,
 }
 
 /// One direction.
@@ -156,7 +158,45 @@ impl Mark {
         Self {
             received: Stream::starting(client, reached.received, now),
             sent: Stream::starting(client, reached.sent, now),
+            counted_in: 0,
         }
+    }
+
+    /// The connection, just established, is counted in a record that begins with it, born at `born`.
+    #[inline(always)]
+    pub const fn begins(&mut self, born: u64) {
+        self.counted_in = born;
+    }
+
+    /// That record did not come to be.
+    #[inline(always)]
+    pub const fn is_in_none(&mut self) {
+        self.counted_in = 0;
+    }
+
+    /// Whether the record that was born at `born` counts it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_counted_in(&self, born: u64) -> bool {
+        self.counted_in == born
+    }
+
+    /// The connection, just established, is counted in a record that is there. To be called under the record's lock.
+    #[inline(always)]
+    pub fn enter(&mut self, born: u64, record: &mut Record, limit: u64, now: u64) -> Option<Edge> {
+        self.counted_in = born;
+        if record.on_open(now, limit) { Some(Edge::Opened) } else { None }
+    }
+
+    /// Makes sure that the connection is counted in a record, before that is told anything: there may have been no room for
+    /// one when it began, or the one that counted it may have been deleted. To be called under the record's lock.
+    #[inline(always)]
+    pub fn join(&mut self, born: u64, record: &mut Record, limit: u64, now: u64) -> Option<Edge> {
+        if self.is_counted_in(born) {
+            return None;
+        }
+        self.counted_in = born;
+        record.on_join(now, limit, self.is_half())
     }
 
     /// Whose connection it is, without a look at what the other direction writes.
@@ -277,6 +317,13 @@ impl Mark {
             self.sent.flags |= HALF;
         }
         ended
+    }
+
+    /// The client's FIN was accepted, and there is no record to be told.
+    #[inline(always)]
+    pub const fn end_untold(&mut self, reached: &Reached) {
+        self.received.ends(reached.received.wrapping_sub(1));
+        self.sent.flags |= HALF;
     }
 
     /// The connection is closed: tells the record what was kept, what has moved since, and that. To be called under the

@@ -9,11 +9,11 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_CLOCK, AMEND_FORGET, AMEND_OPEN, Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED,
-    MAX_PORTS, SAME_CLOCK, Settings, Slot, TRAFFIC_BOTH, as_words, covers,
+    AMEND_CLOCK, AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_OPEN, AMEND_RELEASE, Amendment, ClientAddr,
+    Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, SAME_CLOCK, Settings, Slot, TRAFFIC_BOTH, as_words, covers,
 };
 use tracker_ebpf::mark::{Counts, Mark, Moved, Reached};
-use tracker_ebpf::record::{Closed, Direction, Edge};
+use tracker_ebpf::record::{Closed, Direction, Edge, Record};
 
 use crate::maps::{self, Made, count, hint};
 use crate::packet::{self, Segment};
@@ -29,6 +29,12 @@ static SPAN: Global<[u16; 2]> = Global::new([0; 2]);
 /// The daemon's network namespace, written by the loader: others use the same ports and addresses.
 #[unsafe(no_mangle)]
 static NETNS: Global<u64> = Global::new(0);
+
+/// How many records clients without a session may have, and those with one, written by the loader.
+#[unsafe(no_mangle)]
+static MAX_STRANGERS: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static MAX_HELD: Global<u64> = Global::new(0);
 
 const AF_INET6: u32 = 10;
 
@@ -76,7 +82,10 @@ pub(crate) fn amend(ctx: SkBuffContext) -> i32 {
     let Ok(amendment) = ctx.load::<Amendment>(0) else { return 0 };
     i32::from(match amendment.kind {
         AMEND_OPEN => correct(&amendment),
-        AMEND_FORGET => forget(&amendment.client),
+        AMEND_FORGET => forget(&amendment.client, false),
+        AMEND_EVICT => forget(&amendment.client, true),
+        AMEND_HOLD => hold(&amendment),
+        AMEND_RELEASE => release(&amendment.client),
         AMEND_CLOCK => boot_now().abs_diff(amendment.at) < SAME_CLOCK,
         _ => false,
     })
@@ -94,56 +103,108 @@ fn established(ctx: &SockOpsContext) {
     let now = boot_now();
     // The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost), which
     // TCP takes after this: the mark begins with that one as the packet of which it is not yet known.
-    if !maps::set_mark(socket, &Mark::starting(client, &reached_by(ctx), now)) {
+    let Some(mark) = maps::set_mark(socket, &Mark::starting(client, &reached_by(ctx), now)) else {
         return count(Counter::MarkFailed);
-    }
+    };
     // Other programs on this host may have asked for callbacks too.
     if ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_err() {
         maps::clear_mark(socket);
         return count(Counter::CallbackRefused);
     }
-    match open(&client, now) {
-        Opened::First => hint(client, now, HINT_OPENED, false),
-        Opened::Another => {}
-        Opened::NoRoom => {
-            maps::clear_mark(socket);
-            count(Counter::RecordMapFull);
-        }
-        // The mark stays: the next resync makes a record with the right count, and from then on everything is as usual.
-        Opened::Retired => count(Counter::RecordRetired),
-    }
+    open(mark, &client, now);
 }
 
-/// What became of the attempt to count a connection.
-enum Opened {
-    First,
-    Another,
-    NoRoom,
-    Retired,
-}
-
-/// Counts a connection. A new record begins with it, so that it is never seen idle, and nobody forgets it at once.
+/// Counts a connection. A new record begins with it, so that it is never seen idle, and nobody forgets it at once. Where
+/// there is no room, or a record is being deleted just now, it is counted later, in the record that there is then.
 #[inline(always)]
-fn open(client: &ClientAddr, now: u64) -> Opened {
+fn open(mark: &mut Mark, client: &ClientAddr, now: u64) {
     let limit = maps::settings().limit;
     for _ in 0..ATTEMPTS {
         if let Some(slot) = maps::slot(client) {
-            match maps::locked(slot, client, |record| record.on_open(now, limit)) {
-                Some(true) => return Opened::First,
-                Some(false) => return Opened::Another,
+            match maps::locked(slot, client, |slot| mark.enter(slot.born, &mut slot.record, limit, now)) {
+                Some(edge) => return tell(edge, *client, now, false),
                 // It is being deleted: on another CPU, which is soon done, or by a program that this one interrupted.
                 None => continue,
             }
         }
-        let mut fresh = Slot::starting(*client, now);
-        fresh.record.on_open(now, limit);
-        match maps::make(&fresh) {
-            Made::New => return Opened::First,
-            Made::Exists => {}
-            Made::Full => return Opened::NoRoom,
+        if !reserve_stranger() {
+            return count(Counter::StrangerUncounted);
         }
+        let mut fresh = Slot::starting(*client, now, now);
+        fresh.record.on_open(now, limit);
+        // Before anybody can find it there.
+        mark.begins(now);
+        match maps::make(&fresh) {
+            Made::New => return tell(Some(Edge::Opened), *client, now, false),
+            Made::Exists => {}
+            Made::Full => count(Counter::StrangerUncounted),
+        }
+        mark.is_in_none();
+        one_stranger_less();
     }
-    Opened::Retired
+}
+
+/// Takes one of the places for strangers' records, if one is free.
+#[inline(always)]
+fn reserve_stranger() -> bool {
+    let most = MAX_STRANGERS.load();
+    maps::tally(|used| {
+        let is_free = used.strangers < most;
+        used.strangers += u64::from(is_free);
+        is_free
+    })
+}
+
+#[inline(always)]
+fn one_stranger_less() {
+    maps::tally(|used| {
+        used.strangers = used.strangers.saturating_sub(1);
+        true
+    });
+}
+
+/// Takes one of the places for records that are held, if one is free.
+#[inline(always)]
+fn reserve_held() -> bool {
+    let most = MAX_HELD.load();
+    maps::tally(|used| {
+        let is_free = used.held < most;
+        used.held += u64::from(is_free);
+        is_free
+    })
+}
+
+#[inline(always)]
+fn one_held_less() {
+    maps::tally(|used| {
+        used.held = used.held.saturating_sub(1);
+        true
+    });
+}
+
+/// Does `work` on the client's record under its lock, after making sure that this connection is counted in it.
+#[inline(always)]
+fn joined<T>(
+    slot: *mut Slot,
+    client: &ClientAddr,
+    mark: &mut Mark,
+    (limit, now): (u64, u64),
+    work: impl FnOnce(&mut Mark, &mut Record) -> T,
+) -> Option<(Option<Edge>, T)> {
+    maps::locked(slot, client, |slot| {
+        let edge = mark.join(slot.born, &mut slot.record, limit, now);
+        (edge, work(mark, &mut slot.record))
+    })
+}
+
+/// Tells user space where to look.
+#[inline(always)]
+fn tell(edge: Option<Edge>, client: ClientAddr, at: u64, amended: bool) {
+    match edge {
+        Some(Edge::Opened) => hint(client, at, HINT_OPENED, amended),
+        Some(Edge::Closed) => hint(client, at, HINT_CLOSED, amended),
+        None => {}
+    }
 }
 
 /// The client has ended its side.
@@ -156,11 +217,14 @@ fn ended(ctx: &SockOpsContext) {
     let (now, settings, reached) = (boot_now(), maps::settings(), reached_by(ctx));
     let client = mark.client(Direction::Received);
     let outcome = maps::slot(&client).and_then(|slot| {
-        maps::locked(slot, &client, |record| {
+        joined(slot, &client, mark, (settings.limit, now), |mark, record| {
             mark.end(record, settings.limit, counts(&settings), &reached, now)
         })
     });
-    report(outcome, client, now);
+    match outcome {
+        Some((_, ended)) => report(ended, client, now),
+        None => mark.end_untold(&reached),
+    }
 }
 
 #[inline(always)]
@@ -169,13 +233,15 @@ fn closed(ctx: &SockOpsContext) {
     let (now, settings, reached) = (boot_now(), maps::settings(), reached_by(ctx));
     let client = mark.client(Direction::Received);
     let outcome = maps::slot(&client).and_then(|slot| {
-        maps::locked(slot, &client, |record| {
+        joined(slot, &client, mark, (settings.limit, now), |mark, record| {
             mark.close(record, settings.limit, counts(&settings), &reached, now)
         })
     });
     // A socket is closed once, even if the kernel should say so twice.
     maps::clear_mark(socket);
-    report(outcome, client, now);
+    if let Some((_, closed)) = outcome {
+        report(closed, client, now);
+    }
 }
 
 /// The socket and its mark, if it is watched.
@@ -190,8 +256,8 @@ fn marked(ctx: &SockOpsContext) -> Option<(*mut bpf_sock, &'static mut Mark)> {
 
 /// What the end of a connection, or of the client's side of it, came to.
 #[inline(always)]
-fn report(outcome: Option<Closed>, client: ClientAddr, now: u64) {
-    match outcome.unwrap_or(Closed::WithoutOpen) {
+fn report(outcome: Closed, client: ClientAddr, now: u64) {
+    match outcome {
         Closed::OthersOpen => {}
         Closed::Last => hint(client, now, HINT_CLOSED, false),
         Closed::WithoutOpen => count(Counter::CloseWithoutOpen),
@@ -252,12 +318,17 @@ fn data(mark: &mut Mark, moved: &Moved, reached: &Reached) {
         return;
     }
     let client = mark.client(moved.direction);
-    let Some(slot) = maps::slot(&client) else { return count(Counter::DataWithoutRecord) };
-    if mark.yields(moved, counts, maps::traffic_at(slot)) {
+    // Without a record there is nobody who has to know.
+    let Some(slot) = maps::slot(&client) else { return };
+    if mark.is_counted_in(maps::born(slot)) && mark.yields(moved, counts, maps::traffic_at(slot)) {
         return;
     }
-    if maps::locked(slot, &client, |record| mark.tell(record, limit, moved, counts, reached)).is_none() {
-        count(Counter::DataWithoutRecord);
+    let now = moved.at;
+    let told = joined(slot, &client, mark, (limit, now), |mark, record| {
+        mark.tell(record, limit, moved, counts, reached);
+    });
+    if let Some((edge, ())) = told {
+        tell(edge, client, now, false);
     }
 }
 
@@ -297,7 +368,8 @@ fn is_ended_by_us(socket: *mut bpf_sock) -> bool {
 fn correct(amendment: &Amendment) -> bool {
     let limit = maps::settings().limit;
     let Some(slot) = maps::slot(&amendment.client) else { return false };
-    let outcome = maps::locked(slot, &amendment.client, |record| {
+    let outcome = maps::locked(slot, &amendment.client, |slot| {
+        let record = &mut slot.record;
         if record.changes == amendment.changes {
             Some(record.correct(amendment.open, amendment.half, amendment.at, limit))
         } else {
@@ -305,23 +377,98 @@ fn correct(amendment: &Amendment) -> bool {
         }
     });
     let Some(Some(edge)) = outcome else { return false };
-    match edge {
-        Some(Edge::Opened) => hint(amendment.client, amendment.at, HINT_OPENED, true),
-        Some(Edge::Closed) => hint(amendment.client, amendment.at, HINT_CLOSED, true),
-        None => {}
-    }
+    tell(edge, amendment.client, amendment.at, true);
     true
 }
 
-/// Deletes the record unless there is a connection. A program that has just found it either opened before it was retired,
-/// which saves it, or sees that it is retired, and looks for its successor. (The kernel has no "delete if".)
+/// Deletes a stranger's record; unless `evict`, only if there is no connection. A program that has just found it sees that
+/// it is retired, and looks for its successor. (The kernel has no "delete if".)
 #[inline(always)]
-fn forget(client: &ClientAddr) -> bool {
+fn forget(client: &ClientAddr, evict: bool) -> bool {
     let Some(slot) = maps::slot(client) else { return false };
-    match maps::locked(slot, client, |record| record.retire()) {
-        Some(true) => maps::remove(client),
-        _ => false,
+    let retired = maps::locked(slot, client, |slot| {
+        let may = slot.held == 0 && (evict || slot.record.connections() == 0);
+        if may {
+            slot.record.retire();
+        }
+        may
+    });
+    if retired != Some(true) {
+        return false;
     }
+    one_stranger_less();
+    maps::remove(client)
+}
+
+/// The client has a session from now on.
+#[inline(always)]
+fn hold(amendment: &Amendment) -> bool {
+    let client = &amendment.client;
+    let has_room = reserve_held();
+    for _ in 0..ATTEMPTS {
+        let was_held = match maps::slot(client) {
+            Some(slot) => {
+                let held = maps::locked(slot, client, |slot| {
+                    let was_held = slot.held != 0;
+                    if has_room {
+                        slot.held = 1;
+                    }
+                    was_held
+                });
+                // If it is being deleted, it is soon done.
+                let Some(was_held) = held else { continue };
+                was_held
+            }
+            None if has_room => {
+                let mut fresh = Slot::starting(*client, amendment.at, boot_now());
+                fresh.held = 1;
+                match maps::make(&fresh) {
+                    Made::New => return true,
+                    Made::Exists => continue,
+                    Made::Full => break,
+                }
+            }
+            None => return false,
+        };
+        return match (was_held, has_room) {
+            (true, true) => {
+                one_held_less();
+                true
+            }
+            (false, true) => {
+                one_stranger_less();
+                true
+            }
+            (was_held, false) => was_held,
+        };
+    }
+    if has_room {
+        one_held_less();
+    }
+    false
+}
+
+/// The client has no session any more: its record is a stranger's, if there is room for one more of these.
+#[inline(always)]
+fn release(client: &ClientAddr) -> bool {
+    let Some(slot) = maps::slot(client) else { return false };
+    let has_room = reserve_stranger();
+    let was_held = maps::locked(slot, client, |slot| {
+        let was_held = slot.held != 0;
+        slot.held = 0;
+        if was_held && !has_room {
+            slot.record.retire();
+        }
+        was_held
+    });
+    if was_held == Some(true) {
+        one_held_less();
+        return has_room || maps::remove(client);
+    }
+    if has_room {
+        one_stranger_less();
+    }
+    false
 }
 
 /// Another program may have set the callbacks of a watched socket to those that it wants itself: ours is asked for again

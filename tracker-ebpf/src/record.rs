@@ -26,8 +26,9 @@ pub struct Record {
     /// How often a connection was opened, ended by the client or closed, wrapping. Two reads with the same number have seen
     /// the same connections, so whoever compares a record with another source knows whether anything happened in between.
     pub changes: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// How many of the connections are counted because they were listed ([`Self::correct`]), and not known one by one: the
+    /// next that are found uncounted are taken for these.
+    pub assumed: u32,
     /// When the client last came to count as open.
     pub opened_at: u64,
     /// When `open` last fell to 0: from then on whatever is opened may be somebody else's.
@@ -92,7 +93,7 @@ impl Record {
             open: 0,
             half: 0,
             changes: 0,
-            _pad: 0,
+            assumed: 0,
             opened_at: 0,
             left_at: now,
             closed_at: now,
@@ -156,6 +157,21 @@ impl Record {
         first
     }
 
+    /// A connection was found that is open and was not counted in this record; `ended`: its client has ended its side. It
+    /// is counted from now on, unless it was listed before.
+    #[inline(always)]
+    pub fn on_join(&mut self, now: u64, limit: u64, ended: bool) -> Option<Edge> {
+        if self.assumed > 0 {
+            self.assumed -= 1;
+            return None;
+        }
+        let first = self.on_open(now, limit);
+        if ended {
+            return if matches!(self.on_end(now), Closed::Last) { Some(Edge::Closed) } else { None };
+        }
+        if first { Some(Edge::Opened) } else { None }
+    }
+
     /// The client has ended its side of a connection, which stays.
     #[inline(always)]
     pub fn on_end(&mut self, now: u64) -> Closed {
@@ -217,6 +233,7 @@ impl Record {
         }
         *count -= 1;
         self.changes = self.changes.wrapping_add(1);
+        self.assumed = self.assumed.min(self.connections());
         if self.open > 0 || (ended && self.half > 0) {
             return Closed::OthersOpen;
         }
@@ -242,6 +259,8 @@ impl Record {
         }
         self.changes = self.changes.wrapping_add(1);
         (self.open, self.half) = (open, half);
+        let (was, is) = (before.connections(), self.connections());
+        self.assumed = self.assumed.saturating_add(is.saturating_sub(was)).min(is);
         if open > 0 {
             return if before.open == 0 { Some(Edge::Opened) } else { None };
         }
@@ -257,15 +276,11 @@ impl Record {
         if before.open > 0 || half == 0 { Some(Edge::Closed) } else { None }
     }
 
-    /// Takes the record out of service just before it is deleted, unless there is a connection. Whoever still holds it
-    /// sees so with [`Self::is_retired`] and looks for its successor: no opening is written into a deleted record.
+    /// Takes the record out of service just before it is deleted. Whoever still holds it sees so with
+    /// [`Self::is_retired`] and looks for its successor: nothing is written into a deleted record.
     #[inline(always)]
-    pub fn retire(&mut self) -> bool {
-        let idle = self.connections() == 0;
-        if idle {
-            self.open = RETIRED;
-        }
-        idle
+    pub fn retire(&mut self) {
+        self.open = RETIRED;
     }
 
     /// Whether the record is about to be deleted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracker_ebpf::abi::{ClientAddr, Counter};
+use tracker_ebpf::abi::{ClientAddr, Counter, strangers_of};
 use tracker_ebpf::record::Record;
 
 use super::wire;
@@ -95,12 +95,13 @@ impl Sources {
             }
             Err(error) => warnings.push(format!("the observer's counters cannot be read: {error}")),
         }
-        if errors.contains_key(Counter::RecordMapFull.name()) {
-            warnings.push(
-                "the record map was full: new clients could not be tracked and were refused; idle records are \
-                 forgotten every minute, see docs/OPERATIONS.md"
-                    .to_owned(),
-            );
+        let room = self.observer.used().unwrap_or_default();
+        let strangers = strangers_of(config.observer.max_records);
+        if room.strangers >= u64::from(strangers) {
+            warnings.push(format!(
+                "{strangers} clients without a session have a record, which is all that there may be: others are watched \
+                 without one, and are not among the hosts; users are not concerned"
+            ));
         }
         warnings.extend(self.observer.warnings());
         if config.timeouts.judges_devices() {
@@ -118,7 +119,7 @@ impl Sources {
             }
             Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
-        let records = self.observer.count_records().unwrap_or_default();
+        let records = usize::try_from(room.held + room.strangers).unwrap_or(usize::MAX);
         Ok(wire::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

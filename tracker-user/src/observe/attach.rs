@@ -10,7 +10,7 @@ use aya::maps::{self, Map, MapData, MapError};
 use aya::programs::{CgroupSkb, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use tracing::{info, warn};
-use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot};
+use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot, Used, entries_of, strangers_of};
 
 use tracker_ebpf::mark::Mark;
 
@@ -68,6 +68,7 @@ pub(super) struct Attached {
     pub(super) settings: maps::Array<MapData, Settings>,
     pub(super) counters: maps::PerCpuArray<MapData, u64>,
     pub(super) marks: maps::SkStorage<MapData, Mark>,
+    pub(super) used: maps::Array<MapData, Used>,
     pub(super) hints: Hints,
     /// In the order of [`LINKS`]. Without pins they are all that holds the programs where they are.
     pub(super) links: Vec<OwnedFd>,
@@ -121,6 +122,7 @@ impl Attached {
             settings: typed(&mut programs, "SETTINGS")?,
             counters: typed(&mut programs, "COUNTERS")?,
             marks: typed(&mut programs, "MARKS")?,
+            used: typed(&mut programs, "USED")?,
             hints: Hints::from_ring(typed(&mut programs, "HINTS")?),
             programs,
             links,
@@ -237,12 +239,16 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
         action: "asking for the network namespace's cookie",
         detail: error.to_string(),
     })?;
+    let (max_held, max_strangers) =
+        (u64::from(wanted.max_records), u64::from(strangers_of(wanted.max_records)));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("PORTS", &ports, true)
         .override_global("SPAN", &span, true)
         .override_global("NETNS", &netns, true)
-        .map_max_entries("RECORDS", wanted.max_records);
+        .override_global("MAX_HELD", &max_held, true)
+        .override_global("MAX_STRANGERS", &max_strangers, true)
+        .map_max_entries("RECORDS", entries_of(wanted.max_records));
     for Form { name, .. } in pins.iter().flat_map(|_| forms(wanted.max_records)) {
         if let Some(pins) = pins {
             // What is there already is taken as it is: its form was checked.

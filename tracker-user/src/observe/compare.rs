@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tracing::warn;
-use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr, Counter};
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
 use tracker_ebpf::record::Record;
 
 use super::ebpf::Kernel;
@@ -24,8 +24,8 @@ pub struct Resync {
     pub repaired: usize,
     /// Records whose count differs, seen for the first time: most often a connection that was just opening or closing.
     pub suspected: usize,
-    /// Clients with connections but no room for a record.
-    pub untracked: usize,
+    /// Clients with connections and without a record: strangers, all of them.
+    pub unrecorded: usize,
 }
 
 /// [`Observer::settle`] looks again this soon, and this often at most.
@@ -114,23 +114,14 @@ impl Observer {
         let counts = socket_dump::count(&dump);
         let now = boot_now();
         let mut found = Resync { clients, connections: dump.len(), ..Resync::default() };
-        self.add_listed(&mut records, counts.keys().copied(), now, &mut found)?;
+        found.unrecorded = self.add_listed(&mut records, counts.keys().copied())?;
         let certain = looks.look(&records, &counts, now);
-        let explained = looks.explains(known_misses(&kernel.counters()?));
+        // Read last: whoever is listed and was not counted has been told of by now, or will be by the next look.
+        let unknown = looks.unknown(&records, &counts, &certain, kernel.uncounted()?);
         if judging {
-            let open: HashSet<ClientAddr> = records
-                .iter()
-                .filter(|(_, record)| record.connections() > 0)
-                .map(|(client, _)| *client)
-                .collect();
-            let unseen = certain
-                .iter()
-                .filter(|what| what.open + what.half > 0 && !open.contains(&what.client))
-                .count();
-            let agreed = counts.keys().filter(|client| open.contains(client)).count();
-            if agreed == counts.len() {
+            if unknown.unexplained == 0 {
                 self.agreed(now);
-            } else if unseen > 0 && agreed == 0 && !explained {
+            } else if unknown.certain > 0 && unknown.clients == counts.len() {
                 self.sees_nothing();
             }
         }
@@ -144,28 +135,21 @@ impl Observer {
         Ok(found)
     }
 
-    /// Adds the records of the other clients that are listed, and gives one to each that has none.
+    /// Adds the records of the other clients that are listed, and returns how many of these have none.
     fn add_listed(
         &self,
         records: &mut Vec<(ClientAddr, Record)>,
         listed: impl Iterator<Item = ClientAddr>,
-        now: BootTime,
-        found: &mut Resync,
-    ) -> Result<(), ObserveError> {
+    ) -> Result<usize, ObserveError> {
         let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
+        let mut unrecorded = 0;
         for client in listed.filter(|client| !known.contains(client)) {
-            let mut record = self.record(client)?;
-            if record.is_none() {
-                match self.ensure(client, now) {
-                    Ok(()) => found.clients += 1,
-                    Err(ObserveError::Full(_)) => found.untracked += 1,
-                    Err(other) => return Err(other),
-                }
-                record = self.record(client)?;
+            match self.record(client)? {
+                Some(record) => records.push((client, record)),
+                None => unrecorded += 1,
             }
-            records.extend(record.map(|record| (client, record)));
         }
-        Ok(())
+        Ok(unrecorded)
     }
 }
 
@@ -184,11 +168,4 @@ fn open_records(
         true
     })?;
     Ok((open, clients))
-}
-
-/// How many openings the kernel side itself has counted as missed.
-fn known_misses(counters: &[u64; Counter::ALL.len()]) -> u64 {
-    let missed =
-        [Counter::RecordMapFull, Counter::MarkFailed, Counter::CallbackRefused, Counter::RecordRetired];
-    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
 }

@@ -31,7 +31,7 @@ use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
 pub use self::stream::ClientStream;
-pub use self::watched::Watcher;
+pub use self::watched::{Seen, Watcher};
 use crate::clock::{BootTime, boot_now};
 use crate::session::SessionId;
 
@@ -108,7 +108,7 @@ pub struct ConnectionInfo {
     pub tx: u64,
 }
 
-/// [`Connections::a_client_since`] looks at so many clients.
+/// [`Connections::holds_unseen`] looks at so many clients.
 const LOOKED_AT: usize = 64;
 
 /// All connections that the proxy holds to clients.
@@ -190,15 +190,6 @@ impl Connections {
     #[must_use]
     pub fn of(&self, client: ClientAddr) -> Vec<ConnectionInfo> {
         self.snapshot(client).iter().map(|connection| connection.info()).collect()
-    }
-
-    /// A client that has held a connection since before `moment`, if one is found without looking far.
-    #[must_use]
-    pub fn a_client_since(&self, moment: BootTime) -> Option<ClientAddr> {
-        let older =
-            |connection: &Arc<Connection>| connection.since < moment && connection.signal() != Signal::End;
-        let mut clients = self.clients.iter().take(LOOKED_AT);
-        clients.find_map(|own| own.values().any(older).then_some(*own.key()))
     }
 
     /// How many connections there are.
@@ -345,6 +336,10 @@ impl Connection {
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (self.rx.load(Relaxed), self.tx.load(Relaxed))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
     fn info(&self) -> ConnectionInfo {

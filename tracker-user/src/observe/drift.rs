@@ -4,7 +4,7 @@
 //! for a moment. So one look only makes a suspicion; it becomes drift if the next look finds the same difference, and the
 //! record has not seen a connection open or close since. The kernel checks that once more when it corrects the count.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
 use tracker_ebpf::record::Record;
@@ -24,8 +24,21 @@ struct Suspicion {
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     suspicions: HashMap<ClientAddr, Suspicion>,
-    /// How many openings the kernel side had counted as missed.
-    misses: u64,
+    /// The clients that were listed and of whose connections the records knew nothing; whether that is explained.
+    unknown: HashMap<ClientAddr, bool>,
+    /// How many connections the kernel side had not counted, and said so.
+    uncounted: u64,
+}
+
+/// Clients that are listed, of whose connections the records know nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// How many they are.
+    pub(super) clients: usize,
+    /// Those of them for whom the kernel side has not said that there was no room.
+    pub(super) unexplained: usize,
+    /// And those of these that are no matter of a moment: nobody sees them.
+    pub(super) certain: usize,
 }
 
 impl Looks {
@@ -62,10 +75,39 @@ impl Looks {
         certain
     }
 
-    /// Whether the kernel side knows of openings that it has missed since the last look, of `misses` in all: then a record
-    /// that is wrong is no surprise.
-    pub(super) fn explains(&mut self, misses: u64) -> bool {
-        std::mem::replace(&mut self.misses, misses) != misses
+    /// Which clients are listed without the records knowing of their connections. `certain` is what [`Self::look`] found,
+    /// `uncounted` how many connections the kernel side says it did not count, in all: when that has risen since the last
+    /// look, whoever is found unknown is explained by it, for as long as they are listed. It must be read last.
+    pub(super) fn unknown(
+        &mut self,
+        records: &[(ClientAddr, Record)],
+        sockets: &HashMap<ClientAddr, Count>,
+        certain: &[Amendment],
+        uncounted: u64,
+    ) -> Unknown {
+        let has_missed = std::mem::replace(&mut self.uncounted, uncounted) != uncounted;
+        // True: somebody knows of a connection; false: the record says that there is none.
+        let records: HashMap<ClientAddr, bool> =
+            records.iter().map(|(client, record)| (*client, record.connections() > 0)).collect();
+        let certain: HashSet<ClientAddr> = certain.iter().map(|what| what.client).collect();
+        let (mut now, mut found) = (HashMap::new(), Unknown::default());
+        for client in sockets.keys() {
+            let record = records.get(client);
+            if record == Some(&true) {
+                continue;
+            }
+            let before = self.unknown.get(client);
+            let is_explained = has_missed || before == Some(&true);
+            found.clients += 1;
+            if !is_explained {
+                found.unexplained += 1;
+                let is_certain = if record.is_some() { certain.contains(client) } else { before.is_some() };
+                found.certain += usize::from(is_certain);
+            }
+            now.insert(*client, is_explained);
+        }
+        self.unknown = now;
+        found
     }
 
     /// How many differences were seen once and are not certain yet.
@@ -134,5 +176,40 @@ mod tests {
         assert_eq!(looks.look(&record(1, 1), &none, at(1)), vec![]);
         assert_eq!(looks.look(&record(0, 2), &none, at(2)), vec![]);
         assert_eq!(looks.look(&record(1, 1), &none, at(3)), vec![]);
+    }
+
+    /// What a flood leaves behind is listed for as long as it stays: it is no proof of blindness at any look.
+    #[test]
+    fn what_found_no_room_is_explained_for_as_long_as_it_stays() {
+        let strangers = |count: u8| -> HashMap<ClientAddr, Count> {
+            let stranger = |n| (ClientAddr::from_v4([10, 0, 0, n]), Count { open: 1, half: 0 });
+            (0..count).map(stranger).collect()
+        };
+        let mut looks = Looks::default();
+        for _ in 0..5 {
+            let found = looks.unknown(&[], &strangers(20), &[], 20);
+            assert_eq!(found, Unknown { clients: 20, ..Unknown::default() });
+        }
+        // One that is listed a moment before it is counted as missed.
+        assert_eq!(looks.unknown(&[], &strangers(21), &[], 20).unexplained, 1);
+        assert_eq!(looks.unknown(&[], &strangers(21), &[], 21).unexplained, 0);
+        // And one that really nobody sees.
+        let found = looks.unknown(&[], &strangers(22), &[], 21);
+        assert_eq!((found.unexplained, found.certain), (1, 0));
+        let found = looks.unknown(&[], &strangers(22), &[], 21);
+        assert_eq!((found.unexplained, found.certain), (1, 1));
+        assert_eq!(looks.unknown(&[], &strangers(0), &[], 21), Unknown::default());
+        assert_eq!(looks.unknown(&[], &strangers(1), &[], 21).unexplained, 1, "forgotten when they had left");
+    }
+
+    #[test]
+    fn a_record_without_connections_is_unknown_only_when_that_is_certain() {
+        let mut looks = Looks::default();
+        for (second, certain) in [(1, 0), (2, 1)] {
+            let amendments = looks.look(&record(0, 4), &open(1), at(second));
+            let found = looks.unknown(&record(0, 4), &open(1), &amendments, 0);
+            assert_eq!(found, Unknown { clients: 1, unexplained: 1, certain });
+        }
+        assert_eq!(looks.unknown(&record(1, 5), &open(1), &[], 0), Unknown::default());
     }
 }

@@ -2,12 +2,15 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
-use tracker_ebpf::abi::{AMEND_FORGET, Amendment, ClientAddr, Counter, READ_LOCKED, Settings, Slot};
+use tracker_ebpf::abi::{
+    AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_RELEASE, Amendment, ClientAddr, Counter, READ_LOCKED,
+    Settings, Used, strangers_of,
+};
 use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
 
@@ -17,8 +20,6 @@ use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
 use super::pins::PinDir;
 use crate::clock::BootTime;
-
-const BPF_NOEXIST: u64 = 1;
 
 /// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {
@@ -31,6 +32,7 @@ pub(super) struct Kernel {
     settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
     marks: maps::SkStorage<MapData, Mark>,
+    used: maps::Array<MapData, Used>,
     pub(super) links: Mutex<Vec<OwnedFd>>,
     cgroup: PathBuf,
     pub(super) cgroup_id: AtomicU64,
@@ -38,6 +40,8 @@ pub(super) struct Kernel {
     pub(super) pinned_maps: Vec<(&'static str, OwnedFd)>,
     pinning: Pinning,
     max_records: u32,
+    /// How many records of strangers were deleted whatever was open.
+    dropped: AtomicU64,
     /// What an earlier daemon left word of; see [`Kernel::was_blind_since`].
     was_blind: Mutex<Option<BootTime>>,
 }
@@ -52,6 +56,7 @@ impl Kernel {
             settings,
             counters,
             marks,
+            used,
             hints,
             links,
             cgroup,
@@ -69,6 +74,7 @@ impl Kernel {
             settings: Mutex::new((settings, now)),
             counters,
             marks,
+            used,
             links: Mutex::new(links),
             cgroup,
             cgroup_id: AtomicU64::new(cgroup_id),
@@ -76,6 +82,7 @@ impl Kernel {
             pinned_maps: pinned_maps.unwrap_or_default(),
             pinning,
             max_records: wanted.max_records,
+            dropped: AtomicU64::new(0),
             was_blind: Mutex::new(was_blind),
         };
         Ok((kernel, hints))
@@ -119,20 +126,51 @@ impl Kernel {
         })
     }
 
-    pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
-        // Not while `forget` runs: a record that is just being deleted would pass for an existing one.
-        let _programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = Slot::starting(client, now.as_nanos());
-        let outcome =
-            self.records.write().unwrap_or_else(PoisonError::into_inner).insert(client, slot, BPF_NOEXIST);
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => match error::errno(&error) {
-                Some(libc::EEXIST) => Ok(()),
-                Some(libc::E2BIG | libc::ENOMEM) => Err(Full { max_records: self.max_records }.into()),
-                _ => Err(error::map("making a record", &error)),
-            },
+    /// The clients whose records are held.
+    pub(super) fn held(&self) -> Result<Vec<ClientAddr>, ObserveError> {
+        let mut held = Vec::new();
+        let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
+            if slot.serves(&client) && slot.held != 0 {
+                held.push(client);
+            }
+            true
+        });
+        told.map_err(|error| ObserveError::Kernel {
+            action: "listing the records",
+            detail: error.to_string(),
+        })?;
+        Ok(held)
+    }
+
+    /// How many records there are.
+    pub(super) fn used(&self) -> Result<Used, ObserveError> {
+        self.used.get(&0, READ_LOCKED).map_err(|error| error::map("counting the records", &error))
+    }
+
+    /// How many connections the kernel side did not count, and said so, or was told to forget.
+    pub(super) fn uncounted(&self) -> Result<u64, ObserveError> {
+        let counters = self.counters()?;
+        let missed = [Counter::StrangerUncounted, Counter::MarkFailed, Counter::CallbackRefused];
+        let missed: u64 = missed.iter().filter_map(|what| counters.get(*what as usize)).sum();
+        Ok(missed.wrapping_add(self.dropped.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), ObserveError> {
+        let amendment = Amendment { client, kind: AMEND_HOLD, at: since.as_nanos(), ..Amendment::default() };
+        if self.amend(&amendment)? { Ok(()) } else { Err(Full { max_records: self.max_records }.into()) }
+    }
+
+    pub(super) fn release(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        if self.used()?.strangers >= u64::from(strangers_of(self.max_records)) {
+            // It is deleted, whatever is open.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        self.amend(&Amendment { client, kind: AMEND_RELEASE, ..Amendment::default() }).map(drop)
+    }
+
+    pub(super) fn evict(&self, client: ClientAddr) -> Result<bool, ObserveError> {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.amend(&Amendment { client, kind: AMEND_EVICT, ..Amendment::default() })
     }
 
     pub(super) fn forget(&self, client: ClientAddr) -> Result<(), ObserveError> {
@@ -170,9 +208,9 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Whether a socket has the mark of a connection that is watched, and not closed.
-    pub(super) fn has_marked(&self, socket: BorrowedFd<'_>) -> bool {
-        self.marks.get(&socket, 0).is_ok()
+    /// The mark of a socket whose connection is watched, and not closed.
+    pub(super) fn mark(&self, socket: BorrowedFd<'_>) -> Option<Mark> {
+        self.marks.get(&socket, 0).ok()
     }
 
     /// What it is working by.

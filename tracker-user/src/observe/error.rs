@@ -95,7 +95,9 @@ pub enum ObserveError {
 
 /// There is no room for another client's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {max_records} records are in use: this client cannot be tracked; raise observer.max-records")]
+#[error(
+    "all {max_records} records for users are in use: this client cannot be tracked; raise observer.max-records"
+)]
 pub struct Full {
     /// How many there are.
     pub max_records: u32,

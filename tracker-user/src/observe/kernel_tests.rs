@@ -11,6 +11,7 @@ mod places;
 mod price;
 mod repair;
 mod sight;
+mod strangers;
 mod traffic;
 
 use std::io::{Read as _, Write as _};
@@ -218,40 +219,6 @@ fn other_ports_and_other_namespaces_are_not_seen() {
             });
             assert_eq!(observer.records().unwrap(), vec![]);
             assert_clean(observer);
-        },
-    );
-}
-
-#[test]
-fn a_full_map_is_counted_and_refused_and_room_is_given_back() {
-    observed(
-        |options| options.max_records = 2,
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let a = pair(&listener, A);
-            let b = pair(&listener, B);
-            let c = pair(&listener, C);
-            assert_eq!(find(observer, C), None);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            let full = observer.ensure(C.into(), boot_now());
-            assert!(matches!(full, Err(ObserveError::Full(Full { max_records: 2 }))), "{full:?}");
-            assert_eq!(observer.resync(|_, _| {}).unwrap().untracked, 1);
-            // An untracked connection works, and its end takes nothing from anyone.
-            exchange(c, 10, 10);
-            assert_eq!((record(observer, A).open, record(observer, B).open), (1, 1));
-
-            observer.forget(A.into()).unwrap();
-            assert_eq!(record(observer, A).open, 1);
-            drop(a);
-            until(observer, A, |record| record.open == 0);
-            observer.forget(A.into()).unwrap();
-            assert_eq!(find(observer, A), None);
-            let c = pair(&listener, C);
-            assert_eq!(record(observer, C).open, 1);
-            drop((b, c));
-            until(observer, C, |record| record.open == 0);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
         },
     );
 }

@@ -28,6 +28,7 @@ mod place;
 mod rehearsal;
 mod sight;
 mod socket_dump;
+mod track;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -35,7 +36,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
+use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings, Used};
 use tracker_ebpf::record::{Direction, Record};
 
 pub use attach::Pinning;
@@ -44,7 +45,7 @@ use attach::Wanted;
 use crate::clock::{BootTime, boot_now};
 pub use compare::Resync;
 pub use connections::{
-    ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections, Watcher,
+    ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections, Seen, Watcher,
 };
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
@@ -237,14 +238,41 @@ impl Observer {
         }
     }
 
-    /// Makes sure that the client has a record, so that gaps are measured from now on. An existing one stays as it is.
+    /// The client has a session from now on: its record is kept for as long as that stands. Where there is none one is
+    /// made, which knows of nothing that happened since `since`; an existing one stays as it is. Strangers, who have no
+    /// session, take none of the room for these.
     ///
     /// # Errors
     /// [`ObserveError::Full`] when there is no room: the client must not be logged in then.
-    pub fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
+    pub fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => kernel.ensure(client, now),
-            Source::Eyes { eyes, .. } => Ok(eyes.ensure(client, now)?),
+            Source::Kernel(kernel) => kernel.ensure(client, since),
+            Source::Eyes { eyes, .. } => Ok(eyes.ensure(client, since)?),
+        }
+    }
+
+    /// The client has no session any more: its record is a stranger's, and may be forgotten.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.release(client),
+            Source::Eyes { eyes, .. } => {
+                eyes.release(client);
+                Ok(())
+            }
+        }
+    }
+
+    /// The clients whose records are kept for a session.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn held(&self) -> Result<Vec<ClientAddr>, ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.held(),
+            Source::Eyes { eyes, .. } => Ok(eyes.held()),
         }
     }
 
@@ -281,21 +309,15 @@ impl Observer {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn count_records(&self) -> Result<usize, ObserveError> {
+    pub fn used(&self) -> Result<Used, ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => {
-                let mut count = 0;
-                kernel.each_record(|_, _| {
-                    count += 1;
-                    true
-                })?;
-                Ok(count)
-            }
+            Source::Kernel(kernel) => kernel.used(),
             Source::Eyes { eyes, .. } => Ok(eyes.used()),
         }
     }
 
-    /// Deletes the client's record, unless it has a connection: then, and where there is no record, nothing happens.
+    /// Deletes the client's record, unless it has a session or a connection: then, and where there is none, nothing
+    /// happens.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -368,12 +390,17 @@ pub fn eyes_of(observer: &Arc<Observer>) -> Option<Arc<dyn ClientEvents>> {
 }
 
 impl Watcher for Observer {
-    fn sees(&self, socket: BorrowedFd<'_>) -> bool {
+    fn look(&self, socket: BorrowedFd<'_>) -> Seen {
         match &self.source {
-            // While it is blind, nothing is believed that it does not see; see `Observer::evidence`.
-            Source::Kernel(kernel) => kernel.has_marked(socket) || self.blindness().is_some(),
+            Source::Kernel(kernel) => match kernel.mark(socket) {
+                Some(mark) if mark.is_half() => Seen::Half,
+                Some(_) => Seen::Open,
+                // Nothing is believed then that it does not see; see `Observer::evidence`.
+                None if self.blindness().is_some() => Seen::Open,
+                None => Seen::No,
+            },
             // They are told of every connection in the registry.
-            Source::Eyes { .. } => true,
+            Source::Eyes { .. } => Seen::Open,
         }
     }
 }
@@ -381,8 +408,7 @@ impl Watcher for Observer {
 impl ClientEvents for Observer {
     fn opened(&self, client: ClientAddr, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            // Full: counted, and nobody is logged in from there.
-            let _ = eyes.opened(client, at);
+            eyes.opened(client, at);
         }
     }
 

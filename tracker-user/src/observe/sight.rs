@@ -166,10 +166,9 @@ impl Observer {
         matches!(self.sight.fault(), Some((Fault::Detached(_) | Fault::Unseen, _)))
     }
 
-    /// Looks whether the kernel side is where it should be; costs some system calls. `own` is a client that the proxy has
-    /// held a connection of for some time, if there is one: true if the records do not know of it, and should be compared
-    /// with the sockets.
-    pub fn check(&self, own: Option<ClientAddr>) -> bool {
+    /// Looks whether the kernel side is where it should be; costs some system calls. True if nothing is the matter that is
+    /// found so: connections that are not seen all the same are a reason to compare the records with the sockets.
+    pub fn check(&self) -> bool {
         let Source::Kernel(kernel) = &self.source else { return false };
         let sight = &self.sight;
         let (since, fault) = {
@@ -192,9 +191,7 @@ impl Observer {
             }
             (None, None) => {
                 sight.state().good_at = boot_now();
-                own.is_some_and(
-                    |client| !matches!(self.record(client), Ok(Some(record)) if record.connections() > 0),
-                )
+                true
             }
             (Some(Fault::Detached(_)), Some(Fault::Outside(_))) => {
                 // Other proxies' connections are seen again, at least. While its cgroup is gone there is nothing to do.

@@ -77,15 +77,21 @@ impl SocketDump {
 
     /// All connections that are watched.
     pub(super) fn read(&self) -> io::Result<Dump> {
-        self.door.with(|socket| self.read_from(socket))
+        self.door.with(|socket| self.read_from(socket, &[]))
     }
 
-    fn read_from(&self, socket: &mut Netlink) -> io::Result<Dump> {
+    /// How many connections of one client are watched. The kernel picks them out.
+    pub(super) fn count(&self, client: ClientAddr) -> io::Result<Count> {
+        let dump = self.door.with(|socket| self.read_from(socket, &from(client)))?;
+        Ok(count(&dump).remove(&client).unwrap_or_default())
+    }
+
+    fn read_from(&self, socket: &mut Netlink, filter: &[u8]) -> io::Result<Dump> {
         // The list is not one moment's: a socket that moves while it is read can be told twice.
         let mut seen = HashSet::new();
         let mut dump = Vec::new();
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
-            each_connection(socket, id, &[], |header| {
+            each_connection(socket, id, filter, |header| {
                 let SocketId { source_address, source_port, .. } = header.socket_id;
                 let counted = self.places.iter().any(|place| place.includes(source_address, source_port));
                 if counted && seen.insert(header.socket_id.cookie) {
@@ -176,6 +182,32 @@ pub(super) fn request(id: SocketId) -> Vec<u8> {
     let mut bytes = vec![0; request.buffer_len()];
     request.emit(&mut bytes);
     bytes
+}
+
+/// `INET_DIAG_REQ_BYTECODE`
+const BYTECODE: u16 = 1;
+/// `INET_DIAG_BC_D_COND`: the peer's address.
+const PEER_IS: u8 = 8;
+
+/// Code for the kernel: this client's connections only, also those that an IPv6 socket has with an IPv4 client.
+pub(super) fn from(client: ClientAddr) -> Vec<u8> {
+    let (family, address): (u8, Vec<u8>) = match client.ip() {
+        IpAddr::V4(v4) => (AF_INET, v4.octets().into()),
+        IpAddr::V6(v6) => (AF_INET6, v6.octets().into()),
+    };
+    // An operation (code, where to go on if it holds, where if not), its condition (family, bits that count, port), the address.
+    let length = 4 + 8 + address.len();
+    let bits = (address.len() * 8) as u8;
+    let mut code = vec![PEER_IS, length as u8];
+    // Beyond the end by one operation: no.
+    code.extend(((length + 4) as u16).to_ne_bytes());
+    code.extend([family, bits, 0, 0]);
+    code.extend((-1_i32).to_ne_bytes());
+    code.extend(address);
+    let mut attribute = ((4 + code.len()) as u16).to_ne_bytes().to_vec();
+    attribute.extend(BYTECODE.to_ne_bytes());
+    attribute.extend(code);
+    attribute
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{Connections, Events, ObserveError, Observer};
+use crate::observe::{Connections, Events, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
@@ -52,8 +52,6 @@ pub(super) struct Core {
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
     pub(super) overlaps: Overlaps,
-    /// When records were last forgotten because there was no room.
-    pub(super) room_made: BootTime,
     /// The records cannot be relied upon.
     pub(super) blind: bool,
     /// When something was last done about that.
@@ -89,7 +87,6 @@ impl Core {
             amiss,
             look_twice: false,
             overlaps: Overlaps::default(),
-            room_made: BootTime::default(),
             blind: false,
             mended: BootTime::default(),
         })
@@ -127,6 +124,7 @@ impl Core {
             error!(%error, "the records could not be compared with the sockets");
         }
         self.look_at_everyone();
+        self.release_all();
         // The kernel side latched gaps by the old policy until here.
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
@@ -211,6 +209,9 @@ impl Core {
         let client = proof.client;
         let before = self.table.session(client).cloned();
         let outcome = self.admit(proof);
+        if outcome.is_err() {
+            self.release(client);
+        }
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
             let outcome = match (outcome, kept) {
@@ -236,10 +237,7 @@ impl Core {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon.
-        let mut tracked = self.observer.ensure(proof.client, boot_now());
-        if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
-            tracked = self.observer.ensure(proof.client, boot_now());
-        }
+        let tracked = self.observer.track(proof.client, boot_now(), &self.connections, proof.connection);
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
         self.look_at_device(proof.client);

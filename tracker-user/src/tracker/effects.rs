@@ -48,6 +48,7 @@ impl Core {
                     lines.push((line, reason));
                 }
                 Effect::Keep(client) => {
+                    self.release(client);
                     entries.push(Entry::Session(client, self.table.session(client).cloned()));
                 }
             }
