@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod battery;
 mod browser;
 mod clocks;
 mod closing;
@@ -21,6 +22,7 @@ mod device;
 mod disk;
 mod doctor;
 mod explain;
+mod half_closed;
 mod keys;
 mod kickout;
 mod lab_itself;

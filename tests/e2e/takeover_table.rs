@@ -76,6 +76,7 @@ impl Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Fin,
+    Silent,
     Reset,
     Late,
     PowerLoss,
@@ -88,8 +89,9 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Fin,
+        Self::Silent,
         Self::Reset,
         Self::Late,
         Self::PowerLoss,
@@ -104,6 +106,7 @@ impl Row {
     const fn words(self) -> &'static str {
         match self {
             Self::Fin => "connections closed (FIN), then another host",
+            Self::Silent => "client left by FIN, the other end silent, then another host",
             Self::Reset => "connections reset (RST), then another host",
             Self::Late => "connections closed, another host more than T later",
             Self::PowerLoss => "power loss (no FIN), then another host",

@@ -439,7 +439,7 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Stream, client),
     offset_of!(Stream, seen),
     offset_of!(Stream, told),
-    offset_of!(Stream, fin),
+    offset_of!(Stream, end),
     offset_of!(Stream, flags),
     offset_of!(Stream, came_at),
     offset_of!(Stream, moved_at),

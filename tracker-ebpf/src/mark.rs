@@ -57,8 +57,9 @@ pub struct Stream {
     pub(crate) seen: u32,
     /// The sequence number up to which the record knows of data.
     pub(crate) told: u32,
-    /// The sequence number of the FIN, which is no data, if [`FIN`] is set.
-    pub(crate) fin: u32,
+    /// The sequence number of the FIN, which is no data, if [`FIN`] is set; till then, of what is sent, how far a packet
+    /// got last.
+    pub(crate) end: u32,
     /// [`FIN`] and [`HALF`].
     pub(crate) flags: u32,
     /// When a packet last passed that may have carried data.
@@ -69,25 +70,25 @@ pub struct Stream {
     pub(crate) told_at: u64,
 }
 
-/// The stream ends at `fin`, once TCP got beyond that.
+/// The stream ends at `end`, once TCP got beyond that.
 const FIN: u32 = 1;
 /// Only of what is sent: the client has ended its side, and the record counts the connection among those.
 const HALF: u32 = 2;
 
 impl Stream {
     const fn starting(client: ClientAddr, first: u32, now: u64) -> Self {
-        Self { client, seen: first, told: first, fin: 0, flags: 0, came_at: now, moved_at: 0, told_at: 0 }
+        Self { client, seen: first, told: first, end: first, flags: 0, came_at: now, moved_at: 0, told_at: 0 }
     }
 
     /// How far data got, if TCP got to `reached`.
     #[inline(always)]
     const fn data_end(&self, reached: u32) -> u32 {
-        if self.flags & FIN != 0 && reached == self.fin.wrapping_add(1) { self.fin } else { reached }
+        if self.flags & FIN != 0 && reached == self.end.wrapping_add(1) { self.end } else { reached }
     }
 
     #[inline(always)]
     const fn ends(&mut self, fin: u32) {
-        self.fin = fin;
+        self.end = fin;
         self.flags |= FIN;
     }
 
@@ -95,9 +96,8 @@ impl Stream {
     #[inline(always)]
     const fn advance(&mut self, reached: u32) -> Option<u64> {
         let end = self.data_end(reached);
-        let advance = end.wrapping_sub(self.seen);
         // What is behind was read before another CPU saw more.
-        if advance == 0 || advance > i32::MAX as u32 {
+        if !is_beyond(end, self.seen) {
             return None;
         }
         self.seen = end;
@@ -112,6 +112,12 @@ impl Stream {
         self.told = end;
         bytes.wrapping_add_signed(advance)
     }
+}
+
+/// Whether `a` lies beyond `b`, on the circle of sequence numbers.
+#[inline(always)]
+const fn is_beyond(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
 }
 
 /// How far TCP got: the sequence numbers that it expects and sends next.
@@ -215,11 +221,31 @@ impl Mark {
         self.stream(direction).came_at = now;
     }
 
-    /// A FIN passes, with this sequence number. To be told only where nobody else can have made it, or where TCP will not
-    /// say that it took it.
+    /// A packet leaves whose data ends here, with a FIN or without. (Nobody but this host's own TCP sends by the socket.)
     #[inline(always)]
-    pub const fn on_fin(&mut self, direction: Direction, fin: u32) {
-        self.stream(direction).ends(fin);
+    pub const fn on_leaving(&mut self, end: u32, fin: bool) {
+        // Not of what is sent again.
+        if self.sent.flags & FIN == 0 && (fin || is_beyond(end, self.sent.seen)) {
+            self.sent.end = end;
+            self.sent.flags |= if fin { FIN } else { 0 };
+        }
+    }
+
+    /// A FIN has come, with this sequence number, of which TCP will not say that it took it: it will say that the
+    /// connection is closed.
+    #[inline(always)]
+    pub const fn on_last(&mut self, fin: u32) {
+        self.received.ends(fin);
+    }
+
+    /// How far TCP got, if a packet comes that acknowledges up to `by`: where both ends are on one host, the
+    /// acknowledgement may be there before the sender has noted that it has sent.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledged(&self, reached: Reached, by: u32) -> Reached {
+        let Stream { end, flags, .. } = self.sent;
+        let is_last = by == end || (flags & FIN != 0 && by == end.wrapping_add(1));
+        if is_last && is_beyond(by, reached.sent) { Reached { sent: by, ..reached } } else { reached }
     }
 
     /// Whether the record counts the connection among those that their client has ended.

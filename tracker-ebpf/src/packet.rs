@@ -11,6 +11,8 @@ pub(crate) struct Segment {
     pub(crate) payload: u32,
     /// Whether it ends the stream.
     pub(crate) fin: bool,
+    /// Up to where it acknowledges, if it does.
+    pub(crate) acknowledges: Option<u32>,
 }
 
 impl Segment {
@@ -24,6 +26,8 @@ impl Segment {
 const TCP: u8 = 6;
 /// The flag that ends a stream.
 const FIN: u8 = 1;
+/// The flag of one that acknowledges.
+const ACK: u8 = 16;
 /// Hop-by-hop options (which jumbo packets have), routing, fragment (of a packet that is whole), destination options:
 /// `next, length / 8 - 1, ...`.
 const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
@@ -36,7 +40,7 @@ pub(crate) fn read(skb: *mut __sk_buff) -> Option<Segment> {
     if protocol != TCP {
         return None;
     }
-    let [_, _, _, _, a, b, c, d, _, _, _, _, data_offset, flags, ..]: [u8; 20] = bytes(skb, offset)?;
+    let [_, _, _, _, a, b, c, d, e, f, g, h, data_offset, flags, ..]: [u8; 20] = bytes(skb, offset)?;
     let headers = offset as u32 + u32::from(data_offset >> 4) * 4;
     // SAFETY: a plain field of the context.
     let length = unsafe { (*skb).len };
@@ -44,6 +48,7 @@ pub(crate) fn read(skb: *mut __sk_buff) -> Option<Segment> {
         seq: u32::from_be_bytes([a, b, c, d]),
         payload: length.checked_sub(headers)?,
         fin: flags & FIN != 0,
+        acknowledges: (flags & ACK != 0).then_some(u32::from_be_bytes([e, f, g, h])),
     })
 }
 

@@ -270,14 +270,18 @@ fn report(outcome: Closed, client: ClientAddr, now: u64) {
 fn on_received(ctx: &SkBuffContext) -> Option<()> {
     let socket = packet_socket(ctx)?;
     let mark = maps::mark(socket)?;
-    let reached = reached(socket)?;
+    let mut reached = reached(socket)?;
+    let expected = reached.received;
+    let segment = packet::read(ctx.skb.skb);
+    if let Some(Segment { acknowledges: Some(by), .. }) = segment {
+        reached = mark.acknowledged(reached, by);
+    }
     moved(mark, &reached);
-    match packet::read(ctx.skb.skb) {
-        // The kernel does not tell of a FIN that ends the second of both directions: it tells of the close.
+    match segment {
         Some(segment) if segment.fin && is_ended_by_us(socket) => {
             let fin = segment.end();
-            if fin.wrapping_sub(reached.received) <= i32::MAX as u32 {
-                mark.on_fin(Direction::Received, fin);
+            if fin.wrapping_sub(expected) <= i32::MAX as u32 {
+                mark.on_last(fin);
             }
         }
         Some(Segment { payload: 0, .. }) => return None,
@@ -287,16 +291,16 @@ fn on_received(ctx: &SkBuffContext) -> Option<()> {
     Some(())
 }
 
-/// Likewise; nobody but this host's own TCP sends by the socket, so its FIN is believed.
+/// Likewise.
 #[inline(always)]
 fn on_sent(ctx: &SkBuffContext) -> Option<()> {
     let socket = packet_socket(ctx)?;
     let mark = maps::mark(socket)?;
     moved(mark, &reached(socket)?);
     match packet::read(ctx.skb.skb) {
-        Some(segment) if segment.fin => mark.on_fin(Direction::Sent, segment.end()),
-        Some(Segment { payload: 0, .. }) => return None,
-        _ => {}
+        Some(Segment { payload: 0, fin: false, .. }) => return None,
+        Some(segment) => mark.on_leaving(segment.end(), segment.fin),
+        None => {}
     }
     mark.on_packet(Direction::Sent, boot_now());
     Some(())

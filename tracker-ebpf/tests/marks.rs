@@ -37,6 +37,8 @@ enum Event {
         which: usize,
         bytes: u32,
         accepted: bool,
+        /// Its acknowledgement comes before TCP has noted that it has sent it.
+        early: bool,
     },
     /// A packet without data, in any direction.
     Bare {
@@ -112,18 +114,25 @@ impl Gateway {
                     self.moves(which, Direction::Received, now);
                 }
             }
-            Event::Sent { which, bytes, accepted } => {
+            Event::Sent { which, bytes, accepted, early } => {
                 let Some(which) = at(which) else { return };
                 if self.connections[which].ended_here {
                     return;
                 }
                 self.packet(which);
                 let connection = &mut self.connections[which];
+                let end = connection.tcp.sent.wrapping_add(bytes);
+                connection.mark.on_leaving(end, false);
                 connection.mark.on_packet(Direction::Sent, now);
                 if accepted {
-                    connection.tcp.sent = connection.tcp.sent.wrapping_add(bytes);
                     self.truth.tx += u64::from(bytes);
                     self.moves(which, Direction::Sent, now);
+                    if early {
+                        let connection = &self.connections[which];
+                        let reached = connection.mark.acknowledged(connection.tcp, end);
+                        self.packet_finds(which, &reached);
+                    }
+                    self.connections[which].tcp.sent = end;
                 }
             }
             Event::Bare { which } => {
@@ -140,7 +149,7 @@ impl Gateway {
                 let (fin, counts) = (connection.tcp.received, self.counts);
                 connection.tcp.received = fin.wrapping_add(1);
                 if connection.ended_here {
-                    connection.mark.on_fin(Direction::Received, fin);
+                    connection.mark.on_last(fin);
                     return self.close(which, now);
                 }
                 connection.mark.end(&mut self.record, self.limit, counts, &connection.tcp, now);
@@ -152,7 +161,7 @@ impl Gateway {
                 self.packet(which);
                 let connection = &mut self.connections[which];
                 if !std::mem::replace(&mut connection.ended_here, true) {
-                    connection.mark.on_fin(Direction::Sent, connection.tcp.sent);
+                    connection.mark.on_leaving(connection.tcp.sent, true);
                     connection.mark.on_packet(Direction::Sent, now);
                     connection.tcp.sent = connection.tcp.sent.wrapping_add(1);
                 }
@@ -205,8 +214,13 @@ impl Gateway {
 
     /// What a packet finds when it comes.
     fn packet(&mut self, which: usize) {
+        let tcp = self.connections[which].tcp;
+        self.packet_finds(which, &tcp);
+    }
+
+    fn packet_finds(&mut self, which: usize, tcp: &Reached) {
         self.noticed(which);
-        let Connection { mark, tcp, .. } = &mut self.connections[which];
+        let Connection { mark, .. } = &mut self.connections[which];
         for moved in mark.news(tcp).iter().flatten() {
             if !mark.keeps(moved, self.counts) && !mark.yields(moved, self.counts, self.record.traffic_at) {
                 mark.tell(&mut self.record, self.limit, moved, self.counts, tcp);
@@ -222,8 +236,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Open),
         6 => (which(), 1..100_000_u32, accepted())
             .prop_map(|(which, bytes, accepted)| Event::Received { which, bytes, accepted }),
-        6 => (which(), 1..100_000_u32, accepted())
-            .prop_map(|(which, bytes, accepted)| Event::Sent { which, bytes, accepted }),
+        6 => (which(), 1..100_000_u32, accepted(), any::<bool>())
+            .prop_map(|(which, bytes, accepted, early)| Event::Sent { which, bytes, accepted, early }),
         4 => which().prop_map(|which| Event::Bare { which }),
         1 => which().prop_map(|which| Event::Ended { which }),
         1 => which().prop_map(|which| Event::EndedHere { which }),
@@ -326,7 +340,7 @@ proptest! {
             now += TELL_EVERY / 2;
             gateway.happens(now, Event::Received { which: 0, bytes: 1, accepted: true }, 0);
             gateway.happens(now, Event::Bare { which: 0 }, 0);
-            gateway.happens(now, Event::Sent { which: 1, bytes, accepted: true }, 0);
+            gateway.happens(now, Event::Sent { which: 1, bytes, accepted: true, early: false }, 0);
             gateway.happens(now, Event::Bare { which: 1 }, 0);
             if gateway.record.tx != told.1 {
                 told = (now, gateway.record.tx);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use lab::dhcp::Dhcp;
+use lab::origin::SILENT_PORT;
 use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
@@ -142,8 +143,12 @@ shared-hosts = [\"10.77.0.{}\"]
         let (host, _) = row.hosts();
         let Some(credentials) = self.alices.pop() else { bail!("out of credentials") };
         let mut raw = self.lab.raw(host)?;
-        raw.get("http://origin.example.test/", &credentials)?;
-        let code = raw.answer()?.0.code;
+        let code = if row == Row::Silent {
+            raw.tunnel(&format!("origin.example.test:{SILENT_PORT}"), &credentials)?.code
+        } else {
+            raw.get("http://origin.example.test/", &credentials)?;
+            raw.answer()?.0.code
+        };
         ensure!(code == 200, "alice cannot log in: {code}");
         let login = self.clock.elapsed();
         let (credentials, sent) = (Vec::new(), Vec::new());
@@ -155,7 +160,11 @@ shared-hosts = [\"10.77.0.{}\"]
         for raw in case.held.drain(..) {
             if case.row == Row::Reset { raw.reset()? } else { drop(raw) }
         }
-        if case.row != Row::SharedListed {
+        if case.row == Row::Silent {
+            // Nobody ends the tunnel's other side: the connection stays.
+            silence(Duration::from_millis(200));
+            has_open(&self.lab, case.host, 1)?;
+        } else if case.row != Row::SharedListed {
             has_open(&self.lab, case.host, 0)?;
         }
         case.last = self.clock.elapsed();
@@ -262,7 +271,12 @@ shared-hosts = [\"10.77.0.{}\"]
             (1..=4, Mode::Absolute) => "T from login",
             (some, _) => bail!("{}: {some} of {} requests were served as alice's", place(), case.sent.len()),
         };
-        let holds = self.mode == Mode::Session && case.row == Row::PowerLoss && cell != "0";
-        Ok(if holds { format!("{cell} (a)") } else { cell.to_owned() })
+        let note = match case.row {
+            Row::PowerLoss => " (a)",
+            Row::Silent => " (b)",
+            _ => "",
+        };
+        let holds = self.mode == Mode::Session && cell != "0";
+        Ok(format!("{cell}{}", if holds { note } else { "" }))
     }
 }

@@ -29,7 +29,7 @@ fn connections_older_than_the_observer_are_counted_and_their_end_is_noticed() {
         assert_eq!(observer.resync(|_, _| {}).unwrap().repaired, 1);
         assert_eq!(record(&observer, A).open, 1);
         drop(new);
-        until(&observer, A, |record| record.open == 0);
+        until(&observer, A, |record| record.connections() == 0);
         assert_clean(&observer);
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -137,7 +137,7 @@ fn a_connection_that_comes_in_between_is_not_taken_for_drift() {
             assert_eq!(record(observer, A).open, 2);
             assert!(!kernel.amend(&tracker_ebpf::abi::Amendment { kind: 9, ..wrong }).unwrap());
             drop((first, second));
-            until(observer, A, |record| record.open == 0);
+            until(observer, A, |record| record.connections() == 0);
             assert_clean(observer);
         },
     );
@@ -180,7 +180,8 @@ fn forgetting_a_client_who_is_just_coming_back_loses_nothing() {
             observer.forget(B.into()).unwrap();
             assert_eq!(find(observer, B), None, "nothing of it is open any more");
             assert_eq!(kernel.used().map(|used| (used.held, used.strangers)).unwrap(), (1, 0));
-            assert_clean(observer);
+            // Nobody reads the hints, of which there are more than there is room for.
+            assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
         },
     );
 }
