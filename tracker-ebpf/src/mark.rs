@@ -94,14 +94,14 @@ impl Stream {
 
     /// When data moved that was not seen to have moved before.
     #[inline(always)]
-    const fn advance(&mut self, reached: u32) -> Option<u64> {
+    const fn advance(&mut self, reached: u32) -> u64 {
         let end = self.data_end(reached);
         // What is behind was read before another CPU saw more.
         if !is_beyond(end, self.seen) {
-            return None;
+            return 0;
         }
         self.seen = end;
-        Some(self.came_at)
+        self.came_at
     }
 
     #[inline(always)]
@@ -129,13 +129,22 @@ pub struct Reached {
     pub sent: u32,
 }
 
-/// Data that moved.
+/// Data that moved. (No `Option`: the verifier refuses programs that look at what `None` leaves undefined.)
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
-    /// When.
+    /// When; 0: it did not.
     pub at: u64,
     /// Which way.
     pub direction: Direction,
+}
+
+impl Moved {
+    /// Whether there is any.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.at != 0
+    }
 }
 
 /// Whose data is traffic.
@@ -257,19 +266,10 @@ impl Mark {
 
     /// What has moved since this was asked last, the earlier first.
     #[inline(always)]
-    pub const fn news(&mut self, reached: &Reached) -> [Option<Moved>; 2] {
-        let received = match self.received.advance(reached.received) {
-            Some(at) => Some(Moved { at, direction: Direction::Received }),
-            None => None,
-        };
-        let sent = match self.sent.advance(reached.sent) {
-            Some(at) => Some(Moved { at, direction: Direction::Sent }),
-            None => None,
-        };
-        match (received, sent) {
-            (Some(one), Some(other)) if one.at > other.at => [sent, received],
-            _ => [received, sent],
-        }
+    pub const fn news(&mut self, reached: &Reached) -> [Moved; 2] {
+        let received = Moved { at: self.received.advance(reached.received), direction: Direction::Received };
+        let sent = Moved { at: self.sent.advance(reached.sent), direction: Direction::Sent };
+        if received.at > sent.at { [sent, received] } else { [received, sent] }
     }
 
     /// Whether the record need not be told of this yet: the mark keeps it.
@@ -370,8 +370,10 @@ impl Mark {
     #[inline(always)]
     fn tell_all(&mut self, record: &mut Record, limit: u64, counts: Counts, reached: &Reached) {
         self.settle(record, limit, reached);
-        for moved in self.news(reached).iter().flatten() {
-            self.tell_one(record, limit, moved, counts);
+        for moved in &self.news(reached) {
+            if moved.is_some() {
+                self.tell_one(record, limit, moved, counts);
+            }
         }
     }
 

@@ -309,7 +309,7 @@ fn on_sent(ctx: &SkBuffContext) -> Option<()> {
 /// Data has moved on a watched socket, or not: its mark keeps that, or its client's record is told.
 #[inline(always)]
 fn moved(mark: &mut Mark, reached: &Reached) {
-    for moved in mark.news(reached).iter().flatten() {
+    for moved in mark.news(reached).iter().filter(|moved| moved.is_some()) {
         data(mark, moved, reached);
     }
 }
