@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
 use tracker_ebpf::record::Record;
 
@@ -107,6 +107,13 @@ impl Observer {
                 return Ok(Resync { clients: records.len(), connections, ..Resync::default() });
             }
         };
+        let evicted = kernel.thin_out()?;
+        if evicted > 0 {
+            debug!(
+                evicted,
+                "strangers of one network had more records than a quarter of what strangers may have"
+            );
+        }
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         // The records first: a connection that both show was counted before it was listed.
         let (mut records, clients) = open_records(kernel, each)?;

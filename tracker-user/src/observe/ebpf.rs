@@ -126,6 +126,14 @@ impl Kernel {
         })
     }
 
+    pub(super) const fn records_fd(&self) -> &OwnedFd {
+        &self.records_fd
+    }
+
+    pub(super) const fn max_records(&self) -> u32 {
+        self.max_records
+    }
+
     /// The clients whose records are held.
     pub(super) fn held(&self) -> Result<Vec<ClientAddr>, ObserveError> {
         let mut held = Vec::new();

@@ -11,6 +11,7 @@ mod attach;
 mod bpf;
 mod compare;
 pub mod connections;
+mod crowd;
 mod destroy;
 mod devices;
 mod drift;

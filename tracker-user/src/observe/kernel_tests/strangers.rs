@@ -1,10 +1,12 @@
 //! Clients without a session, in numbers: the records of those with one are theirs alone.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn6, bind, connect, socket};
 
 use super::super::*;
 use super::lab::*;
@@ -65,6 +67,44 @@ fn strangers_fill_their_own_share_only() {
         assert_eq!(observer.held().unwrap().len(), 8);
         drop(strangers);
     });
+}
+
+#[test]
+fn one_network_does_not_take_all_that_strangers_may_have() {
+    observed(
+        |options| options.max_records = 64,
+        |observer, _| {
+            let listener = listen(Ipv6Addr::UNSPECIFIED);
+            let ip = |line: &str| {
+                assert!(std::process::Command::new("ip").args(line.split(' ')).status().unwrap().success());
+            };
+            ip("-6 route add local 2001:db8::/64 dev lo");
+            std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+            let strangers: Vec<_> = (1..=40)
+                .map(|number| {
+                    let from = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
+                    let socket =
+                        socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+                    bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(from, 0, 0, 0))).unwrap();
+                    let to = SocketAddrV6::new(Ipv6Addr::LOCALHOST, PORT, 0, 0);
+                    connect(socket.as_raw_fd(), &SockaddrIn6::from(to)).unwrap();
+                    (TcpStream::from(socket), listener.accept().unwrap())
+                })
+                .collect();
+            assert_eq!(used(observer), (0, 16));
+            observer.resync(|_, _| {}).unwrap();
+            assert_eq!(used(observer), (0, 4));
+            let others: Vec<_> = crowd().take(12).map(|from| pair(&listener, from)).collect();
+            assert!(crowd().take(12).all(|from| record(observer, from).open == 1));
+            assert_eq!(used(observer), (0, 16));
+            for _ in 0..4 {
+                observer.resync(|_, _| {}).unwrap();
+                assert_eq!(observer.blindness(), None);
+            }
+            assert_eq!(used(observer), (0, 16));
+            drop((strangers, others));
+        },
+    );
 }
 
 /// The proxy's registry of connections, and a connection in it.
