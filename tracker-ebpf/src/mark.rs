@@ -90,16 +90,16 @@ impl Stream {
         self.flags |= FIN;
     }
 
-    /// When data moved that was not seen to have moved before.
+    /// When data moved that was not seen to have moved before; 0: none has.
     #[inline(always)]
-    const fn advance(&mut self, reached: u32) -> Option<u64> {
+    const fn advance(&mut self, reached: u32) -> u64 {
         let end = self.data_end(reached);
         // What is behind was read before another CPU saw more.
         if !is_beyond(end, self.seen) {
-            return None;
+            return 0;
         }
         self.seen = end;
-        Some(self.came_at)
+        self.came_at
     }
 
     #[inline(always)]
@@ -130,7 +130,7 @@ pub struct Reached {
 /// Data that moved.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
-    /// When.
+    /// When; 0: none has. (Not an `Option`: the kernel refuses programs that copy what is not there.)
     pub at: u64,
     /// Which way.
     pub direction: Direction,
@@ -217,19 +217,10 @@ impl Mark {
 
     /// What has moved since this was asked last, the earlier first.
     #[inline(always)]
-    pub const fn news(&mut self, reached: &Reached) -> [Option<Moved>; 2] {
-        let received = match self.received.advance(reached.received) {
-            Some(at) => Some(Moved { at, direction: Direction::Received }),
-            None => None,
-        };
-        let sent = match self.sent.advance(reached.sent) {
-            Some(at) => Some(Moved { at, direction: Direction::Sent }),
-            None => None,
-        };
-        match (received, sent) {
-            (Some(one), Some(other)) if one.at > other.at => [sent, received],
-            _ => [received, sent],
-        }
+    pub const fn news(&mut self, reached: &Reached) -> [Moved; 2] {
+        let received = Moved { at: self.received.advance(reached.received), direction: Direction::Received };
+        let sent = Moved { at: self.sent.advance(reached.sent), direction: Direction::Sent };
+        if received.at > sent.at { [sent, received] } else { [received, sent] }
     }
 
     /// Whether the record need not be told of this yet: the mark keeps it.
@@ -323,13 +314,16 @@ impl Mark {
     #[inline(always)]
     fn tell_all(&mut self, record: &mut Record, limit: u64, counts: Counts, reached: &Reached) {
         self.settle(record, limit, reached);
-        for moved in self.news(reached).iter().flatten() {
-            self.tell_one(record, limit, moved, counts);
-        }
+        let [first, second] = self.news(reached);
+        self.tell_one(record, limit, &first, counts);
+        self.tell_one(record, limit, &second, counts);
     }
 
     #[inline(always)]
     fn tell_one(&mut self, record: &mut Record, limit: u64, moved: &Moved, counts: Counts) {
+        if moved.at == 0 {
+            return;
+        }
         if counts.has(moved.direction) {
             record.on_traffic(moved.at, limit);
         }
