@@ -72,7 +72,7 @@ const fn segment(offset: i32) -> Segment {
     Segment::new(offset, BYTE)
 }
 
-const CASES: [Case; 21] = [
+static CASES: [Case; 21] = [
     Case { name: "the client's own bytes", state: State::Idle, packets: Packets::Own, holds: true },
     case("new data", true, State::Idle, |round| vec![segment(round)]),
     case("the gap first, then what fills it", true, State::Idle, |round| {
@@ -176,10 +176,11 @@ fn play(observer: &str) -> Result<()> {
             scope.spawn(move || -> Result<()> {
                 let mut player = Player::new(host, case, credentials)?;
                 // Nobody hears it if another one has failed.
-                player.play(stop, move || drop(told.send(())))
+                player.play(stop, move || told.send(()).unwrap_or_default())
             })
         };
-        let threads: Vec<_> = lab.net.clients.iter().zip(&CASES).zip(&credentials).map(begin).collect();
+        let parts = lab.net.clients.iter().zip(&CASES).zip(credentials.iter().map(String::as_str));
+        let threads: Vec<_> = parts.map(begin).collect();
         drop(told);
         // Whoever fails never says so.
         let played = hear.iter().take(CASES.len()).count();

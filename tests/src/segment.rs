@@ -15,25 +15,25 @@ use crate::raw::Raw;
 
 /// Options that nix does not know.
 mod option {
-    use nix::libc;
+    use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
 
-    nix::sockopt_impl!(
+    sockopt_impl!(
         /// Lets the next two be asked for.
         Repair, Both, libc::IPPROTO_TCP, libc::TCP_REPAIR, i32
     );
-    nix::sockopt_impl!(
+    sockopt_impl!(
         /// Which queue is meant.
         Queue, Both, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, i32
     );
-    nix::sockopt_impl!(
+    sockopt_impl!(
         /// The sequence number of its end.
         Sequence, GetOnly, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ, u32
     );
-    nix::sockopt_impl!(
+    sockopt_impl!(
         /// The connection's time stamp now.
         Stamp, GetOnly, libc::IPPROTO_TCP, libc::TCP_TIMESTAMP, u32
     );
-    nix::sockopt_impl!(
+    sockopt_impl!(
         /// `struct tcp_info`.
         Info, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; 192]
     );

@@ -92,7 +92,7 @@ impl Stream {
         self.flags |= FIN;
     }
 
-    /// When data moved that was not seen to have moved before.
+    /// When data moved that was not seen to have moved before; 0: none has.
     #[inline(always)]
     const fn advance(&mut self, reached: u32) -> u64 {
         let end = self.data_end(reached);
@@ -129,22 +129,13 @@ pub struct Reached {
     pub sent: u32,
 }
 
-/// Data that moved. (No `Option`: the verifier refuses programs that look at what `None` leaves undefined.)
+/// Data that moved.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
-    /// When; 0: it did not.
+    /// When; 0: none has. (Not an `Option`: the kernel refuses programs that copy what is not there.)
     pub at: u64,
     /// Which way.
     pub direction: Direction,
-}
-
-impl Moved {
-    /// Whether there is any.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_some(&self) -> bool {
-        self.at != 0
-    }
 }
 
 /// Whose data is traffic.
@@ -370,15 +361,16 @@ impl Mark {
     #[inline(always)]
     fn tell_all(&mut self, record: &mut Record, limit: u64, counts: Counts, reached: &Reached) {
         self.settle(record, limit, reached);
-        for moved in &self.news(reached) {
-            if moved.is_some() {
-                self.tell_one(record, limit, moved, counts);
-            }
-        }
+        let [first, second] = self.news(reached);
+        self.tell_one(record, limit, &first, counts);
+        self.tell_one(record, limit, &second, counts);
     }
 
     #[inline(always)]
     fn tell_one(&mut self, record: &mut Record, limit: u64, moved: &Moved, counts: Counts) {
+        if moved.at == 0 {
+            return;
+        }
         if counts.has(moved.direction) {
             record.on_traffic(moved.at, limit);
         }

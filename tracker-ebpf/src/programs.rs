@@ -309,13 +309,16 @@ fn on_sent(ctx: &SkBuffContext) -> Option<()> {
 /// Data has moved on a watched socket, or not: its mark keeps that, or its client's record is told.
 #[inline(always)]
 fn moved(mark: &mut Mark, reached: &Reached) {
-    for moved in mark.news(reached).iter().filter(|moved| moved.is_some()) {
-        data(mark, moved, reached);
-    }
+    let [first, second] = mark.news(reached);
+    data(mark, &first, reached);
+    data(mark, &second, reached);
 }
 
 #[inline(always)]
 fn data(mark: &mut Mark, moved: &Moved, reached: &Reached) {
+    if moved.at == 0 {
+        return;
+    }
     let settings = maps::settings();
     let (counts, limit) = (counts(&settings), settings.limit);
     if mark.keeps(moved, counts) {

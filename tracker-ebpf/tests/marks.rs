@@ -221,7 +221,7 @@ impl Gateway {
     fn packet_finds(&mut self, which: usize, tcp: &Reached) {
         self.noticed(which);
         let Connection { mark, .. } = &mut self.connections[which];
-        for moved in mark.news(tcp).iter().filter(|moved| moved.is_some()) {
+        for moved in mark.news(tcp).iter().filter(|moved| moved.at != 0) {
             if !mark.keeps(moved, self.counts) && !mark.yields(moved, self.counts, self.record.traffic_at) {
                 mark.tell(&mut self.record, self.limit, moved, self.counts, tcp);
             }
