@@ -7,7 +7,9 @@ use lab::raw::credentials;
 use lab::spnego::encode;
 use lab::{Lab, PROXY_NAME};
 
-use crate::common::{ORIGIN, is_refused_for, session};
+use crate::common::{
+    ORIGIN, becomes_stale, is_let_through, is_refused_for, session, status_without_credentials,
+};
 
 /// A clock that is right.
 const NOW: &str = "+0";
@@ -78,5 +80,43 @@ fn a_ticket_that_has_run_out_or_is_not_yet_valid_is_refused() -> Result<()> {
     let token = lab.kerberos(2, "alice")?.token_of_any_ticket(&principal(), NOW)?;
     assert_eq!(submit(&lab, 2, &token)?, 200, "{}", lab.gateway.log());
     assert!(session(&lab, 2)?.is_of("alice"));
+    Ok(())
+}
+
+/// In a time namespace the daemon's clock is not the kernel side's: with its records every timeout would be wrong by the
+/// difference.
+#[test]
+fn a_daemon_in_a_time_namespace_does_not_use_the_kernels_records() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::prepare(2, &lab::gateway::bin_dir()?)?;
+    for offset in ["86400", "-30"] {
+        lab.gateway.run_under(["unshare", "--time", "--boottime", offset]);
+        lab.gateway.configure("[observer]\nmode = \"ebpf\"\n")?;
+        lab.gateway.start_unready()?;
+        assert_ne!(lab.gateway.wait()?.code(), Some(0), "{offset}");
+        let log = lab.gateway.log();
+        let told = log
+            .lines()
+            .any(|line| line.contains("time namespace") && line.contains(&format!("by {offset} s")));
+        assert!(told, "{log}");
+    }
+    lab.gateway.configure("[observer]\nmode = \"auto\"\n[timeouts]\nproxy-auth-timeout = \"2s\"\n")?;
+    lab.gateway.start()?;
+    let status = lab.gateway.ask(&["status"])?;
+    assert_eq!(status["observer"]["mode"], "proxy", "{status}");
+    assert!(status["warnings"].to_string().contains("time namespace"), "{status}");
+    // And by its own eyes it keeps time.
+    lab.login(0, "alice")?;
+    assert!(is_let_through(&lab, 0));
+    becomes_stale(&lab, 0)?;
+
+    // Outside, where the same boot has another time, nobody gets time as a present.
+    lab.gateway.stop()?;
+    lab.gateway.run_under(Vec::<String>::new());
+    lab.gateway.start()?;
+    assert_eq!(lab.gateway.ask(&["status"])?["observer"]["mode"], "ebpf");
+    assert_eq!(status_without_credentials(&lab, 0), 407);
     Ok(())
 }

@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod battery;
 mod browser;
 mod clocks;
 mod closing;
@@ -23,10 +24,12 @@ mod doctor;
 mod exhaustion;
 mod explain;
 mod guard;
+mod half_closed;
 mod keys;
 mod kickout;
 mod lab_itself;
 mod limits;
+mod links;
 mod login;
 mod machine;
 mod metrics;
@@ -47,6 +50,7 @@ mod settings;
 mod shared;
 mod sight;
 mod storm;
+mod strangers;
 mod takeover;
 mod takeover_table;
 mod tokens;

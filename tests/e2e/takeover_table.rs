@@ -84,6 +84,7 @@ impl Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Fin,
+    Silent,
     Reset,
     ResetAtLogin,
     Late,
@@ -101,8 +102,9 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Fin,
+        Self::Silent,
         Self::Reset,
         Self::ResetAtLogin,
         Self::Late,
@@ -122,6 +124,7 @@ impl Row {
     const fn words(self) -> &'static str {
         match self {
             Self::Fin => "connections closed (FIN), then another host",
+            Self::Silent => "client left by FIN, the other end silent, then another host",
             Self::Reset => "connections reset (RST), then another host",
             Self::ResetAtLogin => "connection reset right behind the login, then another host",
             Self::Late => "connections closed, another host more than T later",

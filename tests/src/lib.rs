@@ -27,6 +27,7 @@ pub mod origin;
 pub mod raw;
 pub mod realm;
 pub mod scratch;
+pub mod segment;
 pub mod spnego;
 pub mod tls;
 pub mod wait;

@@ -82,6 +82,26 @@ impl Raw {
         Ok(self.stream.local_addr()?)
     }
 
+    pub(crate) const fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Writes until the other side takes no more for so long.
+    ///
+    /// # Errors
+    /// When the connection is dead.
+    pub fn fill_up(&mut self, quiet: Duration) -> Result<()> {
+        self.stream.set_write_timeout(Some(quiet))?;
+        loop {
+            match self.stream.write(&[b'x'; 64 * 1024]) {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.stream.set_write_timeout(Some(PATIENCE))?)
+    }
+
     /// Sends bytes.
     ///
     /// # Errors

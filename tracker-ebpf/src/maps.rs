@@ -8,17 +8,27 @@ use aya_ebpf::helpers::generated::{
     bpf_sk_storage_delete, bpf_sk_storage_get, bpf_spin_lock, bpf_spin_unlock,
 };
 use aya_ebpf::macros::btf_map;
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, Settings, Slot};
+use tracker_ebpf::abi::{
+    ClientAddr, Counter, DEFAULT_MAX_RECORDS, HINTS_BYTES, Hint, MAX_PORTS, Settings, Slot, Used, entries_of,
+};
 use tracker_ebpf::mark::Mark;
-use tracker_ebpf::record::Record;
 
-/// One record per client. A plain hash map: an eviction would forget a client who is logged in.
+/// One record per client. A plain hash map: an eviction would forget a client who is logged in. Strangers cannot fill it:
+/// see [`Used`].
 #[btf_map]
-static RECORDS: HashMap<ClientAddr, Slot, { DEFAULT_MAX_RECORDS as usize }> = HashMap::new();
+static RECORDS: HashMap<ClientAddr, Slot, { entries_of(DEFAULT_MAX_RECORDS) as usize }> = HashMap::new();
+
+/// How many records there are.
+#[btf_map]
+static USED: Array<Used, 1> = Array::new();
 
 /// What the daemon says, live.
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Our address at each of the watched places, as [`tracker_ebpf::abi::covers`] compares it; written by the loader.
+#[btf_map]
+static ADDRESSES: Array<[u64; 2], { MAX_PORTS }> = Array::new();
 
 /// What went wrong, by [`Counter`].
 #[btf_map]
@@ -36,6 +46,12 @@ static MARKS: SkStorage<Mark> = SkStorage::new();
 #[inline(always)]
 pub(crate) fn settings() -> Settings {
     SETTINGS.get(0).copied().unwrap_or_default()
+}
+
+/// Our address at one of the watched places.
+#[inline(always)]
+pub(crate) fn address(place: u32) -> Option<[u64; 2]> {
+    ADDRESSES.get(place).copied()
 }
 
 /// Counts something that went wrong.
@@ -89,22 +105,43 @@ pub(crate) fn remove(client: &ClientAddr) -> bool {
     RECORDS.remove(client).is_ok()
 }
 
-/// Does `work` on the record under its lock, if the slot still serves that client. No helper may be called in `work`.
+/// Does `work` on the slot under its lock, if it still serves that client. No helper may be called in `work`.
 #[inline(always)]
 pub(crate) fn locked<T>(
     slot: *mut Slot,
     client: &ClientAddr,
-    work: impl FnOnce(&mut Record) -> T,
+    work: impl FnOnce(&mut Slot) -> T,
 ) -> Option<T> {
     // SAFETY: the slot comes from a look-up in this run of the program, and the kernel keeps its memory until the end of
     // it. The record is touched only under its lock, here and everywhere else.
     unsafe {
         let lock = (&raw mut (*slot).lock).cast();
         bpf_spin_lock(lock);
-        let done = if (*slot).serves(client) { Some(work(&mut (*slot).record)) } else { None };
+        let done = if (*slot).serves(client) { Some(work(&mut *slot)) } else { None };
         bpf_spin_unlock(lock);
         done
     }
+}
+
+/// Counts the records: does `work` under the lock. No helper may be called in `work`.
+#[inline(always)]
+pub(crate) fn tally(work: impl FnOnce(&mut Used) -> bool) -> bool {
+    let Some(used) = USED.get_ptr_mut(0) else { return false };
+    // SAFETY: the entry of an array stays where it is, and is touched only under its lock.
+    unsafe {
+        let lock = (&raw mut (*used).lock).cast();
+        bpf_spin_lock(lock);
+        let done = work(&mut *used);
+        bpf_spin_unlock(lock);
+        done
+    }
+}
+
+/// When the slot was made: read without its lock, as below.
+#[inline(always)]
+pub(crate) fn born(slot: *mut Slot) -> u64 {
+    // SAFETY: as below.
+    unsafe { (&raw const (*slot).born).read_volatile() }
 }
 
 /// When the slot's record was last told of data: read without its lock, so it may be old, or another client's whose slot
@@ -124,9 +161,9 @@ pub(crate) fn mark(socket: *mut bpf_sock) -> Option<&'static mut Mark> {
 
 /// Marks a socket, and returns the mark; `None` if that was not possible.
 #[inline(always)]
-pub(crate) fn set_mark(socket: *mut bpf_sock, mut mark: Mark) -> Option<&'static mut Mark> {
-    // SAFETY: as above.
-    unsafe { storage(socket, &raw mut mark, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() }
+pub(crate) fn set_mark(socket: *mut bpf_sock, mark: &Mark) -> Option<&'static mut Mark> {
+    // SAFETY: as above; the kernel only reads the mark.
+    unsafe { storage(socket, (&raw const *mark).cast_mut(), u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() }
 }
 
 /// Takes the mark from a socket.

@@ -11,46 +11,45 @@ pub(crate) struct Segment {
     pub(crate) payload: u32,
     /// Whether it ends the stream.
     pub(crate) fin: bool,
+    /// Up to where it acknowledges, if it does.
+    pub(crate) acknowledges: Option<u32>,
 }
 
-/// What a packet turned out to be.
-pub(crate) enum Packet {
-    /// TCP.
-    Tcp(Segment),
-    /// Something else: a watched socket's segment is seen a second time inside its tunnel.
-    Other,
-    /// Too short or too odd.
-    Unreadable,
+impl Segment {
+    /// The sequence number behind its payload, which is its FIN's, if it has one.
+    #[inline(always)]
+    pub(crate) const fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.payload)
+    }
 }
 
 const TCP: u8 = 6;
 /// The flag that ends a stream.
-pub(crate) const FIN: u8 = 1;
-/// Hop-by-hop options (which jumbo packets have), routing, destination options: `next, length / 8 - 1, ...`.
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
+const FIN: u8 = 1;
+/// The flag of one that acknowledges.
+const ACK: u8 = 16;
+/// Hop-by-hop options (which jumbo packets have), routing, fragment (of a packet that is whole), destination options:
+/// `next, length / 8 - 1, ...`.
+const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
 const MAX_EXTENSIONS: usize = 4;
 
-/// Reads the packet.
+/// Reads the packet; `None` if it is none of TCP's, too short or too odd.
 #[inline(always)]
-pub(crate) fn read(skb: *mut __sk_buff) -> Packet {
-    try_read(skb).unwrap_or(Packet::Unreadable)
-}
-
-#[inline(always)]
-fn try_read(skb: *mut __sk_buff) -> Option<Packet> {
+pub(crate) fn read(skb: *mut __sk_buff) -> Option<Segment> {
     let (protocol, offset) = transport(skb)?;
     if protocol != TCP {
-        return Some(Packet::Other);
+        return None;
     }
-    let [_, _, _, _, a, b, c, d, _, _, _, _, data_offset, flags, ..]: [u8; 20] = bytes(skb, offset)?;
+    let [_, _, _, _, a, b, c, d, e, f, g, h, data_offset, flags, ..]: [u8; 20] = bytes(skb, offset)?;
     let headers = offset as u32 + u32::from(data_offset >> 4) * 4;
     // SAFETY: a plain field of the context.
     let length = unsafe { (*skb).len };
-    Some(Packet::Tcp(Segment {
+    Some(Segment {
         seq: u32::from_be_bytes([a, b, c, d]),
         payload: length.checked_sub(headers)?,
         fin: flags & FIN != 0,
-    }))
+        acknowledges: (flags & ACK != 0).then_some(u32::from_be_bytes([e, f, g, h])),
+    })
 }
 
 /// The transport protocol, and where its header starts.

@@ -27,7 +27,7 @@ use crate::config::{self, Config, Document};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::observe::{
-    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness,
+    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places,
 };
 use crate::output::Output;
 use crate::private;
@@ -118,7 +118,11 @@ impl App {
         let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
-        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)));
+        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)).watched_by(Arc::<
+            Observer,
+        >::clone(
+            &observer,
+        )));
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
@@ -354,9 +358,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
     let own: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
     let watched = config.observer.watch_ports.iter().copied();
     let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
-    let mut ports = [own, foreign_ports.clone()].concat();
-    ports.sort_unstable();
-    ports.dedup();
+    let places = places(&config.proxy.listen, &config.observer.watch_ports);
     ObserveOptions {
         mode: match config.observer.mode {
             config::ObserverMode::Auto => ObserverMode::Auto,
@@ -365,7 +367,7 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
         },
         cgroup: config.observer.cgroup.clone(),
         pin_dir: Some(config.observer.pin_dir.clone()),
-        ports,
+        places,
         foreign_ports,
         max_records: config.observer.max_records,
         settings: policy.for_observer(),

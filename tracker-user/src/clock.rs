@@ -68,12 +68,28 @@ pub fn wall_now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The kernel's name for this boot (`random(4)`, boot_id): boot times of another boot mean nothing in this one.
+/// The name of this boot (the kernel's: `random(4)`, boot_id): boot times of another boot mean nothing in this one, nor
+/// do those of another time namespace.
 #[must_use]
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match boot_time_offset() {
+        None | Some(0) => id.trim().to_owned(),
+        Some(seconds) => format!("{}{seconds:+}", id.trim()),
+    }
+}
+
+/// By how many seconds the boot time of this process is ahead of the kernel's, as its time namespace says; `None` where
+/// that cannot be told.
+#[must_use]
+pub fn boot_time_offset() -> Option<i64> {
+    offset_in(&std::fs::read_to_string("/proc/self/timens_offsets").ok()?)
+}
+
+/// The line `boottime SECONDS NANOSECONDS`.
+fn offset_in(offsets: &str) -> Option<i64> {
+    let mut lines = offsets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find(|line| line.first() == Some(&"boottime"))?.get(1)?.parse().ok()
 }
 
 /// How the two clocks stand to each other, to show boot times to people.
@@ -208,5 +224,20 @@ impl BootTimer {
                 Err(_) => std::future::pending().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        assert_eq!(
+            offset_in("monotonic           0         0\nboottime       86400         5\n"),
+            Some(86_400)
+        );
+        assert_eq!(offset_in("boottime -10 0"), Some(-10));
+        assert_eq!(offset_in("monotonic 1 0"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use lab::dhcp::Dhcp;
 use lab::net::GATEWAY_V4;
+use lab::origin::SILENT_PORT;
 use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
@@ -166,12 +167,17 @@ shared-hosts = {:?}
         let (host, _) = row.hosts();
         let Some(credentials) = self.alices.pop() else { bail!("out of credentials") };
         let mut raw = self.lab.raw(host)?;
-        raw.get("http://origin.example.test/", &credentials)?;
         let held = if row == Row::ResetAtLogin {
+            raw.get("http://origin.example.test/", &credentials)?;
             raw.reset()?;
             Vec::new()
         } else {
-            let code = raw.answer()?.0.code;
+            let code = if row == Row::Silent {
+                raw.tunnel(&format!("origin.example.test:{SILENT_PORT}"), &credentials)?.code
+            } else {
+                raw.get("http://origin.example.test/", &credentials)?;
+                raw.answer()?.0.code
+            };
             ensure!(code == 200, "alice cannot log in: {code}");
             vec![raw]
         };
@@ -185,7 +191,11 @@ shared-hosts = {:?}
         for raw in case.held.drain(..) {
             if case.row == Row::Reset { raw.reset()? } else { drop(raw) }
         }
-        if case.row != Row::SharedListed {
+        if case.row == Row::Silent {
+            // Nobody ends the tunnel's other side: the connection stays.
+            silence(Duration::from_millis(200));
+            has_open(&self.lab, case.host, 1)?;
+        } else if case.row != Row::SharedListed {
             has_open(&self.lab, case.host, 0)?;
         }
         case.last = self.clock.elapsed();
@@ -326,7 +336,12 @@ shared-hosts = {:?}
             (1..=4, Mode::Absolute) => "T from login",
             (some, _) => bail!("{}: {some} of {} requests were served as alice's", place(), case.sent.len()),
         };
-        let holds = self.mode == Mode::Session && case.row == Row::PowerLoss && cell != "0";
-        Ok(if holds { format!("{cell} (a)") } else { cell.to_owned() })
+        let note = match case.row {
+            Row::PowerLoss => " (a)",
+            Row::Silent => " (b)",
+            _ => "",
+        };
+        let holds = self.mode == Mode::Session && cell != "0";
+        Ok(format!("{cell}{}", if holds { note } else { "" }))
     }
 }

@@ -8,6 +8,7 @@ use super::report::{ReportError, Sources};
 use super::wire;
 use crate::auth::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
+use crate::links::shown;
 use crate::session::{Situation, Verdict, explain};
 
 impl Sources {
@@ -59,7 +60,7 @@ impl Sources {
             None => ("challenge", explained.why),
         };
         Ok(wire::Explanation {
-            client: client.to_string(),
+            client: shown(client).to_string(),
             decision: decided.into(),
             why,
             shared: is_shared,
@@ -80,19 +81,19 @@ impl Sources {
             ends: explained.ends,
             findings: findings.collect(),
             walk,
-            recent: self.recent.of(client.ip()).into_iter().map(decision).collect(),
-            record: record.filter(|_| known).map(|record| facts(&record, &anchor)),
+            recent: self.recent.of(client).into_iter().map(decision).collect(),
+            record: record.filter(|_| known).map(|record| facts(&record, now, &anchor)),
         })
     }
 }
 
-fn facts(record: &Record, anchor: &Anchor) -> wire::Facts {
+fn facts(record: &Record, now: BootTime, anchor: &Anchor) -> wire::Facts {
     let stamp = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
     let gap = |start: u64, end: u64| Some(wire::Gap { from: stamp(start)?, until: stamp(end)? });
     wire::Facts {
-        open_connections: record.open,
+        open_connections: record.connections(),
         opened: stamp(record.opened_at),
-        closed: stamp(record.closed_at),
+        closed: stamp(record.closed_by(now.as_nanos())),
         last_traffic: stamp(record.traffic_at),
         closed_gap: gap(record.closed_gap_start, record.closed_gap_end),
         traffic_gap: gap(record.traffic_gap_start, record.traffic_gap_end),

@@ -11,6 +11,7 @@ use super::report::{ReportError, Sources};
 use super::wire;
 use crate::audit::AuditEvent;
 use crate::clock::Anchor;
+use crate::links::shown;
 use crate::session::{Session, State};
 use crate::store::{StalePeriod, Tenure, Wanted};
 
@@ -100,7 +101,7 @@ fn tenure(session: &Session, anchor: &Anchor) -> Tenure {
     };
     Tenure {
         session: session.id.to_string(),
-        client: session.client.to_string(),
+        client: shown(session.client).to_string(),
         user: session.identity.user().into(),
         domain: session.identity.domain().into(),
         realm: session.identity.hidden_realm().map(Into::into),

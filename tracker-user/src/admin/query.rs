@@ -1,4 +1,4 @@
-//! The part of a request's path after the question mark: `name=value` pairs, percent-encoded.
+//! What operators' words look like in a request's path and after its question mark (`name=value` pairs): percent-encoded.
 
 /// `text` as it may stand in a query.
 #[must_use]
@@ -22,7 +22,8 @@ pub fn value(query: Option<&str>, name: &str) -> Option<String> {
     values.next()
 }
 
-fn decode(text: &str) -> String {
+/// What was meant by a text that was encoded.
+pub(super) fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

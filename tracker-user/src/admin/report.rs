@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracker_ebpf::abi::{ClientAddr, Counter};
+use tracker_ebpf::abi::{ClientAddr, Counter, strangers_of};
 use tracker_ebpf::record::Record;
 
 use super::wire;
@@ -14,6 +14,7 @@ use crate::auth::negotiate::{self, Account};
 use crate::auth::{Recent, Verifier};
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
+use crate::links::shown;
 use crate::live::Live;
 use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
 use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
@@ -103,12 +104,13 @@ impl Sources {
             }
             Err(error) => warnings.push(format!("the observer's counters cannot be read: {error}")),
         }
-        if errors.contains_key(Counter::RecordMapFull.name()) {
-            warnings.push(
-                "the record map was full: new clients could not be tracked and were refused; idle records are \
-                 forgotten every minute, see docs/OPERATIONS.md"
-                    .to_owned(),
-            );
+        let room = self.observer.used().unwrap_or_default();
+        let strangers = strangers_of(config.observer.max_records);
+        if room.strangers >= u64::from(strangers) {
+            warnings.push(format!(
+                "{strangers} clients without a session have a record, which is all that there may be: others are watched \
+                 without one, and are not among the hosts; users are not concerned"
+            ));
         }
         warnings.extend(self.observer.warnings());
         if config.timeouts.judges_devices() {
@@ -126,7 +128,7 @@ impl Sources {
             }
             Kind::Proxy { because } => ("proxy", None, None, Some(because)),
         };
-        let records = self.observer.count_records().unwrap_or_default();
+        let records = usize::try_from(room.held + room.strangers).unwrap_or(usize::MAX);
         Ok(wire::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -195,7 +197,7 @@ impl Sources {
         let Some(session) = sessions.first().cloned() else { return Ok(None) };
         let is_shared = policy.timeouts.is_shared(client);
         let anchor = Anchor::now();
-        let name = client.to_string();
+        let name = shown(client).to_string();
         let mut connections: Vec<wire::Connection> = self
             .connections
             .of(client)
@@ -248,7 +250,7 @@ impl Sources {
             let (mut active, mut stale) = (HashSet::new(), HashSet::new());
             for session in &sessions {
                 let (record, _) = self.records(session)?;
-                user.open_connections += record.open;
+                user.open_connections += record.connections();
                 user.bytes_received += record.rx;
                 user.bytes_sent += record.tx;
                 let (clients, known) = match session.state {
@@ -257,7 +259,7 @@ impl Sources {
                 };
                 // On a shared host a user may have proved themselves on many connections.
                 if known.insert(session.client) {
-                    clients.push(session.client.to_string());
+                    clients.push(shown(session.client).to_string());
                 }
             }
             let devices = u32::try_from(user.clients.len()).unwrap_or(u32::MAX);
@@ -298,12 +300,12 @@ impl Sources {
                 let moved = record.rx + record.tx > 0;
                 let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
                 wire::Host {
-                    client: client.to_string(),
+                    client: shown(client).to_string(),
                     user: only.map(|session| session.identity.user().into()),
                     domain: only.map(|session| session.identity.domain().into()),
                     users: if only.is_some() { Vec::new() } else { names(sessions) },
                     state: first.map(|session| state(session).into()),
-                    open_connections: record.open,
+                    open_connections: record.connections(),
                     receive_rate: rate(record.rx, earlier.rx),
                     send_rate: rate(record.tx, earlier.tx),
                     bytes_received: record.rx,
@@ -312,7 +314,7 @@ impl Sources {
                     inactivity: moved
                         .then(|| now.since(BootTime::from_nanos(record.traffic_at)).as_secs_f64()),
                     opened: seen(record.opened_at),
-                    closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+                    closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
                 }
             })
             .collect();
@@ -356,7 +358,8 @@ impl Sources {
     ) -> Result<wire::Session, ReportError> {
         let (record, evidence) = self.records(session)?;
         let peer = session.connection.and_then(|one| self.connections.peer(session.client, one));
-        let (expires, reason) = match judge(session, &evidence, policy, boot_now()) {
+        let now = boot_now();
+        let (expires, reason) = match judge(session, &evidence, policy, now) {
             Verdict::Active { deadline, .. } => (deadline, None),
             // The lifetime goes on counting for a stale session.
             Verdict::Stale { reason, .. } => {
@@ -367,7 +370,7 @@ impl Sources {
         let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
         Ok(wire::Session {
             id: session.id.to_string(),
-            client: session.client.to_string(),
+            client: shown(session.client).to_string(),
             port: peer.map(|peer| peer.port()),
             user: session.identity.user().into(),
             domain: session.identity.domain().into(),
@@ -378,9 +381,9 @@ impl Sources {
             mode: policy.timeouts.mode.to_string(),
             created: anchor.wall(session.created),
             authenticated: anchor.wall(session.authenticated),
-            open_connections: record.open,
-            opened: seen(record.opened_at).filter(|_| record.open > 0),
-            closed: seen(record.closed_at).filter(|_| record.opened_at > 0),
+            open_connections: record.connections(),
+            opened: seen(record.opened_at).filter(|_| record.is_open(now.as_nanos())),
+            closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
             last_traffic: seen(record.traffic_at),
             expires: expires.map(|at| anchor.wall(at)),
             device: session.device.map(|device| device.to_string()),

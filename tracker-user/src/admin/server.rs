@@ -32,6 +32,7 @@ use super::report::{ReportError, Sources};
 use super::{query, wire};
 use crate::audit::{Actor, Via};
 use crate::config::Config;
+use crate::links;
 use crate::live::{ChangeError, Standing};
 use crate::private;
 use crate::session::Reason;
@@ -215,10 +216,12 @@ async fn route(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Res
     match (&method, path.as_slice()) {
         (&Method::GET, ["v1", "status"]) => ok(&sources.status().await?),
         (&Method::GET, ["v1", "sessions"]) => ok(&sources.sessions().await?),
-        (&Method::GET, ["v1", "sessions", client]) => match sources.session(address(client)?).await? {
-            Some(session) => ok(&session),
-            None => Err(Refused(StatusCode::NOT_FOUND, format!("nobody is logged in from {client}"))),
-        },
+        (&Method::GET, ["v1", "sessions", client]) => {
+            match sources.session(address(&query::decode(client))?).await? {
+                Some(session) => ok(&session),
+                None => Err(Refused(StatusCode::NOT_FOUND, format!("nobody is logged in from {client}"))),
+            }
+        }
         (&Method::GET, ["v1", "users"]) => ok(&sources.users().await?),
         (&Method::GET, ["v1", "hosts"]) => ok(&sources.hosts().await?),
         (&Method::POST, ["v1", "logout"]) => logout(request, sources, peer).await,
@@ -242,7 +245,7 @@ async fn route(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Res
                 user_agent: query::value(query, "user-agent"),
                 cookie: query::value(query, "cookie"),
             };
-            ok(&sources.explain(address(client)?, &asked).await?)
+            ok(&sources.explain(address(&query::decode(client))?, &asked).await?)
         }
         (&Method::GET, ["v1", "history"]) => history(sources, request.uri().query()).await,
         _ => Err(Refused(StatusCode::NOT_FOUND, format!("no such request: {method} /{}", path.join("/")))),
@@ -308,7 +311,7 @@ async fn logout(
     }
     let ended = ended.iter().map(|session| wire::EndedSession {
         id: session.id.to_string(),
-        client: session.client.to_string(),
+        client: links::shown(session.client).to_string(),
         user: session.identity.user().into(),
         domain: session.identity.domain().into(),
     });
@@ -388,7 +391,7 @@ fn line(value: &impl Serialize) -> Bytes {
 }
 
 fn address(text: &str) -> Result<ClientAddr, Refused> {
-    text.parse().map_err(|_| Refused(StatusCode::BAD_REQUEST, format!("{text:?} is not an IP address")))
+    links::parse(text).map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("{text:?} is {error}")))
 }
 
 fn moment(text: &str) -> Result<Timestamp, Refused> {

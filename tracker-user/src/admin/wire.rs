@@ -148,11 +148,11 @@ pub struct Session {
     pub created: Timestamp,
     /// When its user last proved themselves.
     pub authenticated: Timestamp,
-    /// The client's open connections; 1 where the session is of one.
+    /// The client's open connections, with those that it has ended and that are not closed yet; 1 where the session is of one.
     pub open_connections: u32,
-    /// When the client's first open connection was opened.
+    /// Since when the client counts as open; `None` if it does not.
     pub opened: Option<Timestamp>,
-    /// When the client's last connection closed.
+    /// When it last came to count as closed.
     pub closed: Option<Timestamp>,
     /// When data last moved.
     pub last_traffic: Option<Timestamp>,
@@ -255,11 +255,11 @@ pub struct Finding {
 /// What the kernel has recorded of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Facts {
-    /// Connections open now.
+    /// Connections open now, with those that the client has ended and that are not closed yet.
     pub open_connections: u32,
-    /// When the first of them opened.
+    /// When the client last came to count as open.
     pub opened: Option<Timestamp>,
-    /// When the last one closed.
+    /// When it last came to count as closed.
     pub closed: Option<Timestamp>,
     /// When data last moved.
     pub last_traffic: Option<Timestamp>,

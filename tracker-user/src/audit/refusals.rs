@@ -11,6 +11,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::{AuditEvent, Kind};
 use crate::auth::negotiate::Cause;
 use crate::clock::{BootTime, wall_now};
+use crate::links::shown;
 use crate::session::{Identity, Method};
 
 /// What the limits are for.
@@ -101,7 +102,7 @@ impl<'a> Refusal<'a> {
 
     fn event(&self) -> AuditEvent {
         AuditEvent {
-            client: Some(self.client.to_string()),
+            client: Some(shown(self.client).to_string()),
             user: self.user.map(|user| user.user().into()),
             domain: self.user.map(|user| user.domain().into()),
             realm: self.user.and_then(Identity::hidden_realm).map(Into::into),

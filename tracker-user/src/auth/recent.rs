@@ -7,10 +7,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tracker_ebpf::abi::ClientAddr;
 
 use super::conditions::{Denied, Finding};
 use super::negotiate::{Cause, Details};
@@ -85,9 +85,9 @@ pub struct Recent {
 
 #[derive(Debug, Default)]
 struct Inner {
-    clients: HashMap<IpAddr, Kept>,
+    clients: HashMap<ClientAddr, Kept>,
     /// The clients by the number of their last decision.
-    by_age: BTreeMap<u64, IpAddr>,
+    by_age: BTreeMap<u64, ClientAddr>,
     count: u64,
 }
 
@@ -99,7 +99,7 @@ struct Kept {
 
 impl Recent {
     /// Keeps a decision.
-    pub fn keep(&self, client: IpAddr, mut decided: Decided) {
+    pub fn keep(&self, client: ClientAddr, mut decided: Decided) {
         decided.make_fit();
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;
@@ -121,7 +121,7 @@ impl Recent {
 
     /// What is kept of a client, the newest first.
     #[must_use]
-    pub fn of(&self, client: IpAddr) -> Vec<Decided> {
+    pub fn of(&self, client: ClientAddr) -> Vec<Decided> {
         let inner = self.lock();
         inner
             .clients
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    fn client(number: usize) -> IpAddr {
+    fn client(number: usize) -> ClientAddr {
         Ipv4Addr::from(u32::try_from(number).unwrap()).into()
     }
 

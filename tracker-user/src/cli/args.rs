@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::when;
+use crate::links;
 
 /// Where the daemon listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
@@ -45,6 +46,7 @@ pub enum Command {
     /// One session, with its connections and its history.
     Session {
         /// The client address.
+        #[arg(value_parser = links::parse)]
         client: ClientAddr,
     },
     /// Who is logged in, by user.
@@ -121,6 +123,7 @@ pub enum Command {
 #[derive(Debug, ClapArgs)]
 pub struct Explain {
     /// The client address.
+    #[arg(value_parser = links::parse)]
     pub client: ClientAddr,
     /// Where the request would go: a URL, or host:port for a CONNECT.
     #[arg(long)]
@@ -140,7 +143,7 @@ pub struct Explain {
 #[derive(Debug, ClapArgs)]
 pub struct History {
     /// Only on this client address.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = links::parse)]
     pub client: Option<ClientAddr>,
     /// Only this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
     #[arg(long)]
@@ -158,6 +161,7 @@ pub struct History {
 #[group(required = true, multiple = false)]
 pub struct Logout {
     /// The session of this client address.
+    #[arg(value_parser = links::parse)]
     pub client: Option<ClientAddr>,
     /// All sessions of this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
     #[arg(long)]

@@ -106,7 +106,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |sessions: Vec<wire::Session>| show::sessions(&sessions, shown))
         }
         Command::Session { client: address } => {
-            let value = client.get(&format!("/v1/sessions/{address}")).await?;
+            let value = client.get(&format!("/v1/sessions/{}", query::encode(&address.to_string()))).await?;
             print(args, &value, |session: wire::SessionDetail| show::session(&session))
         }
         Command::Users => {
@@ -214,6 +214,7 @@ fn explained(wanted: &Explain) -> String {
     let pairs = described
         .iter()
         .filter_map(|(name, value)| value.as_deref().map(|value| format!("{name}={}", query::encode(value))));
+    let client = query::encode(&client.to_string());
     format!("/v1/explain/{client}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 

@@ -135,12 +135,18 @@ pub(super) fn session(detail: &wire::SessionDetail) -> String {
 fn one_session(session: &wire::Session) -> String {
     let state =
         session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
-    let clock = match (session.mode.as_str(), session.open_connections, session.closed) {
+    let open = session.open_connections;
+    let clock = match (session.mode.as_str(), open, session.closed) {
+        ("session", 1.., _) if session.opened.is_some() => {
+            format!("stands still while connections are open ({open})")
+        }
         ("session", 0, Some(closed)) => {
             format!("runs since the last connection closed at {}", moment(closed))
         }
-        ("session", 0, None) => "runs since the login".into(),
-        ("session", open, _) => format!("stands still while connections are open ({open})"),
+        ("session", 1.., Some(closed)) => {
+            format!("runs since {}: all {open} connections were ended by the client", moment(closed))
+        }
+        ("session", _, None) => "runs since the login".into(),
         ("traffic", ..) => {
             let since = session.last_traffic.map_or_else(|| "the login".into(), moment);
             format!("runs since data last moved at {since}")

@@ -10,13 +10,17 @@ use aya::maps::{self, Map, MapData, MapError};
 use aya::programs::{CgroupSkb, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use tracing::{info, warn};
-use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot};
+use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot, Used, entries_of, strangers_of};
 
+use tracker_ebpf::mark::Mark;
+
+use super::amend;
 use super::bpf;
 use super::error::{self, ObserveError};
 use super::hints::Hints;
 use super::host;
 use super::pins::{Form, Found, LINKS, PinDir, Unclaimed, forms};
+use super::place::Place;
 use crate::clock::boot_now;
 
 /// The programs; empty if the build had none.
@@ -28,7 +32,7 @@ pub(super) struct Wanted<'a> {
     pub(super) cgroup: Option<&'a Path>,
     /// `None`: the kernel side ends with the daemon.
     pub(super) pin_dir: Option<&'a Path>,
-    pub(super) ports: &'a [u16],
+    pub(super) places: &'a [Place],
     pub(super) max_records: u32,
     /// Where nothing is adopted; what is adopted keeps the settings that it was working by.
     pub(super) settings: Settings,
@@ -63,6 +67,8 @@ pub(super) struct Attached {
     pub(super) records_fd: OwnedFd,
     pub(super) settings: maps::Array<MapData, Settings>,
     pub(super) counters: maps::PerCpuArray<MapData, u64>,
+    pub(super) marks: maps::SkStorage<MapData, Mark>,
+    pub(super) used: maps::Array<MapData, Used>,
     pub(super) hints: Hints,
     /// In the order of [`LINKS`]. Without pins they are all that holds the programs where they are.
     pub(super) links: Vec<OwnedFd>,
@@ -115,6 +121,8 @@ impl Attached {
             records: typed(&mut programs, "RECORDS")?,
             settings: typed(&mut programs, "SETTINGS")?,
             counters: typed(&mut programs, "COUNTERS")?,
+            marks: typed(&mut programs, "MARKS")?,
+            used: typed(&mut programs, "USED")?,
             hints: Hints::from_ring(typed(&mut programs, "HINTS")?),
             programs,
             links,
@@ -216,25 +224,31 @@ fn afresh(wanted: &Wanted<'_>, pins: Option<&PinDir>, cgroup: &File) -> Result<L
 }
 
 fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError> {
-    if wanted.ports.is_empty() || wanted.ports.len() > MAX_PORTS {
-        return Err(ObserveError::Ports(wanted.ports.len()));
+    let places = wanted.places;
+    if places.is_empty() || places.len() > MAX_PORTS {
+        return Err(ObserveError::Ports(places.len()));
     }
     let mut ports = [0_u16; MAX_PORTS];
-    for (place, port) in ports.iter_mut().zip(wanted.ports) {
-        *place = *port;
+    for (port, place) in ports.iter_mut().zip(places) {
+        *port = place.port;
     }
-    let least_and_most = || Some([*wanted.ports.iter().min()?, *wanted.ports.iter().max()?]);
+    let numbers = || places.iter().map(|place| place.port);
+    let least_and_most = || Some([numbers().min()?, numbers().max()?]);
     let span = least_and_most().ok_or(ObserveError::Ports(0))?;
     let netns = host::netns_cookie().map_err(|error| ObserveError::Kernel {
         action: "asking for the network namespace's cookie",
         detail: error.to_string(),
     })?;
+    let (max_held, max_strangers) =
+        (u64::from(wanted.max_records), u64::from(strangers_of(wanted.max_records)));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("PORTS", &ports, true)
         .override_global("SPAN", &span, true)
         .override_global("NETNS", &netns, true)
-        .map_max_entries("RECORDS", wanted.max_records);
+        .override_global("MAX_HELD", &max_held, true)
+        .override_global("MAX_STRANGERS", &max_strangers, true)
+        .map_max_entries("RECORDS", entries_of(wanted.max_records));
     for Form { name, .. } in pins.iter().flat_map(|_| forms(wanted.max_records)) {
         if let Some(pins) = pins {
             // What is there already is taken as it is: its form was checked.
@@ -246,6 +260,15 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     for (name, hook) in LINKS.iter().map(|(name, hook)| (*name, Some(*hook))).chain([("amend", None)]) {
         let program = programs.program_mut(name).ok_or_else(|| missing("finding the eBPF programs", name))?;
         load_program(program, hook).map_err(|error| error::kernel("loading an eBPF program", &error))?;
+    }
+    amend::is_of_one_clock(&programs)?;
+    let map = programs.map_mut("ADDRESSES").ok_or_else(|| missing("opening the maps", "ADDRESSES"))?;
+    let mut addresses =
+        maps::Array::<_, [u64; 2]>::try_from(map).map_err(|error| error::map("opening a map", &error))?;
+    for (number, place) in (0..).zip(places) {
+        addresses
+            .set(number, place.address, 0)
+            .map_err(|error| error::map("writing the watched places", &error))?;
     }
     Ok(programs)
 }

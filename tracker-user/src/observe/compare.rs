@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tracing::warn;
-use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr, Counter};
+use tracing::{debug, warn};
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
 use tracker_ebpf::record::Record;
 
 use super::ebpf::Kernel;
@@ -24,8 +24,8 @@ pub struct Resync {
     pub repaired: usize,
     /// Records whose count differs, seen for the first time: most often a connection that was just opening or closing.
     pub suspected: usize,
-    /// Clients with connections but no room for a record.
-    pub untracked: usize,
+    /// Clients with connections and without a record: strangers, all of them.
+    pub unrecorded: usize,
 }
 
 /// [`Observer::settle`] looks again this soon, and this often at most.
@@ -74,9 +74,9 @@ impl Observer {
         for (client, record) in open_records(kernel, |_, _| {})?.0 {
             let mut known = Some(record);
             for _ in 0..ATTEMPTS {
-                let Some(Record { open: 1.., changes, .. }) = known else { break };
-                let at = since.as_nanos();
-                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, _pad: 0, at };
+                let Some(record) = known.filter(|record| record.connections() > 0) else { break };
+                let (changes, at) = (record.changes, since.as_nanos());
+                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, half: 0, at };
                 if kernel.amend(&amendment)? {
                     break;
                 }
@@ -107,6 +107,13 @@ impl Observer {
                 return Ok(Resync { clients: records.len(), connections, ..Resync::default() });
             }
         };
+        let evicted = kernel.thin_out()?;
+        if evicted > 0 {
+            debug!(
+                evicted,
+                "strangers of one network had more records than a quarter of what strangers may have"
+            );
+        }
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         // The records first: a connection that both show was counted before it was listed.
         let (mut records, clients) = open_records(kernel, each)?;
@@ -114,56 +121,46 @@ impl Observer {
         let counts = socket_dump::count(&dump);
         let now = boot_now();
         let mut found = Resync { clients, connections: dump.len(), ..Resync::default() };
-        self.add_listed(&mut records, counts.keys().copied(), now, &mut found)?;
+        found.unrecorded = self.add_listed(&mut records, counts.keys().copied())?;
         let certain = looks.look(&records, &counts, now);
-        let explained = looks.explains(known_misses(&kernel.counters()?));
+        // Read last: whoever is listed and was not counted has been told of by now, or will be by the next look.
+        let unknown = looks.unknown(&records, &counts, &certain, kernel.uncounted()?);
         if judging {
-            let open: HashSet<ClientAddr> =
-                records.iter().filter(|(_, record)| record.open > 0).map(|(client, _)| *client).collect();
-            let unseen = certain.iter().filter(|what| what.open > 0 && !open.contains(&what.client)).count();
-            let agreed = counts.keys().filter(|client| open.contains(client)).count();
-            if agreed == counts.len() {
+            if unknown.unexplained == 0 {
                 self.agreed(now);
-            } else if unseen > 0 && agreed == 0 && !explained {
+            } else if unknown.certain > 0 && unknown.clients == counts.len() {
                 self.sees_nothing();
             }
         }
         for amendment in certain {
             if kernel.amend(&amendment)? {
                 found.repaired += 1;
-                warn!(client = %amendment.client, open = amendment.open, "a count of connections was repaired");
+                warn!(client = %amendment.client, open = amendment.open, half = amendment.half, "a count of connections was repaired");
             }
         }
         found.suspected = looks.suspected();
         Ok(found)
     }
 
-    /// Adds the records of the other clients that are listed, and gives one to each that has none.
+    /// Adds the records of the other clients that are listed, and returns how many of these have none.
     fn add_listed(
         &self,
         records: &mut Vec<(ClientAddr, Record)>,
         listed: impl Iterator<Item = ClientAddr>,
-        now: BootTime,
-        found: &mut Resync,
-    ) -> Result<(), ObserveError> {
+    ) -> Result<usize, ObserveError> {
         let known: HashSet<_> = records.iter().map(|(client, _)| *client).collect();
+        let mut unrecorded = 0;
         for client in listed.filter(|client| !known.contains(client)) {
-            let mut record = self.record(client)?;
-            if record.is_none() {
-                match self.ensure(client, now) {
-                    Ok(()) => found.clients += 1,
-                    Err(ObserveError::Full(_)) => found.untracked += 1,
-                    Err(other) => return Err(other),
-                }
-                record = self.record(client)?;
+            match self.record(client)? {
+                Some(record) => records.push((client, record)),
+                None => unrecorded += 1,
             }
-            records.extend(record.map(|record| (client, record)));
         }
-        Ok(())
+        Ok(unrecorded)
     }
 }
 
-/// The records of clients with open connections, and how many records there are in all, each of which is told.
+/// The records of clients with connections, and how many records there are in all, each of which is told.
 fn open_records(
     kernel: &Kernel,
     mut each: impl FnMut(ClientAddr, &Record),
@@ -172,17 +169,10 @@ fn open_records(
     kernel.each_record(|client, record| {
         clients += 1;
         each(client, record);
-        if record.open > 0 {
+        if record.connections() > 0 {
             open.push((client, *record));
         }
         true
     })?;
     Ok((open, clients))
-}
-
-/// How many openings the kernel side itself has counted as missed.
-fn known_misses(counters: &[u64; Counter::ALL.len()]) -> u64 {
-    let missed =
-        [Counter::RecordMapFull, Counter::MarkFailed, Counter::CallbackRefused, Counter::RecordRetired];
-    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
 }

@@ -9,6 +9,7 @@ mod room;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicU8, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -36,6 +37,7 @@ pub use self::own::Closed;
 use self::own::{OwnRecord, Rules};
 pub use self::room::{Limits, Over};
 pub use self::stream::ClientStream;
+pub use self::watched::{Seen, Watcher};
 use crate::clock::{BootTime, boot_now};
 use crate::session::SessionId;
 
@@ -67,10 +69,12 @@ impl fmt::Display for ConnectionId {
 pub trait ClientEvents: Send + Sync {
     /// A connection was accepted.
     fn opened(&self, client: ClientAddr, at: BootTime);
-    /// Data moved.
-    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime);
-    /// A connection is about to be closed.
-    fn closed(&self, client: ClientAddr, at: BootTime);
+    /// Data moved; `ended`: on a connection that the client has ended.
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, at: BootTime);
+    /// The client has ended its side of a connection.
+    fn ended(&self, client: ClientAddr, at: BootTime);
+    /// A connection is about to be closed; `ended`: one that the client has ended.
+    fn closed(&self, client: ClientAddr, ended: bool, at: BootTime);
 }
 
 /// What a connection carries at the moment.
@@ -124,13 +128,14 @@ pub struct ConnectionInfo {
     pub tx: u64,
 }
 
-/// [`Connections::a_client_since`] looks at so many clients.
+/// [`Connections::holds_unseen`] looks at so many clients.
 const LOOKED_AT: usize = 64;
 
 /// All connections that the proxy holds to clients.
 #[derive(Default)]
 pub struct Connections {
     eyes: Option<Arc<dyn ClientEvents>>,
+    watcher: Option<Arc<dyn Watcher>>,
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     open: AtomicUsize,
@@ -145,7 +150,7 @@ impl fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// An empty registry; `eyes` hears of every opening, close and movement of data.
+    /// An empty registry; `eyes` hears of every opening, end, close and movement of data.
     #[must_use]
     pub fn new(eyes: Option<Arc<dyn ClientEvents>>) -> Self {
         Self { eyes, ..Self::default() }
@@ -193,6 +198,7 @@ impl Connections {
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
             own: OnceLock::new(),
+            ended: AtomicBool::new(false),
             state: Mutex::new(Guarded {
                 fd: Some(stream.as_raw_fd()),
                 session: None,
@@ -245,15 +251,6 @@ impl Connections {
         self.snapshot(client).iter().map(|connection| connection.info()).collect()
     }
 
-    /// A client that has held a connection since before `moment`, if one is found without looking far.
-    #[must_use]
-    pub fn a_client_since(&self, moment: BootTime) -> Option<ClientAddr> {
-        let older =
-            |connection: &Arc<Connection>| connection.since < moment && connection.signal() != Signal::End;
-        let mut clients = self.clients.iter().take(LOOKED_AT);
-        clients.find_map(|own| own.values().any(older).then_some(*own.key()))
-    }
-
     /// How many connections there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -289,7 +286,7 @@ impl Connections {
             self.closings.tell(connection.client, connection.id, boot_now());
         }
         if let Some(eyes) = &self.eyes {
-            eyes.closed(connection.client, boot_now());
+            eyes.closed(connection.client, connection.ended.load(Relaxed), boot_now());
         }
     }
 }
@@ -305,6 +302,8 @@ pub struct Connection {
     tx: AtomicU64,
     /// Where a session is of this connection alone: what happens on it.
     own: OnceLock<Box<OwnRecord>>,
+    /// The client has ended its side.
+    ended: AtomicBool,
     state: Mutex<Guarded>,
     signal: AtomicU8,
     /// Whoever serves the connection, to hear of the signal.
@@ -402,6 +401,10 @@ impl Connection {
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (self.rx.load(Relaxed), self.tx.load(Relaxed))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
     }
 
     fn info(&self) -> ConnectionInfo {

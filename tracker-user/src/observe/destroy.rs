@@ -3,18 +3,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use netlink_packet_sock_diag::SOCK_DESTROY;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 use netlink_packet_sock_diag::inet::SocketId;
 use nix::sys::socket::SockProtocol;
 use tracing::warn;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Door, Netlink};
-use super::socket_dump::{each_connection, request};
+use super::socket_dump::{client, each_connection, from, request};
 
 /// What ends other proxies' connections.
 pub(super) struct Destroyer {
@@ -85,7 +83,7 @@ impl Destroyer {
             for id in [SocketId::new_v4(), SocketId::new_v6()] {
                 let id = SocketId { source_port: *port, ..id };
                 each_connection(socket, id, &filter, |header| {
-                    let client = header.socket_id.destination_address.into();
+                    let Some(client) = client(&header.socket_id) else { return };
                     let meant = clients.contains(&client) && header.socket_id.source_port == *port;
                     if meant && seen.insert(header.socket_id.cookie) {
                         found.push((client, header.socket_id.clone()));
@@ -115,32 +113,6 @@ impl Destroyer {
             *refusal = Some(text);
         }
     }
-}
-
-/// `INET_DIAG_REQ_BYTECODE`
-const BYTECODE: u16 = 1;
-/// `INET_DIAG_BC_D_COND`: the peer's address.
-const PEER_IS: u8 = 8;
-
-/// Code for the kernel: this client's connections only, also those that an IPv6 socket has with an IPv4 client.
-fn from(client: ClientAddr) -> Vec<u8> {
-    let (family, address): (u8, Vec<u8>) = match client.ip() {
-        IpAddr::V4(v4) => (AF_INET, v4.octets().into()),
-        IpAddr::V6(v6) => (AF_INET6, v6.octets().into()),
-    };
-    // An operation (code, where to go on if it holds, where if not), its condition (family, bits that count, port), the address.
-    let length = 4 + 8 + address.len();
-    let bits = (address.len() * 8) as u8;
-    let mut code = vec![PEER_IS, length as u8];
-    // Beyond the end by one operation: no.
-    code.extend(((length + 4) as u16).to_ne_bytes());
-    code.extend([family, bits, 0, 0]);
-    code.extend((-1_i32).to_ne_bytes());
-    code.extend(address);
-    let mut attribute = ((4 + code.len()) as u16).to_ne_bytes().to_vec();
-    attribute.extend(BYTECODE.to_ne_bytes());
-    attribute.extend(code);
-    attribute
 }
 
 #[cfg(test)]

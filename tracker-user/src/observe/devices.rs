@@ -93,8 +93,9 @@ impl Observer {
         let after = |at: u64, moment: BootTime| BootTime::from_stamp(at).is_some_and(|at| at > moment);
         let record = self.record(address).ok().flatten();
         record.is_some_and(|record| {
-            let is_client =
-                record.open > 0 || after(record.closed_at, recently) || after(record.traffic_at, recently);
+            let is_client = record.connections() > 0
+                || after(record.closed_at, recently)
+                || after(record.traffic_at, recently);
             is_client && after(record.opened_at, since.after(SETTLED))
         })
     }

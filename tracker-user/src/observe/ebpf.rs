@@ -1,23 +1,25 @@
 //! The kernel side at work: its records are read, and amended by the program `amend`.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
-use aya::programs::{CgroupSkb, TestRun as _, TestRunOptions};
-use tracker_ebpf::abi::{AMEND_FORGET, Amendment, ClientAddr, Counter, READ_LOCKED, Settings, Slot};
+use tracker_ebpf::abi::{
+    AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_RELEASE, Amendment, ClientAddr, Counter, READ_LOCKED,
+    Settings, Used, strangers_of,
+};
+use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
 
-use super::attach::{Attached, Pinning, Records, Wanted, missing};
+use super::amend;
+use super::attach::{Attached, Pinning, Records, Wanted};
 use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
 use super::pins::PinDir;
 use crate::clock::BootTime;
-
-const BPF_NOEXIST: u64 = 1;
 
 /// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {
@@ -29,6 +31,8 @@ pub(super) struct Kernel {
     /// The map, and what is in it.
     settings: Mutex<(maps::Array<MapData, Settings>, Settings)>,
     counters: maps::PerCpuArray<MapData, u64>,
+    marks: maps::SkStorage<MapData, Mark>,
+    used: maps::Array<MapData, Used>,
     pub(super) links: Mutex<Vec<OwnedFd>>,
     cgroup: PathBuf,
     pub(super) cgroup_id: AtomicU64,
@@ -36,6 +40,8 @@ pub(super) struct Kernel {
     pub(super) pinned_maps: Vec<(&'static str, OwnedFd)>,
     pinning: Pinning,
     max_records: u32,
+    /// How many records of strangers were deleted whatever was open.
+    dropped: AtomicU64,
     /// What an earlier daemon left word of; see [`Kernel::was_blind_since`].
     was_blind: Mutex<Option<BootTime>>,
 }
@@ -49,6 +55,8 @@ impl Kernel {
             records_fd,
             settings,
             counters,
+            marks,
+            used,
             hints,
             links,
             cgroup,
@@ -65,6 +73,8 @@ impl Kernel {
             records_fd,
             settings: Mutex::new((settings, now)),
             counters,
+            marks,
+            used,
             links: Mutex::new(links),
             cgroup,
             cgroup_id: AtomicU64::new(cgroup_id),
@@ -72,6 +82,7 @@ impl Kernel {
             pinned_maps: pinned_maps.unwrap_or_default(),
             pinning,
             max_records: wanted.max_records,
+            dropped: AtomicU64::new(0),
             was_blind: Mutex::new(was_blind),
         };
         Ok((kernel, hints))
@@ -115,36 +126,68 @@ impl Kernel {
         })
     }
 
-    pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
-        // Not while `forget` runs: a record that is just being deleted would pass for an existing one.
-        let _programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = Slot::starting(client, now.as_nanos());
-        let outcome =
-            self.records.write().unwrap_or_else(PoisonError::into_inner).insert(client, slot, BPF_NOEXIST);
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => match error::errno(&error) {
-                Some(libc::EEXIST) => Ok(()),
-                Some(libc::E2BIG | libc::ENOMEM) => Err(Full { max_records: self.max_records }.into()),
-                _ => Err(error::map("making a record", &error)),
-            },
+    pub(super) const fn records_fd(&self) -> &OwnedFd {
+        &self.records_fd
+    }
+
+    pub(super) const fn max_records(&self) -> u32 {
+        self.max_records
+    }
+
+    /// The clients whose records are held.
+    pub(super) fn held(&self) -> Result<Vec<ClientAddr>, ObserveError> {
+        let mut held = Vec::new();
+        let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
+            if slot.serves(&client) && slot.held != 0 {
+                held.push(client);
+            }
+            true
+        });
+        told.map_err(|error| ObserveError::Kernel {
+            action: "listing the records",
+            detail: error.to_string(),
+        })?;
+        Ok(held)
+    }
+
+    /// How many records there are.
+    pub(super) fn used(&self) -> Result<Used, ObserveError> {
+        self.used.get(&0, READ_LOCKED).map_err(|error| error::map("counting the records", &error))
+    }
+
+    /// How many connections the kernel side did not count, and said so, or was told to forget.
+    pub(super) fn uncounted(&self) -> Result<u64, ObserveError> {
+        let counters = self.counters()?;
+        let missed = [Counter::StrangerUncounted, Counter::MarkFailed, Counter::CallbackRefused];
+        let missed: u64 = missed.iter().filter_map(|what| counters.get(*what as usize)).sum();
+        Ok(missed.wrapping_add(self.dropped.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), ObserveError> {
+        let amendment = Amendment { client, kind: AMEND_HOLD, at: since.as_nanos(), ..Amendment::default() };
+        if self.amend(&amendment)? { Ok(()) } else { Err(Full { max_records: self.max_records }.into()) }
+    }
+
+    pub(super) fn release(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        if self.used()?.strangers >= u64::from(strangers_of(self.max_records)) {
+            // It is deleted, whatever is open.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        self.amend(&Amendment { client, kind: AMEND_RELEASE, ..Amendment::default() }).map(drop)
+    }
+
+    pub(super) fn evict(&self, client: ClientAddr) -> Result<bool, ObserveError> {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.amend(&Amendment { client, kind: AMEND_EVICT, ..Amendment::default() })
     }
 
     pub(super) fn forget(&self, client: ClientAddr) -> Result<(), ObserveError> {
         self.amend(&Amendment { client, kind: AMEND_FORGET, ..Amendment::default() }).map(drop)
     }
 
-    /// Runs the program `amend`. True if it did what it was asked for.
+    /// Asks for a change. True if it was made.
     pub(super) fn amend(&self, amendment: &Amendment) -> Result<bool, ObserveError> {
-        let action = "amending a record";
-        let packet = packet(amendment);
-        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = programs.program("amend").ok_or_else(|| missing(action, "amend"))?;
-        let program: &CgroupSkb = program.try_into().map_err(|error| error::kernel(action, &error))?;
-        let run = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::default() };
-        let result = program.test_run(run).map_err(|error| error::kernel(action, &error))?;
-        Ok(result.return_value == 1)
+        amend::run(&self.programs.lock().unwrap_or_else(PoisonError::into_inner), amendment)
     }
 
     pub(super) fn apply(&self, new: Settings) -> Result<(), ObserveError> {
@@ -171,6 +214,11 @@ impl Kernel {
             *sum = values.iter().fold(0_u64, |total, value| total.wrapping_add(*value));
         }
         Ok(sums)
+    }
+
+    /// The mark of a socket whose connection is watched, and not closed.
+    pub(super) fn mark(&self, socket: BorrowedFd<'_>) -> Option<Mark> {
+        self.marks.get(&socket, 0).ok()
     }
 
     /// What it is working by.
@@ -205,17 +253,4 @@ fn read(records: &Records, client: ClientAddr) -> Result<Option<Record>, Observe
         Err(MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error::map("reading a record", &error)),
     }
-}
-
-/// The kernel wants an Ethernet frame, whose header it takes off; the type is the one for local experiments, so that it
-/// does not take the rest for IP.
-fn packet(amendment: &Amendment) -> Vec<u8> {
-    let mut packet = vec![0; 12];
-    packet.extend([0x88, 0xb5]);
-    packet.extend(amendment.client.0);
-    for word in [amendment.kind, amendment.changes, amendment.open, amendment._pad] {
-        packet.extend(word.to_ne_bytes());
-    }
-    packet.extend(amendment.at.to_ne_bytes());
-    packet
 }

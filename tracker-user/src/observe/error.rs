@@ -56,7 +56,7 @@ pub enum ObserveError {
     },
     /// Nothing to watch, or too much of it.
     #[error(
-        "{0} ports to watch; the kernel side watches 1 to {MAX_PORTS}: check proxy.listen and observer.watch-ports"
+        "{0} places to watch; the kernel side watches at 1 to {MAX_PORTS}: check proxy.listen and observer.watch-ports"
     )]
     Ports(usize),
     /// The kernel refused the programs or the maps.
@@ -66,6 +66,16 @@ pub enum ObserveError {
         action: &'static str,
         /// The whole chain of causes.
         detail: String,
+    },
+    /// The daemon's clock is not the kernel side's.
+    #[error(
+        "the daemon is in a time namespace whose boot time is not the kernel's{by}: start it outside of one (no `unshare \
+         --time`, no time namespace in its container), or set observer.mode = \"proxy\"",
+        by = offset.map_or_else(String::new, |seconds| format!(" (by {seconds} s)"))
+    )]
+    ForeignClock {
+        /// By how many seconds, where that is known.
+        offset: Option<i64>,
     },
     /// A map could not be read or written.
     #[error("{action}: {detail}")]
@@ -85,7 +95,9 @@ pub enum ObserveError {
 
 /// There is no room for another client's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {max_records} records are in use: this client cannot be tracked; raise observer.max-records")]
+#[error(
+    "all {max_records} records for users are in use: this client cannot be tracked; raise observer.max-records"
+)]
 pub struct Full {
     /// How many there are.
     pub max_records: u32,

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc;
-use tracker_ebpf::abi::{ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, Hint, Settings, TRAFFIC_BOTH};
+use tracker_ebpf::abi::{
+    Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, Hint, Settings, TRAFFIC_BOTH, Used,
+    strangers_of,
+};
 use tracker_ebpf::record::{Closed, Direction, Record};
 
 use super::error::Full;
@@ -20,9 +23,10 @@ const QUEUE: usize = 4096;
 /// few clients.
 #[derive(Debug)]
 pub struct Eyes {
-    records: DashMap<ClientAddr, Record>,
-    /// The number of records; asking the map for its length would lock all of it.
-    used: AtomicU32,
+    records: DashMap<ClientAddr, Kept>,
+    /// How many records are held, and how many are strangers'; asking the map would lock all of it.
+    held: AtomicU32,
+    strangers: AtomicU32,
     max_records: u32,
     limit: AtomicU64,
     direction: AtomicU32,
@@ -30,12 +34,22 @@ pub struct Eyes {
     hints: mpsc::Sender<Hint>,
 }
 
+/// A client's record. One of a stranger, who has no session, is kept while there is a connection, of which there are never
+/// more than the proxy accepts, and longer only while there are few of them.
+#[derive(Debug)]
+struct Kept {
+    record: Record,
+    /// The client has a session.
+    held: bool,
+}
+
 impl Eyes {
     pub(super) fn new(max_records: u32, settings: Settings) -> (Self, Hints) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let eyes = Self {
             records: DashMap::new(),
-            used: AtomicU32::new(0),
+            held: AtomicU32::new(0),
+            strangers: AtomicU32::new(0),
             max_records,
             limit: AtomicU64::new(settings.limit),
             direction: AtomicU32::new(settings.direction),
@@ -46,35 +60,51 @@ impl Eyes {
     }
 
     /// A client's connection was accepted.
-    ///
-    /// # Errors
-    /// If there is no room for another client; the connection is then not tracked, and must not be told closed.
-    pub fn opened(&self, client: ClientAddr, now: BootTime) -> Result<(), Full> {
+    pub fn opened(&self, client: ClientAddr, now: BootTime) {
         let (at, limit) = (now.as_nanos(), self.limit.load(Ordering::Relaxed));
-        let first = self.with_record(client, now, |record| record.on_open(at, limit))?;
+        let first = match self.records.entry(client) {
+            Entry::Occupied(mut entry) => entry.get_mut().record.on_open(at, limit),
+            Entry::Vacant(entry) => {
+                self.strangers.fetch_add(1, Ordering::Relaxed);
+                let record = Record::starting(at);
+                entry.insert(Kept { record, held: false }).record.on_open(at, limit)
+            }
+        };
         if first {
             self.hint(client, at, HINT_OPENED);
         }
-        Ok(())
     }
 
-    /// New data moved on one of a client's connections.
-    pub fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, now: BootTime) {
+    /// New data moved on one of a client's connections; `ended`: on one that the client has ended.
+    pub fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, now: BootTime) {
         let counts =
             self.direction.load(Ordering::Relaxed) == TRAFFIC_BOTH || direction == Direction::Received;
         let limit = self.limit.load(Ordering::Relaxed);
-        match self.records.get_mut(&client) {
-            Some(mut record) => record.on_data(now.as_nanos(), limit, direction, bytes, counts),
-            None => self.count(Counter::DataWithoutRecord),
+        if let Some(mut kept) = self.records.get_mut(&client) {
+            let record = &mut kept.record;
+            record.on_data(now.as_nanos(), limit, direction, bytes, counts);
+            if ended && direction == Direction::Sent {
+                record.on_delivered(now.as_nanos(), limit);
+            }
         }
     }
 
-    /// One of a client's connections was closed.
-    pub fn closed(&self, client: ClientAddr, now: BootTime) {
+    /// A client has ended its side of a connection.
+    pub fn ended(&self, client: ClientAddr, now: BootTime) {
+        self.with_known(client, now, |record| record.on_end(now.as_nanos()));
+    }
+
+    /// One of a client's connections was closed; `ended`: one that the client had ended.
+    pub fn closed(&self, client: ClientAddr, ended: bool, now: BootTime) {
+        self.with_known(client, now, |record| record.on_close(now.as_nanos(), ended));
+    }
+
+    fn with_known(&self, client: ClientAddr, now: BootTime, work: impl FnOnce(&mut Record) -> Closed) {
         let outcome = match self.records.get_mut(&client) {
-            Some(mut record) => record.on_close(now.as_nanos()),
+            Some(mut kept) => work(&mut kept.record),
             None => Closed::WithoutOpen,
         };
+        self.make_room(client);
         match outcome {
             Closed::OthersOpen => {}
             Closed::Last => self.hint(client, now.as_nanos(), HINT_CLOSED),
@@ -83,24 +113,78 @@ impl Eyes {
     }
 
     pub(super) fn record(&self, client: ClientAddr) -> Option<Record> {
-        self.records.get(&client).map(|record| *record)
+        self.records.get(&client).map(|kept| kept.record)
     }
 
     pub(super) fn records(&self) -> Vec<(ClientAddr, Record)> {
-        self.records.iter().map(|entry| (*entry.key(), *entry.value())).collect()
+        self.records.iter().map(|entry| (*entry.key(), entry.value().record)).collect()
     }
 
-    pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed) as usize
+    pub(super) fn used(&self) -> Used {
+        let count = |count: &AtomicU32| count.load(Ordering::Relaxed).into();
+        Used { held: count(&self.held), strangers: count(&self.strangers), ..Used::default() }
     }
 
-    pub(super) fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), Full> {
-        self.with_record(client, now, |_| ())
+    pub(super) fn held(&self) -> Vec<ClientAddr> {
+        self.records.iter().filter(|entry| entry.value().held).map(|entry| *entry.key()).collect()
+    }
+
+    /// The client has a session from now on; of a new record nothing is known since `since`.
+    pub(super) fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), Full> {
+        let entry = self.records.entry(client);
+        if matches!(&entry, Entry::Occupied(entry) if entry.get().held) {
+            return Ok(());
+        }
+        let room = |held| (held < self.max_records).then_some(held + 1);
+        if self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return Err(Full { max_records: self.max_records });
+        }
+        match entry {
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().held = true;
+                self.strangers.fetch_sub(1, Ordering::Relaxed);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Kept { record: Record::starting(since.as_nanos()), held: true });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the counts right, if nothing has changed since whoever asks looked.
+    pub(super) fn correct(&self, amendment: &Amendment) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let Amendment { client, changes, open, half, at, .. } = *amendment;
+        let Some(mut kept) = self.records.get_mut(&client) else { return false };
+        let is_as_seen = kept.record.changes == changes;
+        if is_as_seen {
+            kept.record.correct(open, half, at, limit);
+        }
+        is_as_seen
+    }
+
+    /// The client has no session any more.
+    pub(super) fn release(&self, client: ClientAddr) {
+        if let Some(mut kept) = self.records.get_mut(&client)
+            && std::mem::take(&mut kept.held)
+        {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            self.strangers.fetch_add(1, Ordering::Relaxed);
+        }
+        self.make_room(client);
     }
 
     pub(super) fn forget(&self, client: ClientAddr) {
-        if self.records.remove_if(&client, |_, record| record.open == 0).is_some() {
-            self.used.fetch_sub(1, Ordering::Relaxed);
+        let idle = |_: &ClientAddr, kept: &Kept| !kept.held && kept.record.connections() == 0;
+        if self.records.remove_if(&client, idle).is_some() {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets the client if it is one of too many strangers, and has left.
+    fn make_room(&self, client: ClientAddr) {
+        if self.strangers.load(Ordering::Relaxed) > strangers_of(self.max_records) {
+            self.forget(client);
         }
     }
 
@@ -113,25 +197,6 @@ impl Eyes {
         std::array::from_fn(|index| {
             self.counters.get(index).map_or(0, |counter| counter.load(Ordering::Relaxed))
         })
-    }
-
-    fn with_record<T>(
-        &self,
-        client: ClientAddr,
-        now: BootTime,
-        work: impl FnOnce(&mut Record) -> T,
-    ) -> Result<T, Full> {
-        match self.records.entry(client) {
-            Entry::Occupied(mut entry) => Ok(work(entry.get_mut())),
-            Entry::Vacant(entry) => {
-                let room = |used| (used < self.max_records).then_some(used + 1);
-                if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
-                    self.count(Counter::RecordMapFull);
-                    return Err(Full { max_records: self.max_records });
-                }
-                Ok(work(&mut entry.insert(Record::starting(now.as_nanos()))))
-            }
-        }
     }
 
     fn count(&self, what: Counter) {
@@ -149,10 +214,13 @@ impl Eyes {
 
 #[cfg(test)]
 mod tests {
+    use tracker_ebpf::record::GRACE;
+
     use super::*;
 
     const A: ClientAddr = ClientAddr::from_v4([192, 0, 2, 1]);
     const B: ClientAddr = ClientAddr::from_v4([192, 0, 2, 2]);
+    const C: ClientAddr = ClientAddr::from_v4([192, 0, 2, 3]);
 
     fn at(millis: u64) -> BootTime {
         BootTime::from_nanos(millis * 1_000_000)
@@ -165,10 +233,10 @@ mod tests {
     #[tokio::test]
     async fn the_first_and_the_last_connection_are_hinted() {
         let (eyes, mut hints) = Eyes::new(10, settings(100, TRAFFIC_BOTH));
-        eyes.opened(A, at(1)).unwrap();
-        eyes.opened(A, at(2)).unwrap();
-        eyes.closed(A, at(3));
-        eyes.closed(A, at(4));
+        eyes.opened(A, at(1));
+        eyes.opened(A, at(2));
+        eyes.closed(A, false, at(3));
+        eyes.closed(A, false, at(4));
         let (first, last) = (hints.next().await, hints.next().await);
         assert_eq!((first.client, first.kind, first.at), (A, HINT_OPENED, at(1).as_nanos()));
         assert_eq!((last.client, last.kind, last.at), (A, HINT_CLOSED, at(4).as_nanos()));
@@ -176,39 +244,70 @@ mod tests {
         assert_eq!((record.open, record.closed_at), (0, at(4).as_nanos()));
     }
 
+    #[tokio::test]
+    async fn what_its_client_has_ended_holds_while_something_is_delivered() {
+        let (eyes, mut hints) = Eyes::new(10, settings(100, TRAFFIC_BOTH));
+        let grace = GRACE / 1_000_000;
+        eyes.opened(A, at(1));
+        eyes.ended(A, at(2));
+        assert_eq!(hints.next().await.kind, HINT_OPENED);
+        assert_eq!(hints.next().await.kind, HINT_CLOSED);
+        eyes.data(A, Direction::Sent, 7, true, at(1_000));
+        let record = eyes.record(A).unwrap();
+        assert_eq!((record.open, record.half, record.left_at), (0, 1, at(2).as_nanos()));
+        assert_eq!(record.closes_at(), Some(at(1_000 + grace).as_nanos()));
+        eyes.data(A, Direction::Sent, 7, true, at(1_200 + grace));
+        let record = eyes.record(A).unwrap();
+        assert_eq!(record.closed_gap_start, at(1_000 + grace).as_nanos());
+        eyes.closed(A, true, at(1_300 + grace));
+        assert_eq!(eyes.record(A).unwrap().closes_at(), Some(at(1_300 + grace).as_nanos()));
+        assert_eq!(hints.next().await.kind, HINT_CLOSED);
+    }
+
     #[test]
     fn gaps_are_latched_by_the_rules_of_the_moment() {
         let (eyes, _hints) = Eyes::new(10, settings(100, tracker_ebpf::abi::TRAFFIC_CLIENT));
-        eyes.opened(A, at(1)).unwrap();
-        eyes.data(A, Direction::Sent, 7, at(500));
+        eyes.opened(A, at(1));
+        eyes.data(A, Direction::Sent, 7, false, at(500));
         assert_eq!(eyes.record(A).unwrap().traffic_at, at(1).as_nanos());
         eyes.apply(settings(100, TRAFFIC_BOTH));
-        eyes.data(A, Direction::Sent, 7, at(600));
+        eyes.data(A, Direction::Sent, 7, false, at(600));
         let record = eyes.record(A).unwrap();
         assert_eq!((record.traffic_at, record.traffic_gap_end), (at(600).as_nanos(), at(600).as_nanos()));
         assert_eq!((record.rx, record.tx), (0, 14));
-        eyes.closed(A, at(700));
-        eyes.opened(A, at(800)).unwrap();
+        eyes.closed(A, false, at(700));
+        eyes.opened(A, at(800));
         assert_eq!(eyes.record(A).unwrap().closed_gap_end, at(800).as_nanos());
     }
 
     #[test]
-    fn the_room_is_bounded_and_given_back() {
+    fn the_room_is_bounded_and_strangers_take_none_of_it() {
         let (eyes, _hints) = Eyes::new(1, Settings::default());
-        eyes.opened(A, at(1)).unwrap();
-        assert_eq!(eyes.opened(B, at(1)), Err(Full { max_records: 1 }));
-        assert_eq!(eyes.ensure(B, at(1)), Err(Full { max_records: 1 }));
-        assert_eq!(eyes.counters()[Counter::RecordMapFull as usize], 2);
+        let used = || (eyes.used().held, eyes.used().strangers);
+        // Strangers are counted while they are there, and not kept when they are too many.
+        for client in [A, B, C] {
+            eyes.opened(client, at(1));
+        }
+        assert_eq!(used(), (0, 3));
+        eyes.closed(C, false, at(2));
+        eyes.closed(B, false, at(2));
+        assert_eq!((eyes.record(B), eyes.record(C), used()), (None, None, (0, 1)));
+        // Whoever logs in has all of the room.
+        eyes.ensure(A, at(3)).unwrap();
+        eyes.ensure(A, at(3)).unwrap();
+        assert_eq!((eyes.record(A).unwrap().open, used()), (1, (1, 0)));
+        assert_eq!(eyes.ensure(B, at(3)), Err(Full { max_records: 1 }));
+        eyes.closed(A, false, at(4));
         eyes.forget(A);
-        assert!(eyes.record(A).is_some(), "a client with an open connection is not forgotten");
-        eyes.closed(A, at(2));
+        assert!(eyes.record(A).is_some(), "a client with a session is not forgotten");
+        eyes.release(A);
+        assert_eq!((eyes.record(A).is_some(), used()), (true, (0, 1)));
         eyes.forget(A);
-        assert_eq!(eyes.record(A), None);
-        eyes.ensure(B, at(3)).unwrap();
-        eyes.closed(B, at(4));
-        eyes.data(A, Direction::Received, 1, at(4));
-        let counters = eyes.counters();
-        assert_eq!(counters[Counter::CloseWithoutOpen as usize], 1);
-        assert_eq!(counters[Counter::DataWithoutRecord as usize], 1);
+        assert_eq!((eyes.record(A), used()), (None, (0, 0)));
+        eyes.ensure(B, at(5)).unwrap();
+        let record = eyes.record(B).unwrap();
+        assert_eq!((record.open, record.closes_at()), (0, Some(at(5).as_nanos())));
+        eyes.closed(B, false, at(6));
+        assert_eq!(eyes.counters()[Counter::CloseWithoutOpen as usize], 1);
     }
 }

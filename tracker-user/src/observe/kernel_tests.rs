@@ -7,15 +7,19 @@ mod device;
 mod foreign;
 mod lab;
 mod pinned;
+mod places;
 mod price;
 mod repair;
 mod sight;
+mod strangers;
+mod taken;
 mod traffic;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 
 use tracker_ebpf::abi::{HINT_CLOSED, HINT_OPENED};
+use tracker_ebpf::record::GRACE;
 
 use super::*;
 use lab::*;
@@ -36,16 +40,21 @@ fn a_connection_is_seen_from_establishment_to_fin() {
 
             reset(other);
             until(observer, A, |record| record.open == 1);
-            // The client's end is closed, ours is not: the connection lasts.
+            // The client's end is closed, ours is not: the connection lasts, as one that its client has ended.
+            let before = boot_now().as_nanos();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(server.read(&mut [0]).unwrap(), 0);
-            assert_eq!(record(observer, A).open, 1);
+            let half = record(observer, A);
+            assert_eq!((half.open, half.half), (0, 1));
+            assert!(half.left_at >= before && half.left_at <= boot_now().as_nanos());
+            assert_eq!(half.closes_at(), Some(half.left_at + GRACE));
+            assert_eq!(observer.resync(|_, _| {}).unwrap().suspected, 0);
             assert_eq!(observer.connections(A.into()).unwrap().first().unwrap().state, "CLOSE-WAIT");
             let before = boot_now().as_nanos();
             drop((client, server));
-            let closed = until(observer, A, |record| record.open == 0);
+            let closed = until(observer, A, |record| record.connections() == 0);
             assert!(closed.closed_at >= before && closed.closed_at <= boot_now().as_nanos());
-            assert_eq!(closed.changes, 4);
+            assert_eq!((closed.left_at, closed.changes), (half.left_at, 5));
             assert_clean(observer);
         },
     );
@@ -57,29 +66,41 @@ fn every_way_of_closing_ends_the_connection_once() {
         |_| (),
         |observer, _| {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let ways: [fn(TcpStream, TcpStream); 5] = [
-                |client, server| drop((client, server)),
-                |client, server| drop((server, client)),
-                |client, server| {
-                    reset(client);
-                    drop(server);
-                },
-                |client, server| {
-                    reset(server);
-                    drop(client);
-                },
+            // How often each of them changes the record after its opening.
+            let ways: [(fn(TcpStream, TcpStream), u32); 5] = [
+                (|client, server| drop((client, server)), 2),
+                (|client, server| drop((server, client)), 1),
+                (
+                    |client, server| {
+                        reset(client);
+                        drop(server);
+                    },
+                    1,
+                ),
+                (
+                    |client, server| {
+                        reset(server);
+                        drop(client);
+                    },
+                    1,
+                ),
                 // Unread data turns the close into a reset.
-                |mut client, server| {
-                    client.write_all(b"unread").unwrap();
-                    drop((server, client));
-                },
+                (
+                    |mut client, server| {
+                        client.write_all(b"unread").unwrap();
+                        drop((server, client));
+                    },
+                    1,
+                ),
             ];
-            for (round, close) in (1..).zip(ways) {
+            let mut changes = 0;
+            for (close, closing) in ways {
                 let (client, server) = pair(&listener, A);
                 assert_eq!(record(observer, A).open, 1);
                 close(client, server);
-                let closed = until(observer, A, |record| record.open == 0);
-                assert_eq!(closed.changes, 2 * round);
+                changes += 1 + closing;
+                let closed = until(observer, A, |record| record.connections() == 0);
+                assert_eq!(closed.changes, changes);
                 // What stays behind in TIME_WAIT is no connection.
                 assert_eq!(observer.resync(|_, _| {}).unwrap().suspected, 0);
             }
@@ -89,7 +110,7 @@ fn every_way_of_closing_ends_the_connection_once() {
 }
 
 #[test]
-fn hints_come_for_the_first_and_the_last_connection_only() {
+fn hints_come_for_the_first_connection_and_both_ends_of_the_last_only() {
     observed(
         |_| (),
         |observer, mut hints| {
@@ -98,12 +119,13 @@ fn hints_come_for_the_first_and_the_last_connection_only() {
             let second = pair(&listener, A);
             exchange(first, 10, 10);
             exchange(second, 10, 10);
-            let closed = until(observer, A, |record| record.open == 0);
+            let closed = until(observer, A, |record| record.connections() == 0);
             let third = pair(&listener, B);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let (opened, last) = (hints.next().await, hints.next().await);
+                let (opened, left, last) = (hints.next().await, hints.next().await, hints.next().await);
                 assert_eq!((opened.client, opened.kind), (A.into(), HINT_OPENED));
+                assert_eq!((left.client, left.kind, left.at), (A.into(), HINT_CLOSED, closed.left_at));
                 assert_eq!((last.client, last.kind, last.at), (A.into(), HINT_CLOSED, closed.closed_at));
                 let other = hints.next().await;
                 assert_eq!((other.client, other.kind), (B.into(), HINT_OPENED));
@@ -140,12 +162,15 @@ fn thousands_of_connections_on_all_cpus_leave_no_trace_but_exact_sums() {
                     });
                 }
             });
-            let all = until(observer, A, |record| record.open == 0);
+            let all = until(observer, A, |record| record.connections() == 0);
             let rounds = u64::from(THREADS * ROUNDS / 2);
             assert_eq!((all.rx, all.tx), (rounds * UP as u64, rounds * DOWN as u64));
-            assert_eq!(u64::from(all.changes), 2 * rounds);
+            // Of those that the client does not reset, its end and the close are two.
+            let resets =
+                (0..ROUNDS).step_by(2).filter(|round| round.is_multiple_of(3)).count() as u32 * THREADS;
+            assert_eq!(u64::from(all.changes), 3 * rounds - u64::from(resets));
             for (client, _) in observer.records().unwrap() {
-                let one = until(observer, client.ip(), |record| record.open == 0);
+                let one = until(observer, client.ip(), |record| record.connections() == 0);
                 assert_eq!(one.rx % UP as u64, 0);
             }
             assert_eq!(observer.records().unwrap().len(), 1 + THREADS as usize);
@@ -193,8 +218,8 @@ fn both_families_and_the_mapped_one_are_told_apart_by_client_only() {
 
             exchange((v4, v4_server), 1_000, 3_000_000);
             exchange((v6, v6_server), 3_000_000, 1_000);
-            let v4 = until(observer, A, |record| record.open == 0);
-            let v6 = until(observer, Ipv6Addr::LOCALHOST, |record| record.open == 0);
+            let v4 = until(observer, A, |record| record.connections() == 0);
+            let v6 = until(observer, Ipv6Addr::LOCALHOST, |record| record.connections() == 0);
             assert_eq!((v4.rx, v4.tx), (1_000, 3_000_000));
             assert_eq!((v6.rx, v6.tx), (3_000_000, 1_000));
             assert_clean(observer);
@@ -222,46 +247,12 @@ fn other_ports_and_other_namespaces_are_not_seen() {
 }
 
 #[test]
-fn a_full_map_is_counted_and_refused_and_room_is_given_back() {
-    observed(
-        |options| options.max_records = 2,
-        |observer, _| {
-            let listener = listen(Ipv4Addr::UNSPECIFIED);
-            let a = pair(&listener, A);
-            let b = pair(&listener, B);
-            let c = pair(&listener, C);
-            assert_eq!(find(observer, C), None);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            let full = observer.ensure(C.into(), boot_now());
-            assert!(matches!(full, Err(ObserveError::Full(Full { max_records: 2 }))), "{full:?}");
-            assert_eq!(observer.resync(|_, _| {}).unwrap().untracked, 1);
-            // An untracked connection works, and its end takes nothing from anyone.
-            exchange(c, 10, 10);
-            assert_eq!((record(observer, A).open, record(observer, B).open), (1, 1));
-
-            observer.forget(A.into()).unwrap();
-            assert_eq!(record(observer, A).open, 1);
-            drop(a);
-            until(observer, A, |record| record.open == 0);
-            observer.forget(A.into()).unwrap();
-            assert_eq!(find(observer, A), None);
-            let c = pair(&listener, C);
-            assert_eq!(record(observer, C).open, 1);
-            drop((b, c));
-            until(observer, C, |record| record.open == 0);
-            assert_eq!(counter(observer, Counter::RecordMapFull), 1);
-            assert_eq!(counter(observer, Counter::CloseWithoutOpen), 0);
-        },
-    );
-}
-
-#[test]
 fn what_cannot_be_attached_is_said_and_auto_falls_back() {
     in_namespace(|| {
         let options = |mode| ObserveOptions {
             mode,
             cgroup: Some("/nonexistent".into()),
-            ports: vec![PORT],
+            places: vec![PORT.into()],
             ..ObserveOptions::default()
         };
         if start(|_| ()).is_none() {
@@ -272,7 +263,7 @@ fn what_cannot_be_attached_is_said_and_auto_falls_back() {
         let (observer, _hints) = Observer::start(&options(ObserverMode::Auto)).unwrap();
         assert!(observer.eyes().is_some());
         assert!(matches!(observer.kind(), Kind::Proxy { because } if because.contains("/nonexistent")));
-        let none = ObserveOptions { ports: vec![], cgroup: None, ..options(ObserverMode::Ebpf) };
+        let none = ObserveOptions { places: vec![], cgroup: None, ..options(ObserverMode::Ebpf) };
         assert!(matches!(Observer::start(&none).err(), Some(ObserveError::Ports(0))));
     });
 }

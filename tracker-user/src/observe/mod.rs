@@ -6,10 +6,12 @@
 //! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
 //! belong on a blocking thread.
 
+mod amend;
 mod attach;
 mod bpf;
 mod compare;
 pub mod connections;
+mod crowd;
 mod destroy;
 mod devices;
 mod drift;
@@ -23,18 +25,21 @@ mod kernel_tests;
 mod neighbours;
 mod netlink;
 mod pins;
+mod place;
 mod rehearsal;
 mod route;
 mod sight;
 mod socket_dump;
+mod track;
 mod upkeep;
 mod witness;
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings};
+use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings, Used};
 use tracker_ebpf::record::{Direction, Record};
 
 pub use attach::Pinning;
@@ -43,7 +48,7 @@ use attach::Wanted;
 use crate::clock::{BootTime, boot_now};
 pub use compare::Resync;
 pub use connections::{
-    ClientEvents, ClientStream, Closed, Connection, ConnectionId, ConnectionInfo, Connections,
+    ClientEvents, ClientStream, Closed, Connection, ConnectionId, ConnectionInfo, Connections, Seen, Watcher,
 };
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
@@ -54,6 +59,7 @@ pub use error::{Full, ObserveError};
 pub use eyes::Eyes;
 pub use hints::Hints;
 pub use host::clock_is_synchronised;
+pub use place::{Place, places};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use route::{Route, Routes};
 pub use sight::Blindness;
@@ -83,8 +89,8 @@ pub struct ObserveOptions {
     pub cgroup: Option<PathBuf>,
     /// Where the kernel side is pinned, so that it outlives the daemon; `None`: nowhere.
     pub pin_dir: Option<PathBuf>,
-    /// The local ports whose connections are watched.
-    pub ports: Vec<u16>,
+    /// Where connections are watched.
+    pub places: Vec<Place>,
     /// Those of them that belong to other proxies.
     pub foreign_ports: Vec<u16>,
     /// How many clients there is room for.
@@ -99,7 +105,7 @@ impl Default for ObserveOptions {
             mode: ObserverMode::default(),
             cgroup: None,
             pin_dir: None,
-            ports: Vec::new(),
+            places: Vec::new(),
             foreign_ports: Vec::new(),
             max_records: DEFAULT_MAX_RECORDS,
             settings: Settings::default(),
@@ -153,7 +159,7 @@ impl Observer {
     /// # Errors
     /// In mode `Ebpf`, when the kernel side cannot be had; in the others, when another daemon uses the pin directory.
     pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
-        let sockets = SocketDump::new(&options.ports);
+        let sockets = SocketDump::new(&options.places);
         let (source, hints) = source(options)?;
         let destroyer = Destroyer::new(&options.foreign_ports);
         let (devices, changes) = Devices::open();
@@ -237,14 +243,41 @@ impl Observer {
         }
     }
 
-    /// Makes sure that the client has a record, so that gaps are measured from now on. An existing one stays as it is.
+    /// The client has a session from now on: its record is kept for as long as that stands. Where there is none one is
+    /// made, which knows of nothing that happened since `since`; an existing one stays as it is. Strangers, who have no
+    /// session, take none of the room for these.
     ///
     /// # Errors
     /// [`ObserveError::Full`] when there is no room: the client must not be logged in then.
-    pub fn ensure(&self, client: ClientAddr, now: BootTime) -> Result<(), ObserveError> {
+    pub fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => kernel.ensure(client, now),
-            Source::Eyes { eyes, .. } => Ok(eyes.ensure(client, now)?),
+            Source::Kernel(kernel) => kernel.ensure(client, since),
+            Source::Eyes { eyes, .. } => Ok(eyes.ensure(client, since)?),
+        }
+    }
+
+    /// The client has no session any more: its record is a stranger's, and may be forgotten.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.release(client),
+            Source::Eyes { eyes, .. } => {
+                eyes.release(client);
+                Ok(())
+            }
+        }
+    }
+
+    /// The clients whose records are kept for a session.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn held(&self) -> Result<Vec<ClientAddr>, ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.held(),
+            Source::Eyes { eyes, .. } => Ok(eyes.held()),
         }
     }
 
@@ -281,21 +314,15 @@ impl Observer {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn count_records(&self) -> Result<usize, ObserveError> {
+    pub fn used(&self) -> Result<Used, ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => {
-                let mut count = 0;
-                kernel.each_record(|_, _| {
-                    count += 1;
-                    true
-                })?;
-                Ok(count)
-            }
+            Source::Kernel(kernel) => kernel.used(),
             Source::Eyes { eyes, .. } => Ok(eyes.used()),
         }
     }
 
-    /// Deletes the client's record, unless a connection is open: then, and where there is none, nothing happens.
+    /// Deletes the client's record, unless it has a session or a connection: then, and where there is none, nothing
+    /// happens.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -367,23 +394,44 @@ pub fn eyes_of(observer: &Arc<Observer>) -> Option<Arc<dyn ClientEvents>> {
     observer.eyes().is_some().then_some(observer as Arc<dyn ClientEvents>)
 }
 
+impl Watcher for Observer {
+    fn look(&self, socket: BorrowedFd<'_>) -> Seen {
+        match &self.source {
+            Source::Kernel(kernel) => match kernel.mark(socket) {
+                Some(mark) if mark.is_half() => Seen::Half,
+                Some(_) => Seen::Open,
+                // Nothing is believed then that it does not see; see `Observer::evidence`.
+                None if self.blindness().is_some() => Seen::Open,
+                None => Seen::No,
+            },
+            // They are told of every connection in the registry.
+            Source::Eyes { .. } => Seen::Open,
+        }
+    }
+}
+
 impl ClientEvents for Observer {
     fn opened(&self, client: ClientAddr, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            // Full: counted, and nobody is logged in from there.
-            let _ = eyes.opened(client, at);
+            eyes.opened(client, at);
         }
     }
 
-    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, at: BootTime) {
+    fn data(&self, client: ClientAddr, direction: Direction, bytes: u64, ended: bool, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            eyes.data(client, direction, bytes, at);
+            eyes.data(client, direction, bytes, ended, at);
         }
     }
 
-    fn closed(&self, client: ClientAddr, at: BootTime) {
+    fn ended(&self, client: ClientAddr, at: BootTime) {
         if let Some(eyes) = self.eyes() {
-            eyes.closed(client, at);
+            eyes.ended(client, at);
+        }
+    }
+
+    fn closed(&self, client: ClientAddr, ended: bool, at: BootTime) {
+        if let Some(eyes) = self.eyes() {
+            eyes.closed(client, ended, at);
         }
     }
 }
@@ -392,7 +440,7 @@ fn source(options: &ObserveOptions) -> Result<(Source, Hints), ObserveError> {
     let wanted = Wanted {
         cgroup: options.cgroup.as_deref(),
         pin_dir: options.pin_dir.as_deref(),
-        ports: &options.ports,
+        places: &options.places,
         max_records: options.max_records,
         settings: options.settings,
     };

@@ -260,15 +260,16 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Option<Told>> {
     }
     let short = || malformed("a neighbour that is cut off");
     let (header, mut rest) = message.split_first_chunk::<12>().ok_or_else(short)?;
-    let [family, _, _, _, link @ .., state_low, state_high, flags, _] = *header;
+    let [family, _, _, _, l0, l1, l2, l3, state_low, state_high, flags, _] = *header;
     let state = u16::from_ne_bytes([state_low, state_high]);
+    let link = u32::from_ne_bytes([l0, l1, l2, l3]);
     let (mut address, mut device) = (None, None);
     while let Some((head, _)) = rest.split_first_chunk::<4>() {
         let [length_low, length_high, kind_low, kind_high] = *head;
         let length = usize::from(u16::from_ne_bytes([length_low, length_high]));
         let value = rest.get(4..length).ok_or_else(short)?;
         match u16::from_ne_bytes([kind_low, kind_high]) {
-            libc::NDA_DST => address = client(i32::from(family), value),
+            libc::NDA_DST => address = client(i32::from(family), value, link),
             libc::NDA_LLADDR => device = Device::new(value),
             _ => {}
         }
@@ -276,12 +277,12 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Option<Told>> {
     }
     let Some(address) = address.filter(|_| flags & libc::NTF_PROXY == 0) else { return Ok(None) };
     let known = kind == RTM_NEWNEIGH && state & VALID != 0;
-    Ok(Some(Told { client: address, link: u32::from_ne_bytes(link), device: device.filter(|_| known) }))
+    Ok(Some(Told { client: address, link, device: device.filter(|_| known) }))
 }
 
-/// An address that a client can have. Link-local ones are not unique on a host with several interfaces; entries of other
-/// families are a bridge's.
-fn client(family: i32, bytes: &[u8]) -> Option<ClientAddr> {
+/// An address that a client can have, behind this interface. Link-local ones of IPv4 are not unique on a host with several;
+/// entries of other families are a bridge's.
+fn client(family: i32, bytes: &[u8], link: u32) -> Option<ClientAddr> {
     let ip: IpAddr = match family {
         libc::AF_INET => Ipv4Addr::from(*bytes.first_chunk::<4>()?).into(),
         libc::AF_INET6 => Ipv6Addr::from(*bytes.first_chunk::<16>()?).into(),
@@ -289,7 +290,13 @@ fn client(family: i32, bytes: &[u8]) -> Option<ClientAddr> {
     };
     let is_unique = match ip {
         IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_multicast(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_multicast(),
+        IpAddr::V6(v6) => !v6.is_multicast(),
     };
-    (is_unique && !ip.is_loopback()).then(|| ip.into())
+    if !is_unique || ip.is_loopback() {
+        return None;
+    }
+    match ip {
+        IpAddr::V4(v4) => Some(v4.into()),
+        IpAddr::V6(v6) => ClientAddr::from_v6(v6.octets(), link),
+    }
 }

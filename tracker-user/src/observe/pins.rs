@@ -21,7 +21,9 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{MapInfo, MapType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use tracker_ebpf::abi::{ABI_VERSION, ClientAddr, Counter, HINTS_BYTES, LAYOUT, Settings, Slot};
+use tracker_ebpf::abi::{
+    ABI_VERSION, ClientAddr, Counter, HINTS_BYTES, LAYOUT, Settings, Slot, Used, entries_of,
+};
 use tracker_ebpf::mark::Mark;
 
 use super::bpf::{self, Hook};
@@ -45,10 +47,11 @@ pub(super) struct Form {
 }
 
 /// What the maps must be like.
-pub(super) fn forms(max_records: u32) -> [Form; 5] {
+pub(super) fn forms(max_records: u32) -> [Form; 6] {
     let form = |name, kind, key, value, entries| Form { name, kind, key, value, entries };
     [
-        form("RECORDS", MapType::Hash, size_of::<ClientAddr>(), size_of::<Slot>(), max_records),
+        form("RECORDS", MapType::Hash, size_of::<ClientAddr>(), size_of::<Slot>(), entries_of(max_records)),
+        form("USED", MapType::Array, 4, size_of::<Used>(), 1),
         form("SETTINGS", MapType::Array, 4, size_of::<Settings>(), 1),
         form("COUNTERS", MapType::PerCpuArray, 4, 8, Counter::ALL.len() as u32),
         form("HINTS", MapType::RingBuf, 0, 0, HINTS_BYTES),

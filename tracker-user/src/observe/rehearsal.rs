@@ -30,7 +30,12 @@ pub fn rehearse(cgroup: Option<&Path>, pin_dir: &Path) -> Rehearsal {
                 Err(error) => Err(attach::broken_cgroup(&path, error)),
             },
         );
-    let wanted =
-        Wanted { cgroup: None, pin_dir: None, ports: &[1], max_records: 1, settings: Settings::default() };
+    let wanted = Wanted {
+        cgroup: None,
+        pin_dir: None,
+        places: &[1.into()],
+        max_records: 1,
+        settings: Settings::default(),
+    };
     Rehearsal { cgroup, programs: attach::rehearse(&wanted), pinned: pins::holds_something(pin_dir) }
 }

@@ -166,10 +166,9 @@ impl Observer {
         matches!(self.sight.fault(), Some((Fault::Detached(_) | Fault::Unseen, _)))
     }
 
-    /// Looks whether the kernel side is where it should be; costs some system calls. `own` is a client that the proxy has
-    /// held a connection of for some time, if there is one: true if the records do not know of it, and should be compared
-    /// with the sockets.
-    pub fn check(&self, own: Option<ClientAddr>) -> bool {
+    /// Looks whether the kernel side is where it should be; costs some system calls. True if nothing is the matter that is
+    /// found so: connections that are not seen all the same are a reason to compare the records with the sockets.
+    pub fn check(&self) -> bool {
         let Source::Kernel(kernel) = &self.source else { return false };
         let sight = &self.sight;
         let (since, fault) = {
@@ -192,7 +191,7 @@ impl Observer {
             }
             (None, None) => {
                 sight.state().good_at = boot_now();
-                own.is_some_and(|client| !matches!(self.record(client), Ok(Some(record)) if record.open > 0))
+                true
             }
             (Some(Fault::Detached(_)), Some(Fault::Outside(_))) => {
                 // Other proxies' connections are seen again, at least. While its cgroup is gone there is nothing to do.
@@ -301,7 +300,9 @@ fn as_known(record: Record, since: BootTime) -> Record {
     let earlier = |at: u64| BootTime::from_nanos(at).min(since).as_nanos();
     Record {
         open: 0,
-        closed_at: if record.open > 0 { since.as_nanos() } else { earlier(record.closed_at) },
+        half: 0,
+        left_at: if record.open > 0 { since.as_nanos() } else { earlier(record.left_at) },
+        closed_at: record.closes_at().map_or_else(|| since.as_nanos(), earlier),
         traffic_at: earlier(record.traffic_at),
         ..record
     }
@@ -318,6 +319,10 @@ mod tests {
             Record { open: 3, closed_at: 50, traffic_at: 150, closed_gap_end: 60, ..Record::default() };
         let known = as_known(busy, since);
         assert_eq!((known.open, known.closed_at, known.traffic_at, known.closed_gap_end), (0, 100, 100, 60));
+        // What its client had ended before holds nothing for longer than it would have.
+        let half = Record { open: 0, half: 1, left_at: 60, held_at: 60, ..busy };
+        let known = as_known(half, since);
+        assert_eq!((known.open, known.half, known.left_at, known.closed_at), (0, 0, 60, 100));
         let idle = Record { closed_at: 70, traffic_at: 60, ..Record::default() };
         assert_eq!(as_known(idle, since), idle);
         // What a half-blind source says of later is not believed.

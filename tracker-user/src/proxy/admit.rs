@@ -28,6 +28,8 @@ pub(super) struct AuthState {
     pub(super) pending: Option<Pending>,
     /// How often credentials were refused in a row.
     pub(super) refusals: u32,
+    /// What happens on the connection is seen.
+    pub(super) is_seen: bool,
     /// Why Negotiate is not offered on this connection any more: a browser would go on asking its user for a password that
     /// cannot help.
     pub(super) given_up: Option<Cause>,
@@ -48,6 +50,14 @@ pub(super) async fn admit(
     target: &Target,
     options: &ProxyOptions,
 ) -> Result<Cleared, Page> {
+    // Once a connection: nobody is served, or may log in, on one whose end and whose traffic nobody would notice.
+    if !client.auth.is_seen {
+        if !client.io.is_seen() {
+            client.worker.shared.stats.connections_unseen.inc();
+            return Err(Page::unseen());
+        }
+        client.auth.is_seen = true;
+    }
     if request.repeats(Name::ProxyAuthorization) {
         return Err(Page::bad_request("The request has more than one Proxy-Authorization field."));
     }

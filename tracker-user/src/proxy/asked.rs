@@ -11,6 +11,7 @@ use super::options::ProxyOptions;
 use crate::auth::conditions::{Asked, Denied, Finding, STEPS};
 use crate::auth::recent::{Came, Decided};
 use crate::clock::wall_now;
+use crate::links::shown;
 use crate::outside;
 
 /// What the conditions say of a request, with what `trackerctl explain` will tell of it.
@@ -48,7 +49,7 @@ impl Look {
             if options.debugging {
                 info!(
                     target: "kerberos",
-                    client = %client.address,
+                    client = %shown(client.address),
                     step = %finding.step,
                     outcome = ?finding.outcome,
                     why = finding.why,
@@ -76,6 +77,6 @@ impl Look {
     pub(super) fn came(self, client: &Client, result: Came) {
         let Self { findings, method, url, user_agent, .. } = self;
         let decided = Decided { at: wall_now(), method, url, user_agent, findings, result };
-        client.worker.shared.recent.keep(client.address.ip(), decided);
+        client.worker.shared.recent.keep(client.address, decided);
     }
 }

@@ -136,11 +136,11 @@ impl Shared {
     /// Takes a connection in, if there is room for it; `make_room` gives up what this core can do without.
     pub(super) fn take_in(
         &self,
+        client: ClientAddr,
         stream: TcpStream,
         peer: SocketAddr,
         make_room: impl FnOnce() -> bool,
     ) -> Option<ClientStream> {
-        let client = ClientAddr::from(peer.ip());
         if self.is_penalised(client) {
             self.turned_away(Why::Penalty);
             return None;

@@ -108,6 +108,13 @@ impl Page {
         Self::headed(StatusCode::FORBIDDEN, "You cannot log in here", &text, Some(&denied.to_string()))
     }
 
+    /// 503: what happens on this connection would not be noticed.
+    pub(super) fn unseen() -> Self {
+        let text = "The proxy cannot watch over this connection, and serves nobody on a connection that it cannot watch \
+                    over. Try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).retry().closing()
+    }
+
     /// A request that cannot be understood: what follows on the connection cannot be either.
     pub(super) fn bad_request(text: impl AsRef<str>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text).closing()

@@ -15,6 +15,8 @@ pub struct Stats {
     proofs: IntCounterVec,
     /// Connections accepted from clients.
     pub connections: IntCounter,
+    /// Connections from clients on which nobody was served because the observer does not see them.
+    pub connections_unseen: IntCounter,
     /// Connections from clients that are open.
     pub connections_open: IntGauge,
     /// Tunnels that are open.
@@ -121,6 +123,10 @@ impl Stats {
                 "tracker_proxy_connections_total",
                 "Connections accepted from clients",
             )?,
+            connections_unseen: IntCounter::new(
+                "tracker_proxy_connections_unseen_total",
+                "Connections from clients on which nobody was served because the observer did not see them",
+            )?,
             connections_open: IntGauge::new(
                 "tracker_proxy_connections_open",
                 "Connections from clients that are open",
@@ -179,6 +185,7 @@ impl Stats {
         registry.register(Box::new(self.origins_idle.clone()))?;
         for counter in [
             &self.connections,
+            &self.connections_unseen,
             &self.bytes_received,
             &self.bytes_sent,
             &self.challenges,

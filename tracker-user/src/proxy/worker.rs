@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
+use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Lane;
 use super::dial::Names;
@@ -129,7 +130,13 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(stream) = shared.take_in(stream, peer, || worker.make_room()) else { continue };
+                // A link-local address whose link is not known may be another host's: nobody can be told by it.
+                let Some(client) = ClientAddr::from_peer(peer) else {
+                    debug!(%peer, "a connection from a link-local address without a link was refused");
+                    continue;
+                };
+                let taken = shared.take_in(client, stream, peer, || worker.make_room());
+                let Some(stream) = taken else { continue };
                 let serving = client::run(Rc::clone(&worker), stream);
                 tokio::task::spawn_local(shared.tasks.track_future(serving));
             }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use tracker_ebpf::abi::ClientAddr;
-use tracker_ebpf::record::Record;
+use tracker_ebpf::record::{GRACE, Record};
 
 use super::device::Device;
 use super::event::Reason;
@@ -13,6 +13,10 @@ use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
 use crate::clock::BootTime;
+
+/// What becomes of connections that their client has ended.
+const HALF: &str = "they hold nothing once nothing has been delivered on them for 5s";
+const _: () = assert!(GRACE == 5_000_000_000);
 
 /// All that a decision about a client is made from.
 #[derive(Clone, Copy, Debug)]
@@ -223,13 +227,17 @@ fn record_finding(record: Option<&Record>) -> Finding {
     let Some(record) = record else {
         return found(Rule::Record, "the client's record cannot be read: in doubt, it is asked");
     };
-    let (open, since) = match (record.open, record.opened_at, record.closed_at) {
+    let (open, since) = match (record.open, record.opened_at, record.closes_at()) {
         (0, 0, _) => ("it has not connected since the record began".to_owned(), None),
-        (0, _, closed) => ("no connection is open".to_owned(), BootTime::from_stamp(closed)),
+        (0, _, closed) => ("no connection is open".to_owned(), closed.and_then(BootTime::from_stamp)),
         (1, opened, _) => ("1 connection is open".to_owned(), BootTime::from_stamp(opened)),
         (open, opened, _) => (format!("{open} connections are open"), BootTime::from_stamp(opened)),
     };
-    Finding { since, ..found(Rule::Record, open) }
+    let text = match record.half {
+        0 => open,
+        half => format!("{open}; {half} more were ended by the client, and are not closed: {HALF}"),
+    };
+    Finding { since, ..found(Rule::Record, text) }
 }
 
 fn lifetime(session: &Session, policy: &Policy, now: BootTime) -> Finding {
@@ -293,8 +301,12 @@ fn timeout(record: &Record, policy: &Policy, clock: &Clock, now: BootTime) -> Fi
         Mode::Absolute => "the login, or the last renewal",
     };
     let until = since.after(policy.timeouts.timeout);
-    let verb = if now >= until { "has run out; it ran" } else { "runs" };
-    let text = format!("mode {mode}: the clock of {span} {verb} since {from}");
+    let text = if now < since {
+        format!("mode {mode}: the clock of {span} will run: {HALF}")
+    } else {
+        let verb = if now >= until { "has run out; it ran" } else { "runs" };
+        format!("mode {mode}: the clock of {span} {verb} since {from}")
+    };
     Finding { since: Some(since), until: Some(until), ..found(Rule::Timeout, text) }
 }
 
@@ -305,7 +317,7 @@ fn revalidate(
     unseen: bool,
     watched_since: Option<BootTime>,
 ) -> Finding {
-    let closed = BootTime::from_stamp(record.closed_at).filter(|closed| *closed > session.judged_from);
+    let closed = BootTime::from_stamp(record.left_at).filter(|left| *left > session.judged_from);
     let text = match (policy.timeouts.revalidate, closed) {
         (Revalidate::OnTimeout, None) => {
             "the client has not closed everything since the proof, nor would it matter"
@@ -341,7 +353,7 @@ fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> St
 }
 
 fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
-    let Situation { session, record, policy, .. } = *situation;
+    let Situation { session, record, policy, now, .. } = *situation;
     let Some((session, verdict)) = session.zip(verdict) else { return Vec::new() };
     let span = Seconds(policy.timeouts.timeout);
     let who = &session.identity;
@@ -353,14 +365,18 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
             ends.push("another user does: the session ends (kicked) and its connections are closed".into());
         }
         Verdict::Active { .. } => {
-            ends.push(match (policy.timeouts.mode, record.is_some_and(|record| record.open > 0)) {
-                (Mode::Session, true) => {
-                    format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)
-                }
-                (Mode::Session, false) => format!("{span} without a connection ({})", Reason::ClosedTimeout),
-                (Mode::Traffic, _) => format!("{span} without new data ({})", Reason::TrafficTimeout),
-                (Mode::Absolute, _) => format!("{span} in all ({})", Reason::AbsoluteTimeout),
-            });
+            ends.push(
+                match (policy.timeouts.mode, record.is_some_and(|record| record.is_open(now.as_nanos()))) {
+                    (Mode::Session, true) => {
+                        format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)
+                    }
+                    (Mode::Session, false) => {
+                        format!("{span} without a connection ({})", Reason::ClosedTimeout)
+                    }
+                    (Mode::Traffic, _) => format!("{span} without new data ({})", Reason::TrafficTimeout),
+                    (Mode::Absolute, _) => format!("{span} in all ({})", Reason::AbsoluteTimeout),
+                },
+            );
             if policy.timeouts.revalidate == Revalidate::OnReopen {
                 ends.push("everything closed and opened again: the new connection must prove itself".into());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
-use tracker_ebpf::record::Record;
+use tracker_ebpf::record::{GRACE, Record};
 
 use super::settings::{DeviceChange, Mode, Revalidate, Timeouts};
 use super::*;
@@ -19,12 +19,14 @@ fn moment() -> impl Strategy<Value = u64> {
 
 prop_compose! {
     fn record()(
-        open in 0..3_u32, opened_at in moment(), closed_at in moment(), traffic_at in moment(),
+        open in 0..3_u32, half in 0..2_u32, opened_at in moment(), left_at in moment(), closed_at in moment(),
+        traffic_at in moment(), until in moment(),
         gaps in [moment(), moment(), moment(), moment()],
     ) -> Record {
         let [traffic_gap_start, traffic_gap_end, closed_gap_start, closed_gap_end] = gaps;
         Record {
-            open, opened_at, closed_at, traffic_at,
+            open, half, opened_at, left_at, closed_at, traffic_at,
+            held_at: until.wrapping_sub(GRACE),
             traffic_gap_start, traffic_gap_end, closed_gap_start, closed_gap_end,
             ..Record::default()
         }

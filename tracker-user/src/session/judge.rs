@@ -21,7 +21,7 @@ pub enum Verdict {
         good_until: BootTime,
         /// When the session will go stale or end if nothing more happens; `None` while nothing runs.
         deadline: Option<BootTime>,
-        /// The client closed its last connection since the session was last proved. With `revalidate = "on-reopen"`
+        /// The client closed or ended its last connection since the session was last proved. With `revalidate = "on-reopen"`
         /// the next connection must prove itself although the session is not stale.
         reopened: bool,
     },
@@ -44,7 +44,7 @@ pub enum Verdict {
 pub(super) struct Clock {
     /// What a session goes stale for by it.
     pub(super) reason: Reason,
-    /// Since when it runs; `None` while it stands still.
+    /// Since when it runs, or from when on it will if nothing more happens; `None` while it stands still.
     pub(super) runs_from: Option<BootTime>,
     /// When it ran out in a gap that the kernel latched: one that is over, but was long enough.
     pub(super) ran_out: Option<BootTime>,
@@ -64,7 +64,8 @@ impl Clock {
         };
         let (reason, ran_out, runs_from) = match policy.timeouts.mode {
             Mode::Session => {
-                let closed = (record.open == 0).then(|| seen(session, record.closed_at));
+                // May be still to come: while all that is left are connections that the client has ended.
+                let closed = record.closes_at().map(|at| seen(session, at));
                 (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
             }
             Mode::Traffic => {
@@ -114,15 +115,16 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
         return Verdict::Stale { reason, since };
     }
 
-    let until = timeout_end.unwrap_or_else(|| now.after(timeout));
-    let closed_since = seen(session, record.closed_at) > session.judged_from;
+    // Where it does not run yet, it may begin at once.
+    let until = runs_from.map_or(now, |start| start.min(now)).after(timeout);
+    let left_since = seen(session, record.left_at) > session.judged_from;
     Verdict::Active {
         good_until: lifetime_end.map_or(until, |end| until.min(end)),
         deadline: match (timeout_end, lifetime_end) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         },
-        reopened: policy.timeouts.revalidate == Revalidate::OnReopen && closed_since,
+        reopened: policy.timeouts.revalidate == Revalidate::OnReopen && left_since,
     }
 }
 

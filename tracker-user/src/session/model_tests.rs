@@ -6,21 +6,28 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tracker_ebpf::abi::ClientAddr;
-use tracker_ebpf::record::{Direction, Record};
+use tracker_ebpf::record::{Direction, GRACE, Record};
 
 use super::settings::{Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
 
-const TIMEOUT: u64 = 10_000;
-const LIFETIME: u64 = 45_000;
-const START: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+const TIMEOUT: u64 = 10 * SECOND;
+const LIFETIME: u64 = 45 * SECOND;
+const START: u64 = 1_000 * SECOND;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Wait(u64),
     Open,
     Close,
+    /// The client ends one connection, which stays,
+    End,
+    /// something is delivered on such a one,
+    Deliver,
+    /// and it is closed at last.
+    CloseEnded,
     Data,
     Request,
     Prove(Proved),
@@ -51,12 +58,17 @@ prop_compose! {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (1..4_000_u64).prop_map(Step::Wait),
+        4 => (1..4 * SECOND).prop_map(Step::Wait),
         // At, just before and just after the edge.
         3 => (TIMEOUT - 2..=TIMEOUT + 2).prop_map(Step::Wait),
+        2 => (GRACE - 2..=GRACE + 2).prop_map(Step::Wait),
+        2 => (GRACE + TIMEOUT - 2..=GRACE + TIMEOUT + 2).prop_map(Step::Wait),
         1 => (LIFETIME / 2..LIFETIME).prop_map(Step::Wait),
         3 => Just(Step::Open),
         4 => Just(Step::Close),
+        4 => Just(Step::End),
+        2 => Just(Step::Deliver),
+        1 => Just(Step::CloseEnded),
         3 => Just(Step::Data),
         5 => Just(Step::Request),
         3 => proved().prop_map(Step::Prove),
@@ -126,8 +138,11 @@ struct Model {
     lifetime: bool,
     revalidate: Revalidate,
     open: u32,
-    closed_since: Option<u64>,
-    closed_periods: Vec<(u64, u64)>,
+    half: u32,
+    /// When the client's connections that it had not ended came to be none.
+    left: Vec<u64>,
+    /// Times in which it counts as open; the last may be still to come, or run on.
+    held: Vec<(u64, u64)>,
     data: Vec<u64>,
     session: Option<ModelSession>,
 }
@@ -145,8 +160,7 @@ impl Model {
     fn ran_out(&self, session: &ModelSession, now: u64) -> bool {
         match self.mode {
             Mode::Session => {
-                let running = self.closed_since.map(|since| (since, now));
-                let mut periods = self.closed_periods.iter().copied().chain(running);
+                let mut periods = self.closed_periods(now).into_iter();
                 periods.any(|(from, to)| to > session.proved && to - from.max(session.proved) >= TIMEOUT)
             }
             Mode::Traffic => {
@@ -162,15 +176,58 @@ impl Model {
         self.lifetime && now >= session.created + LIFETIME
     }
 
-    fn closed_since(&self, proved: u64) -> bool {
-        self.closed_periods.iter().any(|(from, _)| *from > proved)
+    /// When it did not count as open, up to `now`.
+    fn closed_periods(&self, now: u64) -> Vec<(u64, u64)> {
+        let mut held = self.held.clone();
+        held.sort_unstable();
+        let mut closed = Vec::new();
+        let mut until = START;
+        for (from, to) in held.into_iter().chain([(now, now)]) {
+            if from > until {
+                closed.push((until, from));
+            }
+            until = until.max(to);
+        }
+        closed
+    }
+
+    fn left_since(&self, proved: u64) -> bool {
+        self.left.iter().any(|at| *at > proved)
+    }
+
+    fn opened(&mut self, now: u64) {
+        if self.open == 0 {
+            self.held.push((now, u64::MAX));
+        }
+        self.open += 1;
+    }
+
+    /// One that the client had not ended is no more.
+    fn less_open(&mut self, now: u64) {
+        self.open -= 1;
+        if self.open == 0 {
+            self.left.push(now);
+            self.held.iter_mut().filter(|(_, to)| *to == u64::MAX).for_each(|(_, to)| *to = now);
+        }
+    }
+
+    /// One that it has ended holds it open from now on.
+    fn holds(&mut self, now: u64) {
+        self.held.push((now, now + GRACE));
+    }
+
+    fn less_half(&mut self, now: u64) {
+        self.half -= 1;
+        if self.half == 0 {
+            let running = |(_, to): &&mut (u64, u64)| *to != u64::MAX;
+            self.held.iter_mut().filter(running).for_each(|(_, to)| *to = (*to).min(now));
+        }
     }
 
     /// Who is served, on a session created when.
     fn served(&self, now: u64, cleared: bool) -> Option<(u8, u64)> {
         let session = self.session.as_ref()?;
-        let reopened =
-            self.revalidate == Revalidate::OnReopen && !cleared && self.closed_since(session.proved);
+        let reopened = self.revalidate == Revalidate::OnReopen && !cleared && self.left_since(session.proved);
         let valid = !self.over(session, now) && !self.ran_out(session, now) && !reopened;
         valid.then_some((session.user, session.created))
     }
@@ -183,7 +240,7 @@ impl Model {
                 // an open connection, so no clock has run for long), unless reopening asked for them.
                 if self.ran_out(&old, now) {
                     ModelSession { proved: at, counted_from: now, ..old }
-                } else if self.revalidate == Revalidate::OnReopen && self.closed_since(old.proved) {
+                } else if self.revalidate == Revalidate::OnReopen && self.left_since(old.proved) {
                     ModelSession { proved: at, ..old }
                 } else {
                     old
@@ -206,8 +263,9 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
         lifetime,
         revalidate,
         open: 0,
-        closed_since: Some(now),
-        closed_periods: Vec::new(),
+        half: 0,
+        left: vec![now],
+        held: Vec::new(),
         data: Vec::new(),
         session: None,
     };
@@ -221,11 +279,8 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                     daemons: &mut [Daemon; 2],
                     cleared: &mut bool,
                     now: u64| {
-            if let Some(since) = model.closed_since.take() {
-                model.closed_periods.push((since, now));
-                *cleared = false;
-            }
-            model.open += 1;
+            *cleared &= model.open > 0;
+            model.opened(now);
             record.on_open(now, TIMEOUT);
             daemons.iter_mut().for_each(|daemon| daemon.hint(client, record, at(now)));
         };
@@ -244,10 +299,31 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
             }
             Step::Open => open(&mut record, &mut model, &mut daemons, &mut cleared, now),
             Step::Close => {
-                record.on_close(now);
-                model.open = model.open.saturating_sub(1);
-                if model.open == 0 && model.closed_since.is_none() {
-                    model.closed_since = Some(now);
+                record.on_close(now, false);
+                if model.open > 0 {
+                    model.less_open(now);
+                }
+                daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(now)));
+            }
+            Step::End => {
+                record.on_end(now);
+                if model.open > 0 {
+                    model.half += 1;
+                    model.holds(now);
+                    model.less_open(now);
+                }
+                daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(now)));
+            }
+            Step::Deliver => {
+                record.on_delivered(now, TIMEOUT);
+                if model.half > 0 {
+                    model.holds(now);
+                }
+            }
+            Step::CloseEnded => {
+                record.on_close(now, true);
+                if model.half > 0 {
+                    model.less_half(now);
                 }
                 daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(now)));
             }
@@ -267,9 +343,9 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                     if leaves {
                         let left = now + 1;
                         while record.open > 0 {
-                            record.on_close(left);
+                            record.on_close(left, false);
+                            model.less_open(left);
                         }
-                        (model.open, model.closed_since) = (0, Some(left));
                         daemons.iter_mut().for_each(|daemon| daemon.hint(client, &record, at(left)));
                     }
                     now += takes;
@@ -313,7 +389,7 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
             }
             Step::Sleep(asleep) => daemons[1].asleep = asleep,
         }
-        prop_assert_eq!(record.open, model.open);
+        prop_assert_eq!((record.open, record.half), (model.open, model.half));
     }
 
     for daemon in &mut daemons {

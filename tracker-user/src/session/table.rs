@@ -25,7 +25,7 @@ use super::settings::OnTimeout;
 use crate::clock::BootTime;
 use crate::observe::ConnectionId;
 
-/// How long a stale session without open connections waits for its user before it is forgotten.
+/// How long a stale session whose client does not count as open waits for its user before it is forgotten.
 pub const STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// A verified proof of identity.
@@ -443,7 +443,7 @@ impl Table {
             self.people.deactivated(scope, &session.identity, &self.policy);
         }
         let forget_at = since.after(STALE_RETENTION);
-        if now >= forget_at && record.open == 0 {
+        if now >= forget_at && !record.is_open(now.as_nanos()) {
             self.finish(scope, reason, now, None, None, out);
             return;
         }

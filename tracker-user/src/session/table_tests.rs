@@ -123,7 +123,7 @@ fn the_same_user_again_keeps_session_and_creation_and_nothing_is_closed() {
     let mut record = world.open_record();
     let first = world.prove(1, "alice", &record).unwrap();
     let created = world.table.session(client_number(1)).unwrap().created;
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.wait(TIMEOUT);
     assert_eq!(
         world.table.check(client_number(1), &record, world.now(), &mut world.out),
@@ -188,7 +188,7 @@ fn an_open_client_has_no_deadline_in_mode_session() {
     let mut record = world.open_record();
     world.prove(1, "alice", &record).unwrap();
     assert_eq!(world.table.next_deadline(), None);
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     assert_eq!(world.table.next_deadline(), Some(world.now().after(TIMEOUT)));
 }
@@ -260,7 +260,7 @@ fn a_stale_session_takes_no_licence_and_is_forgotten_after_a_day() {
     let mut world = World::new(|policy| policy.max_users = 1);
     let mut record = world.open_record();
     world.prove(1, "alice", &record).unwrap();
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);
@@ -286,7 +286,7 @@ fn what_could_not_be_kept_is_taken_back_without_a_word() {
 
     // A renewal: it goes on waiting.
     world.prove(1, "alice", &record).unwrap();
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.table.look(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);
@@ -365,7 +365,7 @@ fn who_leaves_between_the_proof_and_its_admission_has_left_after_the_proof() {
     let mut record = world.open_record();
     let given = world.now();
     world.wait(Duration::from_millis(3));
-    record.on_close(world.now);
+    record.on_close(world.now, false);
     world.wait(Duration::from_millis(3));
     let proof = Proof { at: given, ..world.proof(1, "alice") };
     let admitted = world.table.prove(&proof, &record, world.now(), &mut world.out).unwrap().admitted;

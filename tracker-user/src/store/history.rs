@@ -12,6 +12,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::content::{REMOVED_AT_ONCE, RETENTION};
 use super::embedded::existing;
 use crate::audit::{AuditEvent, Kind};
+use crate::links;
 use crate::session::{SessionId, Typed};
 
 /// By client, beginning in microseconds of wall time, and session.
@@ -110,7 +111,7 @@ impl Wanted {
     pub fn accepts(&self, tenure: &Tenure) -> bool {
         self.user.as_ref().is_none_or(|typed| tenure.is_called(typed))
             && self.at.is_none_or(|moment| tenure.covers(moment))
-            && self.client.is_none_or(|client| tenure.client == client.to_string())
+            && self.client.is_none_or(|client| links::parse(&tenure.client) == Ok(client))
     }
 }
 
@@ -140,7 +141,7 @@ impl<'a> Tenures<'a> {
 
     /// Notes what an event of the audit trail says about a session.
     pub(super) fn note(&mut self, event: &AuditEvent) -> Result<(), redb::Error> {
-        let client = event.client.as_deref().and_then(|client| client.parse::<ClientAddr>().ok());
+        let client = event.client.as_deref().and_then(|client| links::parse(client).ok());
         let session = event.session.as_deref().and_then(|session| session.parse::<SessionId>().ok());
         // Refusals and settings are nobody's tenure.
         let (Some(ClientAddr(client)), Some(SessionId(session))) = (client, session) else { return Ok(()) };

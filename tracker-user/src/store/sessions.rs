@@ -111,6 +111,10 @@ impl StoredSession {
             },
         };
         if !same_boot {
+            // Interfaces have other numbers now, perhaps each other's.
+            if session.client.link().is_some() {
+                return None;
+            }
             session.judged_from = session.judged_from.max(seen.map_or(session.judged_from, moment));
             if session.judged_from > now || session.created > now {
                 session.state = State::Stale { reason: Reason::ClosedTimeout, since: now };
@@ -123,10 +127,10 @@ impl StoredSession {
 /// When the client was last active, as far as its record tells at `now`.
 #[must_use]
 pub fn last_seen(record: &Record, now: BootTime) -> BootTime {
-    if record.open > 0 {
-        now
-    } else {
-        BootTime::from_nanos(record.closed_at).max(BootTime::from_nanos(record.traffic_at))
+    match record.closes_at() {
+        None => now,
+        // A moment that is still to come is now.
+        Some(closed) => BootTime::from_nanos(closed).min(now).max(BootTime::from_nanos(record.traffic_at)),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::Actor;
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{ConnectionId, Connections, Events, ObserveError, Observer};
+use crate::observe::{ConnectionId, Connections, Events, Observer};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Scope, Session, Table};
 use crate::store::{Entry, Journal};
@@ -55,8 +55,6 @@ pub(super) struct Core {
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
     pub(super) overlaps: Overlaps,
-    /// When records were last forgotten because there was no room.
-    pub(super) room_made: BootTime,
     /// The records cannot be relied upon.
     pub(super) blind: bool,
     /// When something was last done about that.
@@ -93,7 +91,6 @@ impl Core {
             amiss,
             look_twice: false,
             overlaps: Overlaps::default(),
-            room_made: BootTime::default(),
             blind: false,
             mended: BootTime::default(),
         })
@@ -131,6 +128,7 @@ impl Core {
             error!(%error, "the records could not be compared with the sockets");
         }
         self.look_at_everyone();
+        self.release_all();
         // The kernel side latched gaps by the old policy until here.
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
@@ -224,6 +222,9 @@ impl Core {
         let scope = self.table.policy().scope(proof.client, proof.connection);
         let before = scope.and_then(|scope| self.table.session(scope).cloned());
         let outcome = self.admit(proof);
+        if outcome.is_err() {
+            self.release(proof.client);
+        }
         let back = self.back.clone();
         self.carry_out(Some(Box::new(move |kept| {
             let outcome = match (outcome, kept) {
@@ -255,10 +256,7 @@ impl Core {
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
         // only now begins with the proof: nothing was closed after it that the record does not know of.
-        let mut tracked = self.observer.ensure(proof.client, proof.at);
-        if matches!(tracked, Err(ObserveError::Full(_))) && self.make_room() {
-            tracked = self.observer.ensure(proof.client, proof.at);
-        }
+        let tracked = self.observer.track(proof.client, proof.at, &self.connections, proof.connection);
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
         self.look_at_device(proof.client);

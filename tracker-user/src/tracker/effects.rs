@@ -9,6 +9,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::core::Core;
 use crate::audit::{Actor, AuditEvent, Kind};
 use crate::clock::Anchor;
+use crate::links::shown;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
 use crate::store::{Entry, Unkept};
@@ -56,6 +57,7 @@ impl Core {
                     lines.push((line, reason));
                 }
                 Effect::Keep(client) => {
+                    self.release(client);
                     entries.push(Entry::Session(client, self.table.session(client).cloned()));
                 }
             }
@@ -113,7 +115,7 @@ fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>
         What::Ended { .. } => Kind::Ended,
     };
     let mut line = AuditEvent {
-        client: Some(event.client.to_string()),
+        client: Some(shown(event.client).to_string()),
         user: Some(event.identity.user().into()),
         domain: Some(event.identity.domain().into()),
         realm: event.identity.hidden_realm().map(Into::into),

@@ -17,11 +17,6 @@ use crate::store::sessions::last_seen;
 /// The record of a client without session or connection is kept for this long after it was last used.
 const RECORD_RETENTION: Duration = Duration::from_secs(600);
 
-/// A full map is searched for idle records at most so often.
-const ROOM_EVERY: Duration = Duration::from_secs(1);
-/// So many of them are forgotten then: everybody else waits meanwhile.
-const ROOM: usize = 4_096;
-
 /// What a resync found, and the clients whose records nobody has used for long.
 pub(super) type Outcome = Result<(Resync, Vec<ClientAddr>), ObserveError>;
 /// A resync under way.
@@ -64,7 +59,7 @@ impl Core {
             let old = began.before(RECORD_RETENTION);
             let mut unused = Vec::new();
             let resync = observer.resync(|client, record| {
-                if record.open == 0 && last_seen(record, began) < old {
+                if record.connections() == 0 && last_seen(record, began) < old {
                     unused.push(client);
                 }
             })?;
@@ -77,30 +72,6 @@ impl Core {
         }
     }
 
-    /// Forgets records of clients without session or connection, however fresh they are: somebody who logs in needs
-    /// the room. False if there is nothing to be had, or it was tried a moment ago.
-    pub(super) fn make_room(&mut self) -> bool {
-        let now = boot_now();
-        if now.since(self.room_made) < ROOM_EVERY {
-            return false;
-        }
-        self.room_made = now;
-        let mut idle = Vec::new();
-        let told = self.observer.each_record(|client, record| {
-            if record.open == 0 && self.table.session(client).is_none() {
-                idle.push(client);
-            }
-            idle.len() < ROOM
-        });
-        if let Err(error) = told {
-            error!(%error, "the records cannot be read to make room");
-            return false;
-        }
-        let forgotten = idle.into_iter().filter(|client| self.forget(*client)).count();
-        warn!(forgotten, "the record map is full: idle records were forgotten; raise observer.max-records");
-        forgotten > 0
-    }
-
     /// Forgets the record of a client without session. Only the loop begins sessions, so nobody logs in meanwhile.
     fn forget(&self, client: ClientAddr) -> bool {
         if self.table.session(client).is_some() {
@@ -111,6 +82,23 @@ impl Core {
             info!(%client, %error, "an idle record was not forgotten");
         }
         forgotten.is_ok()
+    }
+
+    /// Whoever has no session needs no record of their own any more.
+    pub(super) fn release(&self, client: ClientAddr) {
+        if self.table.session(client).is_none()
+            && let Err(error) = self.observer.release(client)
+        {
+            error!(%client, %error, "a record that nobody needs is still kept");
+        }
+    }
+
+    /// The same for all that an earlier run of the daemon has left behind.
+    pub(super) fn release_all(&self) {
+        match self.observer.held() {
+            Ok(held) => held.into_iter().for_each(|client| self.release(client)),
+            Err(error) => error!(%error, "the records cannot be read: some may be kept that nobody needs"),
+        }
     }
 
     /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
@@ -156,11 +144,9 @@ impl Core {
     }
 }
 
-/// How often the observer missed something: a hint, a client that found no room, a connection that met the deletion of
-/// its record. The sockets tell the rest.
+/// How often the observer could not tell of something: the sockets tell the rest.
 pub(super) fn amiss(counters: &[u64; Counter::ALL.len()]) -> u64 {
-    let missed = [Counter::HintDropped, Counter::RecordMapFull, Counter::RecordRetired];
-    missed.iter().filter_map(|what| counters.get(*what as usize)).sum()
+    counters.get(Counter::HintDropped as usize).copied().unwrap_or(0)
 }
 
 /// Waits for the task, if there is one, and takes it away.

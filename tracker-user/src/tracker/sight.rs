@@ -8,7 +8,7 @@ use super::core::Core;
 use crate::clock::boot_now;
 use crate::session::may_have_reopened;
 
-/// A connection of the proxy's own that is older than this must be in its client's record.
+/// A connection of the proxy's own that is older than this must be seen.
 const SURELY_SEEN: Duration = Duration::from_secs(2);
 /// The records are compared with the sockets at most so often because something looks wrong, and the kernel side is
 /// attached again at most so often.
@@ -17,8 +17,8 @@ const MEND_EVERY: Duration = Duration::from_secs(5);
 impl Core {
     /// Looks whether the observer sees.
     pub(super) fn check_sight(&mut self) {
-        let own = self.connections.a_client_since(boot_now().before(SURELY_SEEN));
-        let doubtful = self.observer.check(own);
+        let unseen = self.connections.holds_unseen(boot_now().before(SURELY_SEEN));
+        let doubtful = self.observer.check() && unseen;
         self.sight_changed();
         let now = boot_now();
         if (doubtful || self.observer.wants_mending()) && now.since(self.mended) >= MEND_EVERY {

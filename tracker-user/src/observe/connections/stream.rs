@@ -59,14 +59,15 @@ impl ClientStream {
         self.stream.poll_write_ready(cx)
     }
 
-    /// Lets `work` take bytes out of the socket by a system call of its own, and counts as many as it answers.
+    /// Lets `work` take bytes out of the socket by a system call of its own, and counts as many as it answers; 0 means
+    /// that the client has ended its side.
     ///
     /// # Errors
     /// Those of `work`. It may say [`io::ErrorKind::WouldBlock`] only if the socket is empty: then it is taken for that,
     /// and so it is without `work` having been called while there is nothing to read.
     pub fn try_receive(&self, work: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         let bytes = self.stream.try_io(Interest::READABLE, work)?;
-        self.moved(Direction::Received, bytes);
+        self.received(bytes);
         Ok(bytes)
     }
 
@@ -79,6 +80,19 @@ impl ClientStream {
         let bytes = self.stream.try_io(Interest::WRITABLE, work)?;
         self.moved(Direction::Sent, bytes);
         Ok(bytes)
+    }
+
+    /// So much was read, and there was room for more than nothing.
+    #[inline]
+    fn received(&self, bytes: usize) {
+        if bytes > 0 {
+            return self.moved(Direction::Received, bytes);
+        }
+        if !self.connection.ended.swap(true, Relaxed)
+            && let Some(eyes) = &self.registry.eyes
+        {
+            eyes.ended(self.connection.client, boot_now());
+        }
     }
 
     #[inline]
@@ -94,7 +108,8 @@ impl ClientStream {
         .fetch_add(bytes, Relaxed);
         self.connection.note_traffic(direction, &self.registry.rules, boot_now);
         if let Some(eyes) = &self.registry.eyes {
-            eyes.data(self.connection.client, direction, bytes, boot_now());
+            let ended = self.connection.ended.load(Relaxed);
+            eyes.data(self.connection.client, direction, bytes, ended, boot_now());
         }
     }
 
@@ -127,9 +142,11 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.moved(Direction::Received, buf.filled().len().saturating_sub(before));
+        if matches!(result, Poll::Ready(Ok(()))) && room > 0 {
+            self.received(buf.filled().len().saturating_sub(before));
+        }
         result
     }
 }

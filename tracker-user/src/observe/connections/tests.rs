@@ -23,11 +23,16 @@ impl ClientEvents for Seen {
     fn opened(&self, client: ClientAddr, _at: BootTime) {
         self.0.lock().unwrap().push(format!("open {client}"));
     }
-    fn data(&self, _client: ClientAddr, direction: Direction, bytes: u64, _at: BootTime) {
-        self.0.lock().unwrap().push(format!("{direction:?} {bytes}"));
+    fn data(&self, _client: ClientAddr, direction: Direction, bytes: u64, ended: bool, _at: BootTime) {
+        let ended = if ended { ", ended" } else { "" };
+        self.0.lock().unwrap().push(format!("{direction:?} {bytes}{ended}"));
     }
-    fn closed(&self, client: ClientAddr, _at: BootTime) {
-        self.0.lock().unwrap().push(format!("close {client}"));
+    fn ended(&self, client: ClientAddr, _at: BootTime) {
+        self.0.lock().unwrap().push(format!("end {client}"));
+    }
+    fn closed(&self, client: ClientAddr, ended: bool, _at: BootTime) {
+        let ended = if ended { ", ended" } else { "" };
+        self.0.lock().unwrap().push(format!("close {client}{ended}"));
     }
 }
 
@@ -48,6 +53,22 @@ async fn it_counts_and_tells_and_forgets() {
     drop(near);
     assert!(registry.is_empty() && registry.of(client).is_empty());
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2", "close 127.0.0.1"]);
+}
+
+/// The end of the client's side is told once, and what moves after it is told apart.
+#[tokio::test]
+async fn the_clients_end_is_told() {
+    let seen = Arc::new(Seen::default());
+    let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
+    let (mut near, mut far) = pair(&registry).await;
+    assert_eq!(near.read(&mut []).await.unwrap(), 0, "no room is no end");
+    far.shutdown().await.unwrap();
+    assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
+    assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
+    near.write_all(b"hi").await.unwrap();
+    drop(near);
+    let expected = ["open 127.0.0.1", "end 127.0.0.1", "Sent 2, ended", "close 127.0.0.1, ended"];
+    assert_eq!(*seen.0.lock().unwrap(), expected);
 }
 
 /// What moves by system calls of somebody else's is counted and told like what the stream moves itself.

@@ -39,8 +39,11 @@ fn on_link(test: impl FnOnce(&Observer, DeviceWatch) + Send) {
             addr add 10.9.0.1/24 dev d0
             addr add fd09::1/64 dev d0 nodad");
         neighbour(V4, 1, "permanent");
-        let options =
-            ObserveOptions { mode: ObserverMode::Proxy, ports: vec![PORT], ..ObserveOptions::default() };
+        let options = ObserveOptions {
+            mode: ObserverMode::Proxy,
+            places: vec![PORT.into()],
+            ..ObserveOptions::default()
+        };
         let (observer, events) = Observer::start(&options).unwrap();
         assert_eq!(observer.devices_problem(), None);
         test(&observer, events.devices);

@@ -12,7 +12,7 @@ use super::lab::*;
 const FOREIGN: u16 = 8080;
 
 fn watching(options: &mut ObserveOptions) {
-    options.ports = vec![PORT, FOREIGN];
+    options.places = vec![PORT.into(), FOREIGN.into()];
     options.foreign_ports = vec![FOREIGN];
 }
 
@@ -66,7 +66,7 @@ fn only_the_clients_connections_to_the_other_proxy_end() {
         assert!(is_alive(&mut own) && !is_alive(&mut others));
         assert!(!observer.warnings().iter().any(|text| text.contains("other proxies")));
         drop((own, here));
-        until(observer, A, |record| record.open == 0);
+        until(observer, A, |record| record.connections() == 0);
         assert_clean(observer);
     });
 }

@@ -122,7 +122,7 @@ pub(super) fn start(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observe
 fn launch(change: impl FnOnce(&mut ObserveOptions)) -> Option<(Observer, Hints)> {
     let mut options = ObserveOptions {
         mode: ObserverMode::Ebpf,
-        ports: vec![PORT],
+        places: vec![PORT.into()],
         max_records: 1024,
         settings: limit(Duration::from_secs(3600)),
         ..ObserveOptions::default()

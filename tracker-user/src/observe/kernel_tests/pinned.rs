@@ -58,7 +58,7 @@ fn everything_goes_on_while_nobody_is_there() {
         early.write_all(b"90").unwrap();
         assert_eq!(until(&again, A, |record| record.rx > 8).rx, 10);
         drop((early, early_server, second));
-        until(&again, A, |record| record.open == 0);
+        until(&again, A, |record| record.connections() == 0);
         assert_clean(&again);
 
         // And so are the hints that nobody read.
@@ -106,9 +106,9 @@ fn programs_are_replaced_without_a_gap() {
             traffic.join().unwrap()
         });
         let (observer, _hints) = pins.start(|_| ()).unwrap();
-        let all = until(&observer, A, |record| record.open == 0);
+        let all = until(&observer, A, |record| record.connections() == 0);
         assert!(rounds > 100, "{rounds} rounds are too few to show anything");
-        assert_eq!((all.rx, all.tx, all.changes), (rounds * 100, rounds * 1000, 2 * rounds as u32));
+        assert_eq!((all.rx, all.tx, all.changes), (rounds * 100, rounds * 1000, 3 * rounds as u32));
         // Nobody reads the hints here, so that their ring may be full.
         for what in Counter::ALL.into_iter().filter(|what| *what != Counter::HintDropped) {
             assert_eq!(counter(&observer, what), 0, "{}", what.name());
@@ -129,6 +129,7 @@ fn maps_of_another_size_are_replaced_and_nothing_is_counted_twice() {
         assert!(replaced(&observer).contains("RECORDS"), "{}", replaced(&observer));
         assert_eq!(find(&observer, A), None);
         assert_eq!(pins.entries().len(), 1, "{:?}", pins.entries());
+        observer.ensure(A.into(), boot_now()).unwrap();
         observer.settle().unwrap();
         let new = pair(&listener, A);
         assert_eq!(record(&observer, A).open, 2);
@@ -145,7 +146,7 @@ fn other_ports_are_watched_by_the_programs_that_replace_the_old() {
         let listener = listen(Ipv4Addr::UNSPECIFIED);
         let old = pair(&listener, A);
         drop(started);
-        let (observer, _hints) = pins.start(|options| options.ports = vec![8080]).unwrap();
+        let (observer, _hints) = pins.start(|options| options.places = vec![8080.into()]).unwrap();
         assert!(is_adopted(&observer));
         observer.settle().unwrap();
         assert_eq!(record(&observer, A).open, 0, "that port is not watched any more");
@@ -153,7 +154,7 @@ fn other_ports_are_watched_by_the_programs_that_replace_the_old() {
         let new = (connect_socket(client_socket(B), 8080), other.accept().unwrap());
         assert_eq!(record(&observer, B).open, 1);
         drop((old, new));
-        until(&observer, B, |record| record.open == 0);
+        until(&observer, B, |record| record.connections() == 0);
         assert_eq!(record(&observer, A).open, 0);
         assert_clean(&observer);
     });
@@ -168,7 +169,7 @@ fn a_directory_has_one_user() {
             let options = ObserveOptions {
                 mode,
                 pin_dir: Some(pins.0.clone()),
-                ports: vec![PORT],
+                places: vec![PORT.into()],
                 ..ObserveOptions::default()
             };
             let refused = Observer::start(&options).err();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Line;
 use crate::clock::{boot_now, wall_now};
+use crate::links::shown;
 use crate::output::Format;
 use crate::outside::{self, Outside};
 
@@ -27,7 +28,7 @@ impl Writer {
         let duration = boot_now().since(line.started).as_millis();
         match format {
             Format::Text => {
-                let _ = write!(out, "{}{micros:06}Z  INFO access: client={}", self.date, line.client);
+                let _ = write!(out, "{}{micros:06}Z  INFO access: client={}", self.date, shown(line.client));
                 if let Some(user) = &line.user {
                     let _ = write!(out, " user={user}");
                 }
@@ -56,7 +57,8 @@ impl Writer {
                 let _ = write!(
                     out,
                     r#"{{"timestamp":"{}{micros:06}Z","level":"INFO","fields":{{"client":"{}""#,
-                    self.date, line.client
+                    self.date,
+                    shown(line.client)
                 );
                 let user = line.user.as_ref().map(ToString::to_string);
                 let method = Some(&*line.method).filter(|method| !method.is_empty());

@@ -1,0 +1,78 @@
+//! Whether what happens on a connection is seen: on one that nobody sees, no session may be used or held.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use tracker_ebpf::abi::ClientAddr;
+
+use super::{ClientStream, Connection, ConnectionId, Connections, LOOKED_AT, Signal};
+use crate::clock::BootTime;
+
+/// How a connection is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is not seen, or closed.
+    No,
+    /// It is open.
+    Open,
+    /// It is open, and its client has ended its side.
+    Half,
+}
+
+/// Who knows of a socket whether what happens on it is seen.
+pub trait Watcher: Send + Sync {
+    /// How it is seen.
+    fn look(&self, socket: BorrowedFd<'_>) -> Seen;
+}
+
+impl Connections {
+    /// The same registry, where `watcher` knows what is seen. Without one, everything is.
+    #[must_use]
+    pub fn watched_by(mut self, watcher: Arc<dyn Watcher>) -> Self {
+        self.watcher = Some(watcher);
+        self
+    }
+
+    /// The client's connections that are seen, and how. Costs a system call each.
+    #[must_use]
+    pub fn seen(&self, client: ClientAddr) -> Vec<(ConnectionId, Seen)> {
+        let all = self.snapshot(client).into_iter();
+        let seen = all.map(|connection| (connection.id(), self.look_at(&connection)));
+        seen.filter(|(_, seen)| *seen != Seen::No).collect()
+    }
+
+    /// Whether a connection that has been held since before `moment` is not seen, of one that is found without looking
+    /// far.
+    #[must_use]
+    pub fn holds_unseen(&self, moment: BootTime) -> bool {
+        let older =
+            |connection: &&Arc<Connection>| connection.since < moment && connection.signal() != Signal::End;
+        let mut clients = self.clients.iter().take(LOOKED_AT);
+        let one = clients.find_map(|own| own.values().find(older).cloned());
+        one.is_some_and(|connection| {
+            // Closed by the client, and not yet by us, it is not seen either.
+            connection.bytes().0 > 0 && !connection.has_ended() && self.look_at(&connection) == Seen::No
+        })
+    }
+
+    fn look_at(&self, connection: &Connection) -> Seen {
+        let state = connection.guarded();
+        let Some(fd) = state.fd else { return Seen::No };
+        #[expect(unsafe_code, reason = "the descriptor is kept by number, as the stream owns it")]
+        // SAFETY: the stream takes the descriptor out under the lock that is held here before it closes it.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        self.look(socket)
+    }
+
+    fn look(&self, socket: BorrowedFd<'_>) -> Seen {
+        self.watcher.as_ref().map_or(Seen::Open, |watcher| watcher.look(socket))
+    }
+}
+
+impl ClientStream {
+    /// Whether what happens on this connection is seen. Costs a system call.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.registry.look(self.stream.as_fd()) != Seen::No
+    }
+}
