@@ -12,7 +12,7 @@ mod tests;
 mod watched;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -136,6 +136,7 @@ const LOOKED_AT: usize = 64;
 pub struct Connections {
     eyes: Option<Arc<dyn ClientEvents>>,
     watcher: Option<Arc<dyn Watcher>>,
+    left: Mutex<HashSet<ClientAddr>>,
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     open: AtomicUsize,
@@ -278,6 +279,7 @@ impl Connections {
             own.get_mut().remove(&connection.id);
             if own.get().is_empty() {
                 own.remove();
+                self.has_left(connection);
             }
         }
         self.open.fetch_sub(1, Relaxed);

@@ -208,6 +208,15 @@ impl Observer {
         }
     }
 
+    /// Whether the record says that a client has connections, of whom the proxy, which alone has any, has none: then some
+    /// closing was not told.
+    #[must_use]
+    pub fn has_missed_the_end(&self, client: ClientAddr) -> bool {
+        let Source::Kernel(kernel) = &self.source else { return false };
+        !self.destroyer.is_needed()
+            && matches!(kernel.record(client), Ok(Some(record)) if record.connections() > 0)
+    }
+
     /// A hint has come in: the kernel side sees something, at least.
     pub fn noticed(&self, hint: &Hint) {
         if hint.amended == 0 && self.sight.blind.load(Ordering::Relaxed) {

@@ -18,7 +18,15 @@ impl Core {
     /// Looks whether the observer sees.
     pub(super) fn check_sight(&mut self) {
         let unseen = self.connections.holds_unseen(boot_now().before(SURELY_SEEN));
+        // Another program may have taken the callback by which the kernel side hears of a closing.
+        let untold =
+            self.connections.have_left().into_iter().any(|client| {
+                self.table.session(client).is_some() && self.observer.has_missed_the_end(client)
+            });
         let doubtful = self.observer.check() && unseen;
+        if untold {
+            self.compare_with_sockets();
+        }
         self.sight_changed();
         let now = boot_now();
         if (doubtful || self.observer.wants_mending()) && now.since(self.mended) >= MEND_EVERY {

@@ -64,7 +64,7 @@ keys! {
     "observer.watch-ports" Restart observer.watch_ports = List { of: PORT, never_empty: None };
     "Ports of other proxies on this host, watched like the gateway's own."
     "observer.max-records" Restart observer.max_records = Count { least: 1, most: 10_000_000, of: "client addresses", example: 131_072 };
-    "How many client addresses the record map has room for; a client that finds none cannot log in."
+    "For how many client addresses with a session there is room; one that finds none cannot log in. Clients without a session take none of it."
 
     "timeouts.proxy-auth-timeout" Live timeouts.timeout =
         Span { least: core::TIMEOUT_MIN, least_in_seconds: core::TIMEOUT_MIN, most: core::TIMEOUT_MAX };

@@ -1,7 +1,7 @@
 //! Whether what happens on a connection is seen: on one that nobody sees, no session may be used or held.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tracker_ebpf::abi::ClientAddr;
 
@@ -53,6 +53,20 @@ impl Connections {
             // Closed by the client, and not yet by us, it is not seen either.
             connection.bytes().0 > 0 && !connection.has_ended() && self.look_at(&connection) == Seen::No
         })
+    }
+
+    /// A connection was its client's last.
+    pub(super) fn has_left(&self, connection: &Connection) {
+        if connection.session().is_some() {
+            self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.client);
+        }
+    }
+
+    /// The clients with a session whose last connection was closed since this was asked last, and who have none now.
+    #[must_use]
+    pub fn have_left(&self) -> Vec<ClientAddr> {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        left.into_iter().filter(|client| !self.clients.contains_key(client)).collect()
     }
 
     fn look_at(&self, connection: &Connection) -> Seen {
