@@ -66,8 +66,9 @@ fn every_way_of_closing_ends_the_connection_once() {
         |_| (),
         |observer, _| {
             let listener = listen(Ipv4Addr::UNSPECIFIED);
+            type Way = fn(TcpStream, TcpStream);
             // How often each of them changes the record after its opening.
-            let ways: [(fn(TcpStream, TcpStream), u32); 5] = [
+            let ways: [(Way, u32); 5] = [
                 (|client, server| drop((client, server)), 2),
                 (|client, server| drop((server, client)), 1),
                 (
