@@ -61,8 +61,10 @@ async fn the_clients_end_is_told() {
     let seen = Arc::new(Seen::default());
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (mut near, mut far) = pair(&registry).await;
-    assert_eq!(near.read(&mut []).await.unwrap(), 0, "no room is no end");
     far.shutdown().await.unwrap();
+    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    assert_eq!(near.read(&mut []).await.unwrap(), 0);
+    assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1"], "no room is no end");
     assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
     assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
     near.write_all(b"hi").await.unwrap();
