@@ -1,0 +1,76 @@
+//! The files in tests/corpora/http.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use flate2::read::GzDecoder;
+use serde_json::Value;
+
+/// What its authors say of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    Valid,
+    Invalid,
+    /// Nothing, or that it depends on a setting.
+    Any,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) corpus: String,
+    pub(super) id: String,
+    pub(super) is_answer: bool,
+    pub(super) raw: Vec<u8>,
+    pub(super) verdict: Verdict,
+    /// Of the request that an answer is for.
+    pub(super) method: String,
+}
+
+impl Message {
+    fn read(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        Some(Self {
+            corpus: text("corpus")?.to_owned(),
+            id: text("id")?.to_owned(),
+            is_answer: match text("kind")? {
+                "req" => false,
+                "resp" => true,
+                _ => return None,
+            },
+            raw: text("raw")?.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<_>>()?,
+            verdict: match text("expect")? {
+                "valid" => Verdict::Valid,
+                "invalid" => Verdict::Invalid,
+                "any" | "lenient" => Verdict::Any,
+                _ => return None,
+            },
+            method: text("method").unwrap_or("GET").to_owned(),
+        })
+    }
+}
+
+/// All messages with a verdict, and each `every`th of the others.
+pub(super) fn load(every: usize) -> Result<Vec<Message>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora/http");
+    let mut paths: Vec<_> = std::fs::read_dir(&dir)?.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
+    paths.sort();
+    let mut messages = Vec::new();
+    for path in paths {
+        let mut text = String::new();
+        GzDecoder::new(std::fs::File::open(&path)?).read_to_string(&mut text)?;
+        let values: Vec<Value> = serde_json::from_str(&text)?;
+        for value in &values {
+            let message = Message::read(value);
+            messages.push(message.with_context(|| format!("{}: {value}", path.display()))?);
+        }
+    }
+    let mut number = 0;
+    messages.retain(|message| {
+        number += 1;
+        (message.verdict != Verdict::Any && message.corpus != "curl") || number % every == 0
+    });
+    Ok(messages)
+}
