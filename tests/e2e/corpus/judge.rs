@@ -3,7 +3,7 @@
 use super::messages::Verdict;
 use super::origin::content;
 use super::plan::{Arrived, Board, End, NAME, tag};
-use super::wire::{self, Allowed, MENDED, Mend, Mends, Message, Reading, STRICT, Stop};
+use super::wire::{self, Allowed, MENDED, Mend, Mends, Message, RELAYED, Reading, STRICT, Stop};
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +25,10 @@ pub(super) enum Wrong {
     Hung,
     /// It should have gone on.
     NotDelivered,
-    /// It should have been refused.
+    /// Its authors would have refused it.
     Delivered,
+    /// The RFC has a status for it: 400 where Host is missing or cannot be one.
+    NotRefused,
     /// It depends on how the message was cut.
     Unsteady(String),
 }
@@ -45,6 +47,8 @@ pub(super) struct Case<'a> {
     pub(super) mends: Option<Mends>,
     /// As a strict reader has it, or else a mending one.
     pub(super) reading: Reading,
+    /// The first of its requests was answered by the origin.
+    pub(super) served: bool,
     /// The bytes that were sent by client or origin.
     pub(super) sent: Vec<u8>,
     /// What the client heard.
@@ -70,12 +74,14 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
         Stop::Invalid(fault) => fault,
         _ => "incomplete",
     });
-    let mends = is_good(&mended).then(|| match message.is_answer {
-        true => mended.answer().map(|(answer, _)| answer.mends.clone()).unwrap_or_default(),
-        false => own(&mended, number).flat_map(|message| message.mends.iter().copied()).collect(),
+    let mends: Option<Mends> = is_good(&mended).then(|| {
+        let until = mended.whole.iter().position(|message| !message.line[1].is_empty() && !message.is_interim());
+        let counting = mended.whole.iter().take(until.filter(|_| message.is_answer).map_or(usize::MAX, |at| at + 1));
+        counting.flat_map(|message| message.mends.iter().copied()).collect()
     });
     let readings = [&strict, &mended];
     let arrived = exchange.arrived.lock().unwrap();
+    let served = served(heard, number);
     let (fate, mut wrong) = match message.is_answer {
         true => judge_answer(&readings, &arrived, number, message.method.as_bytes(), heard, *end),
         false => judge_request(&readings, &arrived, number, heard, *end),
@@ -83,22 +89,37 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
     if *end == End::Hung {
         wrong.push(Wrong::Hung);
     }
-    let should = message.verdict == Verdict::Valid || fault.is_none() || mends.as_ref().is_some_and(must_be_mended);
+    let can_be_mended = mends.as_ref().is_some_and(|mends| mends.iter().all(|mend| is_mended(*mend, message.is_answer)));
+    let should = match message.verdict {
+        Verdict::Valid => true,
+        Verdict::Any => can_be_mended,
+        Verdict::Invalid => false,
+    };
+    let has_no_host = mends.as_ref().is_some_and(|mends| mends.contains(&Mend::Host));
     let is_invalid = message.verdict == Verdict::Invalid && fault.is_none();
-    let must_not = mends.as_ref().is_some_and(|mends| mends.contains(&Mend::Host));
     match fate {
-        Fate::Delivered if is_invalid || must_not => wrong.push(Wrong::Delivered),
-        Fate::Refused(_) | Fate::Closed if should && !must_not => wrong.push(Wrong::NotDelivered),
+        Fate::Delivered if has_no_host => wrong.push(Wrong::NotRefused),
+        Fate::Delivered if is_invalid => wrong.push(Wrong::Delivered),
+        Fate::Refused(_) | Fate::Closed if should && !has_no_host => wrong.push(Wrong::NotDelivered),
         _ => {}
     }
     let reading = if fault.is_none() { strict } else { mended };
-    Case { message, number, fate, wrong, fault, mends, reading, sent, heard }
+    Case { message, number, fate, wrong, fault, mends, reading, served, sent, heard }
 }
 
-/// What a proxy has to mend, or other proxies do and nobody is harmed by.
-fn must_be_mended(mends: &Mends) -> bool {
-    let harmless = |mend: &Mend| matches!(mend, Mend::Colon | Mend::Control | Mend::Minor | Mend::EmptyMember | Mend::Extension);
-    mends.iter().all(harmless)
+/// What a proxy has to mend, or what others mend and nobody is harmed by. In requests, that is hardly anything.
+fn is_mended(mend: Mend, in_answer: bool) -> bool {
+    match mend {
+        Mend::Extension => true,
+        Mend::Colon | Mend::Control | Mend::Minor => in_answer,
+        _ => false,
+    }
+}
+
+/// Whether the origin's answer to the first request of an exchange is in what the client heard.
+fn served(heard: &[u8], number: usize) -> bool {
+    let tag = format!("X-Tag: c{number}/0\r\n");
+    heard.windows(tag.len()).any(|at| at == tag.as_bytes())
 }
 
 /// The messages of a reading without the marked request.
@@ -252,7 +273,7 @@ fn heard_of_requests(reading: &Reading, number: usize, heard: &[u8], end: End) -
     if matches!(reading.stop, Stop::Invalid(_) | Stop::Incomplete) {
         methods.push(b"GET");
     }
-    let answers = wire::answers(heard, &methods, end != End::Hung, STRICT);
+    let answers = wire::answers(heard, &methods, end != End::Hung, RELAYED);
     match answers.stop {
         Stop::End | Stop::Closes => {}
         Stop::Incomplete if end == End::Closed => {}
@@ -303,7 +324,7 @@ fn judge_answer(
             wrong.push(Wrong::Desync(format!("the origin got {got:?}")));
         }
     }
-    let answers = wire::answers(heard, &[method, b"GET"], end == End::Closed, STRICT);
+    let answers = wire::answers(heard, &[method, b"GET"], end == End::Closed, RELAYED);
     match answers.stop {
         Stop::End | Stop::Closes => {}
         Stop::Incomplete if end == End::Closed => {}

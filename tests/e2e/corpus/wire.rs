@@ -120,8 +120,8 @@ pub(super) type Allowed = fn(Mend) -> bool;
 
 /// Nothing.
 pub(super) const STRICT: Allowed = |_| false;
-/// What a proxy leaves as it is: the target is the origin's affair.
-pub(super) const RELAYED: Allowed = |mend| matches!(mend, Mend::TargetChars);
+/// What a proxy leaves as it is: the target is the origin's affair, and the status the client's.
+pub(super) const RELAYED: Allowed = |mend| matches!(mend, Mend::TargetChars | Mend::Status);
 /// Everything.
 pub(super) const MENDED: Allowed = |_| true;
 
@@ -470,6 +470,9 @@ impl Reader {
         if before.iter().any(is_chunked) {
             return Err("chunked is not the last transfer coding");
         }
+        if !codings.iter().all(|coding| is_token(coding.split(|&b| b == b';').next().unwrap_or_default())) {
+            return Err("a transfer coding is no token");
+        }
         Ok(Some(is_chunked(last)))
     }
 
@@ -530,6 +533,9 @@ impl Reader {
             let Some(after) = trim_start(rest).strip_prefix(b";") else {
                 if trim_start(rest).is_empty() {
                     return self.mend(Mend::Extension, "white space behind a chunk's size");
+                }
+                if rest.len() < text.len() {
+                    return self.mend(Mend::Extension, "an extension that is none");
                 }
                 return Err("something other than an extension behind a chunk's size");
             };
