@@ -47,6 +47,10 @@ pub(super) struct Case<'a> {
     pub(super) mends: Option<Mends>,
     /// As a strict reader has it, or else a mending one.
     pub(super) reading: Reading,
+    /// It ends within a message, even for a mending reader.
+    pub(super) is_half: bool,
+    /// There are bytes behind the message that says it is the last one.
+    pub(super) has_more: bool,
     /// The first of its requests was answered by the origin.
     pub(super) served: bool,
     /// The bytes that were sent by client or origin.
@@ -103,8 +107,15 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
         Fate::Refused(_) | Fate::Closed if should && !has_no_host => wrong.push(Wrong::NotDelivered),
         _ => {}
     }
+    let own_length = if message.is_answer { sent.len() } else { sent.len() - board.marked(number).len() };
+    let is_half = match message.is_answer {
+        true => mended.stop == Stop::Incomplete || (mended.stop == Stop::End && mended.answer().is_none()),
+        false => wire::requests(&sent[..own_length], MENDED).stop == Stop::Incomplete,
+    };
     let reading = if fault.is_none() { strict } else { mended };
-    Case { message, number, fate, wrong, fault, mends, reading, served, sent, heard }
+    let read: usize = reading.whole.iter().map(|message| message.length).sum();
+    let has_more = reading.stop == Stop::Closes && read < own_length;
+    Case { message, number, fate, wrong, fault, mends, reading, is_half, has_more, served, sent, heard }
 }
 
 /// What a proxy has to mend, or what others mend and nobody is harmed by. In requests, that is hardly anything.
@@ -128,14 +139,15 @@ fn own(reading: &Reading, number: usize) -> impl Iterator<Item = &Message> {
 }
 
 fn is_marked(message: &Message, number: usize) -> bool {
-    tag(&onward(message)) == Some((number, "m"))
+    message.line[0] == b"GET" && tag(&onward(message)) == Some((number, "m"))
 }
 
 /// The marked request comes last, or the message before it said that nothing does.
 fn ends_well(reading: &Reading, number: usize) -> bool {
     match reading.stop {
         Stop::Closes => true,
-        Stop::End => reading.whole.last().is_some_and(|last| is_marked(last, number)),
+        // Its method may have got something before it.
+        Stop::End => reading.whole.last().is_some_and(|last| tag(&onward(last)) == Some((number, "m"))),
         _ => false,
     }
 }

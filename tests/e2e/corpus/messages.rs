@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
+use super::rules::WITNESSES;
+
 /// What its authors say of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
@@ -51,16 +53,27 @@ impl Message {
     }
 }
 
-/// All messages with a verdict, and each `every`th of the others.
+/// The messages that a part always has: all with a verdict, but curl's, which are many and alike; our own; and the witnesses of rules.
+fn is_always_played(message: &Message) -> bool {
+    (message.verdict != Verdict::Any && message.corpus != "curl")
+        || message.corpus == "tracker"
+        || WITNESSES.contains(&(message.corpus.as_str(), message.id.as_str()))
+}
+
+/// Those that are always played, and each `every`th of the others.
 pub(super) fn load(every: usize) -> Result<Vec<Message>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpora/http");
     let mut paths: Vec<_> = std::fs::read_dir(&dir)?.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "gz" || extension == "json"));
     paths.sort();
     let mut messages = Vec::new();
     for path in paths {
         let mut text = String::new();
-        GzDecoder::new(std::fs::File::open(&path)?).read_to_string(&mut text)?;
+        let mut file = std::fs::File::open(&path)?;
+        match path.extension().is_some_and(|extension| extension == "gz") {
+            true => GzDecoder::new(file).read_to_string(&mut text)?,
+            false => file.read_to_string(&mut text)?,
+        };
         let values: Vec<Value> = serde_json::from_str(&text)?;
         for value in &values {
             let message = Message::read(value);
@@ -70,7 +83,7 @@ pub(super) fn load(every: usize) -> Result<Vec<Message>> {
     let mut number = 0;
     messages.retain(|message| {
         number += 1;
-        (message.verdict != Verdict::Any && message.corpus != "curl") || number % every == 0
+        is_always_played(message) || number % every == 0
     });
     Ok(messages)
 }

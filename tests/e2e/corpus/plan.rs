@@ -103,14 +103,12 @@ pub(super) struct Exchange {
 pub(super) struct Board {
     pub(super) messages: Vec<Message>,
     pub(super) exchanges: Vec<Exchange>,
-    /// A part was chosen.
-    pub(super) is_sample: bool,
     /// The number of the exchange that each slot plays, and 1; 0 where it plays none.
     slots: Vec<AtomicUsize>,
 }
 
 impl Board {
-    pub(super) fn new(messages: Vec<Message>, is_sample: bool) -> Self {
+    pub(super) fn new(messages: Vec<Message>) -> Self {
         // All messages one way, then the next: what is kept from one to the other differs.
         let exchanges = Way::ALL.into_iter().flat_map(|way| (0..messages.len()).map(move |message| (message, way)));
         let exchanges = exchanges.map(|(message, way)| Exchange {
@@ -123,7 +121,7 @@ impl Board {
             heard: OnceLock::new(),
         });
         let slots = (0..SLOTS).map(|_| AtomicUsize::new(0)).collect();
-        Self { exchanges: exchanges.collect(), messages, is_sample, slots }
+        Self { exchanges: exchanges.collect(), messages, slots }
     }
 
     pub(super) fn message(&self, number: usize) -> &Message {
@@ -151,9 +149,12 @@ impl Board {
     /// All that the client of an exchange with a request sends, the marked request at its end; nothing before it is played.
     pub(super) fn sent(&self, number: usize) -> Vec<u8> {
         let port = self.exchanges[number].port.get().copied().unwrap_or_default();
-        let mut bytes = addressed(&self.message(number).raw, number, port);
-        bytes.extend_from_slice(&request("GET", number, "m", port));
-        bytes
+        [addressed(&self.message(number).raw, number, port), self.marked(number)].concat()
+    }
+
+    /// The marked request of an exchange.
+    pub(super) fn marked(&self, number: usize) -> Vec<u8> {
+        request("GET", number, "m", self.exchanges[number].port.get().copied().unwrap_or_default())
     }
 }
 

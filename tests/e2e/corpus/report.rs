@@ -89,15 +89,15 @@ impl Report {
         self.findings.append(&mut wrong);
     }
 
-    /// Fails with what is wrong; where all was played, also with rules that fit nothing.
-    pub(super) fn check(&self, all: bool) -> Result<()> {
+    /// Fails with what is wrong, and with rules that fit nothing.
+    pub(super) fn check(&self) -> Result<()> {
         if !self.findings.is_empty() {
             let shown: Vec<_> = self.findings.iter().take(SHOWN).map(String::as_str).collect();
             bail!("{} findings:\n{}", self.findings.len(), shown.join("\n"));
         }
         let stale = ACCEPTED.iter().chain(KNOWN).filter(|rule| !self.rules.contains_key(rule.name));
         let stale: Vec<_> = stale.map(|rule| rule.name).collect();
-        if all && !stale.is_empty() {
+        if !stale.is_empty() {
             bail!("these rules fit nothing any more; if a fault was mended, remove its rule: {stale:?}");
         }
         Ok(())
