@@ -16,7 +16,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
 use lab::wait::{Stopwatch, until};
 
@@ -56,11 +56,18 @@ fn messages_of_other_projects_mean_one_thing() -> Result<()> {
     let origin = origin::Origin::start(&lab.net.origin, &board)?;
     client::play(&lab.net.clients[0].ns, &board)?;
     drop(origin);
+    let hung: Vec<_> = board.hung().iter().map(|number| &board.message(*number).id).collect();
+    let all_played = board.exchanges.iter().all(|exchange| exchange.heard.get().is_some());
+    ensure!(all_played, "the gateway hangs with these, and the rest was not played: {hung:?}");
     let took = watch.elapsed();
 
     assert_eq!(lab.curl(0).get(crate::common::ORIGIN)?.code, 200, "the gateway still serves");
     let log = lab.gateway.log();
-    assert!(!log.contains("panicked"), "{}", log.lines().find(|line| line.contains("panicked")).unwrap_or_default());
+    assert!(
+        !log.contains("panicked"),
+        "{}",
+        log.lines().find(|line| line.contains("panicked")).unwrap_or_default()
+    );
     // What is idle is looked through from time to time.
     let after = until("the gateway to let go of what it held", Duration::from_secs(60), || {
         held(&lab).ok().filter(|after| after.0 <= before.0 + MORE_DESCRIPTORS)

@@ -29,6 +29,8 @@ pub(super) enum Wrong {
     Delivered,
     /// The RFC has a status for it: 400 where Host is missing or cannot be one.
     NotRefused,
+    /// A bad answer is told by another status than 502.
+    Status(u16),
     /// It depends on how the message was cut.
     Unsteady(String),
 }
@@ -79,8 +81,10 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
         _ => "incomplete",
     });
     let mends: Option<Mends> = is_good(&mended).then(|| {
-        let until = mended.whole.iter().position(|message| !message.line[1].is_empty() && !message.is_interim());
-        let counting = mended.whole.iter().take(until.filter(|_| message.is_answer).map_or(usize::MAX, |at| at + 1));
+        let until =
+            mended.whole.iter().position(|message| !message.line[1].is_empty() && !message.is_interim());
+        let counting =
+            mended.whole.iter().take(until.filter(|_| message.is_answer).map_or(usize::MAX, |at| at + 1));
         counting.flat_map(|message| message.mends.iter().copied()).collect()
     });
     let readings = [&strict, &mended];
@@ -93,7 +97,8 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
     if *end == End::Hung {
         wrong.push(Wrong::Hung);
     }
-    let can_be_mended = mends.as_ref().is_some_and(|mends| mends.iter().all(|mend| is_mended(*mend, message.is_answer)));
+    let can_be_mended =
+        mends.as_ref().is_some_and(|mends| mends.iter().all(|mend| is_mended(*mend, message.is_answer)));
     let should = match message.verdict {
         Verdict::Valid => true,
         Verdict::Any => can_be_mended,
@@ -104,6 +109,7 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
     match fate {
         Fate::Delivered if has_no_host => wrong.push(Wrong::NotRefused),
         Fate::Delivered if is_invalid => wrong.push(Wrong::Delivered),
+        Fate::Refused(status) if message.is_answer && status != 502 => wrong.push(Wrong::Status(status)),
         Fate::Refused(_) | Fate::Closed if should && !has_no_host => wrong.push(Wrong::NotDelivered),
         _ => {}
     }
@@ -211,7 +217,10 @@ fn fits(reading: &Reading, arrived: &[Arrived]) -> Result<Vec<usize>, String> {
     for got in arrived {
         match got {
             Arrived::Nonsense(bytes, stop) => {
-                return Err(format!("the origin got what is no request ({stop:?}): {}", bytes.escape_ascii()));
+                return Err(format!(
+                    "the origin got what is no request ({stop:?}): {}",
+                    bytes.escape_ascii()
+                ));
             }
             Arrived::Whole(got) => {
                 let left = reading.whole.iter().enumerate().skip(next);
@@ -235,8 +244,11 @@ fn fits(reading: &Reading, arrived: &[Arrived]) -> Result<Vec<usize>, String> {
 
 fn shown(message: &Message) -> String {
     let [a, b, c] = &message.line;
-    let fields: String =
-        message.fields.iter().map(|(name, value)| format!(" [{}: {}]", name.escape_ascii(), value.escape_ascii())).collect();
+    let fields: String = message
+        .fields
+        .iter()
+        .map(|(name, value)| format!(" [{}: {}]", name.escape_ascii(), value.escape_ascii()))
+        .collect();
     let body = &message.body[..message.body.len().min(100)];
     format!("{} {} {}{fields} {}", a.escape_ascii(), b.escape_ascii(), c.escape_ascii(), body.escape_ascii())
 }
@@ -260,7 +272,9 @@ fn judge_request(
                     (0..reading.whole.len()).filter(|at| !is_marked(&reading.whole[*at], number)).collect();
                 // Each one arrived, and its answer is the origin's.
                 let is_delivered = !of_own.is_empty()
-                    && of_own.iter().all(|at| whole.contains(at) && answers.get(*at).is_some_and(|answer| answer.1));
+                    && of_own
+                        .iter()
+                        .all(|at| whole.contains(at) && answers.get(*at).is_some_and(|answer| answer.1));
                 let is_delivered = is_delivered && ends_well(reading, number);
                 let own_status = answers.iter().find(|answer| !answer.1).map(|answer| answer.0);
                 let fate = match (is_delivered, own_status) {
@@ -278,7 +292,12 @@ fn judge_request(
 }
 
 /// The answers that the client got: their status, and whether they are the origin's.
-fn heard_of_requests(reading: &Reading, number: usize, heard: &[u8], end: End) -> Result<Vec<(u16, bool)>, String> {
+fn heard_of_requests(
+    reading: &Reading,
+    number: usize,
+    heard: &[u8],
+    end: End,
+) -> Result<Vec<(u16, bool)>, String> {
     let requests = reading.whole.iter().chain(&reading.part);
     let mut methods: Vec<&[u8]> = requests.map(|request| request.line[0].as_slice()).collect();
     // One more, for what cannot be read.
@@ -328,7 +347,9 @@ fn judge_answer(
             Arrived::Whole(got) => {
                 let is_first = got.line[0] == method && tag(&got.line[1]) == Some((number, "0"));
                 let is_second = got.line[0] == b"GET" && tag(&got.line[1]) == Some((number, "m"));
-                (is_first || is_second) && got.body.is_empty() && got.field("Host").is_some_and(|host| host.starts_with(NAME.as_bytes()))
+                (is_first || is_second)
+                    && got.body.is_empty()
+                    && got.field("Host").is_some_and(|host| host.starts_with(NAME.as_bytes()))
             }
             _ => false,
         };
@@ -340,14 +361,21 @@ fn judge_answer(
     match answers.stop {
         Stop::End | Stop::Closes => {}
         Stop::Incomplete if end == End::Closed => {}
-        stop => wrong.push(Wrong::Desync(format!("the client got what is no answer ({stop:?}): {}", heard.escape_ascii()))),
+        stop => wrong.push(Wrong::Desync(format!(
+            "the client got what is no answer ({stop:?}): {}",
+            heard.escape_ascii()
+        ))),
     }
     let read: usize = answers.whole.iter().map(|answer| answer.length).sum();
     if answers.part.is_none() && matches!(answers.stop, Stop::End | Stop::Closes) && read < heard.len() {
-        wrong.push(Wrong::Desync(format!("the client got more than the answers: {}", heard[read..].escape_ascii())));
+        wrong.push(Wrong::Desync(format!(
+            "the client got more than the answers: {}",
+            heard[read..].escape_ascii()
+        )));
     }
     let mut finals = answers.whole.iter().filter(|answer| !answer.is_interim());
-    let first = finals.next().map(|answer| (answer, true)).or(answers.part.as_ref().map(|answer| (answer, false)));
+    let first =
+        finals.next().map(|answer| (answer, true)).or(answers.part.as_ref().map(|answer| (answer, false)));
     if let Some(second) = finals.next() {
         let tag = format!("c{number}/m");
         if second.field("X-Tag") != Some(tag.as_bytes()) || second.body != content(number, "m").as_bytes() {
@@ -375,7 +403,10 @@ fn judge_answer(
                 (true, true) => Fate::Delivered,
                 (true, false) => Fate::Closed,
                 (false, _) => {
-                    wrong.push(Wrong::Desync(format!("an answer that was not said so (whole: {is_whole}): {}", shown(answer))));
+                    wrong.push(Wrong::Desync(format!(
+                        "an answer that was not said so (whole: {is_whole}): {}",
+                        shown(answer)
+                    )));
                     Fate::Closed
                 }
             }

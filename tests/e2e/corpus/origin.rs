@@ -93,7 +93,14 @@ async fn serve(mut stream: TcpStream, port: u16, board: Arc<Board>) {
 }
 
 /// Notes what is no whole request.
-fn nonsense(board: &Board, port: u16, last: Option<usize>, input: Vec<u8>, part: Option<Message>, stop: Stop) {
+fn nonsense(
+    board: &Board,
+    port: u16,
+    last: Option<usize>,
+    input: Vec<u8>,
+    part: Option<Message>,
+    stop: Stop,
+) {
     let of_head = part.as_ref().and_then(|part| board.owner(&part.line[1], port));
     let Some(number) = of_head.or(last).or_else(|| board.playing(port)) else { return };
     let arrived = match part {
@@ -114,7 +121,8 @@ async fn answer(stream: &mut TcpStream, board: &Board, number: usize, request: &
     let content = content(number, part);
     let closes = if part == "m" { "Connection: close\r\n" } else { "" };
     let length = content.len();
-    let head = format!("HTTP/1.1 200 OK\r\nX-Tag: c{number}/{part}\r\nContent-Length: {length}\r\n{closes}\r\n");
+    let head =
+        format!("HTTP/1.1 200 OK\r\nX-Tag: c{number}/{part}\r\nContent-Length: {length}\r\n{closes}\r\n");
     let out = if is_head { head } else { head + &content };
     stream.write_all(out.as_bytes()).await.is_ok() && closes.is_empty()
 }

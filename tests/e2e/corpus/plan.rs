@@ -36,7 +36,12 @@ impl Way {
     pub(super) const ALL: [Self; 3] = [Self::Whole, Self::Pieces, Self::Bytes];
 
     /// Writes it so. The pieces differ with `seed`.
-    pub(super) async fn write(self, to: &mut (impl AsyncWrite + Unpin), bytes: &[u8], seed: usize) -> std::io::Result<()> {
+    pub(super) async fn write(
+        self,
+        to: &mut (impl AsyncWrite + Unpin),
+        bytes: &[u8],
+        seed: usize,
+    ) -> std::io::Result<()> {
         let mut rest = bytes;
         let mut chance = lab::chance::Chance::new(seed as u64);
         let mut sent = 0;
@@ -105,12 +110,14 @@ pub(super) struct Board {
     pub(super) exchanges: Vec<Exchange>,
     /// The number of the exchange that each slot plays, and 1; 0 where it plays none.
     slots: Vec<AtomicUsize>,
+    hung: Mutex<Vec<usize>>,
 }
 
 impl Board {
     pub(super) fn new(messages: Vec<Message>) -> Self {
         // All messages one way, then the next: what is kept from one to the other differs.
-        let exchanges = Way::ALL.into_iter().flat_map(|way| (0..messages.len()).map(move |message| (message, way)));
+        let exchanges =
+            Way::ALL.into_iter().flat_map(|way| (0..messages.len()).map(move |message| (message, way)));
         let exchanges = exchanges.map(|(message, way)| Exchange {
             message,
             way,
@@ -121,7 +128,7 @@ impl Board {
             heard: OnceLock::new(),
         });
         let slots = (0..SLOTS).map(|_| AtomicUsize::new(0)).collect();
-        Self { exchanges: exchanges.collect(), messages, slots }
+        Self { exchanges: exchanges.collect(), messages, slots, hung: Mutex::default() }
     }
 
     pub(super) fn message(&self, number: usize) -> &Message {
@@ -144,6 +151,19 @@ impl Board {
     pub(super) fn begin(&self, number: usize, port: u16) {
         let _ = self.exchanges[number].port.set(port);
         self.slots[usize::from(port - FIRST_PORT)].store(number + 1, Ordering::SeqCst);
+    }
+
+    /// It came to this end.
+    pub(super) fn end(&self, number: usize, heard: Vec<u8>, end: End) {
+        let _ = self.exchanges[number].heard.set((heard, end));
+        if end == End::Hung {
+            self.hung.lock().unwrap().push(number);
+        }
+    }
+
+    /// The exchanges that have hung.
+    pub(super) fn hung(&self) -> Vec<usize> {
+        self.hung.lock().unwrap().clone()
     }
 
     /// All that the client of an exchange with a request sends, the marked request at its end; nothing before it is played.
@@ -171,7 +191,8 @@ pub(super) fn tag(target: &[u8]) -> Option<(usize, &str)> {
 
 /// A plain request for a part of an exchange.
 pub(super) fn request(method: &str, number: usize, part: &str, port: u16) -> Vec<u8> {
-    format!("{method} http://{NAME}:{port}/c{number}/{part} HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n").into_bytes()
+    format!("{method} http://{NAME}:{port}/c{number}/{part} HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n")
+        .into_bytes()
 }
 
 /// The origin's name.
@@ -184,7 +205,10 @@ pub(super) fn addressed(raw: &[u8], number: usize, port: u16) -> Vec<u8> {
     for part in 0.. {
         rest = with_target(&rest, number, part, port);
         let reading = wire::requests(&rest, RELAYED);
-        let Some(first) = reading.whole.first().filter(|first| !first.closes && first.length < rest.len()) else { break };
+        let Some(first) = reading.whole.first().filter(|first| !first.closes && first.length < rest.len())
+        else {
+            break;
+        };
         let later = rest.split_off(first.length);
         out.append(&mut rest);
         rest = later;
@@ -230,7 +254,10 @@ mod tests {
     #[test]
     fn requests_are_addressed_to_the_origin() {
         for (raw, sent) in [
-            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET http://origin.example.test:7/c3/0/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET http://origin.example.test:7/c3/0/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
             ("\r\nGET  /x\r\n", "\r\nGET  http://origin.example.test:7/c3/0/x\r\n"),
             ("GET HTTP://a.b:80?q HTTP/1.0\r\n", "GET http://origin.example.test:7/c3/0?q HTTP/1.0\r\n"),
             ("GET http://u@a/ HTTP/1.0\r\n", "GET http://u@a/ HTTP/1.0\r\n"),

@@ -42,7 +42,8 @@ impl Report {
         let count = board.messages.len();
         for message in 0..count {
             // The exchanges of one message lie as far from each other as there are messages.
-            let mut cases: Vec<Case<'_>> = (0..Way::ALL.len()).map(|way| judge(board, way * count + message)).collect();
+            let mut cases: Vec<Case<'_>> =
+                (0..Way::ALL.len()).map(|way| judge(board, way * count + message)).collect();
             let is_delivered = |case: &Case<'_>| case.fate == Fate::Delivered;
             if cases.iter().any(is_delivered) && !cases.iter().all(is_delivered) {
                 let fates: Vec<_> = cases.iter().map(|case| case.fate).collect();
@@ -129,14 +130,24 @@ fn finding(case: &Case<'_>, what: &Wrong, way: Way) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| corpus | messages | delivered | mended | refused | closed | meant to differ | known faults | wrong |")?;
+        writeln!(
+            f,
+            "| corpus | messages | delivered | mended | refused | closed | meant to differ | known faults | wrong |"
+        )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         for ((corpus, is_answer), row) in &self.rows {
             let kind = if *is_answer { "answers" } else { "requests" };
             writeln!(
                 f,
                 "| {corpus}, {kind} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                row.messages, row.delivered, row.mended, row.refused, row.closed, row.accepted, row.known, row.wrong
+                row.messages,
+                row.delivered,
+                row.mended,
+                row.refused,
+                row.closed,
+                row.accepted,
+                row.known,
+                row.wrong
             )?;
         }
         for (title, rules) in [("Meant to differ", ACCEPTED), ("Known faults", KNOWN)] {

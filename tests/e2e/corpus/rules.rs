@@ -17,17 +17,27 @@ pub(super) const ACCEPTED: &[Rule] = &[
     Rule {
         name: "what follows the message is none",
         why: "it went on and was answered; then come bytes for a protocol that the origin did not change to, or half a request",
-        fits: |case, wrong| is_not_delivered(wrong) && case.served && matches!(case.stop(), Stop::Invalid(_) | Stop::Incomplete),
+        fits: |case, wrong| {
+            is_not_delivered(wrong)
+                && case.served
+                && matches!(case.stop(), Stop::Invalid(_) | Stop::Incomplete)
+        },
     },
     Rule {
         name: "tunnels",
         why: "CONNECT leads to its authors' hosts and ports: the lab has none of them, and what is in a tunnel is no HTTP to the gateway",
-        fits: |case, wrong| is_not_delivered(wrong) && is_request(case) && case.message.raw.windows(8).any(|at| at == b"CONNECT "),
+        fits: |case, wrong| {
+            is_not_delivered(wrong)
+                && is_request(case)
+                && case.message.raw.windows(8).any(|at| at == b"CONNECT ")
+        },
     },
     Rule {
         name: "no complete address of http",
         why: "an explicit proxy is asked for http://host/; all else is 400",
-        fits: |case, wrong| is_not_delivered(wrong) && is_request(case) && case.messages().any(|request| !is_http(request)),
+        fits: |case, wrong| {
+            is_not_delivered(wrong) && is_request(case) && case.messages().any(|request| !is_http(request))
+        },
     },
     Rule {
         name: "credentials for another proxy",
@@ -70,7 +80,11 @@ pub(super) const ACCEPTED: &[Rule] = &[
     Rule {
         name: "not HTTP/1",
         why: "another protocol, no status line, or one that needs guessing",
-        fits: |case, wrong| is_not_delivered(wrong) && matches!(case.fate, Fate::Refused(400 | 502)) && case.has_no_first_line(),
+        fits: |case, wrong| {
+            is_not_delivered(wrong)
+                && matches!(case.fate, Fate::Refused(400 | 502))
+                && case.has_no_first_line()
+        },
     },
     Rule {
         name: "half a message",
@@ -81,7 +95,8 @@ pub(super) const ACCEPTED: &[Rule] = &[
         name: "bare line feeds in chunk lines",
         why: "a chunk's line ends in CR LF; what others make of less is how messages are taken for one another",
         fits: |case, wrong| {
-            is_not_delivered(wrong) && case.stop() == Stop::Invalid("a chunk's line ends in a line feed alone")
+            is_not_delivered(wrong)
+                && case.stop() == Stop::Invalid("a chunk's line ends in a line feed alone")
         },
     },
     Rule {
@@ -110,7 +125,10 @@ pub(super) const ACCEPTED: &[Rule] = &[
     Rule {
         name: "content in TRACE",
         why: "the framing is clear, and an origin may refuse it",
-        fits: |case, wrong| *wrong == Wrong::Delivered && case.messages().any(|request| request.line[0] == b"TRACE" && !request.body.is_empty()),
+        fits: |case, wrong| {
+            *wrong == Wrong::Delivered
+                && case.messages().any(|request| request.line[0] == b"TRACE" && !request.body.is_empty())
+        },
     },
     Rule {
         name: "handshakes of other protocols",
@@ -125,7 +143,9 @@ pub(super) const ACCEPTED: &[Rule] = &[
     Rule {
         name: "methods of other protocols",
         why: "to HTTP, ANNOUNCE is a method like any other",
-        fits: |case, wrong| *wrong == Wrong::Delivered && case.messages().any(|request| request.line[0] == b"ANNOUNCE"),
+        fits: |case, wrong| {
+            *wrong == Wrong::Delivered && case.messages().any(|request| request.line[0] == b"ANNOUNCE")
+        },
     },
     Rule {
         name: "Max-Forwards: 0",
@@ -151,7 +171,9 @@ pub(super) const KNOWN: &[Rule] = &[
     Rule {
         name: "control characters in chunk lines",
         why: "issue 17, C10: a form feed behind a size, and any of them in an extension, are passed over",
-        fits: |case, wrong| matches!(wrong, Wrong::Desync(_)) && case.fault == Some("a control character in a chunk's line"),
+        fits: |case, wrong| {
+            matches!(wrong, Wrong::Desync(_)) && case.fault == Some("a control character in a chunk's line")
+        },
     },
     Rule {
         name: "white space before a colon in an answer",
@@ -172,7 +194,9 @@ pub(super) const KNOWN: &[Rule] = &[
         name: "more than 128 fields in an answer",
         why: "issue 17, C6: 502; other proxies deliver it",
         fits: |case, wrong| {
-            is_not_delivered(wrong) && !is_request(case) && case.messages().any(|answer| answer.fields.len() > 128)
+            is_not_delivered(wrong)
+                && !is_request(case)
+                && case.messages().any(|answer| answer.fields.len() > 128)
         },
     },
 ];
@@ -228,7 +252,9 @@ impl Case<'_> {
 
     fn has_other_coding(&self) -> bool {
         let is_other = |message: &Message| {
-            message.field("Transfer-Encoding").is_some_and(|coding| !trim(coding).eq_ignore_ascii_case(b"chunked"))
+            message
+                .field("Transfer-Encoding")
+                .is_some_and(|coding| !trim(coding).eq_ignore_ascii_case(b"chunked"))
         };
         let faults = ["the last transfer coding is not chunked", "chunked is not the last transfer coding"];
         self.messages().any(is_other) || self.fault.is_some_and(|fault| faults.contains(&fault))

@@ -3,6 +3,9 @@
 //! A reader is strict, or it mends what the RFC lets a recipient mend, and notes each [`Mend`]. The origin of the lab and its
 //! client read what the gateway passes on with the strict one.
 
+mod chunks;
+mod head;
+
 use std::collections::BTreeSet;
 
 /// What a recipient may mend, and what it ought to refuse without doubting where the message ends.
@@ -63,8 +66,7 @@ pub(super) enum Stop {
 pub(super) struct Message {
     /// Method, target and version; or version, status and reason.
     pub(super) line: [Vec<u8>; 3],
-    /// Names as they were written, values trimmed.
-    pub(super) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) fields: List,
     /// The content, without its framing.
     pub(super) body: Vec<u8>,
     /// The bytes from its first to its last one.
@@ -127,6 +129,9 @@ pub(super) const MENDED: Allowed = |_| true;
 
 type Fault = &'static str;
 
+/// Names as they were written, and trimmed values.
+type List = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Reads requests until none is left.
 pub(super) fn requests(mut bytes: &[u8], allowed: Allowed) -> Reading {
     let mut whole = Vec::new();
@@ -157,7 +162,9 @@ pub(super) fn answers(mut bytes: &[u8], methods: &[&[u8]], ended: bool, allowed:
         if bytes.is_empty() {
             break (None, Stop::End);
         }
-        let Some(method) = methods.as_slice().first() else { break (None, Stop::Invalid("more answers than requests")) };
+        let Some(method) = methods.as_slice().first() else {
+            break (None, Stop::Invalid("more answers than requests"));
+        };
         match Reader::new(allowed).answer(bytes, method, ended) {
             Read::Whole(message) => {
                 bytes = &bytes[message.length..];
@@ -279,8 +286,8 @@ impl Reader {
     }
 
     /// Fields up to the empty line; the bytes that they take. In an answer a proxy mends more.
-    fn fields(&mut self, bytes: &[u8], is_answer: bool) -> Result<Option<(Vec<(Vec<u8>, Vec<u8>)>, usize)>, Fault> {
-        let (mut fields, mut used) = (Vec::<(Vec<u8>, Vec<u8>)>::new(), 0);
+    fn fields(&mut self, bytes: &[u8], is_answer: bool) -> Result<Option<(List, usize)>, Fault> {
+        let (mut fields, mut used) = (List::new(), 0);
         loop {
             let Some((line, length)) = self.line(&bytes[used..])? else { return Ok(None) };
             used += length;
@@ -288,7 +295,9 @@ impl Reader {
                 return Ok(Some((fields, used)));
             }
             if matches!(line[0], b' ' | b'\t') {
-                let Some((_, value)) = fields.last_mut() else { return Err("white space before the first field") };
+                let Some((_, value)) = fields.last_mut() else {
+                    return Err("white space before the first field");
+                };
                 let more = Self::value(&mut self.message.mends, self.allowed, line)?;
                 value.push(b' ');
                 value.extend_from_slice(&more);
@@ -346,232 +355,6 @@ impl Reader {
         self.mend(Mend::LineSpace, "white space in the first line")?;
         Ok(line.split(is_space).filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect())
     }
-
-    /// HTTP/1.0 is old.
-    fn version(&mut self, version: &[u8]) -> Result<bool, Fault> {
-        match version {
-            b"HTTP/1.0" => Ok(true),
-            b"HTTP/1.1" => Ok(false),
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
-                self.mend(Mend::Minor, "a higher version").map(|()| false)
-            }
-            _ => Err("not HTTP/1"),
-        }
-    }
-
-    fn request_head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Framing)>, Fault> {
-        let Some((line, start)) = self.first(bytes, 1)? else { return Ok(None) };
-        let parts = self.split(line, false)?;
-        let [method, target, version] = <[Vec<u8>; 3]>::try_from(parts).map_err(|_| "the first line has not three parts")?;
-        if !is_token(&method) {
-            return Err("the method is no token");
-        }
-        let is_old = self.version(&version)?;
-        if target.iter().any(u8::is_ascii_control) {
-            return Err("a control character in the target");
-        }
-        if !target.iter().all(|&b| is_uri(b)) {
-            self.mend(Mend::TargetChars, "characters in the target that URIs do not have")?;
-        }
-        self.message.line = [method, target, version];
-        let Some((fields, length)) = self.fields(&bytes[start..], false)? else { return Ok(None) };
-        self.message.fields = fields;
-        self.host(is_old)?;
-        let closes = |message: &Message, token| message.says("Connection", token) || message.says("Proxy-Connection", token);
-        self.message.closes = closes(&self.message, "close") || (is_old && !closes(&self.message, "keep-alive"));
-        let framing = match self.coding()? {
-            Some(_) if is_old => return Err("a transfer coding in HTTP/1.0"),
-            Some(true) => Framing::Chunks,
-            Some(false) => return Err("the last transfer coding is not chunked"),
-            None => Framing::Length(self.length()?.unwrap_or(0)),
-        };
-        Ok(Some((start + length, framing)))
-    }
-
-    fn host(&mut self, is_old: bool) -> Result<(), Fault> {
-        let of_name = self.message.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"Host"));
-        let hosts: Vec<&[u8]> = of_name.map(|(_, value)| value.as_slice()).collect();
-        let is_host = |host: &[u8]| {
-            let (name, port) = match host.iter().rposition(|&b| b == b':') {
-                Some(colon) if host.last() != Some(&b']') => (&host[..colon], &host[colon + 1..]),
-                _ => (host, &b""[..]),
-            };
-            let is_literal = name.starts_with(b"[") && name.ends_with(b"]");
-            let is_name = name.iter().all(|&b| is_uri(b) && !b":/?#[]@".contains(&b));
-            (is_literal || is_name) && port.iter().all(u8::is_ascii_digit)
-        };
-        match hosts.as_slice() {
-            [] if is_old => Ok(()),
-            [] => self.mend(Mend::Host, "no Host"),
-            [only] if is_host(only) => Ok(()),
-            [_] => self.mend(Mend::Host, "an invalid Host"),
-            _ => Err("more than one Host"),
-        }
-    }
-
-    fn answer_head(&mut self, bytes: &[u8], method: &[u8]) -> Result<Option<(usize, Framing)>, Fault> {
-        let Some((line, start)) = self.first(bytes, 0)? else { return Ok(None) };
-        let parts = self.split(line, true)?;
-        let reason = parts.get(2..).unwrap_or_default().join(&b' ');
-        let mut parts = parts.into_iter();
-        let (Some(version), Some(code)) = (parts.next(), parts.next()) else { return Err("no status line") };
-        let is_old = self.version(&version)?;
-        if code.len() != 3 || !code.iter().all(u8::is_ascii_digit) {
-            return Err("the status has not three digits");
-        }
-        let reason = Self::value(&mut self.message.mends, self.allowed, &reason)?;
-        self.message.line = [version, code, reason];
-        let status = self.message.status();
-        if !(100..600).contains(&status) {
-            self.mend(Mend::Status, "a status that cannot be")?;
-        }
-        let Some((fields, length)) = self.fields(&bytes[start..], true)? else { return Ok(None) };
-        self.message.fields = fields;
-        self.message.closes = self.message.says("Connection", "close")
-            || (is_old && !self.message.says("Connection", "keep-alive") && !self.message.is_interim())
-            || status == 101;
-        let coding = self.coding()?;
-        let has_none = method == b"HEAD" || (100..200).contains(&status) || matches!(status, 204 | 304);
-        let framing = match coding {
-            _ if has_none => Framing::Length(0),
-            Some(_) if is_old => return Err("a transfer coding in HTTP/1.0"),
-            Some(true) => Framing::Chunks,
-            Some(false) => Framing::Close,
-            None => self.length()?.map_or(Framing::Close, Framing::Length),
-        };
-        Ok(Some((start + length, framing)))
-    }
-
-    /// The members of all lines of a list.
-    fn members(&mut self, name: &str) -> Result<Vec<Vec<u8>>, Fault> {
-        let of_name = self.message.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
-        let members = of_name.flat_map(|(_, value)| value.split(|&b| b == b','));
-        let mut members: Vec<Vec<u8>> = members.map(|member| trim(member).to_vec()).collect();
-        let count = members.len();
-        members.retain(|member| !member.is_empty());
-        if members.len() != count {
-            self.mend(Mend::EmptyMember, "an empty member in a list")?;
-        }
-        Ok(members)
-    }
-
-    /// Whether the transfer codings end in chunked; `None` where there are none.
-    fn coding(&mut self) -> Result<Option<bool>, Fault> {
-        if self.message.field("Transfer-Encoding").is_none() {
-            return Ok(None);
-        }
-        if self.message.field("Content-Length").is_some() {
-            self.mend(Mend::TwoFramings, "both framings")?;
-            self.message.closes = true;
-        }
-        let codings = self.members("Transfer-Encoding")?;
-        let is_chunked = |coding: &Vec<u8>| coding.eq_ignore_ascii_case(b"chunked");
-        let Some((last, before)) = codings.split_last() else { return Err("no transfer coding") };
-        if before.iter().any(is_chunked) {
-            return Err("chunked is not the last transfer coding");
-        }
-        if !codings.iter().all(|coding| is_token(coding.split(|&b| b == b';').next().unwrap_or_default())) {
-            return Err("a transfer coding is no token");
-        }
-        Ok(Some(is_chunked(last)))
-    }
-
-    fn length(&mut self) -> Result<Option<u64>, Fault> {
-        if self.message.field("Content-Length").is_none() {
-            return Ok(None);
-        }
-        let lengths = self.members("Content-Length")?;
-        let Some(first) = lengths.first() else { return Err("no length") };
-        if !first.iter().all(u8::is_ascii_digit) {
-            return Err("the length is no number");
-        }
-        let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
-        let length = number(first).ok_or("the length is too large")?;
-        if lengths.iter().any(|other| !other.iter().all(u8::is_ascii_digit) || number(other) != Some(length)) {
-            return Err("different lengths");
-        }
-        if lengths.len() > 1 {
-            self.mend(Mend::Length, "the length several times")?;
-        }
-        Ok(Some(length))
-    }
-
-    /// Reads chunks and trailers into the body; the bytes that they take.
-    fn chunks(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let mut used = 0;
-        loop {
-            let rest = &bytes[used..];
-            let Some(end) = rest.iter().position(|&b| b == b'\n') else { return Ok(None) };
-            let line = rest[..end].strip_suffix(b"\r").ok_or("a chunk's line ends in a line feed alone")?;
-            let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            let number = std::str::from_utf8(&line[..digits]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-            let size = number.and_then(|size| usize::try_from(size).ok()).ok_or("a chunk's size is no number")?;
-            self.extension(&line[digits..])?;
-            used += end + 1;
-            if size == 0 {
-                let trailers = self.fields(&bytes[used..], false)?;
-                return Ok(trailers.map(|(_, length)| used + length));
-            }
-            let rest = &bytes[used..];
-            self.message.body.extend_from_slice(&rest[..size.min(rest.len())]);
-            let Some(behind) = rest.get(size..) else { return Ok(None) };
-            match behind {
-                [b'\r', b'\n', ..] => used += size + 2,
-                [] | [b'\r'] => return Ok(None),
-                _ => return Err("no line end behind a chunk"),
-            }
-        }
-    }
-
-    /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`
-    fn extension(&mut self, text: &[u8]) -> Result<(), Fault> {
-        if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-            return Err("a control character in a chunk's line");
-        }
-        let mut rest = text;
-        while !rest.is_empty() {
-            let Some(after) = trim_start(rest).strip_prefix(b";") else {
-                if trim_start(rest).is_empty() {
-                    return self.mend(Mend::Extension, "white space behind a chunk's size");
-                }
-                if rest.len() < text.len() {
-                    return self.mend(Mend::Extension, "an extension that is none");
-                }
-                return Err("something other than an extension behind a chunk's size");
-            };
-            let after = trim_start(after);
-            let name = after.iter().take_while(|b| is_token(&[**b])).count();
-            if name == 0 {
-                return self.mend(Mend::Extension, "an extension without a name");
-            }
-            rest = &after[name..];
-            if let Some(value) = trim_start(rest).strip_prefix(b"=") {
-                let value = trim_start(value);
-                let token = value.iter().take_while(|b| is_token(&[**b])).count();
-                rest = match (token, value.strip_prefix(b"\"")) {
-                    (0, Some(quoted)) => match quoted_end(quoted) {
-                        Some(end) => &quoted[end..],
-                        None => return self.mend(Mend::Extension, "an unbalanced quote in an extension"),
-                    },
-                    (0, None) => return self.mend(Mend::Extension, "an extension without a value"),
-                    _ => &value[token..],
-                };
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Where a quoted string ends, behind its quote.
-fn quoted_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        match text.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
 }
 
 fn is_ows(b: u8) -> bool {
@@ -606,3 +389,6 @@ fn is_token(text: &[u8]) -> bool {
 fn is_uri(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~%:/?#[]@!$&'()*+,;=".contains(&b)
 }
+
+#[cfg(test)]
+mod tests;
