@@ -27,7 +27,7 @@ pub(super) enum Wrong {
     NotDelivered,
     /// Its authors would have refused it.
     Delivered,
-    /// The RFC has a status for it: 400 where Host is missing or cannot be one.
+    /// It went on, and should not have whatever its authors say: [`must_be_refused`].
     NotRefused,
     /// A bad answer is told by another status than 502.
     Status(u16),
@@ -104,13 +104,13 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
         Verdict::Any => can_be_mended,
         Verdict::Invalid => false,
     };
-    let has_no_host = mends.as_ref().is_some_and(|mends| mends.contains(&Mend::Host));
+    let must_be_refused = mends.as_ref().is_some_and(|mends| mends.iter().any(|mend| must_be_refused(*mend)));
     let is_invalid = message.verdict == Verdict::Invalid && fault.is_none();
     match fate {
-        Fate::Delivered if has_no_host => wrong.push(Wrong::NotRefused),
+        Fate::Delivered if must_be_refused => wrong.push(Wrong::NotRefused),
         Fate::Delivered if is_invalid => wrong.push(Wrong::Delivered),
         Fate::Refused(status) if message.is_answer && status != 502 => wrong.push(Wrong::Status(status)),
-        Fate::Refused(_) | Fate::Closed if should && !has_no_host => wrong.push(Wrong::NotDelivered),
+        Fate::Refused(_) | Fate::Closed if should && !must_be_refused => wrong.push(Wrong::NotDelivered),
         _ => {}
     }
     let own_length = if message.is_answer { sent.len() } else { sent.len() - board.marked(number).len() };
@@ -122,6 +122,11 @@ pub(super) fn judge(board: &Board, number: usize) -> Case<'_> {
     let read: usize = reading.whole.iter().map(|message| message.length).sum();
     let has_more = reading.stop == Stop::Closes && read < own_length;
     Case { message, number, fate, wrong, fault, mends, reading, is_half, has_more, served, sent, heard }
+}
+
+/// What has to be refused although it can be understood: the RFC says so of Host, and a chunk's line is what content is framed by.
+fn must_be_refused(mend: Mend) -> bool {
+    matches!(mend, Mend::Host | Mend::ChunkControl)
 }
 
 /// What a proxy has to mend, or what others mend and nobody is harmed by. In requests, that is hardly anything.

@@ -11,7 +11,7 @@ use super::plan::{Board, Way};
 use super::rules::{ACCEPTED, KNOWN, Rule};
 
 /// So many findings are shown.
-const SHOWN: usize = 100_000;
+const SHOWN: usize = 60;
 
 #[derive(Debug, Default)]
 struct Row {

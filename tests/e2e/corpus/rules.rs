@@ -166,14 +166,12 @@ pub(super) const KNOWN: &[Rule] = &[
     Rule {
         name: "HTTP/1.1 without Host, or with one that cannot be",
         why: "issue 17, C10: must be 400 (RFC 9112, 3.2); the gateway replaces it by the target's",
-        fits: |_, wrong| *wrong == Wrong::NotRefused,
+        fits: |case, wrong| *wrong == Wrong::NotRefused && case.needs(Mend::Host),
     },
     Rule {
         name: "control characters in chunk lines",
         why: "issue 17, C10: a form feed behind a size, and any of them in an extension, are passed over",
-        fits: |case, wrong| {
-            matches!(wrong, Wrong::Desync(_)) && case.fault == Some("a control character in a chunk's line")
-        },
+        fits: |case, wrong| *wrong == Wrong::NotRefused && case.needs(Mend::ChunkControl),
     },
     Rule {
         name: "white space before a colon in an answer",

@@ -41,6 +41,8 @@ pub(super) enum Mend {
     TwoFramings,
     /// The extension of a chunk does not follow the grammar; it is ignored anyway (9112, 7.1.1).
     Extension,
+    /// A control character behind a chunk's size, to be read as a space (9112, 7.1.1: the grammar has none).
+    ChunkControl,
     /// No Host in HTTP/1.1, or not one that could be a host (9112, 3.2: MUST be 400).
     Host,
 }

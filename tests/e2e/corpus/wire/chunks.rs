@@ -35,10 +35,15 @@ impl Reader {
 
     /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`
     fn extension(&mut self, text: &[u8]) -> Result<(), Fault> {
-        if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-            return Err("a control character in a chunk's line");
+        if text.contains(&b'\r') {
+            return Err("a bare carriage return in a chunk's line");
         }
-        let mut rest = text;
+        let mut text = text.to_vec();
+        for byte in text.iter_mut().filter(|b| b.is_ascii_control() && **b != b'\t') {
+            self.mend(Mend::ChunkControl, "a control character in a chunk's line")?;
+            *byte = b' ';
+        }
+        let mut rest = text.as_slice();
         while !rest.is_empty() {
             let Some(after) = trim_start(rest).strip_prefix(b";") else {
                 if trim_start(rest).is_empty() {
