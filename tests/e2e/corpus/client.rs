@@ -78,9 +78,11 @@ fn is_done(heard: &[u8], number: usize) -> bool {
 async fn with_request(board: &Board, number: usize, heard: &mut Vec<u8>) -> std::io::Result<End> {
     let bytes = board.sent(number);
     let way = board.exchanges[number].way;
-    // Whoever finds no end in it gets one once nothing moves.
+    // Whoever finds no end in it gets one once nothing moves; later, if there is an end for those who mend it.
     let ends = |allowed| matches!(wire::requests(&bytes, allowed).stop, Stop::End | Stop::Closes);
-    let has_end = ends(STRICT) && ends(MENDED);
+    let (is_strict, is_mended) = (ends(STRICT), ends(MENDED));
+    let has_end = is_strict && is_mended;
+    let quiet = if is_strict || is_mended { 10 * QUIET } else { QUIET };
     let (mut input, mut output) = connect().await?.into_split();
     let sending = tokio::spawn(async move {
         // The gateway may have heard enough before it is all sent.
@@ -93,7 +95,7 @@ async fn with_request(board: &Board, number: usize, heard: &mut Vec<u8>) -> std:
     loop {
         if let Some(task) = sending.take_if(|task| task.is_finished()) {
             output = task.await.ok();
-            patience = if has_end { PATIENCE } else { QUIET };
+            patience = if has_end { PATIENCE } else { quiet };
         } else if sending.is_some() {
             patience = QUIET;
         }
