@@ -17,6 +17,7 @@ mod clocks;
 mod closing;
 mod common;
 mod conditions;
+mod corpus;
 mod crash;
 mod device;
 mod disk;
