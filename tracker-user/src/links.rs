@@ -10,7 +10,10 @@ use tracker_ebpf::abi::{ClientAddr, NoClient};
 /// The client as people should see it: see the module. An interface that has no name, or has gone, is shown by its number.
 #[must_use]
 pub fn shown(client: ClientAddr) -> Shown {
-    let name = client.link().and_then(|link| if_indextoname(link).ok()).filter(|name| name.to_str().is_ok());
+    let name = client
+        .link()
+        .and_then(|link| if_indextoname(link).ok())
+        .filter(|name| name.to_str().is_ok_and(|name| !name.is_empty()));
     Shown { client, name }
 }
 

@@ -40,11 +40,6 @@ pub(super) const ACCEPTED: &[Rule] = &[
         },
     },
     Rule {
-        name: "credentials for another proxy",
-        why: "they prove nothing here (407, 403), and are not passed on",
-        fits: |case, wrong| is_not_delivered(wrong) && is_request(case) && case.has("Proxy-Authorization"),
-    },
-    Rule {
         name: "both framings in a request",
         why: "a server behind the gateway may read it otherwise (RFC 9112, 6.1)",
         fits: |case, wrong| is_not_delivered(wrong) && is_request(case) && case.needs(Mend::TwoFramings),
