@@ -1,10 +1,13 @@
 //! What several tests need.
 
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lab::Lab;
 use lab::answers::{Event, Session};
+use lab::gateway::PROXY_PORT;
+use lab::raw::Raw;
 use lab::wait::until;
 
 /// The origin's front page.
@@ -86,4 +89,36 @@ pub(crate) fn is_refused_for(lab: &Lab, client: usize, words: &[&str]) -> Result
     };
     until(&format!("a refusal that names {words:?}"), SOON, is_told)
         .with_context(|| format!("the audit trail:\n{:#?}", lab.gateway.events()))
+}
+
+/// The gateway's link-local address on each cable of [`lay_cable`].
+const LINK_LOCAL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa);
+/// And the client's, the same on all.
+pub(crate) const LINK_LOCAL_CLIENT: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xb);
+
+/// Gives a client a cable of its own to the gateway, whose ends are called `link` with the client's number.
+pub(crate) fn lay_cable(lab: &Lab, client: usize) -> Result<()> {
+    let (link, ns) = (format!("link{client}"), &lab.net.clients[client].ns);
+    lab.net.gateway.ip(&format!(
+        "link add {link} type veth peer name {link} netns {}
+         link set {link} addrgenmode none
+         addr add {LINK_LOCAL_GATEWAY}/64 dev {link} nodad
+         link set {link} up",
+        ns.pid()
+    ))?;
+    // Only this address, none that its hardware address gives it.
+    ns.ip(&format!(
+        "link set {link} addrgenmode none
+         addr add {LINK_LOCAL_CLIENT}/64 dev {link} nodad
+         link set {link} up"
+    ))
+}
+
+/// A connection of a client by its own cable.
+pub(crate) fn raw_by_cable(lab: &Lab, client: usize) -> Result<Raw> {
+    let ns = &lab.net.clients[client].ns;
+    // `ip` asks the kernel; `/sys` would be this machine's own.
+    let told = ns.run(&["ip", "-o", "link", "show", &format!("link{client}")])?;
+    let index = told.split(':').next().context("ip shows no number")?.parse()?;
+    Raw::connect(ns, SocketAddr::V6(SocketAddrV6::new(LINK_LOCAL_GATEWAY, PROXY_PORT, 0, index)))
 }

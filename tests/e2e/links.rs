@@ -1,51 +1,13 @@
 //! Hosts that have nothing but a link-local address: two links can have a host of the same one.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lab::Lab;
 use lab::gateway::PROXY_PORT;
-use lab::raw::Raw;
 
-use crate::common::ORIGIN;
-
-/// The gateway's address on each of the links.
-const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xa);
-/// And the client's.
-const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xb);
-
-/// Gives each client a cable of its own to the gateway, whose ends are called `link0`, `link1` and so on.
-fn lay(lab: &Lab) -> Result<()> {
-    for (number, client) in lab.net.clients.iter().enumerate() {
-        let link = format!("link{number}");
-        lab.net.gateway.ip(&format!(
-            "link add {link} type veth peer name {link} netns {}
-             link set {link} addrgenmode none
-             addr add {GATEWAY}/64 dev {link} nodad
-             link set {link} up",
-            client.ns.pid()
-        ))?;
-        // Only this address, none that its hardware address gives it.
-        client.ns.ip(&format!(
-            "link set {link} addrgenmode none
-             addr add {CLIENT}/64 dev {link} nodad
-             link set {link} up"
-        ))?;
-    }
-    Ok(())
-}
-
-/// A connection of a client by its own cable.
-fn raw(lab: &Lab, client: usize) -> Result<Raw> {
-    let ns = &lab.net.clients[client].ns;
-    // `ip` asks the kernel; `/sys` would be this machine's own.
-    let told = ns.run(&["ip", "-o", "link", "show", &format!("link{client}")])?;
-    let index = told.split(':').next().context("ip shows no number")?.parse()?;
-    Raw::connect(ns, SocketAddr::V6(SocketAddrV6::new(GATEWAY, PROXY_PORT, 0, index)))
-}
+use crate::common::{LINK_LOCAL_CLIENT as CLIENT, ORIGIN, lay_cable, raw_by_cable};
 
 fn asks(lab: &Lab, client: usize, headers: &str) -> Result<u16> {
-    let mut raw = raw(lab, client)?;
+    let mut raw = raw_by_cable(lab, client)?;
     raw.get(ORIGIN, headers)?;
     Ok(raw.answer()?.0.code)
 }
@@ -59,7 +21,7 @@ fn a_host_on_another_link_with_the_same_link_local_address_is_another_client() -
         let lab = Lab::start(&format!(
             "[proxy]\nlisten = [\"[::]:{PROXY_PORT}\"]\n[observer]\nmode = \"{mode}\"\n"
         ))?;
-        lay(&lab)?;
+        (0..2).try_for_each(|client| lay_cable(&lab, client))?;
         assert_eq!(asks(&lab, 0, &lab.credentials(0, "alice")?)?, 200, "{}", lab.gateway.log());
         assert_eq!(asks(&lab, 0, "")?, 200);
         assert_eq!(asks(&lab, 1, "")?, 407, "{mode}: another host was served as alice");

@@ -68,6 +68,7 @@ impl Check {
             Self::Nothing => matches!(
                 row,
                 Row::Late
+                    | Row::OtherLink
                     | Row::Backup
                     | Row::OtherUserVolunteers
                     | Row::SharedListed
@@ -87,10 +88,12 @@ enum Row {
     Silent,
     Reset,
     ResetAtLogin,
+    Strangers,
     Late,
     PowerLoss,
     Dhcp,
     Arp,
+    OtherLink,
     Down,
     Backup,
     OtherUser,
@@ -102,15 +105,17 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Fin,
         Self::Silent,
         Self::Reset,
         Self::ResetAtLogin,
+        Self::Strangers,
         Self::Late,
         Self::PowerLoss,
         Self::Dhcp,
         Self::Arp,
+        Self::OtherLink,
         Self::Down,
         Self::Backup,
         Self::OtherUser,
@@ -127,12 +132,16 @@ impl Row {
             Self::Silent => "client left by FIN, the other end silent, then another host",
             Self::Reset => "connections reset (RST), then another host",
             Self::ResetAtLogin => "connection reset right behind the login, then another host",
+            Self::Strangers => {
+                "strangers have taken all records that they may, connections closed, then another host"
+            }
             Self::Late => "connections closed, another host more than T later",
             Self::PowerLoss => "power loss (no FIN), then another host",
             Self::Dhcp => "address given back and leased to another host (DHCP)",
             Self::Arp => {
                 "connections closed, another host that says by ARP that more addresses are at the first"
             }
+            Self::OtherLink => "link-local IPv6 address, then the same address on another link",
             Self::Backup => "logged out, then a backup of `state-dir` from before put back",
             Self::Down => "trackerd killed, another host, trackerd back",
             Self::OtherUser => "same host, next user without credentials",

@@ -1,20 +1,21 @@
 //! One gateway with all rows of the table on it, and what becomes of the newcomers' requests.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use lab::dhcp::Dhcp;
-use lab::net::GATEWAY_V4;
+use lab::gateway::PROXY_PORT;
+use lab::net::{GATEWAY_V4, GATEWAY_V6};
 use lab::origin::SILENT_PORT;
 use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
 
 use super::{Check, Mode, Row, TIMEOUT};
-use crate::common::{SOON, has_open};
+use crate::common::{SOON, has_open, lay_cable, raw_by_cable};
 
 /// When a newcomer sends a request, counted from the first; none is as long as the timeout after the one before.
 const REQUESTS: [Duration; 5] = [
@@ -83,13 +84,22 @@ pub(super) struct Scene {
     /// The hosts that are listed in `shared-hosts`.
     listed: Vec<usize>,
     alices: Vec<String>,
+    /// Strangers' connections, which stay to the end.
+    strangers: Vec<TcpStream>,
 }
+
+/// So many users' records there is room for; strangers have a quarter as many.
+const RECORDS: usize = 64;
 
 impl Scene {
     pub(super) fn new(mode: Mode, check: Check) -> Result<Self> {
         let listed = vec![Row::SharedListed.hosts().0, Row::UnlistedMeanwhile.hosts().0];
         let settings = format!(
-            "[timeouts]
+            "[proxy]
+listen = [\"[::]:{PROXY_PORT}\"]
+[observer]
+max-records = {RECORDS}
+[timeouts]
 proxy-auth-timeout = \"{}s\"
 proxy-re-authentication-mode = \"{}\"
 shared-hosts = {:?}
@@ -101,7 +111,11 @@ shared-hosts = {:?}
         );
         let lab = Lab::start_with(Row::ALL.len() * 2, &settings)?;
         let alices = lab.many_credentials(0, "alice", Row::ALL.len())?;
-        Ok(Self { lab, mode, check, clock: Stopwatch::start(), requests: 0, listed, alices })
+        let (one, other) = Row::OtherLink.hosts();
+        lay_cable(&lab, one)?;
+        lay_cable(&lab, other)?;
+        let strangers = Vec::new();
+        Ok(Self { lab, mode, check, clock: Stopwatch::start(), requests: 0, listed, alices, strangers })
     }
 
     /// Plays all rows; returns what to write into each cell.
@@ -166,7 +180,10 @@ shared-hosts = {:?}
     fn login(&mut self, row: Row) -> Result<Case> {
         let (host, _) = row.hosts();
         let Some(credentials) = self.alices.pop() else { bail!("out of credentials") };
-        let mut raw = self.lab.raw(host)?;
+        if row == Row::Strangers {
+            self.crowd()?;
+        }
+        let mut raw = self.connect(row, host)?;
         let held = if row == Row::ResetAtLogin {
             raw.get("http://origin.example.test/", &credentials)?;
             raw.reset()?;
@@ -195,6 +212,8 @@ shared-hosts = {:?}
             // Nobody ends the tunnel's other side: the connection stays.
             silence(Duration::from_millis(200));
             has_open(&self.lab, case.host, 1)?;
+        } else if case.row == Row::OtherLink {
+            // They have a name of their own; what is told apart here does not wait for the close.
         } else if case.row != Row::SharedListed {
             has_open(&self.lab, case.host, 0)?;
         }
@@ -215,9 +234,28 @@ shared-hosts = {:?}
             _ => {}
         }
         if first != second {
-            self.lab.net.take_over(first, second)?;
+            // On another link the address is there already.
+            if case.row != Row::OtherLink {
+                self.lab.net.take_over(first, second)?;
+            }
             case.host = second;
         }
+        Ok(())
+    }
+
+    fn connect(&self, row: Row, host: usize) -> Result<Raw> {
+        if row == Row::OtherLink { raw_by_cable(&self.lab, host) } else { self.lab.raw(host) }
+    }
+
+    /// More strangers than there are records for.
+    fn crowd(&mut self) -> Result<()> {
+        let (_, host) = Row::Strangers.hosts();
+        let [a, b, c, d] = self.lab.net.many_addresses(host)?;
+        let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
+        let ns = &self.lab.net.clients[host].ns;
+        let count = u16::try_from(RECORDS)?;
+        let comes = |n: u16| ns.connect_from(Ipv6Addr::new(a, b, c, d, 0, 0, 0, n), to);
+        self.strangers = (1..=count).map(comes).collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -254,7 +292,7 @@ shared-hosts = {:?}
         if case.sent.is_empty() {
             case.begin = at;
         }
-        let mut raw = self.lab.raw(case.host)?;
+        let mut raw = self.connect(case.row, case.host)?;
         raw.get(&format!("http://origin.example.test{path}"), &credentials)?;
         let code = raw.answer()?.0.code;
         drop(raw);
