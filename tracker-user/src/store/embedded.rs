@@ -94,6 +94,13 @@ impl Store {
             let void = mark.void || judged.is_err();
             // Before a byte of the database is written: from here on it is a run that has not ended.
             let record = Record { run, ..record(&seen) };
+            // And what was found is what to go on from, should this run end before its first transaction.
+            if let Some(witness) = &witness {
+                let note = Note { void, last: seen.tip, next: None };
+                if let Err(error) = witness.write(&name(id), &note.to_string()) {
+                    tracing::warn!(place = %witness.directory().display(), %error, "what was found cannot be noted");
+                }
+            }
             if let Err(error) = revocation.begin(record, void, directory) {
                 tracing::error!(%error, "the revocation mark cannot be written");
             }
