@@ -11,12 +11,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
-use crate::store::{Entry, Journal, Store, StoreError, StoredSetting};
+use crate::store::{Journal, Store, StoreError, StoredSetting};
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
 pub type Apply = Box<dyn Fn(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -216,6 +217,7 @@ impl Live {
         self.store.set(key.name(), Some(&setting))?;
         state.set.insert(key.name().into(), setting);
         self.change(&before, config, &[key], &by, "set").await;
+        self.told().await;
         Ok(())
     }
 
@@ -238,6 +240,7 @@ impl Live {
         self.store.set(key.name(), None)?;
         state.set.remove(key.name());
         self.change(&before, config, &[key], &by, "unset").await;
+        self.told().await;
         Ok(())
     }
 
@@ -280,10 +283,18 @@ impl Live {
                 actor: Some(by.clone()),
                 ..AuditEvent::new(wall_now(), Kind::Setting)
             };
-            self.journal.submit(vec![Entry::Event(Box::new(event.clone()))], None);
+            // It keeps what is about no session.
             self.audit.record(event, how);
         }
         self.put_in_force(config).await;
+    }
+
+    /// Waits until the audit trail on disk has what was recorded: whose order it was is known as long as what it did.
+    async fn told(&self) {
+        let (kept, done) = oneshot::channel();
+        // If it cannot be kept, that is shown elsewhere; the setting is on disk already.
+        self.journal.submit(Vec::new(), Some(Box::new(move |_| drop(kept.send(())))));
+        let _ = done.await;
     }
 
     fn refuse(&self, error: &ConfigError) {
