@@ -293,7 +293,13 @@ impl Live {
     async fn told(&self) {
         let (kept, done) = oneshot::channel();
         // If it cannot be kept, that is shown elsewhere; the setting is on disk already.
-        self.journal.submit(Vec::new(), Some(Box::new(move |_| drop(kept.send(())))));
+        self.journal.submit(
+            Vec::new(),
+            Some(Box::new(move |_| {
+                // Whoever asked may have left.
+                let _ = kept.send(());
+            })),
+        );
         let _ = done.await;
     }
 
