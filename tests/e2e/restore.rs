@@ -321,3 +321,29 @@ fn forget_notes(pins: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_backup_put_back_under_a_running_gateway_is_told() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("")?;
+    let (state, copy) = (lab.scratch.join("state"), lab.scratch.join("copy"));
+    lab.login(0, "alice")?;
+    run(&["cp", "-a", &text(&state), &text(&copy)])?;
+    assert_eq!(lab.gateway.ctl(&["logout", &lab.address(0)])?.exit, 0);
+    let warns = |lab: &Lab, what: &str| -> Result<()> {
+        let warnings = lab.gateway.ask(&["status"])?["warnings"].to_string();
+        let ready = lab.gateway.http("/ready")?.1;
+        for told in [warnings, ready] {
+            ensure!(told.contains(what) && told.contains("while it was in use"), "{what}: {told}");
+        }
+        Ok(())
+    };
+    std::fs::remove_file(state.join(FILES[0]))?;
+    warns(&lab, "was removed")?;
+    run(&["cp", "-a", &text(&copy.join(FILES[0])), &text(&state)])?;
+    warns(&lab, "was replaced")?;
+    lab.gateway.restart()?;
+    is_out_and_told(&lab, "put back while it ran")
+}

@@ -192,8 +192,9 @@ impl App {
         })?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
-        let (told, kept) = (output.clone(), Arc::clone(&journal));
-        let notes = move || told.problem().into_iter().chain(kept.problem()).collect();
+        let (told, kept, database) = (output.clone(), Arc::clone(&journal), Arc::clone(&store));
+        let notes =
+            move || told.problem().into_iter().chain(kept.problem()).chain(database.astray()).collect();
         let metrics = match config.metrics.listen {
             None => None,
             Some(address) => {
@@ -217,6 +218,7 @@ impl App {
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();
+        let database = Arc::clone(&store);
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -240,6 +242,7 @@ impl App {
                     .chain(exposure)
                     .chain(unwitnessed.clone())
                     .chain(replaced.clone())
+                    .chain(database.astray())
                     .chain(output.problem())
                     .chain(limits.warnings())
                     .collect()

@@ -143,6 +143,24 @@ impl Store {
         self.replaced.as_deref()
     }
 
+    /// What an operator should know while it runs: the file in use is no longer the one in its place, and ends with the daemon.
+    #[must_use]
+    pub fn astray(&self) -> Option<String> {
+        let there = std::fs::metadata(&self.path).map(|meta| FileFacts::of(&meta));
+        let what = match there {
+            Ok(file) if file.is(&self.file) => return None,
+            Ok(_) => "was replaced",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed",
+            // It is there, for all that is known.
+            Err(_) => return None,
+        };
+        Some(format!(
+            "the database {} {what} while it was in use: what has been written since is lost when trackerd ends; restart it \
+             soon, and stop it before files are put back",
+            self.path.display()
+        ))
+    }
+
     /// Closes the database in order: the next run needs no witness. Nothing is read or written any more.
     pub fn close(&self) {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
