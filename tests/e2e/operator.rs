@@ -1,5 +1,7 @@
 //! What an operator does: look, tune, end.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -127,6 +129,43 @@ fn set_refuses_what_the_vendor_refuses() -> Result<()> {
     }
     assert_eq!(lab.gateway.ctl(&["set", "proxy-auth-lifetime-timeout", "3s"])?.exit, 0, "a unit of seconds");
     Ok(())
+}
+
+/// Programs that follow the events stay for as long as they like: all places of operators must not be theirs.
+#[test]
+fn whoever_follows_the_events_leaves_room_for_orders() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    let mut followers = Vec::new();
+    for _ in 0..40 {
+        let mut follower = UnixStream::connect(lab.gateway.socket())?;
+        follower.write_all(b"GET /v1/events?follow=1 HTTP/1.1\r\nhost: trackerd\r\n\r\n")?;
+        // Begun before the next one comes, or refused.
+        let mut answer = [0; 512];
+        follower.set_read_timeout(Some(SOON))?;
+        let read = follower.read(&mut answer)?;
+        let answer = String::from_utf8_lossy(answer.get(..read).unwrap_or_default()).into_owned();
+        if answer.starts_with("HTTP/1.1 503") {
+            break;
+        }
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        followers.push(follower);
+    }
+    assert!(followers.len() >= 8, "{}", followers.len());
+    assert_eq!(lab.gateway.ctl(&["logout", "--all"])?.exit, 0);
+    let one_more = lab.gateway.ctl(&["events", "--follow"])?;
+    assert!(one_more.exit == 1 && one_more.stderr.contains("follow the events already"), "{one_more:?}");
+    // A place is free as soon as somebody leaves, also while nothing happens.
+    drop(followers);
+    until("a place", SOON, || {
+        let mut follower = UnixStream::connect(lab.gateway.socket()).ok()?;
+        follower.write_all(b"GET /v1/events?follow=1 HTTP/1.1\r\nhost: trackerd\r\n\r\n").ok()?;
+        let mut answer = [0; 12];
+        follower.read_exact(&mut answer).ok()?;
+        (&answer == b"HTTP/1.1 200").then_some(())
+    })
 }
 
 #[test]

@@ -275,3 +275,75 @@ fn directories_of_others_are_refused_with_the_remedy() -> Result<()> {
     lab.gateway.start()?;
     until("alice to be in", SOON, || is_let_through(&lab, 0).then_some(()))
 }
+
+/// After a reboot the note of the last transaction is gone, and an address that we listen on, or a cgroup, may not be there
+/// yet; nor is the note ever where there is no place for it in memory.
+#[test]
+fn a_start_that_fails_costs_nobody_their_session() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("")?;
+    let (pins, disk) = (lab.scratch.pin_dir(), lab.scratch.join("no-pins"));
+    for (bad, good) in [
+        (
+            "[observer]\nmode = \"ebpf\"\ncgroup = \"/nowhere\"\n",
+            "[observer]\nmode = \"auto\"\ncgroup = \"auto\"\n",
+        ),
+        ("[metrics]\nlisten = \"192.0.2.99:9477\"\n", "[metrics]\nlisten = \"127.0.0.1:9477\"\n"),
+    ] {
+        for place in [&pins, &disk] {
+            lab.gateway.configure(&format!("[observer]\npin-dir = \"{}\"\n", text(place)))?;
+            lab.gateway.restart()?;
+            lab.login(0, "alice")?;
+            lab.gateway.stop()?;
+            forget_notes(&pins)?;
+            lab.gateway.configure(bad)?;
+            for _ in 0..2 {
+                lab.gateway.start_unready()?;
+                assert!(!lab.gateway.wait()?.success(), "{}", lab.gateway.log());
+            }
+            lab.gateway.configure(good)?;
+            lab.gateway.start()?;
+            assert!(is_let_through(&lab, 0), "{bad} {}: {}", place.display(), lab.gateway.log());
+        }
+    }
+    Ok(())
+}
+
+/// As a reboot does.
+fn forget_notes(pins: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(pins)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("store-") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backup_put_back_under_a_running_gateway_is_told() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("")?;
+    let (state, copy) = (lab.scratch.join("state"), lab.scratch.join("copy"));
+    lab.login(0, "alice")?;
+    run(&["cp", "-a", &text(&state), &text(&copy)])?;
+    assert_eq!(lab.gateway.ctl(&["logout", &lab.address(0)])?.exit, 0);
+    let warns = |lab: &Lab, what: &str| -> Result<()> {
+        let warnings = lab.gateway.ask(&["status"])?["warnings"].to_string();
+        let ready = lab.gateway.http("/ready")?.1;
+        for told in [warnings, ready] {
+            ensure!(told.contains(what) && told.contains("while it was in use"), "{what}: {told}");
+        }
+        Ok(())
+    };
+    std::fs::remove_file(state.join(FILES[0]))?;
+    warns(&lab, "was removed")?;
+    run(&["cp", "-a", &text(&copy.join(FILES[0])), &text(&state)])?;
+    warns(&lab, "was replaced")?;
+    lab.gateway.restart()?;
+    is_out_and_told(&lab, "put back while it ran")
+}

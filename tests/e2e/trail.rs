@@ -118,9 +118,16 @@ fn orders_say_whose_they_were() -> Result<()> {
         lab.gateway.log().contains("actor=root (uid 0)")
             || lab.gateway.log().contains("actor=\"root (uid 0)")
     );
-    lab.gateway.restart()?;
+    // What an order did and whose it was are on disk when it is answered.
+    assert_eq!(lab.gateway.ctl(&["set", "max-users", "7"])?.exit, 0);
+    lab.gateway.kill();
+    lab.gateway.start()?;
     let past = lab.gateway.ask(&["events", "--since", "1h"])?;
     let past = past.as_array().context("no list")?;
+    for setting in ["timeouts.proxy-auth-timeout = 5m", "licences.max-users = 7"] {
+        let times = past.iter().filter(|event| event["setting"] == setting).count();
+        assert_eq!(times, 1, "{setting}: {past:#?}");
+    }
     for kind in ["ended", "setting"] {
         assert!(past.iter().any(|event| event["event"] == kind && is_root(event)), "{kind}: {past:#?}");
     }

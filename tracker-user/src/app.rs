@@ -96,18 +96,39 @@ impl App {
     /// `file` was read from, to be reread when it changes.
     ///
     /// # Errors
-    /// When any of it fails; nothing is left behind.
+    /// When any of it fails; nothing is left behind, and the store is closed in order.
     pub async fn bind(
         path: Option<PathBuf>,
         file: Document,
         access: AccessLog,
         output: Output,
     ) -> Result<Self, StartError> {
+        let (witness, unwitnessed) = witness(&file.config);
+        let store = Arc::new(Store::open(&file.config.state_dir, witness)?);
+        let mut begun = None;
+        let bound = Self::bind_rest(path, file, access, output, &store, &mut begun, unwitnessed).await;
+        if bound.is_err() {
+            if let Some(journal) = begun {
+                journal.close();
+            }
+            store.close();
+        }
+        bound
+    }
+
+    async fn bind_rest(
+        path: Option<PathBuf>,
+        file: Document,
+        access: AccessLog,
+        output: Output,
+        store: &Arc<Store>,
+        begun: &mut Option<Arc<Journal>>,
+        unwitnessed: Option<String>,
+    ) -> Result<Self, StartError> {
+        let store = Arc::clone(store);
         let started = wall_now();
         let registry = Registry::new();
         output.register(&registry)?;
-        let (witness, unwitnessed) = witness(&file.config);
-        let store = Arc::new(Store::open(&file.config.state_dir, witness)?);
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
@@ -126,6 +147,7 @@ impl App {
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
+        *begun = Some(Arc::clone(&journal));
         audit.keep_in(Arc::clone(&journal));
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
@@ -170,8 +192,9 @@ impl App {
         })?;
         let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
-        let (told, kept) = (output.clone(), Arc::clone(&journal));
-        let notes = move || told.problem().into_iter().chain(kept.problem()).collect();
+        let (told, kept, database) = (output.clone(), Arc::clone(&journal), Arc::clone(&store));
+        let notes =
+            move || told.problem().into_iter().chain(kept.problem()).chain(database.astray()).collect();
         let metrics = match config.metrics.listen {
             None => None,
             Some(address) => {
@@ -195,6 +218,7 @@ impl App {
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();
+        let database = Arc::clone(&store);
         let sources = Sources {
             tracker: tracker.clone(),
             observer,
@@ -218,6 +242,7 @@ impl App {
                     .chain(exposure)
                     .chain(unwitnessed.clone())
                     .chain(replaced.clone())
+                    .chain(database.astray())
                     .chain(output.problem())
                     .chain(limits.warnings())
                     .collect()

@@ -11,12 +11,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::audit::{Actor, Audit, AuditEvent, Kind};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
-use crate::store::{Entry, Journal, Store, StoreError, StoredSetting};
+use crate::store::{Journal, Store, StoreError, StoredSetting};
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
 pub type Apply = Box<dyn Fn(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -216,6 +217,7 @@ impl Live {
         self.store.set(key.name(), Some(&setting))?;
         state.set.insert(key.name().into(), setting);
         self.change(&before, config, &[key], &by, "set").await;
+        self.told().await;
         Ok(())
     }
 
@@ -238,6 +240,7 @@ impl Live {
         self.store.set(key.name(), None)?;
         state.set.remove(key.name());
         self.change(&before, config, &[key], &by, "unset").await;
+        self.told().await;
         Ok(())
     }
 
@@ -280,10 +283,24 @@ impl Live {
                 actor: Some(by.clone()),
                 ..AuditEvent::new(wall_now(), Kind::Setting)
             };
-            self.journal.submit(vec![Entry::Event(Box::new(event.clone()))], None);
+            // It keeps what is about no session.
             self.audit.record(event, how);
         }
         self.put_in_force(config).await;
+    }
+
+    /// Waits until the audit trail on disk has what was recorded: whose order it was is known as long as what it did.
+    async fn told(&self) {
+        let (kept, done) = oneshot::channel();
+        // If it cannot be kept, that is shown elsewhere; the setting is on disk already.
+        self.journal.submit(
+            Vec::new(),
+            Some(Box::new(move |_| {
+                // Whoever asked may have left.
+                let _ = kept.send(());
+            })),
+        );
+        let _ = done.await;
     }
 
     fn refuse(&self, error: &ConfigError) {
@@ -316,25 +333,48 @@ fn find(name: &str) -> Result<&'static keys::Key, ChangeError> {
 /// The file's configuration with the live settings over it. What the file has outlived is dropped, from the store too.
 fn overlay(file: &Document, set: &mut BTreeMap<String, StoredSetting>, store: &Store) -> Config {
     let mut config = file.config.clone();
-    set.retain(|name, setting| {
-        let stands = match keys::find(name) {
-            Ok(key) => stands(key, setting, file, &mut config),
-            Err(error) => {
-                warn!(key = name, %error, "a setting in the store is unknown: dropped");
-                Stands::No
+    // Some make sense only after others, in the order in which they were set, not in that of their names.
+    let mut waiting = std::mem::take(set);
+    loop {
+        let before = waiting.len();
+        let mut refused = BTreeMap::new();
+        for (name, mut setting) in waiting {
+            let stands = match keys::find(&name) {
+                Ok(key) => stands(key, &mut setting, file, &mut config),
+                Err(error) => {
+                    warn!(key = name, %error, "a setting in the store is unknown: dropped");
+                    Stands::No
+                }
+            };
+            match stands {
+                Stands::AsItWas => {}
+                Stands::Silently => keep(store, &name, Some(&setting)),
+                Stands::No => {
+                    keep(store, &name, None);
+                    continue;
+                }
+                Stands::NotYet(error) => {
+                    refused.insert(name, (setting, error));
+                    continue;
+                }
             }
-        };
-        let kept = match stands {
-            Stands::AsItWas => return true,
-            Stands::Silently => Some(&*setting),
-            Stands::No => None,
-        };
-        if let Err(error) = store.set(name, kept) {
-            warn!(key = name, %error, "the store has not heard of what became of this setting");
+            set.insert(name, setting);
         }
-        kept.is_some()
-    });
-    config
+        if refused.len() == before || refused.is_empty() {
+            for (name, (setting, error)) in refused {
+                warn!(key = name, value = setting.value, %error, "what was set is no longer good: dropped");
+                keep(store, &name, None);
+            }
+            return config;
+        }
+        waiting = refused.into_iter().map(|(name, (setting, _))| (name, setting)).collect();
+    }
+}
+
+fn keep(store: &Store, name: &str, setting: Option<&StoredSetting>) {
+    if let Err(error) = store.set(name, setting) {
+        warn!(key = name, %error, "the store has not heard of what became of this setting");
+    }
 }
 
 /// What becomes of a setting under a file.
@@ -345,6 +385,8 @@ enum Stands {
     Silently,
     /// It has been outlived.
     No,
+    /// It is no good, unless another one makes it so.
+    NotYet(String),
 }
 
 fn stands(key: &keys::Key, setting: &mut StoredSetting, file: &Document, config: &mut Config) -> Stands {
@@ -354,8 +396,7 @@ fn stands(key: &keys::Key, setting: &mut StoredSetting, file: &Document, config:
         return Stands::No;
     }
     if let Err(error) = key.set(config, &setting.value) {
-        warn!(key = key.name(), value = setting.value, %error, "what was set is no longer good: dropped");
-        return Stands::No;
+        return Stands::NotYet(error.to_string());
     }
     if statement == setting.file_value {
         return Stands::AsItWas;
@@ -412,6 +453,27 @@ mod tests {
         ] {
             assert_eq!(in_force(then, now), (value.to_owned(), stands), "{then:?} then, {now:?} now");
         }
+    }
+
+    /// By name the certificate comes before its key, without which it is refused.
+    #[test]
+    fn settings_that_need_each_other_stand_whatever_their_names_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), None).unwrap();
+        let settings = [("tls.key", "/etc/key"), ("tls.certificate", "/etc/chain")];
+        for (name, value) in settings {
+            let setting = StoredSetting { value: value.into(), file_value: None, by: None, at: None };
+            store.set(name, Some(&setting)).unwrap();
+        }
+        let start = Start::new(file(None), &store).unwrap();
+        for (name, value) in settings {
+            assert_eq!(keys::find(name).unwrap().get(&start.config), value, "{name}");
+            assert!(start.set.contains_key(name), "{name}");
+        }
+        // Without its key it does not stand, and that is an end.
+        store.set("tls.key", None).unwrap();
+        let start = Start::new(file(None), &store).unwrap();
+        assert!(start.set.is_empty() && store.settings().unwrap().is_empty());
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub const FILE: u32 = 0o600;
 const PERMISSIONS: u32 = 0o777;
 
 /// Makes a directory with this mode where it is missing, and closes one that is open wider. `is_ours` says which names in
-/// it are ours: a wider one that holds others' things is not closed under them.
+/// it are ours: a wider one that holds others' things is not closed under them, and what others have put there under a
+/// name of ours (a link to another file) is not used.
 ///
 /// # Errors
 /// When it cannot be made or closed, belongs to somebody else, or is open wider and holds something of others.
@@ -31,23 +32,36 @@ pub fn directory(path: &Path, mode: u32, is_ours: impl Fn(&OsStr) -> bool) -> io
     if meta.mode() & PERMISSIONS & !mode == 0 {
         return Ok(());
     }
-    for entry in std::fs::read_dir(path)? {
-        let name = entry?.file_name();
-        if !is_ours(&name) {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "others may open it (mode {:04o}) and it holds {}, which is not the tracker's; give the tracker a \
-                     directory of its own, or chmod {mode:04o} this one",
-                    meta.mode() & 0o7777,
-                    name.display()
-                ),
-            ));
-        }
-    }
+    holds_ours_only(path, meta.mode(), mode, &is_ours)?;
     let closed = meta.mode() & PERMISSIONS & mode;
     std::fs::set_permissions(path, Permissions::from_mode(closed))?;
     told(path, meta.mode(), closed);
+    // What was put there meanwhile.
+    holds_ours_only(path, meta.mode(), mode, &is_ours)
+}
+
+/// Whether everything in a directory has a name of ours and an owner who may.
+fn holds_ours_only(path: &Path, was: u32, mode: u32, is_ours: impl Fn(&OsStr) -> bool) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Of a link this is the owner of the link itself.
+        let owner = entry.metadata()?.uid();
+        let whose = match is_owned(owner) {
+            Ok(()) if is_ours(&name) => continue,
+            Ok(()) => "which is not the tracker's".to_owned(),
+            Err(_) => format!("which belongs to user {owner}"),
+        };
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "others may open it (mode {:04o}) and it holds {}, {whose}; give the tracker a directory of its own, or \
+                 remove that and chmod {mode:04o} this one",
+                was & 0o7777,
+                name.display()
+            ),
+        ));
+    }
     Ok(())
 }
 
@@ -126,6 +140,23 @@ mod tests {
         // One that was closed already may hold what it likes.
         std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o700)).unwrap();
         directory(scratch.path(), DIRECTORY, |name| name == "ours").unwrap();
+    }
+
+    /// Else a link to another file would be written through with our rights.
+    #[test]
+    fn what_others_have_planted_under_a_name_of_ours_is_not_used() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("state");
+        directory(&path, DIRECTORY, |_| true).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
+        let link = path.join("ours");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        // Only root can make it somebody else's.
+        if std::os::unix::fs::lchown(&link, Some(65_534), None).is_err() {
+            return;
+        }
+        let error = directory(&path, DIRECTORY, |name| name == "ours").unwrap_err().to_string();
+        assert!(error.contains("holds ours, which belongs to user 65534"), "{error}");
     }
 
     #[test]

@@ -47,6 +47,8 @@ const SOCKET_MODE: u32 = 0o660;
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
 /// So many operators are answered at once; others wait. Each takes a descriptor of the reserve.
 const CONNECTIONS: usize = 24;
+/// Of these, so many at most that follow the audit trail: they stay for as long as they like.
+const FOLLOWERS: usize = 16;
 /// How long an operator's program may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of the run directory. Whoever may write there can put another socket in the place of ours.
@@ -102,6 +104,7 @@ impl AdminServer {
     /// Serves until it is dropped.
     pub async fn run(self, sources: Sources) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let followers = Arc::new(Semaphore::new(FOLLOWERS));
         loop {
             // Never closed.
             let slot = Arc::clone(&slots).acquire_owned().await;
@@ -113,13 +116,13 @@ impl AdminServer {
                     continue;
                 }
             };
-            let sources = sources.clone();
+            let (sources, followers) = (sources.clone(), Arc::clone(&followers));
             tokio::spawn(async move {
                 let peer = Peer::of(&stream);
                 let _slot = slot;
                 let service = service_fn(|request| {
-                    let sources = sources.clone();
-                    async move { Ok::<_, Infallible>(answer(request, &sources, peer).await) }
+                    let (sources, followers) = (sources.clone(), Arc::clone(&followers));
+                    async move { Ok::<_, Infallible>(answer(request, &sources, peer, &followers).await) }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -203,13 +206,23 @@ impl From<ChangeError> for Refused {
     }
 }
 
-async fn answer(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Response<Body> {
-    route(request, sources, peer)
+async fn answer(
+    request: Request<Incoming>,
+    sources: &Sources,
+    peer: Peer,
+    followers: &Arc<Semaphore>,
+) -> Response<Body> {
+    route(request, sources, peer, followers)
         .await
         .unwrap_or_else(|Refused(status, error)| json(status, &wire::Problem { error }))
 }
 
-async fn route(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Result<Response<Body>, Refused> {
+async fn route(
+    request: Request<Incoming>,
+    sources: &Sources,
+    peer: Peer,
+    followers: &Arc<Semaphore>,
+) -> Result<Response<Body>, Refused> {
     let path = request.uri().path().to_owned();
     let path: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
@@ -236,7 +249,7 @@ async fn route(request: Request<Incoming>, sources: &Sources, peer: Peer) -> Res
             sources.live.unset(key, peer.actor().await).await?;
             settings(sources, Some(key)).await
         }
-        (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query()),
+        (&Method::GET, ["v1", "events"]) => events(sources, request.uri().query(), followers),
         (&Method::GET, ["v1", "explain", client]) => {
             let query = request.uri().query();
             let asked = Hypothetical {
@@ -334,8 +347,19 @@ async fn history(sources: &Sources, query: Option<&str>) -> Result<Response<Body
 
 /// The trail, a JSON document a line; with `since` as far back as the store reaches, with `follow` it goes on until the
 /// operator leaves.
-fn events(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refused> {
-    let follow = query::value(query, "follow").is_some_and(|value| value == "1");
+fn events(
+    sources: &Sources,
+    query: Option<&str>,
+    followers: &Arc<Semaphore>,
+) -> Result<Response<Body>, Refused> {
+    let follow = match query::value(query, "follow").is_some_and(|value| value == "1") {
+        true => Some(Arc::clone(followers).try_acquire_owned().map_err(|_| {
+            let text =
+                format!("{FOLLOWERS} programs follow the events already; end one of them (lsof names them)");
+            Refused(StatusCode::SERVICE_UNAVAILABLE, text)
+        })?),
+        false => None,
+    };
     let since = query::value(query, "since").map(|text| moment(&text)).transpose()?;
     let (past, mut followed) = sources.audit.follow();
     let (lines, mut body) = mpsc::channel::<Bytes>(64);
@@ -360,11 +384,14 @@ fn events(sources: &Sources, query: Option<&str>) -> Result<Response<Body>, Refu
                 }
             }
         }
-        if !follow {
-            return;
-        }
+        let Some(_place) = follow else { return };
         loop {
-            let event = match followed.recv().await {
+            let event = tokio::select! {
+                // Whoever has left keeps no place until the next event.
+                () = lines.closed() => return,
+                event = followed.recv() => event,
+            };
+            let event = match event {
                 Ok(event) => line(&event),
                 Err(RecvError::Lagged(lost)) => {
                     line(&wire::Problem { error: format!("{lost} events were lost: the reader is too slow") })

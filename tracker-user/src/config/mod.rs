@@ -19,9 +19,13 @@ mod values;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub use keys::Key;
+use nix::fcntl::OFlag;
 pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
@@ -32,6 +36,8 @@ pub use values::{
 
 /// The file that is read where none is named.
 pub const DEFAULT_PATH: &str = "/etc/tracker/tracker.toml";
+/// No configuration is larger.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// A configuration file: what it comes to, and which keys it states, be it with their defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,14 +48,33 @@ pub struct Document {
     pub stated: BTreeSet<&'static str>,
 }
 
+/// Of a file, and of nothing else: a pipe or a device could take for ever, and whoever reads is the daemon.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    // Without it, opening a pipe waits for its other end.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is no file; write the configuration into one"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!("it has more than {} MiB", MOST_BYTES >> 20)));
+    }
+    Ok(bytes)
+}
+
 impl Document {
     /// Reads a file.
     ///
     /// # Errors
     /// As [`Config::read`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let bytes =
+            bytes(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         match str::from_utf8(&bytes) {
             Ok(text) => Self::parse(text, path),
             Err(error) => {
@@ -98,7 +123,7 @@ impl Config {
     #[must_use]
     pub fn salvaged(path: &Path) -> Self {
         let mut config = Self::default();
-        document::apply(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()), &mut config);
+        document::apply(&String::from_utf8_lossy(&bytes(path).unwrap_or_default()), &mut config);
         config
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
+use super::account::Known;
 use super::{Case, Check, is_root, listed};
 use crate::config::{Tls, keys};
 use crate::private;
@@ -66,7 +67,7 @@ fn pem_problem(key: &str, path: &Path, marker: &str) -> Option<String> {
     }
 }
 
-pub(super) fn store(case: &Case) -> Vec<Check> {
+pub(super) fn store(case: &Case, account: Option<&Known>) -> Vec<Check> {
     let directory = &case.config.state_dir;
     let mut checks = Vec::new();
     if let Some(problem) = case.daemon.status().and_then(|status| status.store.problem.as_ref()) {
@@ -77,7 +78,7 @@ pub(super) fn store(case: &Case) -> Vec<Check> {
         ));
     }
     checks.push(directory_check(directory));
-    checks.extend(access_checks(case));
+    checks.extend(access_checks(case, account));
     checks.push(free_space(directory));
     if case.config.store.shared.is_some() {
         checks.push(Check::skipped(STORE, "store.shared is set, but this version does not use it yet"));
@@ -123,7 +124,7 @@ fn directory_check(directory: &Path) -> Check {
 }
 
 /// Who may open what decides who is logged in.
-fn access_checks(case: &Case) -> Vec<Check> {
+fn access_checks(case: &Case, account: Option<&Known>) -> Vec<Check> {
     let config = &case.config;
     let state = &config.state_dir;
     let places = [
@@ -134,15 +135,27 @@ fn access_checks(case: &Case) -> Vec<Check> {
         // Operators come through it.
         ("run-dir", config.run_dir.clone(), 0o775),
     ];
-    let found = places.into_iter().filter_map(|(key, path, most)| {
-        let meta = std::fs::metadata(&path).ok()?;
-        judge_access(key, &path, meta.mode(), most)
-    });
-    let found: Vec<Check> = found.collect();
+    let account = account.map(|known| known.account.uid);
+    let mut found = Vec::new();
+    for (key, path, most) in places {
+        let Ok(meta) = std::fs::metadata(&path) else { continue };
+        found.extend(account.and_then(|account| judge_owner(key, &path, meta.uid(), account)));
+        found.extend(judge_access(key, &path, meta.mode(), most));
+    }
     if found.is_empty() {
         return vec![Check::ok(STORE, "nobody else may open what the gateway keeps, as far as it is there")];
     }
     found
+}
+
+/// As [`private`] judges it at start.
+fn judge_owner(key: &str, path: &Path, owner: u32, account: u32) -> Option<Check> {
+    let finding = format!(
+        "{} ({key}) belongs to user {owner}, and trackerd runs as user {account}: it will not start",
+        path.display()
+    );
+    let remedy = format!("chown {account} {}, or name another in {key}", path.display());
+    (owner != account && owner != 0).then(|| Check::failed(STORE, finding, remedy))
 }
 
 fn judge_access(key: &str, path: &Path, mode: u32, most: u32) -> Option<Check> {
@@ -202,6 +215,19 @@ mod tests {
         assert_eq!(check.state, State::Warning);
         assert!(check.remedy.unwrap().starts_with("chmod 0700 /state"), "{}", check.finding);
         assert!(judge_access("run-dir", path, 0o41_777, 0o775).is_some());
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_keeps_the_gateway_from_starting() {
+        let path = Path::new("/state");
+        for ours in [(7, 7), (0, 7), (0, 0)] {
+            assert_eq!(judge_owner("state-dir", path, ours.0, ours.1), None);
+        }
+        for (owner, account) in [(7, 0), (7, 8)] {
+            let check = judge_owner("state-dir", path, owner, account).unwrap();
+            assert_eq!(check.state, State::Failed);
+            assert!(check.remedy.unwrap().starts_with(&format!("chown {account} /state")));
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ pub fn examine(case: &Case) -> Report {
     checks.extend(host::kernel_side(case));
     checks.extend(ports::checks(&case.config, case.daemon.status()));
     checks.push(files::certificate(&case.config.tls));
-    checks.extend(files::store(case));
+    checks.extend(files::store(case, account.as_ref()));
     Report::new(checks)
 }
 

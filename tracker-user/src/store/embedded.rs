@@ -94,6 +94,13 @@ impl Store {
             let void = mark.void || judged.is_err();
             // Before a byte of the database is written: from here on it is a run that has not ended.
             let record = Record { run, ..record(&seen) };
+            // And what was found is what to go on from, should this run end before its first transaction.
+            if let Some(witness) = &witness {
+                let note = Note { void, last: seen.tip, next: None };
+                if let Err(error) = witness.write(&name(id), &note.to_string()) {
+                    tracing::warn!(place = %witness.directory().display(), %error, "what was found cannot be noted");
+                }
+            }
             if let Err(error) = revocation.begin(record, void, directory) {
                 tracing::error!(%error, "the revocation mark cannot be written");
             }
@@ -134,6 +141,24 @@ impl Store {
     #[must_use]
     pub fn replaced(&self) -> Option<&str> {
         self.replaced.as_deref()
+    }
+
+    /// What an operator should know while it runs: the file in use is no longer the one in its place, and ends with the daemon.
+    #[must_use]
+    pub fn astray(&self) -> Option<String> {
+        let there = std::fs::metadata(&self.path).map(|meta| FileFacts::of(&meta));
+        let what = match there {
+            Ok(file) if file.is(&self.file) => return None,
+            Ok(_) => "was replaced",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed",
+            // It is there, for all that is known.
+            Err(_) => return None,
+        };
+        Some(format!(
+            "the database {} {what} while it was in use: what has been written since is lost when trackerd ends; restart it \
+             soon, and stop it before files are put back",
+            self.path.display()
+        ))
     }
 
     /// Closes the database in order: the next run needs no witness. Nothing is read or written any more.

@@ -265,6 +265,16 @@ fn reading_tells_missing_from_unreadable_from_wrong() {
     let missing = Config::read(&path).unwrap_err();
     assert!(missing.is_missing() && missing.problems().is_empty());
     assert!(!Config::read(dir.path()).unwrap_err().is_missing());
+    // A pipe that nobody writes into would stall the daemon, and a device fill its memory.
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [pipe.as_path(), std::path::Path::new("/dev/zero")] {
+        let error = Config::read(path).unwrap_err();
+        assert!(error.to_string().contains("it is no file"), "{error}");
+    }
+    let large = dir.path().join("large");
+    std::fs::write(&large, vec![b'#'; (4 << 20) + 1]).unwrap();
+    assert!(Config::read(&large).unwrap_err().to_string().contains("more than 4 MiB"));
     std::fs::write(&path, b"# fine\n\xff\n").unwrap();
     let error = Config::read(&path).unwrap_err();
     assert!(matches!(&error, ConfigError::Invalid { problems, .. } if problems[0].line == 2), "{error}");
