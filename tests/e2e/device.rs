@@ -9,7 +9,9 @@ use lab::origin::ECHO_PORT;
 use lab::raw::Raw;
 use lab::wait::until;
 
-use crate::common::{ORIGIN, SOON, has_ended, has_open, is_let_through, session, status_without_credentials};
+use crate::common::{
+    ORIGIN, SOON, has_ended, has_open, is_let_through, open_connections, session, status_without_credentials,
+};
 
 /// The client says something to the gateway, to nobody in particular: that is enough for the neighbour table.
 fn shows_up(lab: &Lab, client: usize) {
@@ -169,6 +171,60 @@ fn arp_before_the_login_does_not_take_the_device_from_a_session() -> Result<()> 
     assert_eq!(session(&lab, 0)?.device, alice, "they connected before they were said to be there");
     lab.net.take_over(0, 3)?;
     is_challenged_at_once(|| status_without_credentials(&lab, 3))
+}
+
+#[test]
+fn a_handshake_that_is_completed_late_makes_no_router() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start_with(4, "")?;
+    let alice = lab.net.device(0)?;
+    let others: [IpAddr; 2] = [lab.net.clients[1].v4.into(), lab.net.clients[2].v4.into()];
+    let mut raws = Vec::new();
+    for client in [1, 2] {
+        shows_up(&lab, client);
+        // The answer to the handshake has come when the rest of it is still on its way.
+        let slow = "tc qdisc add dev eth0 root tbf rate 40bit burst 110 latency 60s";
+        lab.net.clients[client].ns.run(&slow.split(' ').collect::<Vec<_>>())?;
+        raws.push(lab.raw(client)?);
+        assert_eq!(open_connections(&lab, client).unwrap_or(0), 0);
+    }
+    lab.net.claim(3, &others, &alice)?;
+    for client in [1, 2] {
+        until("the end of the handshake", SOON * 4, || (open_connections(&lab, client)? == 1).then_some(()))?;
+    }
+    lab.login(0, "alice")?;
+    assert_eq!(session(&lab, 0)?.device, alice, "they were not answered where they were said to be");
+    lab.net.take_over(0, 3)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 3))
+}
+
+#[test]
+fn whose_hardware_address_the_kernel_has_forgotten_is_bound_to_it_all_the_same() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start_with(3, "")?;
+    let alice = lab.net.device(0)?;
+    let credentials = lab.credentials(0, "alice")?;
+    let mut raw = lab.raw(0)?;
+    raw.get(ORIGIN, "")?;
+    assert_eq!(raw.answer()?.0.code, 407);
+    // What has been idle for a minute is dropped from the table where that is full, and asked for anew with the next packet,
+    // which a client may answer late.
+    let answers = |mode: &str| {
+        lab.net.clients[0].ns.inside(|| std::fs::write("/proc/sys/net/ipv4/conf/eth0/arp_ignore", mode))
+    };
+    answers("8")?;
+    lab.net.gateway.ip("neigh flush dev br0")?;
+    raw.get(ORIGIN, &credentials)?;
+    let logged_in = until("the login", SOON, || session(&lab, 0).ok())?;
+    answers("0")?;
+    assert_eq!(logged_in.device, alice);
+    assert_eq!(raw.answer()?.0.code, 200);
+    lab.net.take_over(0, 2)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 2))
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lab::Lab;
 use lab::answers::{Session, list};
-use lab::origin::ECHO_PORT;
+use lab::origin::{DRIP_PORT, ECHO_PORT, SILENT_PORT};
 use lab::raw::Raw;
-use lab::wait::{silence, until};
+use lab::wait::{Stopwatch, silence, until};
 use serde_json::Value;
 
 use crate::common::{ORIGIN, PAST_TIMEOUT, SOON, TIMEOUT, status_without_credentials};
@@ -16,6 +16,9 @@ use crate::common::{ORIGIN, PAST_TIMEOUT, SOON, TIMEOUT, status_without_credenti
 fn listed(more: &str) -> String {
     format!("[timeouts]\nshared-hosts = [\"10.77.0.11/32\"]\n{more}")
 }
+
+/// What an ended connection holds a session for.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// A connection on which a user has proved themselves.
 fn proved(lab: &Lab, user: &str) -> Result<Raw> {
@@ -235,6 +238,38 @@ fn a_timeout_asks_again_on_that_connection_and_another_user_is_a_kick_out_there(
     assert_eq!(status(&mut quiet)?, 200);
     let warnings = lab.gateway.ask(&["status"])?["warnings"].to_string();
     assert!(!warnings.contains("take turns"), "that is what a shared host is for: {warnings}");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_its_client_has_ended_does_not_hold_its_session() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let timeout = format!("proxy-auth-timeout = \"{}s\"\n", TIMEOUT.as_secs());
+    let lab = Lab::start(&listed(&timeout))?;
+    let held = |user: &str, port: u16| -> Result<Raw> {
+        let mut raw = lab.raw(0)?;
+        let target = format!("origin.example.test:{port}");
+        assert_eq!(raw.tunnel(&target, &lab.credentials(0, user)?)?.code, 200);
+        Ok(raw)
+    };
+    let _bobs = held("bob", SILENT_PORT)?;
+    let carols = held("carol", DRIP_PORT)?;
+    carols.half_close()?;
+    let alices = held("alice", SILENT_PORT)?;
+    let watch = Stopwatch::start();
+    drop(alices);
+    let state = |user: &str| {
+        let found = lab.gateway.sessions().ok()?.into_iter().find(|session| session.is_of(user));
+        found.map(|session| session.state)
+    };
+    until("alice's session to be stale", HALF_CLOSED + TIMEOUT + SOON, || {
+        (state("alice")? == "stale").then_some(())
+    })?;
+    assert!(watch.elapsed() > HALF_CLOSED + TIMEOUT, "{:?}", watch.elapsed());
+    assert_eq!(state("bob").as_deref(), Some("active"), "he has not left");
+    assert_eq!(state("carol").as_deref(), Some("active"), "something is delivered to her");
     Ok(())
 }
 

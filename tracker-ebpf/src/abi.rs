@@ -11,7 +11,7 @@ use crate::record::Record;
 
 /// Raised whenever the meaning of anything in this module, in [`crate::mark`] or in [`crate::record`] changes; what is merely moved shows in
 /// [`LAYOUT`]. Both are part of the pin directory's name.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
 /// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
@@ -398,8 +398,8 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 104);
-const _: () = assert!(size_of::<Slot>() == 136 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 120);
+const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 112);
+const _: () = assert!(size_of::<Slot>() == 144 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 120);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -417,6 +417,7 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Record, changes),
     offset_of!(Record, assumed),
     offset_of!(Record, opened_at),
+    offset_of!(Record, established_at),
     offset_of!(Record, left_at),
     offset_of!(Record, closed_at),
     offset_of!(Record, held_at),

@@ -31,6 +31,9 @@ pub struct Record {
     pub assumed: u32,
     /// When the client last came to count as open.
     pub opened_at: u64,
+    /// When a connection of the client's was last established: what came from there was answered there. (A client comes to
+    /// count as open also when one is found, or something is sent to it.)
+    pub established_at: u64,
     /// When `open` last fell to 0: from then on whatever is opened may be somebody else's.
     pub left_at: u64,
     /// When the client last came to count as closed, as far as the last transition knew; see [`Self::closes_at`].
@@ -95,6 +98,7 @@ impl Record {
             changes: 0,
             assumed: 0,
             opened_at: 0,
+            established_at: 0,
             left_at: now,
             closed_at: now,
             held_at: 0,
@@ -150,6 +154,13 @@ impl Record {
     /// A connection was established. True if it is the client's only one that is open: `open` rose from 0.
     #[inline(always)]
     pub fn on_open(&mut self, now: u64, limit: u64) -> bool {
+        self.established_at = later(self.established_at, now);
+        self.on_one_more(now, limit)
+    }
+
+    /// There is one more connection. True if it is the only one that is open.
+    #[inline(always)]
+    fn on_one_more(&mut self, now: u64, limit: u64) -> bool {
         let first = self.open == 0;
         self.begin(now, limit);
         self.open = self.open.saturating_add(1);
@@ -165,7 +176,7 @@ impl Record {
             self.assumed -= 1;
             return None;
         }
-        let first = self.on_open(now, limit);
+        let first = self.on_one_more(now, limit);
         if ended {
             return if matches!(self.on_end(now), Closed::Last) { Some(Edge::Closed) } else { None };
         }

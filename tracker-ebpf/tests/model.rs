@@ -261,6 +261,10 @@ proptest! {
         let mut missed = corrected;
         let at = history.events.last().map_or(history.start, |(at, _)| *at) + later;
         let edge = corrected.correct(right, missed.half, at, limit);
+        prop_assert_eq!(corrected.established_at, missed.established_at, "what is found was not seen established");
+        let mut found = missed;
+        found.on_join(at, limit, false);
+        prop_assert_eq!(found.established_at, missed.established_at);
         let mut expected = None;
         while missed.open < right {
             if missed.on_open(at, limit) { expected = Some(Edge::Opened); }
@@ -269,7 +273,7 @@ proptest! {
             if missed.on_close(at, false) == Closed::Last { expected = Some(Edge::Closed); }
         }
         prop_assert_eq!(edge, expected);
-        let counted = |record: Record| Record { changes: 0, assumed: 0, ..record };
+        let counted = |record: Record| Record { changes: 0, assumed: 0, established_at: 0, ..record };
         prop_assert_eq!(counted(corrected), counted(missed));
     }
 

@@ -33,7 +33,7 @@ use tokio::net::TcpStream;
 use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
 
-pub use self::own::Closed;
+pub use self::own::Left;
 use self::own::{OwnRecord, Rules};
 pub use self::room::{Limits, Over};
 pub use self::stream::ClientStream;
@@ -285,7 +285,8 @@ impl Connections {
         self.open.fetch_sub(1, Relaxed);
         // Whoever asked for its record found it in the map, before; whoever comes now does not.
         if connection.own.get().is_some() {
-            self.closings.tell(connection.client, connection.id, boot_now());
+            let (client, connection) = (connection.client, connection.id);
+            self.closings.tell(Left { client, connection, at: boot_now(), is_closed: true });
         }
         if let Some(eyes) = &self.eyes {
             eyes.closed(connection.client, connection.ended.load(Relaxed), boot_now());
@@ -406,7 +407,7 @@ impl Connection {
     }
 
     fn has_ended(&self) -> bool {
-        self.ended.load(Relaxed)
+        self.ended.load(Acquire)
     }
 
     fn info(&self) -> ConnectionInfo {

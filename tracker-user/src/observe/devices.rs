@@ -15,9 +15,10 @@ use crate::session::Device;
 
 /// An address that held no connection for this long is no client's any more, when those behind one device are counted.
 const CLIENT_FOR: Duration = Duration::from_secs(600);
-/// A connection counts for the device behind its address if it was opened so much later than that was known: the proxy's
-/// own eyes see one only when it is accepted.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A connection counts for the device behind its address if it was established so much later than that was known: the last
+/// packet of a handshake may come so long after the answer to its first one, which may have gone elsewhere. The kernel gives a
+/// handshake up after 63 s (`tcp_synack_retries`), and takes a SYN cookie for two minutes.
+const HANDSHAKE: Duration = Duration::from_secs(130);
 
 /// The neighbour table, or why there is none.
 pub(super) struct Devices(Mutex<Result<Neighbours, String>>);
@@ -87,7 +88,7 @@ impl Observer {
         self.devices.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().err().cloned()
     }
 
-    /// Whether an address holds connections, or did so a while ago, and opened one after that moment.
+    /// Whether an address holds connections, or did so a while ago, and established one that it began after that moment.
     fn has_connected(&self, address: ClientAddr, since: BootTime) -> bool {
         let recently = boot_now().before(CLIENT_FOR);
         let after = |at: u64, moment: BootTime| BootTime::from_stamp(at).is_some_and(|at| at > moment);
@@ -96,7 +97,7 @@ impl Observer {
             let is_client = record.connections() > 0
                 || after(record.closed_at, recently)
                 || after(record.traffic_at, recently);
-            is_client && after(record.opened_at, since.after(SETTLED))
+            is_client && after(record.established_at, since.after(HANDSHAKE))
         })
     }
 }

@@ -48,7 +48,7 @@ use attach::Wanted;
 use crate::clock::{BootTime, boot_now};
 pub use compare::Resync;
 pub use connections::{
-    ClientEvents, ClientStream, Closed, Connection, ConnectionId, ConnectionInfo, Connections, Seen, Watcher,
+    ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections, Left, Seen, Watcher,
 };
 use destroy::Destroyer;
 pub use devices::DeviceWatch;

@@ -7,8 +7,12 @@
 //! Anybody on a link can write its entries. So only those of the link by which a client is reached are compared, and what
 //! is concluded from an entry (that it is a router's) rests on connections that were established while it stood: whoever
 //! only says that an address is elsewhere does not get the answers that a handshake takes.
+//!
+//! That the kernel drops an entry says nothing of who is there: it drops what was not used for a minute, and what does not
+//! answer at the moment, and asks anew with the next packet. So what was behind an address last is remembered until
+//! something else is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -27,6 +31,8 @@ use crate::session::Device;
 pub(super) const SHARED_BY: usize = 3;
 /// So many of the addresses behind a device are looked at, at most, to find [`SHARED_BY`] clients among them.
 const LOOKED_AT: usize = 256;
+/// So many entries that the kernel has dropped are remembered: some ten megabytes.
+const REMEMBERED: usize = 64 * 1024;
 /// Room for what the kernel tells while we are busy: some ten thousand changes.
 const ROOM: usize = 4 << 20;
 
@@ -52,6 +58,9 @@ pub(super) struct Neighbours {
 struct Table {
     entries: HashMap<ClientAddr, Vec<Entry>>,
     clients: HashMap<Device, HashSet<ClientAddr>>,
+    /// What the kernel has dropped, the longest ago first, and how many that were when it did. Some are there again.
+    dropped: VecDeque<(ClientAddr, u32, u64)>,
+    drops: u64,
 }
 
 /// What is behind an address on one link.
@@ -61,9 +70,11 @@ struct Entry {
     device: Device,
     /// Since when, as far as we have been told.
     since: BootTime,
+    /// The kernel has dropped it: the number of that.
+    dropped: Option<u64>,
 }
 
-/// What the kernel says of a neighbour on a link: its hardware address, or that none is known any more.
+/// What the kernel says of a neighbour on a link: its hardware address, or that it knows none any more.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     client: ClientAddr,
@@ -138,7 +149,7 @@ impl Neighbours {
         Ok(changes)
     }
 
-    /// What is behind an address on the link by which it is reached, as far as was told; `None` for one behind a next hop.
+    /// What is behind an address on the link by which it is reached, or was last; `None` for one behind a next hop.
     pub(super) fn device(&mut self, client: ClientAddr) -> Option<Device> {
         self.entry(client).map(|entry| entry.device)
     }
@@ -215,7 +226,7 @@ impl Table {
     }
 
     fn on(&self, client: ClientAddr, link: u32) -> Option<Device> {
-        self.entry(client, link).map(|entry| entry.device)
+        self.entry(client, link).filter(|entry| entry.dropped.is_none()).map(|entry| entry.device)
     }
 
     fn all(&self) -> impl Iterator<Item = (ClientAddr, u32)> {
@@ -227,29 +238,49 @@ impl Table {
     }
 
     fn set(&mut self, told: Told, now: BootTime) {
-        let Told { client, link, device } = told;
-        let entries = self.entries.entry(client).or_default();
-        let before = entries.iter().position(|entry| entry.link == link).map(|at| entries.swap_remove(at));
-        entries.extend(device.map(|device| {
-            // What is told again stands since it was told first.
-            let since = before.filter(|before| before.device == device).map_or(now, |before| before.since);
-            Entry { link, device, since }
-        }));
-        let left: Vec<Device> = entries.iter().map(|entry| entry.device).collect();
-        if left.is_empty() {
+        match told.device {
+            Some(device) => self.is_there(told.client, told.link, device, now),
+            None => self.is_dropped(told.client, told.link),
+        }
+    }
+
+    fn is_there(&mut self, client: ClientAddr, link: u32, device: Device, now: BootTime) {
+        let before = self.take(client, link);
+        // What is told again stands since it was told first.
+        let since = before.filter(|before| before.device == device).map_or(now, |before| before.since);
+        self.entries.entry(client).or_default().push(Entry { link, device, since, dropped: None });
+        self.clients.entry(device).or_default().insert(client);
+    }
+
+    fn is_dropped(&mut self, client: ClientAddr, link: u32) {
+        let mut entries = self.entries.get_mut(&client).into_iter().flatten();
+        let Some(entry) = entries.find(|entry| entry.link == link) else { return };
+        self.drops += 1;
+        entry.dropped = Some(self.drops);
+        self.dropped.push_back((client, link, self.drops));
+        if self.dropped.len() > REMEMBERED
+            && let Some((client, link, number)) = self.dropped.pop_front()
+            && self.entry(client, link).is_some_and(|entry| entry.dropped == Some(number))
+        {
+            self.take(client, link);
+        }
+    }
+
+    fn take(&mut self, client: ClientAddr, link: u32) -> Option<Entry> {
+        let entries = self.entries.get_mut(&client)?;
+        let at = entries.iter().position(|entry| entry.link == link)?;
+        let taken = entries.swap_remove(at);
+        let is_elsewhere = entries.iter().any(|entry| entry.device == taken.device);
+        if entries.is_empty() {
             self.entries.remove(&client);
         }
-        if let Some(device) = device {
-            self.clients.entry(device).or_default().insert(client);
-        }
-        if let Some(before) = before.map(|entry| entry.device).filter(|before| !left.contains(before))
-            && let Some(clients) = self.clients.get_mut(&before)
-        {
+        if !is_elsewhere && let Some(clients) = self.clients.get_mut(&taken.device) {
             clients.remove(&client);
             if clients.is_empty() {
-                self.clients.remove(&before);
+                self.clients.remove(&taken.device);
             }
         }
+        Some(taken)
     }
 }
 

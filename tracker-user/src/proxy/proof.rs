@@ -155,7 +155,8 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
         Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
         Refusal::NotKept(_) => Some(Ground::NotKept),
         Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => Some(Ground::Untracked),
-        Refusal::Stopping => None,
+        // Who has proved themselves since stands in the trail.
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
     }
 }
 
@@ -174,6 +175,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
              its status and log.",
         )
         .retry(),
+        Refusal::Policy(session::Refused::Overtaken) => Page::challenge(None),
         Refusal::Stopping => Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing(),
     }
 }

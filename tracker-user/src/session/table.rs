@@ -81,6 +81,9 @@ pub enum Refused {
     /// Many users share the address, so that a session can only be of a connection, and there is none.
     #[error("this address is shared by many users: each connection to the proxy proves itself")]
     SharedHost,
+    /// Somebody else has proved themselves from there since.
+    #[error("somebody else has proved themselves from this address since these credentials came")]
+    Overtaken,
 }
 
 /// See the module.
@@ -272,6 +275,8 @@ impl Table {
                     (AdmissionKind::Renewed, admitted)
                 }
             }
+            // Whoever came last is there, in whatever order the proofs were verified.
+            Some(session) if session.authenticated > proof.at => return Err(Refused::Overtaken),
             Some(session) => {
                 let leaving = matches!(session.state, State::Active).then_some(&session.identity);
                 people.fits(scope, &proof.identity, leaving, policy)?;

@@ -118,6 +118,26 @@ fn a_kick_out_closes_the_old_connections_first_then_ends_the_old_session_then_be
 }
 
 #[test]
+fn a_proof_that_came_earlier_does_not_kick_out_who_came_later() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    let earlier = world.proof(1, "alice");
+    world.wait(Duration::from_millis(1));
+    let bob = world.prove(1, "bob", &record).unwrap();
+    world.wait(Duration::from_millis(1));
+    world.trail();
+    let outcome = world.table.prove(&earlier, &record, world.now(), &mut world.out);
+    assert_eq!((outcome, world.trail()), (Err(Refused::Overtaken), vec![]));
+    let now = world.now();
+    let decision = world.table.check(client_number(1), &record, now, &mut world.out);
+    assert_eq!(decision, Decision::Allow(bob.admitted));
+    // One of bob's own that is late changes nothing; a new one of alice's does.
+    let late = Proof { at: earlier.at, ..world.proof(1, "bob") };
+    assert!(world.table.prove(&late, &record, now, &mut world.out).is_ok());
+    assert_eq!(world.prove(1, "alice", &record).unwrap().kind, AdmissionKind::TookOver);
+}
+
+#[test]
 fn the_same_user_again_keeps_session_and_creation_and_nothing_is_closed() {
     let mut world = World::new(|_| ());
     let mut record = world.open_record();

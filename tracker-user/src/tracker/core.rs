@@ -162,7 +162,7 @@ impl Core {
                     None => return,
                 },
                 hint = self.events.hints.next() => self.hint(hint),
-                closed = self.connections.closed() => self.closed(&closed),
+                left = self.connections.left() => self.left(&left),
                 () = self.events.devices.changed() => {
                     self.look_at_devices();
                     self.carry_out(None);

@@ -37,8 +37,8 @@ impl Core {
         }
     }
 
-    /// What a proof binds the session to. Where nothing is known at the moment, what its user proved themselves from before
-    /// goes on.
+    /// What a proof binds the session to. Where nothing is known (any more), what its user proved themselves from before goes
+    /// on.
     pub(super) fn device_of(&self, proof: &Proof) -> Option<Device> {
         let before = self.table.session(proof.client).filter(|session| session.identity == proof.identity);
         match (self.observer.neighbour(proof.client), before) {

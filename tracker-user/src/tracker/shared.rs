@@ -6,7 +6,7 @@ use tracker_ebpf::abi::ClientAddr;
 use super::Refusal;
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::observe::{Closed, ConnectionId};
+use crate::observe::{ConnectionId, Left};
 use crate::session::{Admission, Decision, Proof, Scope};
 
 impl Core {
@@ -18,10 +18,14 @@ impl Core {
         Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
     }
 
-    /// Connections of shared hosts were closed: their sessions end.
-    pub(super) fn closed(&mut self, closed: &[Closed]) {
-        for &Closed { client, connection, at } in closed {
-            self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
+    /// Connections of shared hosts were closed: their sessions end. Or their clients have ended them: their time may run.
+    pub(super) fn left(&mut self, left: &[Left]) {
+        for &Left { client, connection, at, is_closed } in left {
+            if is_closed {
+                self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
+            } else {
+                self.look_at_connection(client, connection);
+            }
         }
         self.carry_out(None);
     }

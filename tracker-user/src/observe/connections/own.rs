@@ -12,15 +12,17 @@ use tracker_ebpf::record::{Direction, Record};
 use super::{Connection, ConnectionId, Connections, Signal};
 use crate::clock::BootTime;
 
-/// A connection with a record of its own was closed.
+/// A connection with a record of its own was closed, or its client has ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub struct Left {
     /// Whose it was.
     pub client: ClientAddr,
     /// Which.
     pub connection: ConnectionId,
     /// When.
     pub at: BootTime,
+    /// It was closed.
+    pub is_closed: bool,
 }
 
 /// See the module.
@@ -33,21 +35,21 @@ pub(super) struct Rules {
     direction: AtomicU32,
 }
 
-/// What was closed and has not been asked for yet. Bounded by the connections that had a record at some time since they
-/// were last asked for.
+/// What was closed or ended and has not been asked for yet. Bounded by the connections that had a record at some time since
+/// they were last asked for, of which each tells of either once.
 #[derive(Debug, Default)]
 pub(super) struct Closings {
-    waiting: Mutex<Vec<Closed>>,
+    waiting: Mutex<Vec<Left>>,
     told: Notify,
 }
 
 impl Closings {
-    pub(super) fn tell(&self, client: ClientAddr, connection: ConnectionId, at: BootTime) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Closed { client, connection, at });
+    pub(super) fn tell(&self, left: Left) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         self.told.notify_one();
     }
 
-    fn take(&self) -> Vec<Closed> {
+    fn take(&self) -> Vec<Left> {
         std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -75,6 +77,10 @@ impl Connections {
             };
             Box::new(Mutex::new(begin))
         });
+        // Before there was a record of it.
+        if connection.has_ended() {
+            connection.note_end(at);
+        }
         connection.own_record()
     }
 
@@ -90,13 +96,13 @@ impl Connections {
         Some(self.find(client, connection)?.peer)
     }
 
-    /// The connections with a record that were closed; waits until there is one. Whoever drops this before it is ready
-    /// has missed nothing.
-    pub async fn closed(&self) -> Vec<Closed> {
+    /// The connections with a record that were closed, or ended by their clients; waits until there is one. Whoever drops
+    /// this before it is ready has missed nothing.
+    pub async fn left(&self) -> Vec<Left> {
         loop {
-            let closed = self.closings.take();
-            if !closed.is_empty() {
-                return closed;
+            let left = self.closings.take();
+            if !left.is_empty() {
+                return left;
             }
             self.closings.told.notified().await;
         }
@@ -117,11 +123,21 @@ impl Connection {
     /// New data moved on it. Costs nothing where no record is kept.
     #[inline]
     pub(super) fn note_traffic(&self, direction: Direction, rules: &Rules, now: impl FnOnce() -> BootTime) {
-        if let Some(record) = self.own.get()
-            && (direction == Direction::Received || rules.direction.load(Relaxed) == TRAFFIC_BOTH)
-        {
-            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-            record.on_traffic(now().as_nanos(), rules.limit.load(Relaxed));
+        let Some(record) = self.own.get() else { return };
+        let (now, limit) = (now().as_nanos(), rules.limit.load(Relaxed));
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        if direction == Direction::Received || rules.direction.load(Relaxed) == TRAFFIC_BOTH {
+            record.on_traffic(now, limit);
         }
+        if direction == Direction::Sent {
+            record.on_delivered(now, limit);
+        }
+    }
+
+    /// Its client has ended its side. True if a record of it is kept; saying it twice changes nothing.
+    pub(super) fn note_end(&self, now: BootTime) -> bool {
+        let Some(record) = self.own.get() else { return false };
+        record.lock().unwrap_or_else(PoisonError::into_inner).on_end(now.as_nanos());
+        true
     }
 }

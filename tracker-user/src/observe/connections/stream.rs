@@ -5,14 +5,14 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
-use super::{Connection, Connections};
+use super::{Connection, Connections, Left};
 use crate::clock::boot_now;
 
 /// The stream of a connection: counts what moves, and takes itself out of the registry before its descriptor closes.
@@ -88,10 +88,16 @@ impl ClientStream {
         if bytes > 0 {
             return self.moved(Direction::Received, bytes);
         }
-        if !self.connection.ended.swap(true, Relaxed)
-            && let Some(eyes) = &self.registry.eyes
-        {
-            eyes.ended(self.connection.client, boot_now());
+        if self.connection.ended.swap(true, AcqRel) {
+            return;
+        }
+        let (client, at) = (self.connection.client, boot_now());
+        if self.connection.note_end(at) {
+            let connection = self.connection.id;
+            self.registry.closings.tell(Left { client, connection, at, is_closed: false });
+        }
+        if let Some(eyes) = &self.registry.eyes {
+            eyes.ended(client, at);
         }
     }
 

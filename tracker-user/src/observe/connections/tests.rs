@@ -192,10 +192,35 @@ async fn a_record_of_its_own_latches_silences_and_ends_with_the_connection() {
 
     drop(other);
     drop(near);
-    let closed = registry.closed().await;
+    let closed = registry.left().await;
     assert!(closed.len() == 1 && (closed[0].client, closed[0].connection) == (client, id), "{closed:?}");
+    assert!(closed[0].is_closed);
     assert!(closed[0].at >= before);
     assert_eq!((registry.record(client, id), registry.watch(client, id, before)), (None, None));
+}
+
+#[tokio::test]
+async fn what_its_client_has_ended_is_told_and_recorded_whichever_comes_first() {
+    for is_watched_first in [true, false] {
+        let registry = Arc::new(Connections::new(None));
+        let (mut near, mut far) = pair(&registry).await;
+        let (client, id) = (near.connection().client(), near.connection().id());
+        let begun = boot_now();
+        if is_watched_first {
+            assert_eq!(registry.watch(client, id, begun).unwrap().closes_at(), None);
+        }
+        far.shutdown().await.unwrap();
+        assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
+        if is_watched_first {
+            let left = registry.left().await;
+            assert!(left.len() == 1 && left[0].connection == id && !left[0].is_closed, "{left:?}");
+        }
+        let record = registry.watch(client, id, begun).unwrap();
+        assert_eq!((record.open, record.half), (0, 1));
+        near.write_all(b"more").await.unwrap();
+        let later = registry.record(client, id).unwrap();
+        assert!(later.closes_at() > record.closes_at() && later.half == 1);
+    }
 }
 
 #[tokio::test]
