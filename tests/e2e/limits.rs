@@ -181,6 +181,25 @@ fn a_source_that_only_fails_is_refused_for_a_while() -> Result<()> {
     lab.login(1, "bob")
 }
 
+/// An office is one IPv6 network.
+#[test]
+fn who_only_fails_keeps_no_neighbour_out() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    for _ in 0..FAILING {
+        if let Ok(mut raw) = lab.raw6(0) {
+            let _ = raw.send("no request at all\r\n\r\n").and_then(|()| raw.rest());
+        }
+    }
+    assert_eq!(lab.gateway.metric("tracker_proxy_penalties_total")?, Some(1.0));
+    let mut neighbour = lab.raw6(1)?;
+    neighbour.get(ORIGIN, "")?;
+    assert_eq!(neighbour.head()?.code, 407);
+    Ok(())
+}
+
 /// A head that comes in pieces, smaller and larger than what is read at once.
 #[test]
 fn a_head_in_pieces_is_read_as_one() -> Result<()> {

@@ -346,6 +346,8 @@ impl Client {
         let line = self.entry.line();
         line.status = Some(page.status);
         line.sent = page.content(&to);
+        // What came before may have stopped the timer, or run it down.
+        self.timer.set(self.worker.shared.options.load().header_timeout);
         if self.send(&page.write(&to, proof.as_deref())).await.is_err() {
             return Next::Close;
         }

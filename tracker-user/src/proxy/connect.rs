@@ -51,6 +51,7 @@ pub(super) async fn connect(
         answer = format!("{answer}Proxy-Authenticate: {proof}\r\n");
     }
     answer.push_str("\r\n");
+    client.timer.set(options.header_timeout);
     if client.send(answer.as_bytes()).await.is_err() {
         return Ok(Next::Close);
     }

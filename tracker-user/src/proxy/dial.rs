@@ -30,6 +30,10 @@ const NAMES_FOR: Duration = Duration::from_secs(5);
 /// How many names one core remembers.
 const MAX_NAMES: usize = 4096;
 
+/// How many addresses of a name are looked at, and tried. Each is a question to the kernel, and whoever has a zone can put some
+/// thousands into one answer.
+const MAX_ADDRESSES: usize = 32;
+
 /// A name server that does not answer keeps a thread for seconds; those who ask for other names meanwhile need others.
 pub(super) const RESOLVER: Size = Size { least: 4, most: 256, queue: 4096 };
 
@@ -211,8 +215,7 @@ async fn resolve(
     let looked_up = worker.shared.resolver.run(move || asked.to_socket_addrs().map(Vec::from_iter));
     match timeout(options.connect_timeout, looked_up.map_err(|Busy| Failure::Busy)?).await {
         Ok(Ok(Ok(addresses))) => {
-            let addresses: Rc<[IpAddr]> =
-                addresses.iter().map(|address| address.ip().to_canonical()).collect();
+            let addresses = to_try(addresses.iter().map(SocketAddr::ip));
             if addresses.is_empty() {
                 return Err(Failure::NoAddress);
             }
@@ -224,6 +227,20 @@ async fn resolve(
         Ok(Err(_)) => Err(Failure::NoAddress),
         Err(_) => Err(Failure::NameTimeout),
     }
+}
+
+/// The addresses of a name that may be connected to: what is not among them is not.
+fn to_try(addresses: impl Iterator<Item = IpAddr>) -> Rc<[IpAddr]> {
+    let mut kept = Vec::new();
+    for address in addresses.map(|address| address.to_canonical()) {
+        if kept.len() == MAX_ADDRESSES {
+            break;
+        }
+        if !kept.contains(&address) {
+            kept.push(address);
+        }
+    }
+    kept.into()
 }
 
 /// A socket for a connection there. Descriptors of the reserve are not for it: then idle connections are given up, and where
@@ -239,4 +256,26 @@ fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
     };
     sockets::tune(&socket)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_name_with_thousands_of_addresses_a_few_are_tried() {
+        let many = || (0..4_000_u32).map(|number| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number / 2)));
+        let mapped = many().map(|address| match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+            v6 @ IpAddr::V6(_) => v6,
+        });
+        let kept = to_try(many().chain(mapped));
+        assert_eq!(kept.len(), MAX_ADDRESSES);
+        assert!(
+            (0..32_u32)
+                .map(|number| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number)))
+                .eq(kept.iter().copied())
+        );
+        assert_eq!(to_try(many().take(4)).len(), 2, "each once");
+    }
 }

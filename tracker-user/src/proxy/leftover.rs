@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -39,41 +38,51 @@ const LEAST: Duration = Duration::from_secs(2);
 /// How many connections a core reads on for long.
 const CONNECTIONS: usize = 256;
 
-/// How many of them may be one client's, or one IPv6 network's: what is one customer's there is a /64.
+/// How many of them may be one client's,
 const CONNECTIONS_OF_CLIENT: usize = 8;
 
-/// The connections of a core that are read on for long, by client.
+/// and how many one IPv6 network's (a /64): a host has as many addresses there as it likes, and an office has many hosts.
+const CONNECTIONS_OF_NETWORK: usize = 64;
+
+/// The connections of a core that are read on for long, by client, and by network.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers(RefCell<HashMap<IpAddr, usize>>);
+pub(super) struct Leftovers {
+    by_client: RefCell<HashMap<ClientAddr, usize>>,
+    by_network: RefCell<HashMap<ClientAddr, usize>>,
+}
 
 impl Leftovers {
     /// Counts one more; false if there are too many.
-    fn admit(&self, network: IpAddr) -> bool {
-        let mut all = self.0.borrow_mut();
-        let own = all.get(&network).copied().unwrap_or_default();
-        let is_admitted = own < CONNECTIONS_OF_CLIENT && all.values().sum::<usize>() < CONNECTIONS;
+    fn admit(&self, client: ClientAddr) -> bool {
+        let (mut clients, mut networks) = (self.by_client.borrow_mut(), self.by_network.borrow_mut());
+        let of = |all: &HashMap<_, usize>, who| all.get(&who).copied().unwrap_or_default();
+        let is_admitted = of(&clients, client) < CONNECTIONS_OF_CLIENT
+            && of(&networks, network(client)) < CONNECTIONS_OF_NETWORK
+            && networks.values().sum::<usize>() < CONNECTIONS;
         if is_admitted {
-            all.insert(network, own + 1);
+            *clients.entry(client).or_default() += 1;
+            *networks.entry(network(client)).or_default() += 1;
         }
         is_admitted
     }
 
-    fn release(&self, network: IpAddr) {
-        let mut all = self.0.borrow_mut();
-        if let Some(own) = all.get_mut(&network) {
-            *own -= 1;
-            if *own == 0 {
-                all.remove(&network);
+    fn release(&self, client: ClientAddr) {
+        for (all, who) in [(&self.by_client, client), (&self.by_network, network(client))] {
+            let mut all = all.borrow_mut();
+            if let Some(own) = all.get_mut(&who) {
+                *own -= 1;
+                if *own == 0 {
+                    all.remove(&who);
+                }
             }
         }
     }
 }
 
-fn network(client: ClientAddr) -> IpAddr {
-    match client.ip() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
+/// The network of an IPv6 address; an IPv4 address is its own.
+fn network(client: ClientAddr) -> ClientAddr {
+    let [a, b, c, d, e, f, g, h, ..] = client.0;
+    if client.ip().is_ipv4() { client } else { ClientAddr([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]) }
 }
 
 /// How long one connection is read on.
@@ -81,13 +90,13 @@ struct Patience {
     ends: BootTime,
     silence: Duration,
     /// What to release at the end.
-    admitted: Option<(Rc<Worker>, IpAddr)>,
+    admitted: Option<(Rc<Worker>, ClientAddr)>,
 }
 
 impl Patience {
     fn with(client: &Client) -> Self {
-        let (worker, network) = (&client.worker, network(client.address));
-        let admitted = worker.leftovers.admit(network).then(|| (Rc::clone(worker), network));
+        let (worker, address) = (&client.worker, client.address);
+        let admitted = worker.leftovers.admit(address).then(|| (Rc::clone(worker), address));
         let most = if admitted.is_some() { MOST } else { LEAST };
         Self { ends: boot_now().after(most), silence: SILENCE.min(most), admitted }
     }
@@ -100,8 +109,8 @@ impl Patience {
 
 impl Drop for Patience {
     fn drop(&mut self) {
-        if let Some((worker, network)) = &self.admitted {
-            worker.leftovers.release(*network);
+        if let Some((worker, client)) = &self.admitted {
+            worker.leftovers.release(*client);
         }
     }
 }
@@ -168,19 +177,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_and_all_together_are_bounded_and_what_ends_makes_room() {
+    fn a_client_its_network_and_all_together_are_bounded_and_what_ends_makes_room() {
         let all = Leftovers::default();
-        let admit = |address: &str| all.admit(network(address.parse().unwrap()));
-        assert!((0..CONNECTIONS_OF_CLIENT).all(|_| admit("192.0.2.1")));
-        assert!(!admit("192.0.2.1") && admit("192.0.2.2"));
-        assert!((0..CONNECTIONS_OF_CLIENT).all(|n| admit(&format!("2001:db8::{n}"))));
-        assert!(!admit("2001:db8::ffff:1") && admit("2001:db8:0:1::1"), "a /64 is one client");
-        all.release(network("192.0.2.1".parse().unwrap()));
-        assert!(admit("192.0.2.1"));
-        let rest = CONNECTIONS - 2 * CONNECTIONS_OF_CLIENT - 2;
+        let client = |address: &str| address.parse::<ClientAddr>().unwrap();
+        let admit = |address: &str| all.admit(client(address));
+        for own in ["192.0.2.1", "2001:db8::1", "fe80::1%7"] {
+            assert!((0..CONNECTIONS_OF_CLIENT).all(|_| admit(own)) && !admit(own), "{own}");
+        }
+        assert!(
+            admit("192.0.2.2") && admit("2001:db8::2") && admit("fe80::1%8"),
+            "a neighbour is another client"
+        );
+        let rest = CONNECTIONS_OF_NETWORK - CONNECTIONS_OF_CLIENT - 1;
+        assert!((0..rest).all(|n| admit(&format!("2001:db8::ffff:{n:x}"))));
+        assert!(!admit("2001:db8::3") && admit("2001:db8:0:1::1"), "one with many addresses there");
+        all.release(client("192.0.2.1"));
+        all.release(client("2001:db8::1"));
+        assert!(admit("192.0.2.1") && admit("2001:db8::3"));
+        let rest = CONNECTIONS - CONNECTIONS_OF_NETWORK - 2 * CONNECTIONS_OF_CLIENT - 3;
         assert!((0..rest).all(|n| admit(&format!("198.51.{}.{}", n / 200, n % 200))));
         assert!(!admit("203.0.113.1"), "all are taken");
-        all.release(network("192.0.2.2".parse().unwrap()));
+        all.release(client("192.0.2.2"));
         assert!(admit("203.0.113.1"));
     }
 }

@@ -2,7 +2,7 @@
 //! turned away at accept, counted, and told to operators.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,9 +15,10 @@ use tracing::warn;
 use tracker_ebpf::abi::ClientAddr;
 
 use super::Shared;
-use super::penalty::{Penalties, Source};
+use super::penalty::Penalties;
 use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
+use crate::links::shown;
 use crate::observe::ClientStream;
 use crate::observe::connections::{Limits, Over};
 
@@ -95,13 +96,14 @@ impl Doorkeeper {
         drop(turned_away);
         let refused = self.penalties().refused(now);
         if !refused.is_empty() {
-            let shown: Vec<String> = refused.iter().take(5).map(IpAddr::to_string).collect();
-            let more = if refused.len() > shown.len() { ", …" } else { "" };
+            let names: Vec<String> =
+                refused.iter().take(5).map(|client| shown(*client).to_string()).collect();
+            let more = if refused.len() > names.len() { ", …" } else { "" };
             found.push(format!(
                 "{} sources are refused for a while, since all their connections fail: {}{more}; an address of many users belongs \
                  into timeouts.shared-hosts",
                 refused.len(),
-                shown.join(", ")
+                names.join(", ")
             ));
         }
         found
@@ -206,7 +208,7 @@ impl Shared {
 
     fn is_penalised(&self, client: ClientAddr) -> bool {
         self.doorkeeper.known.load(Relaxed)
-            && self.doorkeeper.penalties().refuses(client.ip().into(), boot_now())
+            && self.doorkeeper.penalties().refuses(client, boot_now())
             && !self.is_trusted(client)
     }
 
@@ -222,7 +224,7 @@ impl Shared {
         }
         let now = boot_now();
         let mut penalties = self.doorkeeper.penalties();
-        let begins = penalties.failed(client.ip().into(), now);
+        let begins = penalties.failed(client, now);
         self.doorkeeper.known.store(true, Relaxed);
         let refused = if begins { penalties.refused(now).len() } else { 0 };
         drop(penalties);
@@ -238,7 +240,7 @@ impl Shared {
     fn served(&self, client: ClientAddr) {
         if self.doorkeeper.known.load(Relaxed) {
             let mut penalties = self.doorkeeper.penalties();
-            penalties.served(Source::from(client.ip()));
+            penalties.served(client);
             self.doorkeeper.known.store(!penalties.is_empty(), Relaxed);
         }
     }

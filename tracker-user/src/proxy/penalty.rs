@@ -4,10 +4,14 @@
 //! handshake unfinished, and nobody was served on it. One that only met a 407 has not: that is how every browser begins. Each
 //! failure fills a source's measure by one, and time empties it; a source whose measure runs over is refused at accept,
 //! before anything of it is read. Who is served once begins anew.
+//!
+//! A source is one client address. A whole IPv6 network is none: an office is one, and whoever fails on purpose there would keep
+//! all of it out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
+
+use tracker_ebpf::abi::ClientAddr;
 
 use crate::clock::BootTime;
 
@@ -22,19 +26,6 @@ const AFTER: u32 = 50;
 /// So many sources are known at once, at some 200 bytes each; the ones that failed longest ago are forgotten first.
 const SOURCES: usize = 4_096;
 
-/// Whom connections are counted for: an IPv4 address, or the network of 64 bits that an IPv6 host chooses its addresses in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Source(IpAddr);
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
-        Self(match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        })
-    }
-}
-
 #[derive(Debug)]
 struct Known {
     /// Failures that time has not made up for, at `at`.
@@ -48,14 +39,14 @@ struct Known {
 /// The sources that have failed; what happens to them is decided here, when is an argument.
 #[derive(Debug, Default)]
 pub(super) struct Penalties {
-    known: HashMap<Source, Known>,
-    by_age: BTreeMap<u64, Source>,
+    known: HashMap<ClientAddr, Known>,
+    by_age: BTreeMap<u64, ClientAddr>,
     count: u64,
 }
 
 impl Penalties {
     /// A connection has failed; true if its source is refused from now on.
-    pub(super) fn failed(&mut self, source: Source, now: BootTime) -> bool {
+    pub(super) fn failed(&mut self, source: ClientAddr, now: BootTime) -> bool {
         self.count += 1;
         let known =
             self.known.entry(source).or_insert(Known { filled: 0, at: now, refused_until: None, last: 0 });
@@ -84,21 +75,21 @@ impl Penalties {
     }
 
     /// Somebody was served: what was before is forgotten.
-    pub(super) fn served(&mut self, source: Source) {
+    pub(super) fn served(&mut self, source: ClientAddr) {
         if let Some(known) = self.known.remove(&source) {
             self.by_age.remove(&known.last);
         }
     }
 
     /// Whether the source is refused now.
-    pub(super) fn refuses(&self, source: Source, now: BootTime) -> bool {
+    pub(super) fn refuses(&self, source: ClientAddr, now: BootTime) -> bool {
         self.known.get(&source).and_then(|known| known.refused_until).is_some_and(|until| now < until)
     }
 
     /// The sources that are refused now.
-    pub(super) fn refused(&self, now: BootTime) -> Vec<IpAddr> {
+    pub(super) fn refused(&self, now: BootTime) -> Vec<ClientAddr> {
         let refused = self.known.iter().filter(|(source, _)| self.refuses(**source, now));
-        let mut refused: Vec<IpAddr> = refused.map(|(source, _)| source.0).collect();
+        let mut refused: Vec<ClientAddr> = refused.map(|(source, _)| *source).collect();
         refused.sort_unstable();
         refused
     }
@@ -117,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u32) -> Source {
-        IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number)).into()
+    fn source(number: u32) -> ClientAddr {
+        Ipv4Addr::from(0x0a00_0000 + number).into()
     }
 
     fn at(seconds: u64) -> BootTime {
@@ -126,11 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_host_is_its_network() {
-        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
-        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::9"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-        assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
+    fn neighbours_in_one_network_are_sources_of_their_own() {
+        let mut penalties = Penalties::default();
+        let source = |text: &str| text.parse::<ClientAddr>().unwrap();
+        for _ in 0..=MEASURE {
+            penalties.failed(source("2001:db8::1"), at(0));
+            penalties.failed(source("fe80::1%1"), at(0));
+        }
+        for (address, is_refused) in
+            [("2001:db8::1", true), ("2001:db8::2", false), ("fe80::1%1", true), ("fe80::1%2", false)]
+        {
+            assert_eq!(penalties.refuses(source(address), at(0)), is_refused, "{address}");
+        }
     }
 
     #[test]
@@ -142,7 +140,7 @@ mod tests {
         assert!(!penalties.refuses(source(1), at(0)));
         assert!(penalties.failed(source(1), at(0)), "the one too many");
         assert!(penalties.refuses(source(1), at(29)) && !penalties.refuses(source(2), at(29)));
-        assert_eq!(penalties.refused(at(29)), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(penalties.refused(at(29)), [source(1)]);
         assert!(!penalties.refuses(source(1), at(30)));
         // Time has made up for 30 besides the 50.
         let more = (0..200).take_while(|_| !penalties.failed(source(1), at(30))).count();

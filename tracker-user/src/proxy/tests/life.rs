@@ -145,3 +145,13 @@ async fn many_clients_leave_nothing_behind() {
 }
 
 use crate::clock::boot_now;
+
+/// Refusals of requests that were sent one behind the other fill what the kernel takes; nobody waits for ever for room.
+#[tokio::test]
+async fn who_does_not_take_a_refusal_is_let_go() {
+    let gate = FakeGate { open: true, ..FakeGate::default() };
+    let lab = Lab::new(gate, ProxyOptions { header_timeout: Duration::from_millis(200), ..options(443) });
+    let mut client = lab.client().await;
+    let requests = "GET http://169.254.169.254/ HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    within(async { while client.0.get_mut().write_all(requests.as_bytes()).await.is_ok() {} }).await;
+}
