@@ -1,16 +1,18 @@
 //! Another device on a client's address (`device-change = "reauthenticate"`, the default).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::Result;
 use lab::Lab;
 use lab::net::{GATEWAY_V4, GATEWAY_V6};
 use lab::origin::ECHO_PORT;
 use lab::raw::Raw;
-use lab::wait::until;
+use lab::wait::{silence, until};
 
 use crate::common::{
-    ORIGIN, SOON, has_ended, has_open, is_let_through, open_connections, session, status_without_credentials,
+    ORIGIN, SOON, has_ended, has_open, is_let_through, is_refused_for, open_connections, session,
+    status_without_credentials,
 };
 
 /// The client says something to the gateway, to nobody in particular: that is enough for the neighbour table.
@@ -223,6 +225,26 @@ fn whose_hardware_address_the_kernel_has_forgotten_is_bound_to_it_all_the_same()
     answers("0")?;
     assert_eq!(logged_in.device, alice);
     assert_eq!(raw.answer()?.0.code, 200);
+    lab.net.take_over(0, 2)?;
+    is_challenged_at_once(|| status_without_credentials(&lab, 2))
+}
+
+#[test]
+fn a_proof_on_a_connection_of_an_earlier_device_binds_nobody_to_the_next() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start_with(3, "")?;
+    let credentials = lab.credentials(0, "alice")?;
+    let mut raw = lab.raw(0)?;
+    raw.get(ORIGIN, "")?;
+    assert_eq!(raw.answer()?.0.code, 407);
+    silence(Duration::from_millis(1_500));
+    // Somebody says to be at alice's address; what she sends then still comes from her.
+    lab.net.claim(2, &[lab.net.clients[0].v4.into()], &lab.net.device(2)?)?;
+    raw.get(ORIGIN, &credentials)?;
+    is_refused_for(&lab, 0, &["another device"])?;
+    assert!(lab.gateway.session(&lab.address(0))?.is_none());
     lab.net.take_over(0, 2)?;
     is_challenged_at_once(|| status_without_credentials(&lab, 2))
 }

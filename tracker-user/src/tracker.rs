@@ -89,6 +89,9 @@ pub enum Refusal {
     /// The session could not be written to disk.
     #[error("{0}")]
     NotKept(String),
+    /// Whoever is at the address now is not who opened the connection.
+    #[error("another device has shown up behind this address since the connection was opened")]
+    AnotherDevice,
     /// The client's record cannot be kept, so that it could not be told from the next one.
     #[error("{0}")]
     Untracked(String),

@@ -20,6 +20,9 @@ const CLIENT_FOR: Duration = Duration::from_secs(600);
 /// handshake up after 63 s (`tcp_synack_retries`), and takes a SYN cookie for two minutes.
 const HANDSHAKE: Duration = Duration::from_secs(130);
 
+/// A connection is an earlier device's if it was accepted so much earlier than another was told of: we may be told late.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The neighbour table, or why there is none.
 pub(super) struct Devices(Mutex<Result<Neighbours, String>>);
 
@@ -72,6 +75,12 @@ impl Observer {
     /// The same, if it is another than the client proved itself from.
     pub fn another_device(&self, client: ClientAddr, before: Device) -> Option<Device> {
         self.devices.with(|table| table.other_than(client, before))
+    }
+
+    /// Whether a connection of the client's, accepted at that moment, was another device's than what is there now.
+    pub fn is_earlier_devices(&self, client: ClientAddr, accepted: BootTime) -> bool {
+        let replaced = self.devices.with(|table| table.replaced_at(client));
+        replaced.is_some_and(|at| accepted.after(LATE) < at)
     }
 
     /// The device that a proof binds a session to; `None` also if it is a router's, behind which many clients are. Ask once,

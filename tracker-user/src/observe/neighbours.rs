@@ -70,6 +70,8 @@ struct Entry {
     device: Device,
     /// Since when, as far as we have been told.
     since: BootTime,
+    /// Another device was there before.
+    has_replaced: bool,
     /// The kernel has dropped it: the number of that.
     dropped: Option<u64>,
 }
@@ -154,7 +156,13 @@ impl Neighbours {
         self.entry(client).map(|entry| entry.device)
     }
 
-    /// The same, if it is not `expected`. Costs nothing where all links agree.
+    /// Since when it is there, if another device was there before. Costs nothing where none was on any link.
+    pub(super) fn replaced_at(&mut self, client: ClientAddr) -> Option<BootTime> {
+        self.table.entries.get(&client)?.iter().find(|entry| entry.has_replaced)?;
+        self.entry(client).filter(|entry| entry.has_replaced).map(|entry| entry.since)
+    }
+
+    /// What is behind an address, if it is not `expected`. Costs nothing where all links agree.
     pub(super) fn other_than(&mut self, client: ClientAddr, expected: Device) -> Option<Device> {
         let entries = self.table.entries.get(&client)?;
         if entries.iter().all(|entry| entry.device == expected) {
@@ -246,9 +254,12 @@ impl Table {
 
     fn is_there(&mut self, client: ClientAddr, link: u32, device: Device, now: BootTime) {
         let before = self.take(client, link);
-        // What is told again stands since it was told first.
-        let since = before.filter(|before| before.device == device).map_or(now, |before| before.since);
-        self.entries.entry(client).or_default().push(Entry { link, device, since, dropped: None });
+        let entry = match before {
+            // What is told again stands since it was told first.
+            Some(before) if before.device == device => Entry { dropped: None, ..before },
+            _ => Entry { link, device, since: now, has_replaced: before.is_some(), dropped: None },
+        };
+        self.entries.entry(client).or_default().push(entry);
         self.clients.entry(device).or_default().insert(client);
     }
 
@@ -311,19 +322,15 @@ fn read(kind: u16, message: &[u8]) -> io::Result<Option<Told>> {
     Ok(Some(Told { client: address, link, device: device.filter(|_| known) }))
 }
 
-/// An address that a client can have, behind this interface. Link-local ones of IPv4 are not unique on a host with several;
-/// entries of other families are a bridge's.
+/// An address that a client can have, behind this interface. (One of 169.254.0.0/16 is on many links, and has answers on that of
+/// its route alone, as any other.) Entries of other families are a bridge's.
 fn client(family: i32, bytes: &[u8], link: u32) -> Option<ClientAddr> {
     let ip: IpAddr = match family {
         libc::AF_INET => Ipv4Addr::from(*bytes.first_chunk::<4>()?).into(),
         libc::AF_INET6 => Ipv6Addr::from(*bytes.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    let is_unique = match ip {
-        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_multicast(),
-        IpAddr::V6(v6) => !v6.is_multicast(),
-    };
-    if !is_unique || ip.is_loopback() {
+    if ip.is_multicast() || ip.is_loopback() {
         return None;
     }
     match ip {

@@ -154,7 +154,9 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
     match refusal {
         Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
         Refusal::NotKept(_) => Some(Ground::NotKept),
-        Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => Some(Ground::Untracked),
+        Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
+            Some(Ground::Untracked)
+        }
         // Who has proved themselves since stands in the trail.
         Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
     }
@@ -176,6 +178,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
         )
         .retry(),
         Refusal::Policy(session::Refused::Overtaken) => Page::challenge(None),
+        Refusal::AnotherDevice => Page::challenge(None).closing(),
         Refusal::Stopping => Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing(),
     }
 }

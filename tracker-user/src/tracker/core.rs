@@ -213,7 +213,8 @@ impl Core {
             Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
             None => Decision::Challenge,
         };
-        let decision = if self.may_have_reopened(client) { Decision::Challenge } else { decision };
+        let is_asked = self.may_have_reopened(client) || self.is_earlier_devices(client, Some(connection));
+        let decision = if is_asked { Decision::Challenge } else { decision };
         self.carry_out(None);
         decision
     }
@@ -260,6 +261,9 @@ impl Core {
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.look_at_devices();
         self.look_at_device(proof.client);
+        if self.is_earlier_devices(proof.client, proof.connection) {
+            return Err(Refusal::AnotherDevice);
+        }
         let proof = &Proof { device: self.device_of(proof), ..proof.clone() };
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())

@@ -4,6 +4,7 @@ use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::clock::boot_now;
+use crate::observe::ConnectionId;
 use crate::session::{Device, Proof, Reason};
 
 impl Core {
@@ -35,6 +36,13 @@ impl Core {
         if self.proved_from(client).is_some_and(|before| before != device) {
             self.table.end(client, Reason::DeviceChanged, boot_now(), &mut self.effects);
         }
+    }
+
+    /// Whether a connection was established to another device than the one that is behind the client's address now: nothing
+    /// of what came on it says who is there.
+    pub(super) fn is_earlier_devices(&self, client: ClientAddr, connection: Option<ConnectionId>) -> bool {
+        let accepted = || connection.and_then(|connection| self.connections.accepted(client, connection));
+        self.judges_devices() && accepted().is_some_and(|at| self.observer.is_earlier_devices(client, at))
     }
 
     /// What a proof binds the session to. Where nothing is known (any more), what its user proved themselves from before goes

@@ -96,6 +96,12 @@ impl Connections {
         Some(self.find(client, connection)?.peer)
     }
 
+    /// When a connection was accepted; `None` if it is closed.
+    #[must_use]
+    pub fn accepted(&self, client: ClientAddr, connection: ConnectionId) -> Option<BootTime> {
+        Some(self.find(client, connection)?.since)
+    }
+
     /// The connections with a record that were closed, or ended by their clients; waits until there is one. Whoever drops
     /// this before it is ready has missed nothing.
     pub async fn left(&self) -> Vec<Left> {

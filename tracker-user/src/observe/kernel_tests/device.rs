@@ -84,6 +84,28 @@ fn changes_are_seen_in_both_families() {
 }
 
 #[test]
+fn whose_connection_it_was_is_known_where_another_device_was_there() {
+    on_link(|observer, _| {
+        ip("addr add 169.254.0.1/16 dev d0");
+        let client = Ipv4Addr::new(169, 254, 0, 5);
+        let (long_ago, later) =
+            (boot_now().before(Duration::from_secs(9)), boot_now().after(Duration::from_secs(9)));
+        neighbour(client, 1, "stale");
+        changes(observer);
+        assert_eq!(observer.device(key(client)), Some(mac(1)));
+        ip(&format!("neigh del {client} dev d0"));
+        neighbour(client, 1, "stale");
+        changes(observer);
+        assert!(!observer.is_earlier_devices(key(client), long_ago), "it is the first, as far as is known");
+        neighbour(client, 2, "stale");
+        neighbour(client, 1, "stale");
+        changes(observer);
+        assert!(observer.is_earlier_devices(key(client), long_ago), "nobody knows which it was");
+        assert!(!observer.is_earlier_devices(key(client), later));
+    });
+}
+
+#[test]
 fn a_change_wakes() {
     on_link(|observer, mut watch| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
