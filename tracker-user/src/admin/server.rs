@@ -68,6 +68,8 @@ type Body = BoxBody<Bytes, Infallible>;
 pub struct AdminServer {
     listener: UnixListener,
     path: PathBuf,
+    /// Of the socket's file.
+    inode: u64,
 }
 
 impl AdminServer {
@@ -92,7 +94,8 @@ impl AdminServer {
         umask(before);
         let listener = bound?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-        Ok(Self { listener, path })
+        let inode = std::fs::metadata(&path)?.ino();
+        Ok(Self { listener, path, inode })
     }
 
     /// Where it listens.
@@ -152,7 +155,10 @@ fn directory(path: &Path) -> io::Result<()> {
 
 impl Drop for AdminServer {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Another daemon's may be there by now, if ours was removed.
+        if std::fs::metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -443,4 +449,23 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_of_another_daemon_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = AdminServer::bind(directory.path()).unwrap();
+        // As what cleans up in /run does.
+        std::fs::remove_file(first.path()).unwrap();
+        let second = AdminServer::bind(directory.path()).unwrap();
+        drop(first);
+        assert!(second.path().exists());
+        let path = second.path().to_owned();
+        drop(second);
+        assert!(!path.exists());
+    }
 }
