@@ -142,6 +142,28 @@ fn tunnels_leave_a_reserve() -> Result<()> {
     until("room again", SOON, || lab.login(1, "bob").ok())
 }
 
+/// Tunnels whose clients read nothing have bytes waiting in pipes, of two descriptors each.
+#[test]
+fn pipes_of_one_client_leave_descriptors_for_others() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::prepare(2, &gateway::bin_dir()?)?;
+    lab.gateway.run_under(["prlimit", "--nofile=200:200", "--"]);
+    lab.gateway.start()?;
+    lab.login(0, "alice")?;
+    let mut held = Vec::new();
+    for number in 0..30 {
+        let mut raw = lab.raw(0)?;
+        assert_eq!(raw.tunnel(&format!("origin.example.test:{ECHO_PORT}"), "")?.code, 200, "{number}");
+        raw.fill_up(Duration::from_millis(100))?;
+        held.push(raw);
+    }
+    lab.login(1, "bob")?;
+    assert_eq!(turned_away(&lab, "descriptors")?, 0);
+    Ok(())
+}
+
 #[test]
 fn a_source_that_only_fails_is_refused_for_a_while() -> Result<()> {
     if lab::skipped() {

@@ -50,6 +50,12 @@ pub(super) fn room_for_idle() -> usize {
     usize::try_from(reserve_begins(limit()) / 4).unwrap_or(usize::MAX).min(MOST_IDLE)
 }
 
+/// How many pipes there may be, of two descriptors each: an eighth of what there is. They are filled by whoever reads nothing, who
+/// has connections as well.
+pub(super) fn room_for_pipes() -> usize {
+    usize::try_from(reserve_begins(limit()) / 16).unwrap_or(usize::MAX)
+}
+
 /// More than this do not wait, however many descriptors there are.
 const MOST_IDLE: usize = 8_192;
 

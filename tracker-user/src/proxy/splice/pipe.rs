@@ -20,8 +20,8 @@ use crate::proxy::descriptors;
 /// what the kernel gives an unprivileged user at most (`fs.pipe-max-size`).
 const SIZE: usize = 1024 * 1024;
 
-/// Each takes two descriptors, and holds up to its size for a side that does not read. Beyond that many in the whole process,
-/// tunnels copy.
+/// Each takes two descriptors, and holds up to its size for a side that does not read. Beyond that many in the whole process
+/// (or less, where there are few descriptors: see [`descriptors::room_for_pipes`]), tunnels copy.
 const MAX: usize = if cfg!(test) { 32 } else { 256 };
 
 /// A thread keeps so many for the next tunnel.
@@ -63,7 +63,8 @@ impl Pipe {
     }
 
     fn open() -> Option<Self> {
-        OPEN.fetch_update(Relaxed, Relaxed, |open| (open < MAX).then_some(open + 1)).ok()?;
+        let most = MAX.min(descriptors::room_for_pipes());
+        OPEN.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).ok()?;
         let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) else {
             OPEN.fetch_sub(1, Relaxed);
             return None;
