@@ -68,6 +68,14 @@ impl ClientAddr {
         Ipv6Addr::from_octets(octets).to_canonical()
     }
 
+    /// What one host can have many addresses of, as the address that it begins with: an IPv6 /64. An IPv4 address is one by
+    /// itself.
+    #[must_use]
+    pub const fn network(self) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        if self.ip().is_ipv4() { self } else { Self([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]) }
+    }
+
     /// The number of the interface by which a link-local address is reached; `None` for every other address.
     #[must_use]
     pub const fn link(self) -> Option<u32> {

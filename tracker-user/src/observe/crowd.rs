@@ -18,10 +18,10 @@ impl Kernel {
         if self.used()?.strangers < u64::from(most) {
             return Ok(0);
         }
-        let mut networks: HashMap<[u8; 16], Vec<ClientAddr>> = HashMap::new();
+        let mut networks: HashMap<ClientAddr, Vec<ClientAddr>> = HashMap::new();
         let told = bpf::entries(self.records_fd().as_fd(), |client, slot| {
             if slot.serves(&client) && slot.held == 0 {
-                networks.entry(network(client)).or_default().push(client);
+                networks.entry(client.network()).or_default().push(client);
             }
             true
         });
@@ -38,24 +38,13 @@ impl Kernel {
     }
 }
 
-/// What one host can have many addresses of: an IPv6 /64. An IPv4 address is one by itself.
-fn network(client: ClientAddr) -> [u8; 16] {
-    let mut network = client.0;
-    if !client.ip().is_ipv4()
-        && let Some(host) = network.get_mut(8..)
-    {
-        host.fill(0);
-    }
-    network
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_64_is_one_network_and_an_ipv4_address_is_one() {
-        let of = |text: &str| network(text.parse().unwrap());
+        let of = |text: &str| text.parse::<ClientAddr>().unwrap().network();
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

@@ -86,21 +86,11 @@ impl Netlink {
 
     /// Gives an order and waits until it is carried out.
     pub(super) fn order(&mut self, kind: u16, request: &[u8]) -> io::Result<()> {
-        self.query(kind, request, |_, _| Ok(()))
-    }
-
-    /// Asks a question, and hands over the answer by kind and content.
-    pub(super) fn query(
-        &mut self,
-        kind: u16,
-        request: &[u8],
-        mut each: impl FnMut(u16, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
         self.ask(kind, NLM_F_ACK, request)?;
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
             let datagram = self.buffer.get(..length).unwrap_or_default();
-            if messages(datagram, self.sequence, &mut each)? {
+            if messages(datagram, self.sequence, &mut |_, _| Ok(()))? {
                 return Ok(());
             }
         }

@@ -96,9 +96,8 @@ impl Failure {
         let status = match self {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
-            Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown { .. } | Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
         };
         let page = Page::new(status, format!("{} is not reached: {self}.", destination.key));
         if status == StatusCode::SERVICE_UNAVAILABLE { page.retry() } else { page }

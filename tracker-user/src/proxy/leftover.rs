@@ -57,17 +57,17 @@ impl Leftovers {
         let (mut clients, mut networks) = (self.by_client.borrow_mut(), self.by_network.borrow_mut());
         let of = |all: &HashMap<_, usize>, who| all.get(&who).copied().unwrap_or_default();
         let is_admitted = of(&clients, client) < CONNECTIONS_OF_CLIENT
-            && of(&networks, network(client)) < CONNECTIONS_OF_NETWORK
+            && of(&networks, client.network()) < CONNECTIONS_OF_NETWORK
             && networks.values().sum::<usize>() < CONNECTIONS;
         if is_admitted {
             *clients.entry(client).or_default() += 1;
-            *networks.entry(network(client)).or_default() += 1;
+            *networks.entry(client.network()).or_default() += 1;
         }
         is_admitted
     }
 
     fn release(&self, client: ClientAddr) {
-        for (all, who) in [(&self.by_client, client), (&self.by_network, network(client))] {
+        for (all, who) in [(&self.by_client, client), (&self.by_network, client.network())] {
             let mut all = all.borrow_mut();
             if let Some(own) = all.get_mut(&who) {
                 *own -= 1;
@@ -77,12 +77,6 @@ impl Leftovers {
             }
         }
     }
-}
-
-/// The network of an IPv6 address; an IPv4 address is its own.
-fn network(client: ClientAddr) -> ClientAddr {
-    let [a, b, c, d, e, f, g, h, ..] = client.0;
-    if client.ip().is_ipv4() { client } else { ClientAddr([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]) }
 }
 
 /// How long one connection is read on.

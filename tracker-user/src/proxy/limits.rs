@@ -209,17 +209,12 @@ impl Shared {
     fn is_penalised(&self, client: ClientAddr) -> bool {
         self.doorkeeper.known.load(Relaxed)
             && self.doorkeeper.penalties().refuses(client, boot_now())
-            && !self.is_trusted(client)
-    }
-
-    /// Somebody is logged in there, or many are behind it.
-    fn is_trusted(&self, client: ClientAddr) -> bool {
-        self.gate.is_known(client)
+            && !self.gate.is_known(client)
     }
 
     /// A connection has ended on which everything failed.
     fn failed(&self, client: ClientAddr) {
-        if self.is_trusted(client) {
+        if self.gate.is_known(client) {
             return;
         }
         let now = boot_now();

@@ -13,8 +13,7 @@ use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
-use crate::audit::Actor;
-use crate::audit::Audit;
+use crate::audit::{Actor, Audit};
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::observe::{ConnectionId, Connections, Events, Observer};
 use crate::session::table::AdmissionKind;
