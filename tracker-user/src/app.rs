@@ -17,21 +17,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::admin;
 use crate::admin::report::Sources;
-use crate::admin::{self, server::AdminServer};
-use crate::audit::{self, Actor, Audit, AuditEvent, Via};
-use crate::auth::negotiate::{self, Account, Counters, Verifier};
+use crate::admin::server::AdminServer;
+use crate::audit;
+use crate::audit::{Actor, Audit, AuditEvent, Via};
+use crate::auth::negotiate;
+use crate::auth::negotiate::{Account, Counters, Verifier};
 use crate::auth::{Conditions, NameRules, Recent};
 use crate::clock::{BootTime, boot_now, wall_now};
-use crate::config::{self, Config, Document};
+use crate::config;
+use crate::config::{Config, Document};
 use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::observe::{
-    Connections, Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places,
-};
+use crate::net::Connections;
+use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places};
 use crate::output::Output;
 use crate::private;
-use crate::proxy::{self, AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
+use crate::proxy;
+use crate::proxy::{AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
 use crate::threads::{Size, Threads};

@@ -5,7 +5,9 @@ use std::ffi::CString;
 use std::fmt;
 
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use tracker_ebpf::abi::{ClientAddr, NoClient};
+use tracker_ebpf::abi::NoClient;
+
+use crate::types::ClientAddr;
 
 /// The client as people should see it: see the module. An interface that has no name, or has gone, is shown by its number.
 #[must_use]

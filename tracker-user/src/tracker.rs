@@ -15,19 +15,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{Actor, Audit};
 use crate::clock::{boot_now, wall_now};
-use crate::observe::{ConnectionId, Connections, Events, Observer};
+use crate::net::Connections;
+use crate::observe::{Events, Observer};
 use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
-use crate::session::{
-    Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Scope, Session, SessionId, Table, Timeouts,
-    Typed,
-};
+use crate::session::{Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Session, Table, Timeouts};
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
+use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserQuery};
 
 pub use self::metrics::Metrics;
 
@@ -74,7 +72,7 @@ pub enum Whose {
     /// The client's.
     Client(ClientAddr),
     /// The user's, on all their clients; of everybody who is meant.
-    User(Typed),
+    User(UserQuery),
 }
 
 /// A good proof was not admitted.

@@ -1,6 +1,5 @@
 //! The judge's view of a client, for the API.
 
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::decisions::{Hypothetical, decision};
@@ -10,6 +9,7 @@ use crate::auth::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::links::shown;
 use crate::session::{Situation, Verdict, explain};
+use crate::types::ClientAddr;
 
 impl Sources {
     /// `explain CLIENT`, and how a request would fare that was described.

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracker_ebpf::abi::{ClientAddr, Counter, strangers_of};
+use tracker_ebpf::abi::{Counter, strangers_of};
 use tracker_ebpf::record::Record;
 
 use super::wire;
 use crate::audit::Audit;
-use crate::auth::negotiate::{self, Account};
+use crate::auth::negotiate;
+use crate::auth::negotiate::Account;
 use crate::auth::{Recent, Verifier};
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::links::shown;
 use crate::live::Live;
-use crate::observe::{Connections, Kind, ObserveError, Observer, Pinning};
-use crate::session::{Identity, Policy, Session, State, Timeouts, Verdict, judge};
+use crate::net::Connections;
+use crate::observe::{Kind, ObserveError, Observer, Pinning};
+use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::threads::{Busy, Threads};
 use crate::tracker::Tracker;
+use crate::types::{ClientAddr, Identity};
 
 /// Between the two looks that a rate is made of.
 const RATE_SPAN: Duration = Duration::from_millis(500);

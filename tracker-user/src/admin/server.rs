@@ -25,7 +25,6 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::decisions::Hypothetical;
 use super::report::{ReportError, Sources};
@@ -38,6 +37,7 @@ use crate::private;
 use crate::session::Reason;
 use crate::store::Wanted;
 use crate::tracker::{NotKept, Whose};
+use crate::types::ClientAddr;
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "admin.sock";

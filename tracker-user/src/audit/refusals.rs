@@ -6,13 +6,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::{AuditEvent, Kind};
 use crate::auth::negotiate::Cause;
 use crate::clock::{BootTime, wall_now};
 use crate::links::shown;
-use crate::session::{Identity, Method};
+use crate::types::{ClientAddr, Identity, Method};
 
 /// What the limits are for.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use regex::RegexSet;
 
-use crate::config::AddressPattern;
+use crate::types::AddressPattern;
 
 /// What is known of a request.
 #[derive(Clone, Copy, Debug, Default)]

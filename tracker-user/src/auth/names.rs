@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::outside;
-use crate::session::Identity;
+use crate::types::Identity;
 
 /// The longest principal that is taken for a user's.
 const MAX_PRINCIPAL: usize = 512;

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::conditions::{Denied, Finding};
 use super::negotiate::{Cause, Details};
 use crate::outside;
+use crate::types::ClientAddr;
 
 /// How many decisions are kept of one client.
 pub const PER_CLIENT: usize = 8;

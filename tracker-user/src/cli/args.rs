@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::when;
 use crate::links;
+use crate::types::ClientAddr;
 
 /// Where the daemon listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";

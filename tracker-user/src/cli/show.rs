@@ -12,7 +12,7 @@ use crate::admin::wire;
 use crate::audit::{Actor, AuditEvent};
 use crate::clock::wall_now;
 use crate::live::Source;
-use crate::session::Shown;
+use crate::types::DisplayName;
 
 pub(super) fn status(status: &wire::Status) -> String {
     let observer = match (&status.observer.cgroup, &status.observer.because) {
@@ -386,7 +386,7 @@ pub(super) fn text(table: &Table) -> String {
 }
 
 pub(super) fn name(user: &str, domain: &str) -> String {
-    Shown { user, domain }.to_string()
+    DisplayName { user, domain }.to_string()
 }
 
 pub(super) fn moment(at: Timestamp) -> String {

@@ -8,8 +8,8 @@ use toml::Value;
 use super::node::{Node, Raw};
 use super::problem::{Fault, Refusal};
 use super::suggest::closest;
-use super::values::PortRange;
 use crate::session::settings::Word;
+use crate::types::PortRange;
 
 /// Everything that is wrong with one value.
 #[derive(Debug, PartialEq)]

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::codec::Text;
 use super::problem::Refusal;
-use super::values::{AddressPattern, Destination, parse_stars, show_network};
+use super::values::Destination;
+use crate::types::{AddressPattern, parse_stars, show_network};
 
 type Parsed<T> = Result<T, Refusal>;
 

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::values::{
-    AddressPattern, Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, PortRange,
-    SecondFactorPolicy,
-};
+use super::values::{Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy};
 use crate::session::settings::Timeouts;
+use crate::types::{AddressPattern, PortRange};
 
 /// Where the embedded database lives: the file hierarchy standard's place for what survives a reboot.
 pub const STATE_DIR: &str = "/var/lib/tracker";

@@ -10,8 +10,7 @@ use aya::maps::{self, Map, MapData, MapError};
 use aya::programs::{CgroupSkb, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use tracing::{info, warn};
-use tracker_ebpf::abi::{ClientAddr, MAX_PORTS, Settings, Slot, Used, entries_of, strangers_of};
-
+use tracker_ebpf::abi::{MAX_PORTS, Settings, Slot, Used, entries_of, strangers_of};
 use tracker_ebpf::mark::Mark;
 
 use super::amend;
@@ -22,6 +21,7 @@ use super::host;
 use super::pins::{Form, Found, LINKS, PinDir, Unclaimed, forms};
 use super::place::Place;
 use crate::clock::boot_now;
+use crate::types::ClientAddr;
 
 /// The programs; empty if the build had none.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf.o"));

@@ -7,7 +7,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use tracker_ebpf::abi::{ClientAddr, READ_LOCKED, Slot};
+use tracker_ebpf::abi::{READ_LOCKED, Slot};
+
+use crate::types::ClientAddr;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;

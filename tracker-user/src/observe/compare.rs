@@ -5,13 +5,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tracing::{debug, warn};
-use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment};
 use tracker_ebpf::record::Record;
 
 use super::ebpf::Kernel;
 use super::error::ObserveError;
 use super::{Observer, Source, socket_dump};
 use crate::clock::{BootTime, boot_now};
+use crate::types::ClientAddr;
 
 /// What a resync found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 
-use tracker_ebpf::abi::{ClientAddr, strangers_of};
+use tracker_ebpf::abi::strangers_of;
 
 use super::bpf;
 use super::ebpf::Kernel;
 use super::error::ObserveError;
+use crate::types::ClientAddr;
 
 impl Kernel {
     /// Where strangers have all the records that they may have, those of a network that has more than a quarter of them

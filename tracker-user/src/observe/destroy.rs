@@ -9,10 +9,10 @@ use netlink_packet_sock_diag::SOCK_DESTROY;
 use netlink_packet_sock_diag::inet::SocketId;
 use nix::sys::socket::SockProtocol;
 use tracing::warn;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Door, Netlink};
 use super::socket_dump::{client, each_connection, from, request};
+use crate::types::ClientAddr;
 
 /// What ends other proxies' connections.
 pub(super) struct Destroyer {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tracing::error;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::Observer;
 use super::neighbours::Neighbours;
 use crate::clock::{BootTime, boot_now};
-use crate::session::Device;
+use crate::types::{ClientAddr, Device};
 
 /// An address that held no connection for this long is no client's any more, when those behind one device are counted.
 const CLIENT_FOR: Duration = Duration::from_secs(600);

@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment};
 use tracker_ebpf::record::Record;
 
 use super::socket_dump::Count;
 use crate::clock::BootTime;
+use crate::types::ClientAddr;
 
 /// A difference seen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
 use tracker_ebpf::abi::{
-    AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_RELEASE, Amendment, ClientAddr, Counter, READ_LOCKED,
-    Settings, Used, strangers_of,
+    AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_RELEASE, Amendment, Counter, READ_LOCKED, Settings, Used,
+    strangers_of,
 };
 use tracker_ebpf::mark::Mark;
 use tracker_ebpf::record::Record;
@@ -20,6 +20,7 @@ use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
 use super::pins::PinDir;
 use crate::clock::BootTime;
+use crate::types::ClientAddr;
 
 /// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {

@@ -7,14 +7,14 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc;
 use tracker_ebpf::abi::{
-    Amendment, ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, Hint, Settings, TRAFFIC_BOTH, Used,
-    strangers_of,
+    Amendment, Counter, HINT_CLOSED, HINT_OPENED, Hint, Settings, TRAFFIC_BOTH, Used, strangers_of,
 };
 use tracker_ebpf::record::{Closed, Direction, Record};
 
 use super::error::Full;
 use super::hints::Hints;
 use crate::clock::BootTime;
+use crate::types::ClientAddr;
 
 /// As many hints as the kernel's ring has room for.
 const QUEUE: usize = 4096;

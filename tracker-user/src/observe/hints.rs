@@ -6,7 +6,9 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tracker_ebpf::abi::{ClientAddr, HINT_CLOSED, HINT_OPENED, Hint};
+use tracker_ebpf::abi::{HINT_CLOSED, HINT_OPENED, Hint};
+
+use crate::types::ClientAddr;
 
 /// The ring is looked at this often even if nothing wakes us.
 const SAFETY: Duration = Duration::from_secs(1);

@@ -10,7 +10,6 @@ mod amend;
 mod attach;
 mod bpf;
 mod compare;
-pub mod connections;
 mod crowd;
 mod destroy;
 mod devices;
@@ -39,17 +38,17 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tracker_ebpf::abi::{ClientAddr, Counter, DEFAULT_MAX_RECORDS, Settings, Used};
+use tracker_ebpf::abi::{Counter, DEFAULT_MAX_RECORDS, Settings, Used};
 use tracker_ebpf::record::{Direction, Record};
+
+use crate::types::ClientAddr;
 
 pub use attach::Pinning;
 use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
+use crate::net::{ClientEvents, Seen, Watcher};
 pub use compare::Resync;
-pub use connections::{
-    ClientEvents, ClientStream, Connection, ConnectionId, ConnectionInfo, Connections, Left, Seen, Watcher,
-};
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
 use devices::Devices;

@@ -19,12 +19,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sys::socket::SockProtocol;
 use tracing::warn;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::netlink::{Netlink, malformed};
 use super::route;
 use crate::clock::{BootTime, boot_now};
-use crate::session::Device;
+use crate::types::{ClientAddr, Device};
 
 /// So many clients behind one hardware address make it a router's (or a proxy's), which tells nothing of who they are:
 /// their addresses may move to another router together.

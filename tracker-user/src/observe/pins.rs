@@ -21,15 +21,14 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{MapInfo, MapType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use tracker_ebpf::abi::{
-    ABI_VERSION, ClientAddr, Counter, HINTS_BYTES, LAYOUT, Settings, Slot, Used, entries_of,
-};
+use tracker_ebpf::abi::{ABI_VERSION, Counter, HINTS_BYTES, LAYOUT, Settings, Slot, Used, entries_of};
 use tracker_ebpf::mark::Mark;
 
 use super::bpf::{self, Hook};
 use super::error::ObserveError;
 use super::witness;
 use crate::private;
+use crate::types::ClientAddr;
 
 /// The programs that are attached, in the order in which they are: the packet programs are idle until a socket is
 /// marked, and then no packet of it is missed.

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tracker_ebpf::abi::{ANY_ADDRESS, ANY_V4, ClientAddr, as_words, covers};
+use tracker_ebpf::abi::{ANY_ADDRESS, ANY_V4, as_words, covers};
+
+use crate::types::ClientAddr;
 
 /// A port, at one address, at every IPv4 address, or at every address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{error, info};
-use tracker_ebpf::abi::{ClientAddr, Hint};
+use tracker_ebpf::abi::Hint;
 use tracker_ebpf::record::Record;
 
 use super::error::ObserveError;
 use super::{Observer, Source};
 use crate::clock::{BootTime, boot_now};
+use crate::types::ClientAddr;
 
 /// What is the matter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use netlink_packet_sock_diag::inet::{
     ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer,
 };
 use nix::sys::socket::SockProtocol;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::netlink::{Door, Netlink, malformed};
 use super::place::Place;
+use crate::types::ClientAddr;
 
 /// One connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

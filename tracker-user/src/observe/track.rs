@@ -1,14 +1,15 @@
 //! Beginning to keep the record of a client who logs in: one that strangers left no room for begins with the login, and has
 //! to know of the connections that were there before.
 
-use tracker_ebpf::abi::{AMEND_OPEN, Amendment, ClientAddr};
+use tracker_ebpf::abi::{AMEND_OPEN, Amendment};
 use tracker_ebpf::record::Record;
 
-use super::connections::Seen;
 use super::error::ObserveError;
 use super::socket_dump::Count;
-use super::{ConnectionId, Connections, Observer, Source};
+use super::{Observer, Source};
 use crate::clock::{BootTime, boot_now};
+use crate::net::{Connections, Seen};
+use crate::types::{ClientAddr, ConnectionId};
 
 /// A record that changes while it is amended is read and amended anew, this often.
 const ATTEMPTS: usize = 16;

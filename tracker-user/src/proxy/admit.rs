@@ -12,8 +12,10 @@ use super::proof;
 use crate::audit::{Ground, Refusal};
 use crate::auth::negotiate::{Cause, Pending};
 use crate::auth::recent::Came;
-use crate::auth::token::{self, BadToken, Fingerprint};
-use crate::session::{Decision, Identity, SessionId};
+use crate::auth::token;
+use crate::auth::token::{BadToken, Fingerprint};
+use crate::session::Decision;
+use crate::types::{Identity, SessionId};
 
 /// What a connection remembers of the proofs that were given on it.
 #[derive(Default)]

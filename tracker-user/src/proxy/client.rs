@@ -12,7 +12,6 @@ use hyper::StatusCode;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tracing::debug;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Entry;
 use super::admit::{self, AuthState};
@@ -31,9 +30,8 @@ use super::timer::Timer;
 use super::tunnel::Side;
 use super::worker::Worker;
 use super::{connect, forward};
-use crate::observe::connections::{Carries, Signal};
-use crate::observe::{ClientStream, Connection};
-use crate::session::{Identity, SessionId};
+use crate::net::{Carries, ClientStream, Connection, Signal};
+use crate::types::{ClientAddr, Identity, SessionId};
 
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);

@@ -19,8 +19,7 @@ use super::ports;
 use super::stats::Held;
 use super::tunnel::{Moved, Side, tunnel};
 use super::worker::Worker;
-use crate::observe::ClientStream;
-use crate::observe::connections::Carries;
+use crate::net::{Carries, ClientStream};
 
 pub(super) async fn connect(
     client: &mut Client,

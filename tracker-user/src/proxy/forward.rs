@@ -19,7 +19,7 @@ use super::pages::Page;
 use super::pool::{NoAnswer, Origin};
 use super::ports;
 use super::tunnel::Side;
-use crate::observe::connections::Carries;
+use crate::net::Carries;
 
 /// So many interim answers (1xx) may come before the final one.
 const MAX_INTERIM: usize = 1000;

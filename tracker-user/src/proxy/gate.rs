@@ -3,12 +3,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use crate::audit;
-use crate::observe::ConnectionId;
-use crate::session::{Admission, Decision, Proof, SessionId};
+use crate::session::{Admission, Decision, Proof};
 use crate::tracker::{Refusal, Tracker};
+use crate::types::{ClientAddr, ConnectionId, SessionId};
 
 /// An answer that may have to be waited for.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use prometheus::IntCounter;
 
 use super::stats::Stats;
-use crate::observe::Connection;
+use crate::net::Connection;
 
 /// What the heads of all cores may take together, in bytes, beyond the small ones.
 const MOST: usize = 64 << 20;
@@ -101,8 +101,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::observe::connections::Signal;
-    use crate::observe::{ClientStream, Connections};
+    use crate::net::{ClientStream, Connections, Signal};
 
     async fn stream(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -15,12 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::client::Client;
 use super::http1::{Body, Buffer, Discard};
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
+use crate::types::ClientAddr;
 
 /// With more left than this, a client is told that the connection ends: it may stop sending then, and often does. With less,
 /// a new connection would cost it more.

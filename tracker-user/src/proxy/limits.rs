@@ -12,15 +12,14 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv, send};
 use tokio::net::TcpStream;
 use tracing::warn;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::Shared;
 use super::penalty::Penalties;
 use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
 use crate::links::shown;
-use crate::observe::ClientStream;
-use crate::observe::connections::{Limits, Over};
+use crate::net::{ClientStream, Limits, Over};
+use crate::types::ClientAddr;
 
 /// How often one and the same is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);

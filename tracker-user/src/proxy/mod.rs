@@ -53,7 +53,7 @@ pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
 use crate::auth::{Recent, Verifier};
-use crate::observe::Connections;
+use crate::net::Connections;
 use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.

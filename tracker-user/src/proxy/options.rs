@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::Conditions;
-use crate::config::{self, PortRange};
+use crate::config;
+use crate::types::PortRange;
 
 /// How long a client may take to send a request's head, from its first byte.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);

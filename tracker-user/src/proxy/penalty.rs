@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use crate::clock::BootTime;
+use crate::types::ClientAddr;
 
 /// So many failures at once are nobody's malice: all the tabs of a browser without a ticket.
 const MEASURE: u32 = 500;

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::destination::Destination;
 use super::pages::Page;
 use crate::audit::{Ground, Refusal};
-use crate::config::PortRange;
+use crate::types::PortRange;
 
 /// Where something else than HTTP and TLS is spoken, so that a request's lines could be taken for commands: browsers do
 /// not go there either (the "bad ports" of the Fetch standard, section 2.9). No range opens one of them; who means it names it.

@@ -9,13 +9,15 @@ use super::admit::{Cleared, ask, bind};
 use super::asked::Look;
 use super::client::Client;
 use super::pages::{self, Page};
-use crate::audit::{self, Ground};
+use crate::audit;
+use crate::audit::Ground;
 use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
 use crate::auth::recent::Came;
 use crate::auth::token::{BadToken, Fingerprint};
 use crate::clock::{BootTime, boot_now};
-use crate::session::{self, Identity, Method, Proof};
+use crate::session::{self, Proof};
 use crate::tracker::Refusal;
+use crate::types::{Identity, Method};
 
 /// How often credentials may be refused in a row before Negotiate is no longer offered on a connection.
 const REFUSALS: u32 = 3;

@@ -18,7 +18,7 @@ use nix::unistd::{read, write};
 use tokio::net::TcpStream;
 
 use super::splice::{Pipe, Socket, TURN, Way, poll_receive, poll_send, poll_yield};
-use crate::observe::ClientStream;
+use crate::net::ClientStream;
 
 /// As much as is copied at once.
 const BUFFER: usize = 64 * 1024;

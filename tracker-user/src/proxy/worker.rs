@@ -14,7 +14,6 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::access::Lane;
 use super::dial::Names;
@@ -24,6 +23,7 @@ use super::pool::Pool;
 use super::{Shared, client, descriptors};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::Routes;
+use crate::types::ClientAddr;
 
 /// How long to wait when the process has no descriptor left: some connection will end meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);

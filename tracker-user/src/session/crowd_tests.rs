@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::settings::{Mode, Timeouts};
 use super::table::STALE_RETENTION;
 use super::*;
 use crate::clock::BootTime;
+use crate::types::{ClientAddr, Identity, Method};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 const CLIENTS: u16 = 40;

@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::abi::ClientAddr;
 
-use super::identity::{Identity, Method};
-use super::record::SessionId;
-use super::scope::Scope;
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope, SessionId};
 
 /// Why a session ended or went stale. One word each, the same in logs, metrics, CLI and API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

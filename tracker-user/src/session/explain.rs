@@ -3,16 +3,15 @@
 
 use std::fmt;
 
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::{GRACE, Record};
 
-use super::device::Device;
 use super::event::Reason;
 use super::judge::{Clock, Verdict, judge, lifetime_end, may_have_reopened};
 use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
 use crate::clock::BootTime;
+use crate::types::{ClientAddr, Device};
 
 /// What becomes of connections that their client has ended.
 const HALF: &str = "they hold nothing once nothing has been delivered on them for 5s";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::{GRACE, Record};
 
 use super::settings::{DeviceChange, Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
+use crate::types::{ClientAddr, Device, Identity, Method, SessionId};
 
 const CLIENT: [u8; 4] = [10, 0, 0, 1];
 

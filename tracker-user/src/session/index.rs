@@ -4,14 +4,9 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tracker_ebpf::abi::ClientAddr;
-
-use super::identity::Identity;
 use super::piece_map::{Keyed, PieceMap};
-use super::record::SessionId;
-use super::scope::Scope;
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Identity, Scope, SessionId};
 
 /// A request is served in the name of this session.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,8 @@
 //! turns proofs, looks and moments into decisions and effects; [`index`] is what readers on the hot path see of it.
 
 mod deadlines;
-pub mod device;
 pub mod event;
 pub mod explain;
-pub mod identity;
 pub mod index;
 pub mod judge;
 pub mod overlap;
@@ -16,9 +14,7 @@ mod people;
 mod piece_map;
 pub mod policy;
 pub mod record;
-pub mod scope;
 pub mod settings;
-pub mod spelling;
 pub mod table;
 
 #[cfg(test)]
@@ -32,16 +28,12 @@ mod shared_tests;
 #[cfg(test)]
 mod table_tests;
 
-pub use device::Device;
 pub use event::{Effect, Event, Reason};
 pub use explain::{Explanation, Finding, Rule, Situation, explain};
-pub use identity::{Identity, Method};
 pub use index::{Admitted, Decision, Index};
 pub use judge::{Verdict, judge, may_have_reopened};
 pub use overlap::Overlaps;
 pub use policy::Policy;
-pub use record::{Session, SessionId, State};
-pub use scope::Scope;
+pub use record::{Session, State};
 pub use settings::{Mode, Timeouts};
-pub use spelling::{Shown, Typed};
 pub use table::{Admission, Proof, Refused, Table};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::{Direction, GRACE, Record};
 
 use super::settings::{Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
+use crate::types::{ClientAddr, Identity, Method};
 
 const SECOND: u64 = 1_000_000_000;
 const TIMEOUT: u64 = 10 * SECOND;

@@ -9,12 +9,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::event::{Event, Reason, What};
-use super::identity::Identity;
 use super::settings::Timeouts;
 use crate::clock::BootTime;
+use crate::types::{ClientAddr, Identity};
 
 /// A user who is kicked out, and kicks out whoever did it within this time, takes turns.
 pub const WINDOW: Duration = Duration::from_secs(600);
@@ -125,8 +123,8 @@ impl Overlaps {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::SessionId;
     use super::*;
+    use crate::types::SessionId;
 
     fn client(number: u16) -> ClientAddr {
         let [high, low] = number.to_be_bytes();

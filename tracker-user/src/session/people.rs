@@ -3,12 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tracker_ebpf::abi::ClientAddr;
-
-use super::identity::Identity;
 use super::policy::Policy;
-use super::scope::Scope;
 use super::table::Refused;
+use crate::types::{ClientAddr, Identity, Scope};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -175,9 +175,9 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use tracker_ebpf::abi::ClientAddr;
 
     use super::*;
+    use crate::types::ClientAddr;
 
     impl Keyed for (ClientAddr, u32) {
         type Key = ClientAddr;

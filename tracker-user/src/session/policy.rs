@@ -1,11 +1,11 @@
 //! The policy in force: what the judge and the table go by.
 
-use tracker_ebpf::abi::{self, ClientAddr, TRAFFIC_BOTH, TRAFFIC_CLIENT};
+use tracker_ebpf::abi;
+use tracker_ebpf::abi::{TRAFFIC_BOTH, TRAFFIC_CLIENT};
 
-use super::scope::Scope;
 use super::settings::{Timeouts, TrafficDirection};
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Scope};
 
 /// The timeouts and licences in force, and since when they are.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracker_ebpf::abi::ClientAddr;
+
+use crate::types::ClientAddr;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::event::What;
@@ -15,7 +14,7 @@ use super::settings::{Mode, Revalidate, Timeouts};
 use super::table::AdmissionKind;
 use super::*;
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope};
 
 const TIMEOUT: u64 = 10_000;
 const LIFETIME: u64 = 45_000;

@@ -7,23 +7,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::deadlines::Deadlines;
-use super::device::Device;
 use super::event::{Effect, Event, Reason, What};
-use super::identity::{Identity, Method};
 use super::index::{Admitted, Decision, Index};
 use super::judge::{Verdict, judge};
 use super::people::People;
 use super::piece_map::{Keyed, PieceMap, Place};
 use super::policy::Policy;
-use super::record::{Session, SessionId, State};
-use super::scope::Scope;
+use super::record::{Session, State};
 use super::settings::OnTimeout;
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Device, Identity, Method, Scope, SessionId};
 
 /// How long a stale session whose client does not count as open waits for its user before it is forgotten.
 pub const STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);

@@ -4,7 +4,6 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use super::event::What;
@@ -12,7 +11,7 @@ use super::settings::{Mode, OnTimeout, Revalidate, Timeouts};
 use super::table::{AdmissionKind, STALE_RETENTION};
 use super::*;
 use crate::clock::BootTime;
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId, Identity, Method};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 

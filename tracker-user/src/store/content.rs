@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::embedded::{Store, existing};
 use super::error::StoreError;
@@ -15,7 +14,7 @@ use super::history::{self, Tenure, Tenures, Wanted};
 use super::sessions::StoredSession;
 use crate::audit::{Actor, AuditEvent};
 use crate::clock::wall_now;
-use crate::session::SessionId;
+use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 /// By client address.

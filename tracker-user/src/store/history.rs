@@ -7,13 +7,12 @@
 use jiff::{SignedDuration, Timestamp};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::content::{REMOVED_AT_ONCE, RETENTION};
 use super::embedded::existing;
 use crate::audit::{AuditEvent, Kind};
 use crate::links;
-use crate::session::{SessionId, Typed};
+use crate::types::{ClientAddr, SessionId, UserQuery};
 
 /// By client, beginning in microseconds of wall time, and session.
 const TENURES: TableDefinition<'_, ([u8; 16], i64, u64), &[u8]> = TableDefinition::new("tenures");
@@ -81,7 +80,7 @@ impl Tenure {
 
     /// Whether `typed` means its user.
     #[must_use]
-    pub fn is_called(&self, typed: &Typed) -> bool {
+    pub fn is_called(&self, typed: &UserQuery) -> bool {
         typed.means(&self.user.to_lowercase(), self.realm.as_deref().unwrap_or_default(), &self.domain)
     }
 
@@ -98,7 +97,7 @@ pub struct Wanted {
     /// Of this client only.
     pub client: Option<ClientAddr>,
     /// Of this user only; of everybody who is meant.
-    pub user: Option<Typed>,
+    pub user: Option<UserQuery>,
     /// Only those that cover this moment.
     pub at: Option<Timestamp>,
     /// At most so many, the newest.

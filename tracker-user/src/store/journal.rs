@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracing::{error, info};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::content::{Batch, Settle};
 use super::embedded::Store;
@@ -21,6 +20,7 @@ use super::sessions::StoredSession;
 use crate::audit::{AuditEvent, Kind};
 use crate::clock::{Anchor, BootTime, boot_id};
 use crate::session::Session;
+use crate::types::ClientAddr;
 
 /// One transaction carries hardly more than so many entries, so that nobody waits for long.
 const BATCH: usize = 512;

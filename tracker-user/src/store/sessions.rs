@@ -3,11 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Record;
 
 use crate::clock::{Anchor, BootTime};
-use crate::session::{Identity, Method, Reason, Session, SessionId, State};
+use crate::session::{Reason, Session, State};
+use crate::types::{ClientAddr, Identity, Method, SessionId};
 
 /// A session, kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::clock::boot_now;
-    use crate::session::Device;
+    use crate::types::Device;
 
     fn session(now: BootTime) -> Session {
         Session {

@@ -8,18 +8,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
-use tracker_ebpf::abi::{ClientAddr, Hint};
+use tracker_ebpf::abi::Hint;
 use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
 use crate::audit::{Actor, Audit};
 use crate::clock::{BootTime, BootTimer, boot_now};
-use crate::observe::{ConnectionId, Connections, Events, Observer};
+use crate::net::Connections;
+use crate::observe::{Events, Observer};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Scope, Session, Table};
+use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
+use crate::types::{ClientAddr, ConnectionId, Scope};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);

@@ -1,11 +1,9 @@
 //! Another device behind a client's address (`timeouts.device-change`).
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::observe::ConnectionId;
-use crate::session::{Device, Proof, Reason};
+use crate::session::{Proof, Reason};
+use crate::types::{ClientAddr, ConnectionId, Device};
 
 impl Core {
     /// Takes note of what became of the neighbour table: sessions whose client is another device now end. What comes of

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::warn;
-use tracker_ebpf::abi::ClientAddr;
 
 use super::core::Core;
 use crate::audit::{Actor, AuditEvent, Kind};
@@ -13,6 +12,7 @@ use crate::links::shown;
 use crate::session::event::{Event, What};
 use crate::session::{Effect, Reason};
 use crate::store::{Entry, Unkept};
+use crate::types::ClientAddr;
 
 /// What becomes of an answer once everything before it is on disk, or is not.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;

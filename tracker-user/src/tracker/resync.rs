@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
-use tracker_ebpf::abi::{ClientAddr, Counter};
+use tracker_ebpf::abi::Counter;
 use tracker_ebpf::record::Record;
 
 use super::core::{Core, LOOKS_PER_TURN, RESYNC_EVERY};
@@ -13,6 +13,7 @@ use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
 use crate::store::sessions::last_seen;
+use crate::types::ClientAddr;
 
 /// The record of a client without session or connection is kept for this long after it was last used.
 const RECORD_RETENTION: Duration = Duration::from_secs(600);

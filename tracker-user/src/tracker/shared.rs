@@ -1,13 +1,12 @@
 //! Sessions of single connections (`timeouts.shared-hosts`): their evidence is what the proxy itself saw on the connection,
 //! and they end with it.
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::Refusal;
 use super::core::Core;
 use crate::clock::boot_now;
-use crate::observe::{ConnectionId, Left};
-use crate::session::{Admission, Decision, Proof, Scope};
+use crate::net::Left;
+use crate::session::{Admission, Decision, Proof};
+use crate::types::{ClientAddr, ConnectionId, Scope};
 
 impl Core {
     /// Admits a proof for the connection that carried it. From here on what happens on that is recorded; if it closes, the

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::core::Core;
 use crate::clock::boot_now;
 use crate::session::may_have_reopened;
+use crate::types::ClientAddr;
 
 /// A connection of the proxy's own that is older than this must be seen.
 const SURELY_SEEN: Duration = Duration::from_secs(2);

@@ -36,7 +36,7 @@ use self::queue::Queue;
 pub use super::credential::KeytabEntry;
 use super::names::NameRules;
 use super::token::BadToken;
-use crate::session::Identity;
+use crate::types::Identity;
 
 /// How many tokens may wait for each thread. A token takes well under a millisecond, so a full queue is a wait that
 /// clients hardly notice; more than that is better told to them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::lab::*;
-use crate::session::Device;
+use crate::types::Device;
 
 const V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 5);
 const V6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 5);

@@ -10,6 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn6, bind, con
 
 use super::super::*;
 use super::lab::*;
+use crate::net::{ClientStream, Connections, Watcher};
 
 /// Room for so few that a crowd fills it.
 const ROOM: u32 = 8;

@@ -111,7 +111,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::session::Identity;
+    use crate::types::Identity;
 
     fn lines(line: &Line, complete: bool) -> (String, Value) {
         let (mut writer, mut text, mut json) = (Writer::default(), Vec::new(), Vec::new());

@@ -12,14 +12,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use tracker_ebpf::abi::ClientAddr;
+
+use crate::types::ClientAddr;
 
 pub use self::log::AccessLog;
 pub(super) use self::log::Lane;
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
 use crate::outside;
-use crate::session::Identity;
+use crate::types::Identity;
 
 /// Longer paths are not kept in memory for the next request's.
 const PATH_KEPT: usize = 256;

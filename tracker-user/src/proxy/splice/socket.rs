@@ -9,7 +9,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::observe::ClientStream;
+use crate::net::ClientStream;
 
 /// A stream socket of the runtime. `work` may say EAGAIN only if the socket itself is why: its readiness is forgotten then.
 pub(in crate::proxy) trait Socket: AsFd {

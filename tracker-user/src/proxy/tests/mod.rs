@@ -16,16 +16,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tracker_ebpf::abi::ClientAddr;
 
 use super::*;
 use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
-use crate::config::PortRange;
-use crate::observe::ConnectionId;
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Admitted, Decision, Identity, Proof, Scope, SessionId};
+use crate::session::{Admission, Admitted, Decision, Proof};
 use crate::tracker::Refusal;
+use crate::types::{ClientAddr, ConnectionId, Identity, PortRange, Scope, SessionId};
 
 /// Admits whoever proves themselves, and remembers them until told otherwise.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 
 use self::traffic::{receive, send};
 use super::*;
-use crate::observe::connections::Connections;
+use crate::net::Connections;
 use crate::proxy::splice::kept;
 
 /// Nothing has moved for so long: nothing will.

@@ -4,14 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::Place;
 use crate::clock::{Anchor, BootTime, boot_id};
-use crate::session::{Identity, Method, Session, SessionId, State};
+use crate::session::{Session, State};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
 use crate::store::{Store, StoredSession, StoredSetting, revocation};
+use crate::types::{ClientAddr, Identity, Method, SessionId};
 
 const ALICE: ClientAddr = ClientAddr::from_v4([10, 0, 0, 1]);
 

@@ -5,15 +5,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use tracker_ebpf::abi::ClientAddr;
-
 use super::Place;
 use crate::audit::{AuditEvent, Kind};
 use crate::clock::{Anchor, BootTime, boot_now, wall_now};
-use crate::session::{Identity, Method, Session, SessionId, State};
+use crate::session::{Session, State};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
 use crate::store::{Entry, Journal, Store, StoreError, StoredSession, StoredSetting, Wanted, revocation};
+use crate::types::{ClientAddr, Identity, Method, SessionId};
 
 fn session(number: u64) -> Session {
     let at = BootTime::default();

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tracker_ebpf::abi::ClientAddr;
 
 use crate::audit::{AuditEvent, Kind};
-use crate::session::SessionId;
 use crate::store::content::Batch;
 use crate::store::{RETENTION, Store, Tenure, Wanted};
+use crate::types::{ClientAddr, SessionId};
 
 const USERS: [&str; 3] = ["Alice", "bob", "Älfred"];
 

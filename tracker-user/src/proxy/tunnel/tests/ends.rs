@@ -1,7 +1,7 @@
 //! How a tunnel ends: by both sides' last words, by a reset, by a kick-out, by being dropped.
 
 use super::*;
-use crate::session::SessionId;
+use crate::types::SessionId;
 
 #[tokio::test]
 async fn the_end_of_one_side_is_passed_on_and_the_other_goes_on() {

@@ -7,14 +7,14 @@ use std::fmt;
 /// A user as people see one: `DOMAIN\user` where the domain is a short name, `user@REALM` where it is a realm (there is a
 /// dot in it), the bare user where there is none.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
+pub struct DisplayName<'a> {
     /// The user.
     pub user: &'a str,
     /// The domain as people see it; empty where the configuration strips domains.
     pub domain: &'a str,
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for DisplayName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, domain } = self;
         if domain.is_empty() {
@@ -30,12 +30,12 @@ impl fmt::Display for Shown<'_> {
 /// A user as an operator types one, in any case: `user`, `user@REALM`, `user@DOMAIN`, `DOMAIN\user` or `REALM\user`. The
 /// bare name means everybody who is called so, whatever their realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Typed {
+pub struct UserQuery {
     user: String,
     domain: Option<String>,
 }
 
-impl Typed {
+impl UserQuery {
     /// The user's bare name, in lower case.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -51,7 +51,7 @@ impl Typed {
     }
 }
 
-impl From<&str> for Typed {
+impl From<&str> for UserQuery {
     fn from(text: &str) -> Self {
         let (user, domain) = match (text.split_once('\\'), text.rsplit_once('@')) {
             (Some((domain, user)), _) | (None, Some((user, domain))) => (user, Some(domain)),
@@ -64,11 +64,11 @@ impl From<&str> for Typed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Identity;
+    use crate::types::Identity;
 
     #[test]
     fn a_user_is_shown_by_the_kind_of_domain() {
-        let shown = |user, domain| Shown { user, domain }.to_string();
+        let shown = |user, domain| DisplayName { user, domain }.to_string();
         assert_eq!(shown("Alice", "EXAMPLE.TEST"), "Alice@EXAMPLE.TEST");
         assert_eq!(shown("Alice", "EXAMPLE"), "EXAMPLE\\Alice");
         assert_eq!(shown("Alice", ""), "Alice");

@@ -1,8 +1,6 @@
 //! How far a session reaches: a client address, or, where many users share that, one connection.
 
-use tracker_ebpf::abi::ClientAddr;
-
-use crate::observe::ConnectionId;
+use crate::types::{ClientAddr, ConnectionId};
 
 /// What a session is of. At most one session is of the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

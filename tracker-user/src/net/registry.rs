@@ -30,8 +30,9 @@ use dashmap::mapref::entry::Entry;
 use futures_util::task::AtomicWaker;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::TcpStream;
-use tracker_ebpf::abi::ClientAddr;
 use tracker_ebpf::record::Direction;
+
+use crate::types::ClientAddr;
 
 pub use self::own::Left;
 use self::own::{OwnRecord, Rules};
@@ -39,31 +40,7 @@ pub use self::room::{Limits, Over};
 pub use self::stream::ClientStream;
 pub use self::watched::{Seen, Watcher};
 use crate::clock::{BootTime, boot_now};
-use crate::session::SessionId;
-
-/// The number of a connection that the proxy accepted; never used twice in one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(NonZeroU64);
-
-impl ConnectionId {
-    /// Connections count up from 1.
-    #[must_use]
-    pub const fn new(number: NonZeroU64) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::types::{ConnectionId, SessionId};
 
 /// Who wants to hear what happens on the proxy's connections, where the kernel is not asked.
 pub trait ClientEvents: Send + Sync {
@@ -192,7 +169,7 @@ impl Connections {
         }
         let since = boot_now();
         let connection = Arc::new(Connection {
-            id: ConnectionId(NonZeroU64::MIN.saturating_add(self.last_id.fetch_add(1, Relaxed))),
+            id: ConnectionId::new(NonZeroU64::MIN.saturating_add(self.last_id.fetch_add(1, Relaxed))),
             client,
             peer,
             since,

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, PoisonError};
 
-use tracker_ebpf::abi::ClientAddr;
-
-use super::{ClientStream, Connection, ConnectionId, Connections, LOOKED_AT, Signal};
+use super::LOOKED_AT;
 use crate::clock::BootTime;
+use crate::net::{ClientStream, Connection, Connections, Signal};
+use crate::types::{ClientAddr, ConnectionId};
 
 /// How a connection is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use tracker_ebpf::abi::{ClientAddr, Settings, TRAFFIC_BOTH};
+use tracker_ebpf::abi::{Settings, TRAFFIC_BOTH};
 use tracker_ebpf::record::{Direction, Record};
 
-use super::{Connection, ConnectionId, Connections, Signal};
 use crate::clock::BootTime;
+use crate::net::{Connection, Connections, Signal};
+use crate::types::{ClientAddr, ConnectionId};
 
 /// A connection with a record of its own was closed, or its client has ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

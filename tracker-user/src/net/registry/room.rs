@@ -1,9 +1,8 @@
 //! How many connections there may be, and which are given up for others.
 
-use tracker_ebpf::abi::ClientAddr;
-
-use super::{Carries, Connection, ConnectionId, Connections, Signal};
 use crate::clock::BootTime;
+use crate::net::{Carries, Connection, Connections, Signal};
+use crate::types::{ClientAddr, ConnectionId};
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
-
-use super::spelling::{Shown, Typed};
+use super::user_name::{DisplayName, UserQuery};
 
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
@@ -70,7 +68,7 @@ impl Identity {
 
     /// Whether `typed` means this user.
     #[must_use]
-    pub fn is_called(&self, typed: &Typed) -> bool {
+    pub fn is_called(&self, typed: &UserQuery) -> bool {
         let user = self.key().rsplit_once('@').map_or(self.key(), |(user, _)| user);
         typed.means(user, self.realm(), self.domain())
     }
@@ -91,31 +89,15 @@ impl Hash for Identity {
 }
 
 impl fmt::Display for Identity {
-    /// As people see it: see [`Shown`].
+    /// As people see it: see [`DisplayName`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Shown { user: self.user(), domain: self.domain() }.fmt(f)
+        DisplayName { user: self.user(), domain: self.domain() }.fmt(f)
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({self}, {})", self.key())
-    }
-}
-
-/// How an identity was proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// A Kerberos ticket, by the Negotiate scheme (RFC 4559).
-    Kerberos,
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kerberos => "kerberos",
-        })
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
-use super::{Connection, Connections, Left};
 use crate::clock::boot_now;
+use crate::net::{Connection, Connections, Left};
 
 /// The stream of a connection: counts what moves, and takes itself out of the registry before its descriptor closes.
 pub struct ClientStream {

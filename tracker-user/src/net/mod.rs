@@ -1,0 +1,8 @@
+//! The proxy's own connections: the registry of those that are open.
+
+mod registry;
+
+pub use registry::{
+    Carries, ClientEvents, ClientStream, Connection, ConnectionInfo, Connections, Left, Limits, Over, Seen,
+    Signal, Watcher,
+};

@@ -1,0 +1,23 @@
+//! Small values that every room shares: identities of clients, connections, sessions, devices and users. Nothing here
+//! knows another room, reads a clock or can fail except at parsing.
+
+mod address_pattern;
+mod connection_id;
+mod device;
+mod identity;
+mod method;
+mod port_range;
+mod scope;
+mod session_id;
+mod user_name;
+
+pub use address_pattern::{AddressPattern, parse_stars, show_network};
+pub use connection_id::ConnectionId;
+pub use device::{Device, NoDevice};
+pub use identity::Identity;
+pub use method::{Factor, Factors, Method};
+pub use port_range::PortRange;
+pub use scope::Scope;
+pub use session_id::SessionId;
+pub use tracker_ebpf::abi::ClientAddr;
+pub use user_name::{DisplayName, UserQuery};
