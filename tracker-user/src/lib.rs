@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod observe;
 pub mod output;
 pub mod outside;
+pub mod panics;
 pub mod private;
 pub mod proxy;
 pub mod session;
