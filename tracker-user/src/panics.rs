@@ -121,8 +121,8 @@ pub(crate) mod tests {
         let work = || {
             advised("outer advice".into(), || {
                 advised("inner advice".into(), || ());
-                panic!("of a test")
-            })
+                panic!("of a test");
+            });
         };
         let name = "advice_is_for_what_is_done_and_no_longer";
         let output = in_a_process(module_path!(), name, work);

@@ -178,10 +178,9 @@ mod tests {
     #[test]
     fn a_panic_over_a_damaged_file_names_it_and_the_remedy() {
         let path = Path::new("/state/tracker.redb");
-        let output =
-            in_a_process(module_path!(), "a_panic_over_a_damaged_file_names_it_and_the_remedy", || {
-                reading(path, || panic!("of a test"))
-            });
+        let work = || reading(path, || panic!("of a test"));
+        let name = "a_panic_over_a_damaged_file_names_it_and_the_remedy";
+        let output = in_a_process(module_path!(), name, work);
         assert_aborted(
             &output,
             "trackerd: /state/tracker.redb is damaged or not the tracker's (reading it ended in a panic)",

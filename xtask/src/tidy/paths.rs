@@ -44,7 +44,7 @@ pub(super) fn imports(tokens: &[Token<'_>], place: Place<'_>) -> Vec<Import> {
             }
             start => {
                 // A path that goes on here has been read from its beginning.
-                let begins = reader.before(at, 1) != "::";
+                let begins = reader.before(at, 1) != "::" || reader.is_extern(at);
                 if let Some(root) = place.steps(start, inner.len()).filter(|_| begins) {
                     reader.begin(at, root);
                 }
@@ -84,6 +84,12 @@ impl<'a> Reader<'a> {
 
     fn before(&self, at: usize, steps: usize) -> &'a str {
         at.checked_sub(steps).map_or("", |at| self.text(at))
+    }
+
+    /// True for a path that begins with `::`, which leads to another crate.
+    fn is_extern(&self, at: usize) -> bool {
+        let before = self.before(at, 2);
+        matches!(self.place, Place::Program(_)) && (before == "use" || !is_name(before) && before != ">")
     }
 
     /// A path's first word stands at `at`, and means the module `depth` below the root.
@@ -229,20 +235,19 @@ fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
     while text(at) == "#" {
         at = end_of_group(tokens, at + 1);
     }
-    let (mut is_item, mut is_fn, mut wants_semicolon) = (false, false, false);
+    let (mut has_body, mut wants_semicolon) = (false, false);
     while at < tokens.len() {
         match text(at) {
-            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" => (is_item, is_fn) = (true, true),
-            "use" | "static" | "type" | "let" | "const" if !is_fn => {
-                (is_item, wants_semicolon) = (true, true)
-            }
+            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" => has_body = true,
+            "use" | "static" | "type" | "let" | "const" => wants_semicolon = true,
             ";" => return at + 1,
-            "," if !is_item => return at + 1,
+            // A field or an arm; an item may have one between its generic parameters.
+            "," if !has_body && !wants_semicolon => return at + 1,
             "}" | ")" | "]" => return at,
             "{" => {
                 at = end_of_group(tokens, at);
                 // `const fn` ends with its body, `const X: Y = Z { … };` does not.
-                if is_fn || !wants_semicolon {
+                if has_body || !wants_semicolon {
                     return at;
                 }
                 continue;
@@ -312,11 +317,11 @@ mod tests {
 
     #[test]
     fn a_program_names_the_library() {
-        let text =
-            "use tracker::a::X; use crate::b; use super::c;\nfn f() { tracker::d::g(); let tracker = 1; }";
+        let text = "use ::tracker::a::X; use crate::b; use super::c;\nfn f() { tracker::d::g(); ::tracker::e::h(); }\n\
+                    fn i() { other::tracker::j(); <X>::tracker::k(); let tracker = 1; }";
         let found = imports(&tokens(text), Place::Program("tracker"));
         let paths: Vec<_> = found.iter().map(|import| import.path.as_str()).collect();
-        assert_eq!(paths, ["tracker::a::X", "tracker::d::g"]);
+        assert_eq!(paths, ["tracker::a::X", "tracker::d::g", "tracker::e::h"]);
     }
 
     #[test]
