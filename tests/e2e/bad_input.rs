@@ -2,12 +2,16 @@
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::Lab;
 use lab::gateway::{self, PROXY_PORT};
 use lab::net::GATEWAY_V6;
+use lab::scratch::Scratch;
+use nix::sys::signal::Signal;
 
 use crate::common::{ORIGIN, SOON, is_let_through, is_refused_for, session, url};
 
@@ -264,5 +268,19 @@ fn a_damaged_database_is_not_a_panic() -> Result<()> {
     if started.is_err() {
         assert!(log.contains("state"), "the log must name the file: {log}");
     }
+    Ok(())
+}
+
+/// Of the panics, the one that can be had from outside: a start that fails, and a standard error that does not take why.
+#[test]
+fn a_panic_aborts_the_daemon_however_it_was_built() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let config = scratch.write("tracker.toml", "state-dir = \"/dev/null/state\"\n")?;
+    // No core dump for what is meant to end.
+    let mut trackerd = Command::new("prlimit");
+    trackerd.arg("--core=0").arg(gateway::bin_dir()?.join("trackerd")).arg("--config").arg(&config);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let status = trackerd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full).status()?;
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status:?}");
     Ok(())
 }

@@ -286,7 +286,8 @@ impl App {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => live.reload(Actor::unknown(Via::Signal)).await,
-                // Only a panic ends it. Without it nothing may be decided: stop, and let the supervisor start anew.
+                // It never ends before this (a panic of it ends the process). Should it, nothing may be decided any more: stop,
+                // and let the supervisor start anew.
                 ended = &mut event_loop => {
                     error!(?ended, "the event loop is gone");
                     return Err(io::Error::other("the event loop is gone"));

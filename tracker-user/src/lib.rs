@@ -17,6 +17,7 @@ pub mod net;
 pub mod observe;
 pub mod output;
 pub mod outside;
+pub mod panics;
 pub mod private;
 pub mod proxy;
 pub mod session;

@@ -43,7 +43,7 @@ enum Task {
     /// The long proofs; see docs/SECURITY.md.
     Prove(prove::Options),
     /// Check the rules of the architecture.
-    Tidy,
+    Tidy(tidy::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Profile(options) => profile::run(&options),
         Task::Prove(options) => prove::run(&options),
-        Task::Tidy => tidy::run(),
+        Task::Tidy(options) => tidy::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let mut clippy = sh::cargo();
         clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
         sh::step("cargo clippy", &mut clippy)?;
-        tidy::run()?;
+        tidy::check()?;
     }
     if !sh::is_root() {
         eprintln!("xtask: without root the end-to-end tests are skipped");

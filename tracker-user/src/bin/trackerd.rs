@@ -14,6 +14,7 @@ use tracker::app::{App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
 use tracker::live::not_in_effect;
 use tracker::output::{Format, Output};
+use tracker::panics;
 use tracker::proxy::AccessLog;
 
 /// Two thirds of the memory of the C library's allocator with 100,000 sessions (docs/BENCHMARKS.md, scale). It
@@ -78,7 +79,8 @@ fn main() -> ExitCode {
         }
     };
     log(&output);
-    finish_when_panicking(output.clone());
+    let last_lines = output.clone();
+    panics::end_the_process(move || last_lines.finish(LAST_WORDS));
     let code = run(path, file, &output, outgrown);
     output.finish(LAST_WORDS);
     code
@@ -105,15 +107,6 @@ fn run(path: Option<PathBuf>, file: Document, output: &Output, outgrown: nix::Re
         }
     };
     runtime.block_on(serve(path, file, access, output.clone()))
-}
-
-/// The lines before a panic that ends the process are what explains it.
-fn finish_when_panicking(output: Output) {
-    let told = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        told(panic);
-        output.finish(LAST_WORDS);
-    }));
 }
 
 async fn serve(path: Option<PathBuf>, file: Document, access: AccessLog, output: Output) -> ExitCode {

@@ -146,7 +146,8 @@ pub fn examine(case: &Case) -> Report {
     let (kdc, names) = thread::scope(|scope| {
         let kdc = scope.spawn(|| kdc::checks(&entries, &services, keytab));
         let names = names::checks(&services.hosts);
-        (kdc.join().unwrap_or_default(), names)
+        // Its panic would be this thread's.
+        (kdc.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), names)
     });
     let mut checks = setup::checks(case);
     let account = account::of_the_daemon(case);

@@ -187,7 +187,7 @@ impl Proxy {
     #[must_use]
     pub fn spawn(self) -> Running {
         for begin in self.workers {
-            // A worker that is gone has panicked, and panics end the daemon.
+            // None is gone: a worker ends with the proxy, and its panic would end the process.
             let _ = begin.send(());
         }
         Running { shared: self.shared }

@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
@@ -13,7 +12,7 @@ use super::continuity::{FileFacts, Tip};
 use super::embedded::FILE;
 use super::error::StoreError;
 use super::schema::{self, Layout, SCHEMA};
-use crate::private;
+use crate::{panics, private};
 
 /// A new database is made beside its place, and put there when it is whole.
 pub(super) const ASIDE: &str = "tracker.redb.new";
@@ -60,17 +59,23 @@ pub(super) fn open(
     if meta.len() == 0 {
         return Err(StoreError::Foreign { path, reason: "it is empty".into() });
     }
-    let open = build(file, directory, &path)?;
     let foreign = |error: redb::Error| StoreError::Foreign { path: path.clone(), reason: error.to_string() };
-    let layout = layout(&open).map_err(foreign)?;
-    let (tip, id) = match layout {
-        Layout::Known(_) => identity(&open).map_err(foreign)?,
-        Layout::Empty => (None, None),
-        Layout::Newer(found) => return Err(StoreError::Newer { path, found, known: SCHEMA }),
-        Layout::Foreign => {
-            return Err(StoreError::Foreign { path, reason: "another program's database".into() });
-        }
-    };
+    let (open, layout, tip, id) = reading(&path, || -> Result<_, StoreError> {
+        let open = build(file, directory, &path)?;
+        let layout = layout(&open).map_err(foreign)?;
+        let (tip, id) = match layout {
+            Layout::Known(_) => identity(&open).map_err(foreign)?,
+            Layout::Empty => (None, None),
+            Layout::Newer(found) => {
+                return Err(StoreError::Newer { path: path.clone(), found, known: SCHEMA });
+            }
+            Layout::Foreign => {
+                let reason = "another program's database".into();
+                return Err(StoreError::Foreign { path: path.clone(), reason });
+            }
+        };
+        Ok((open, layout, tip, id))
+    })?;
     look(Seen { file: FileFacts::of(&meta), is_new: false, tip, id })?;
     match layout {
         Layout::Known(SCHEMA) => {}
@@ -104,6 +109,13 @@ fn create(directory: &Path, path: &Path) -> Result<Open, StoreError> {
     })
 }
 
+/// Does `work`, which reads the file at `path` and writes nothing. Should redb break its promise (below) and panic, the
+/// process ends with the words that a damaged file is refused with.
+fn reading<T>(path: &Path, work: impl FnOnce() -> T) -> T {
+    let refused = StoreError::Foreign { path: path.into(), reason: "reading it ended in a panic".into() };
+    panics::advised(refused.to_string(), work)
+}
+
 /// Opens and checks; what that would write is held back.
 fn build(file: File, directory: &Path, path: &Path) -> Result<Open, StoreError> {
     let foreign = |reason: String| StoreError::Foreign { path: path.into(), reason };
@@ -111,11 +123,7 @@ fn build(file: File, directory: &Path, path: &Path) -> Result<Open, StoreError> 
     let mut builder = Builder::new();
     // redb promises an error instead of a panic only where it was asked to check every page.
     builder.set_check_integrity_on_open(true).set_cache_size(CACHE);
-    let build = || builder.create_with_backend(backend.clone());
-    // Should it break that promise all the same: nothing has been written, and where panics unwind, it is an error.
-    let database = catch_unwind(AssertUnwindSafe(build));
-    let database = database.map_err(|_| foreign("reading it ended in a panic".into()))?;
-    let database = database.map_err(|error| match error {
+    let database = builder.create_with_backend(backend.clone()).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
         DatabaseError::Storage(redb::StorageError::Io(source)) if is_environment(&source) => {
             unusable(directory, source)
@@ -160,4 +168,23 @@ fn is_environment(error: &io::Error) -> bool {
 
 pub(super) fn unusable(directory: &Path, source: io::Error) -> StoreError {
     StoreError::Directory { path: PathBuf::from(directory), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::panics::tests::{assert_aborted, in_a_process};
+
+    #[test]
+    fn a_panic_over_a_damaged_file_names_it_and_the_remedy() {
+        let path = Path::new("/state/tracker.redb");
+        let work = || reading(path, || panic!("of a test"));
+        let name = "a_panic_over_a_damaged_file_names_it_and_the_remedy";
+        let output = in_a_process(module_path!(), name, work);
+        assert_aborted(
+            &output,
+            "trackerd: /state/tracker.redb is damaged or not the tracker's (reading it ended in a panic)",
+        );
+        assert_aborted(&output, "restore it from a backup, or move it away to begin anew");
+    }
 }

@@ -1,6 +1,8 @@
 //! The rules. Most are rows of one table: in these files, none of these words, and why.
 
+use super::rooms::ROOMS;
 use super::source::{File, Tree, has_word};
+use super::{draw, imports};
 
 /// Longer files want to be two.
 const MAX_LINES: usize = 600;
@@ -35,7 +37,7 @@ const CORE: &[&str] = &[
 ];
 
 /// The table.
-const BANS: [Ban; 9] = [
+const BANS: [Ban; 6] = [
     Ban {
         within: CORE,
         except: &[],
@@ -76,28 +78,10 @@ const BANS: [Ban; 9] = [
         why: "only tracker-ebpf, observe/ and auth/credential/ hold unsafe code",
     },
     Ban {
-        within: &["tracker-user/src/proxy"],
-        except: &[],
-        words: &["crate::portal", "super::portal"],
-        why: "proxy/ and portal/ do not know each other",
-    },
-    Ban {
-        within: &["tracker-user/src/portal"],
-        except: &[],
-        words: &["crate::proxy", "super::proxy"],
-        why: "proxy/ and portal/ do not know each other",
-    },
-    Ban {
-        within: &["tracker-user/src/auth"],
-        except: &[],
-        words: &["crate::proxy", "crate::portal", "crate::admin"],
-        why: "auth/ knows nobody who asks it: the proxy does, and the portal will",
-    },
-    Ban {
         within: &["tracker-user/src"],
-        except: &["tracker-user/src/bin/"],
-        words: &["crate::app", "super::app", "tracker::app"],
-        why: "nothing imports app: it wires the rooms, and no room knows the wiring",
+        except: &[],
+        words: &["catch_unwind", "AssertUnwindSafe"],
+        why: "a panic ends the process (panics.rs): nothing promises to survive one",
     },
 ];
 
@@ -107,6 +91,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     findings.extend(top(tree));
     findings.extend(metrics(tree));
     findings.extend(keys(tree));
+    findings.extend(aborts(tree));
+    findings.extend(imports::check(tree, ROOMS));
+    findings.extend(draw::check(tree, ROOMS));
     findings
 }
 
@@ -252,6 +239,19 @@ fn keys(tree: &Tree) -> Vec<String> {
     unknown.map(|key| format!("{PATH}: config does not know the key {key}")).collect()
 }
 
+/// What ships ends at a panic, also where trackerd's hook is not set yet, and in trackerctl.
+fn aborts(tree: &Tree) -> Vec<String> {
+    const PATH: &str = "Cargo.toml";
+    let Some(file) = tree.file(PATH) else { return Vec::new() };
+    let release =
+        file.text.split("\n[").find(|part| part.starts_with("profile.release]")).unwrap_or_default();
+    let aborts = release.lines().any(|line| line == "panic = \"abort\"");
+    if aborts {
+        return Vec::new();
+    }
+    vec![format!("{PATH}: [profile.release] lacks `panic = \"abort\"`: a panic ends the process (panics.rs)")]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,5 +338,21 @@ mod tests {
             check(&Tree::of(&[source, doc("```toml\nstate-dir = 1 # x = y\n```\nother = 1\n")])).is_empty()
         );
         assert_eq!(check(&Tree::of(&[source, doc("```toml\nstat-dir = 1\n```\n")])).len(), 1);
+    }
+
+    #[test]
+    fn what_ships_aborts() {
+        let found = |text| findings("Cargo.toml", text);
+        assert!(
+            found("[workspace]\n[profile.release]\npanic = \"abort\"\nlto = true\n[profile.dev]\n")
+                .is_empty()
+        );
+        for text in [
+            "[workspace]\n",
+            "[profile.release]\n[profile.dev]\npanic = \"abort\"\n",
+            "\n[profile.release]\npanic = \"unwind\"\n",
+        ] {
+            assert_eq!(found(text).len(), 1, "{text}");
+        }
     }
 }

@@ -71,7 +71,7 @@ impl File {
     }
 
     /// True for a file that holds nothing but tests.
-    fn is_test(&self) -> bool {
+    pub(super) fn is_test(&self) -> bool {
         let (directories, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let in_tests = directories.split('/').skip(1).any(|part| part == "tests" || part.ends_with("_tests"));
         in_tests || name == "tests.rs" || name.ends_with("_tests.rs")

@@ -1,8 +1,8 @@
 //! The Negotiate scheme (RFC 4559): tokens in, identities out, never on an async thread.
 //!
-//! [`Verifier`] is a bounded pool of threads in front of an [`Acceptor`]. What blocks or panics in there (the keytab, the
-//! replay cache, a name service) stays in there: the async side waits at most [`VERIFY_TIMEOUT`] and hears of a full
-//! queue at once.
+//! [`Verifier`] is a bounded pool of threads in front of an [`Acceptor`]. What blocks in there (the keytab, the replay cache,
+//! a name service) stays in there: the async side waits at most [`VERIFY_TIMEOUT`] and hears of a full queue at once. What
+//! panics in there ends the process, as everywhere ([`crate::panics`]).
 
 mod acceptor;
 mod cause;
@@ -16,7 +16,6 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -253,6 +252,7 @@ impl Verifier {
         }
         match tokio::time::timeout(VERIFY_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
+            // Every token that is taken from the queue gets an answer; without one, nothing is proved.
             Ok(Err(_)) => {
                 Err(VerifyError::refused(Cause::Other, "verifying the token failed inside the gateway"))
             }
@@ -296,7 +296,7 @@ impl Drop for Verifier {
             thread::sleep(BETWEEN_LOOKS);
         }
         for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
-            // It has nothing to say; a panic was caught where it happened.
+            // It has nothing to say: had it panicked, the process would have ended.
             let _ = thread.join();
         }
     }
@@ -308,12 +308,7 @@ fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
         if reply.is_closed() {
             continue;
         }
-        let accept = || acceptor.accept(pending, &token, bindings.as_deref());
-        let result = catch_unwind(AssertUnwindSafe(accept));
-        // Without a result the sender is dropped, which is the answer.
-        if let Ok(result) = result {
-            let _ = reply.send(result);
-        }
+        let _ = reply.send(acceptor.accept(pending, &token, bindings.as_deref()));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::panics::tests::{assert_aborted, in_a_process};
 
 struct Fake<F>(F);
 
@@ -56,12 +57,16 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
     }
 }
 
-#[tokio::test]
-async fn a_panic_stays_in_its_thread() {
-    let fake = Fake(|token: &[u8]| if token == b"bad" { panic!("as asked") } else { Ok(proved("alice")) });
-    let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
-    assert!(matches!(verifier.verify(Offer::first(b"bad".to_vec())).await, Err(VerifyError::Refused(_))));
-    assert!(verifier.verify(Offer::first(b"good".to_vec())).await.is_ok());
+#[test]
+fn a_token_that_makes_the_verifier_panic_ends_the_process() {
+    let work = || {
+        let fake = Fake(|_: &[u8]| -> Result<Outcome, VerifyError> { panic!("of a test") });
+        let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _ = runtime.block_on(verifier.verify(Offer::first(b"bad".to_vec())));
+    };
+    let name = "a_token_that_makes_the_verifier_panic_ends_the_process";
+    assert_aborted(&in_a_process(module_path!(), name, work), "a panic ended the gateway");
 }
 
 #[tokio::test(start_paused = true)]
