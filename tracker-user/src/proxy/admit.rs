@@ -2,39 +2,28 @@
 
 use std::sync::Arc;
 
-use super::asked::Look;
 use super::client::Client;
+use super::decision_log::DecisionResult;
 use super::destination::Target;
+use super::evaluation::Evaluation;
 use super::http1::{Name, Request};
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::proof;
 use crate::audit::{Ground, Refusal};
-use crate::auth::negotiate::{Cause, Pending};
-use crate::auth::recent::Came;
-use crate::auth::token;
-use crate::auth::token::{BadToken, Fingerprint};
+use crate::auth::{Conversation, Credentials, NoOffer, Offer, Scheme};
 use crate::session::Decision;
-use crate::types::{Identity, SessionId};
+use crate::types::{Identity, SessionId, UserMessage};
 
-/// What a connection remembers of the proofs that were given on it.
+/// What a connection remembers of who it is served for.
 #[derive(Default)]
 pub(super) struct AuthState {
     /// The session that the connection was cleared for.
     pub(super) cleared: Option<SessionId>,
-    /// The token that proved the connection's user last, and the session it proved them for.
-    pub(super) proved: Option<(Fingerprint, Option<SessionId>)>,
-    /// Credentials of a scheme that is not offered have been refused here, and that was told.
-    pub(super) scheme_told: bool,
-    /// A handshake between two legs.
-    pub(super) pending: Option<Pending>,
-    /// How often credentials were refused in a row.
-    pub(super) refusals: u32,
     /// What happens on the connection is seen.
     pub(super) is_seen: bool,
-    /// Why Negotiate is not offered on this connection any more: a browser would go on asking its user for a password that
-    /// cannot help.
-    pub(super) given_up: Option<Cause>,
+    /// How its client has tried to prove who its user is.
+    pub(super) conversation: Conversation,
 }
 
 /// A request may be served.
@@ -61,76 +50,86 @@ pub(super) async fn admit(
         client.auth.is_seen = true;
     }
     if request.repeats(Name::ProxyAuthorization) {
-        return Err(Page::bad_request("The request has more than one Proxy-Authorization field."));
+        let text = "The request has more than one Proxy-Authorization field.";
+        return Err(Page::bad_request(&UserMessage::new(text)));
     }
-    let verdict = match request.field(client.input.unread(), Name::ProxyAuthorization).map(token::parse) {
-        None => match standing(client).await {
+    let credentials = request.field(client.input.unread(), Name::ProxyAuthorization).map(Credentials::parse);
+    let verdict = match credentials {
+        None => match existing_session(client).await {
             Some(cleared) => Ok(cleared),
-            // Looked at only where it matters: a valid session needs no conditions.
-            None => Err(ask(client, Look::at(client, request, target, options))),
+            // Evaluated only where it matters: a valid session needs no conditions.
+            None => Err(ask(client, Evaluation::of(client, request, target, options))),
         },
+        Some(credentials) if credentials.scheme() == Some(Scheme::Negotiate) => {
+            match repeated(client, &credentials).await {
+                Some(cleared) => Ok(cleared),
+                None => {
+                    let evaluation = Evaluation::of(client, request, target, options);
+                    offered(client, credentials, evaluation).await
+                }
+            }
+        }
         // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
         // user: it is as if it were not there.
-        Some(Err(bad @ BadToken::NotNegotiate(_))) => match standing(client).await {
+        Some(credentials) => match existing_session(client).await {
             Some(cleared) => Ok(cleared),
-            None => Err(proof::not_offered(client, bad, Look::at(client, request, target, options)).await),
-        },
-        Some(token) => match repeated(client, &token).await {
-            Some(cleared) => Ok(cleared),
-            None => offered(client, token, Look::at(client, request, target, options)).await,
+            None => {
+                let evaluation = Evaluation::of(client, request, target, options);
+                Err(proof::not_offered(client, credentials, evaluation).await)
+            }
         },
     };
     client.is_proved |= verdict.is_ok();
     verdict
 }
 
-/// Decides about a request with a token.
-async fn offered(client: &mut Client, token: Result<Vec<u8>, BadToken>, look: Look) -> Result<Cleared, Page> {
-    if look.offered.is_ok() {
-        let (verdict, came) = proof::prove(client, token).await;
-        look.came(client, came);
+/// Decides about a request with credentials of a scheme that is offered where the conditions allow.
+async fn offered(
+    client: &mut Client,
+    credentials: Credentials,
+    evaluation: Evaluation,
+) -> Result<Cleared, Page> {
+    if evaluation.offered.is_ok() {
+        let (verdict, result) = proof::prove(client, credentials).await;
+        evaluation.record(client, result);
         return verdict;
     }
     // Where Kerberos is not offered, credentials for it are as if they were not there.
-    match standing(client).await {
+    match existing_session(client).await {
         Some(cleared) => Ok(cleared),
-        None => Err(ask(client, look)),
+        None => Err(ask(client, evaluation)),
     }
 }
 
-/// Who a request is from whose token has proved the user of this connection already: HTTP libraries that were given a
-/// header send it with each request. It proves nothing anew: it is as if it were not there, for as long as the session
-/// stands that it proved; and everywhere else it is a replay.
-async fn repeated(client: &mut Client, token: &Result<Vec<u8>, BadToken>) -> Option<Cleared> {
-    let (known, session) = client.auth.proved?;
-    if known != Fingerprint::of(token.as_ref().ok()?) {
-        return None;
-    }
-    let cleared = standing(client).await?;
-    (client.auth.cleared == session).then_some(cleared)
+/// Who a request is from whose credentials have proved the user of this connection already. They prove nothing anew: it is
+/// as if they were not there, for as long as the session stands that they proved; and everywhere else it is a replay.
+async fn repeated(client: &mut Client, credentials: &Credentials) -> Option<Cleared> {
+    let session = client.auth.conversation.repeats(credentials)?;
+    let cleared = existing_session(client).await?;
+    (client.auth.cleared == Some(session)).then_some(cleared)
 }
 
-/// The answer to a request that has to prove itself: a challenge, unless there is nothing to offer.
-pub(super) fn ask(client: &Client, look: Look) -> Page {
-    let (page, came) = match (look.offered, client.auth.given_up) {
-        (Err(denied), _) => {
+/// The answer to a request that has to prove itself: what it is offered to prove it with.
+pub(super) fn ask(client: &Client, evaluation: Evaluation) -> Page {
+    let offer = client.auth.conversation.offer(evaluation.offered);
+    let result = match &offer {
+        Offer::Schemes(_) | Offer::Portal(_) => DecisionResult::Challenged,
+        Offer::Nothing(NoOffer::Conditions(denied)) => {
             client.worker.shared.stats.not_offered.inc();
             let why = denied.to_string();
             let refusal = Refusal::of_request(client.address, Ground::Conditions, None, &why);
             client.worker.shared.gate.refused(&refusal);
-            (Page::not_offered(denied), Came::NotOffered(denied))
+            DecisionResult::NotOffered(*denied)
         }
-        (Ok(()), Some(cause)) => (Page::given_up(cause), Came::GivenUp(cause)),
-        (Ok(()), None) => (Page::challenge(None), Came::Challenged),
+        Offer::Nothing(NoOffer::Suppressed(cause)) => DecisionResult::Suppressed(*cause),
     };
-    look.came(client, came);
-    page
+    evaluation.record(client, result);
+    Page::offer(&offer)
 }
 
 /// Who a request without credentials is from, if that is known.
-async fn standing(client: &mut Client) -> Option<Cleared> {
-    // The client has given a handshake up.
-    client.auth.pending = None;
+async fn existing_session(client: &mut Client) -> Option<Cleared> {
+    client.auth.conversation.breaks_off();
     match decision(client).await {
         Decision::Allow(admitted) if bind(client, admitted.session).await => {
             Some(Cleared { user: admitted.identity, proof: None })

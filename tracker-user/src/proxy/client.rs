@@ -23,7 +23,7 @@ use super::http1::{
 use super::leftover::MAX_LEFTOVER;
 use super::limits::Conduct;
 use super::options::ProxyOptions;
-use super::pages::{Page, To};
+use super::pages::{Page, To, framing};
 use super::pool::Origin;
 use super::stats::Held;
 use super::timer::Timer;
@@ -31,14 +31,14 @@ use super::tunnel::Side;
 use super::worker::Worker;
 use super::{connect, forward};
 use crate::net::{Carries, ClientStream, Connection, Signal};
-use crate::types::{ClientAddr, Identity, SessionId};
+use crate::types::{ClientAddr, Identity, SessionId, UserMessage};
 
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long one on which Negotiate is not offered any more: whoever gets a ticket meanwhile and loads the page again then
 /// does so on a new connection, where it is.
-const GIVEN_UP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+const SUPPRESSED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take to be told that its request cannot be read.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -89,6 +89,17 @@ pub(super) struct Refusal {
     pub(super) rest: Body,
     /// The gateway's own proof, where the request brought credentials that proved something.
     pub(super) proof: Option<String>,
+}
+
+/// What is wrong with a request that cannot be read, for the person at the client.
+fn unreadable(bad: &BadRequest) -> UserMessage {
+    UserMessage::new("The request cannot be understood: ")
+        .then(match bad {
+            BadRequest::Framing(bad) => framing(*bad),
+            BadRequest::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
+            BadRequest::Syntax(_) | BadRequest::TooLarge => "it is not HTTP/1",
+        })
+        .then(".")
 }
 
 /// Serves a connection until it ends.
@@ -176,10 +187,10 @@ impl Client {
             let options = self.worker.shared.options.load();
             (options.idle_timeout, options.header_timeout)
         };
-        self.timer.set(match (self.is_proved, self.auth.given_up) {
+        self.timer.set(match (self.is_proved, self.auth.conversation.is_suppressed()) {
             (true, _) => idle,
-            (false, None) => idle.min(UNPROVED_IDLE_TIMEOUT),
-            (false, Some(_)) => idle.min(GIVEN_UP_IDLE_TIMEOUT),
+            (false, false) => idle.min(UNPROVED_IDLE_TIMEOUT),
+            (false, true) => idle.min(SUPPRESSED_IDLE_TIMEOUT),
         });
         let mut end = HeadEnd::default();
         let mut has_begun = false;
@@ -292,12 +303,12 @@ impl Client {
             line.path.push('/');
         }
         if request.repeats(Name::Host) {
-            return Err(Page::bad_request("The request has more than one Host field."));
+            return Err(Page::bad_request(&UserMessage::new("The request has more than one Host field.")));
         }
         if request.is_loop(head, &options.via) {
-            let text =
-                format!("This request for {} has come back to the proxy that sent it.", destination.key);
-            return Err(Page::new(StatusCode::LOOP_DETECTED, text));
+            let text = UserMessage::new("This request for ").name(&destination.key);
+            let text = text.then(" has come back to the proxy that sent it.");
+            return Err(Page::new(StatusCode::LOOP_DETECTED, &text));
         }
         let cleared = admit::admit(self, request, &target, options).await?;
         self.serves(&cleared.user);
@@ -328,7 +339,7 @@ impl Client {
         let Refusal { page, rest, proof } = refusal;
         let is_challenge = page.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         // A handshake over several legs would be broken off with the connection.
-        let is_handshake = is_challenge && self.auth.pending.is_some();
+        let is_handshake = is_challenge && self.auth.conversation.is_in_handshake();
         let closes = page.closes
             || (request.method == Method::Connect && !(is_challenge && self.is_all_said(request)))
             // Nobody knows whether the content will come (RFC 9110, section 10.1.1).
@@ -363,13 +374,15 @@ impl Client {
     async fn refuse(&mut self, bad: &BadRequest) {
         let (status, text) = match bad {
             BadRequest::TooLarge => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, format!("It cannot be served: {bad}."))
+                let text = UserMessage::new("The head of the request is larger than ")
+                    .number(MAX_HEAD as u64 / 1024);
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text.then(" KiB, or has too many fields."))
             }
-            _ => (StatusCode::BAD_REQUEST, format!("The request cannot be understood: {bad}.")),
+            _ => (StatusCode::BAD_REQUEST, unreadable(bad)),
         };
         debug!(client = %self.address, %bad, "a request could not be read");
         self.conduct.fails();
-        let page = Page::new(status, text);
+        let page = Page::new(status, &text);
         let to = To { version: Version::Http11, method: Method::Get, kept: false };
         self.entry.begin(Cow::Borrowed(""));
         let line = self.entry.line();

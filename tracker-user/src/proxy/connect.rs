@@ -20,6 +20,7 @@ use super::stats::Held;
 use super::tunnel::{Moved, Side, tunnel};
 use super::worker::Worker;
 use crate::net::{Carries, ClientStream};
+use crate::types::UserMessage;
 
 pub(super) async fn connect(
     client: &mut Client,
@@ -31,19 +32,23 @@ pub(super) async fn connect(
     client.input.consume(request.length);
     let refuse = |page, proof| Box::new(Refusal { page, rest: request.body(), proof });
     if !ports::are_open(&options.connect_ports, destination.port) {
-        let text = format!("Tunnels to port {} are not allowed by this proxy.", destination.port);
-        return Err(refuse(ports::closed(client, destination, text), proof));
+        let port = UserMessage::new("Tunnels to port ").number(destination.port);
+        let text = port.then(" are not allowed by this proxy.");
+        return Err(refuse(ports::closed(client, destination, &text), proof));
     }
     if request.has_content() {
         // It would have to be told from the tunnel's first bytes.
-        return Err(refuse(Page::bad_request("A CONNECT request has no content."), proof));
+        return Err(refuse(Page::bad_request(&UserMessage::new("A CONNECT request has no content.")), proof));
     }
     client.connection.carry(Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
     client.timer.clear();
     let origin = match dial(client, destination, options).await {
         Ok(origin) => origin,
-        Err(failure) => return Err(refuse(failure.page(destination), proof)),
+        Err(failure) => {
+            client.entry.line().problem = Some(failure.to_string());
+            return Err(refuse(failure.page(destination), proof));
+        }
     };
     let mut answer = format!("{} 200 Connection established\r\n", request.version.as_str());
     if let Some(proof) = proof {

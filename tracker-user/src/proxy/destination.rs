@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::http1::Method;
 use super::pages::Page;
 use crate::outside;
+use crate::types::UserMessage;
 
 /// Names longer than this are not in the DNS.
 const MAX_NAME: usize = 253;
@@ -45,6 +46,17 @@ pub(super) enum BadDestination {
     Host,
     #[error("the port is missing or not a number from 1 to 65535")]
     Port,
+}
+
+impl BadDestination {
+    /// For the person at the client.
+    const fn user_words(self) -> &'static str {
+        match self {
+            Self::UserInfo => "the address must not contain a user name or password.",
+            Self::Host => "the host name is missing or contains characters that host names do not have.",
+            Self::Port => "the port is missing or not a number from 1 to 65535.",
+        }
+    }
 }
 
 impl Destination {
@@ -117,9 +129,8 @@ impl Target {
     pub(super) fn parse(method: Method, target: &[u8]) -> Result<Self, Page> {
         if method == Method::Connect {
             if target.iter().any(|b| matches!(b, b'/' | b'?' | b'#')) {
-                return Err(Page::bad_request(
-                    "A CONNECT request names a host and a port, and nothing else.",
-                ));
+                let text = "A CONNECT request names a host and a port, and nothing else.";
+                return Err(Page::bad_request(&UserMessage::new(text)));
             }
             return Ok(Self { authority: 0, path: target.len(), end: target.len(), is_tunnel: true });
         }
@@ -130,15 +141,15 @@ impl Target {
         let colon = position(0, b":/?#");
         let scheme = target.get(..colon).unwrap_or_default();
         if !target.get(colon..).unwrap_or_default().starts_with(b"://") {
-            return Err(Page::bad_request(
+            return Err(Page::bad_request(&UserMessage::new(
                 "This is a proxy, not a web server. Set it as the proxy of your browser, and ask for complete addresses (http://...).",
-            ));
+            )));
         }
         if !scheme.eq_ignore_ascii_case(b"http") {
             let scheme = outside::shown_bytes(scheme, outside::WORD);
-            return Err(Page::bad_request(format!(
-                "This proxy fetches http:// addresses; for {scheme}:// the client has to ask for a tunnel (CONNECT)."
-            )));
+            let message = UserMessage::new("This proxy fetches http:// addresses; for ").name(&scheme);
+            let message = message.then(":// the client has to ask for a tunnel (CONNECT).");
+            return Err(Page::bad_request(&message));
         }
         let authority = colon + b"://".len();
         let path = position(authority, b"/?#");
@@ -159,9 +170,10 @@ impl Target {
     pub(super) fn destination(&self, target: &[u8]) -> Result<Destination, Page> {
         let authority = std::str::from_utf8(self.authority(target)).map_err(|_| BadDestination::Host);
         let default_port = (!self.is_tunnel).then_some(80);
-        authority
-            .and_then(|authority| Destination::parse(authority, default_port))
-            .map_err(|problem| Page::bad_request(format!("The request's target cannot be used: {problem}.")))
+        authority.and_then(|authority| Destination::parse(authority, default_port)).map_err(|problem| {
+            let message = UserMessage::new("The request's target cannot be used: ");
+            Page::bad_request(&message.then(problem.user_words()))
+        })
     }
 }
 

@@ -15,11 +15,12 @@ use super::http1::{
 };
 use super::leftover::MAX_LEFTOVER;
 use super::options::ProxyOptions;
-use super::pages::Page;
+use super::pages::{Page, framing};
 use super::pool::{NoAnswer, Origin};
 use super::ports;
 use super::tunnel::Side;
 use crate::net::Carries;
+use crate::types::UserMessage;
 
 /// So many interim answers (1xx) may come before the final one.
 const MAX_INTERIM: usize = 1000;
@@ -37,8 +38,9 @@ pub(super) async fn forward(
     client.connection.carry(Carries::Request { method, to: Arc::clone(&destination.key) });
     if !ports::are_open(&options.forward_ports, destination.port) {
         client.input.consume(request.length);
-        let text = format!("Requests to port {} are not allowed by this proxy.", destination.port);
-        let page = ports::closed(client, destination, text);
+        let port = UserMessage::new("Requests to port ").number(destination.port);
+        let text = port.then(" are not allowed by this proxy.");
+        let page = ports::closed(client, destination, &text);
         return Err(Box::new(Refusal { page, rest: request.body(), proof }));
     }
     let forwards = request.max_forwards(head);
@@ -86,6 +88,18 @@ enum Problem {
     ClientGone,
 }
 
+/// What is wrong with an origin's answer, for the person at the client.
+fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
+    match bad {
+        BadResponse::Syntax => origin.then(" answered with something that is not HTTP."),
+        BadResponse::TooLarge => origin.then(" answered with a head that is too large."),
+        BadResponse::Endless => origin.then(" gave no answer: it sends interim answers without end."),
+        BadResponse::Framing(bad) => {
+            origin.then(" gave an answer of which the end cannot be told: ").then(framing(bad)).then(".")
+        }
+    }
+}
+
 /// One request and its answer.
 struct Exchange<'a> {
     client: &'a mut Client,
@@ -116,17 +130,17 @@ impl Exchange<'_> {
         let recipient = self.recipient();
         if response.status == 101 {
             let Some(to) = response.upgrade(head).filter(|_| self.upgrades) else {
-                let text = "The origin changed the protocol without being asked.";
-                return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, text).closing()));
+                let text = UserMessage::new("The origin changed the protocol without being asked.");
+                return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, &text).closing()));
             };
             let out = response.switching(head, to, &recipient);
             origin.input.consume(response.length);
             return Ok(self.switch(origin, &out).await);
         }
         if response.status == 407 {
-            let key = &self.destination.key;
-            let text = format!("{key} asks for proxy credentials, which only a proxy may do.");
-            return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, text)));
+            let origin = UserMessage::new("").name(&self.destination.key);
+            let text = origin.then(" asks for proxy credentials, which only a proxy may do.");
+            return Err(self.refuse(Page::new(StatusCode::BAD_GATEWAY, &text)));
         }
         let answered = match response.answer(head, &recipient) {
             Ok(answered) => answered,
@@ -315,35 +329,27 @@ impl Exchange<'_> {
         Next::Tunnel(Side { io: origin.io, early: origin.input.into_bytes() })
     }
 
-    fn page(&self, problem: &Problem) -> Page {
-        let origin = &self.destination.key;
+    fn page(&mut self, problem: &Problem) -> Page {
+        let origin = UserMessage::new("").name(&self.destination.key);
         let (status, text) = match problem {
-            Problem::Dial(failure) => return failure.page(self.destination),
+            Problem::Dial(failure) => {
+                self.client.entry.line().problem = Some(failure.to_string());
+                return failure.page(self.destination);
+            }
             Problem::ClientBroke | Problem::ClientGone => {
-                return Page::bad_request(
+                return Page::bad_request(&UserMessage::new(
                     "The request broke off before its end, or its content is malformed.",
-                );
+                ));
             }
             Problem::TimedOut => {
-                (StatusCode::GATEWAY_TIMEOUT, format!("{origin} did not answer the request in time."))
+                (StatusCode::GATEWAY_TIMEOUT, origin.then(" did not answer the request in time."))
             }
-            Problem::NoAnswer(NoAnswer::Bad(BadResponse::TooLarge)) => {
-                (StatusCode::BAD_GATEWAY, format!("The head of {origin}'s answer is too large."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(BadResponse::Syntax)) => {
-                (StatusCode::BAD_GATEWAY, format!("{origin} answered with something that is not HTTP."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Endless)) => {
-                (StatusCode::BAD_GATEWAY, format!("{origin} gave no answer: {bad}."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Framing(_))) => {
-                (StatusCode::BAD_GATEWAY, format!("It cannot be told where {origin}'s answer ends: {bad}."))
-            }
+            Problem::NoAnswer(NoAnswer::Bad(bad)) => (StatusCode::BAD_GATEWAY, bad_answer(*bad, origin)),
             Problem::NoAnswer(NoAnswer::Closed) => (
                 StatusCode::BAD_GATEWAY,
-                format!("{origin} closed the connection before it had answered the request."),
+                origin.then(" closed the connection before it had answered the request."),
             ),
         };
-        Page::new(status, text)
+        Page::new(status, &text)
     }
 }

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 
 use hyper::StatusCode;
 
-use super::http1::{Method, Version, connection};
-use crate::auth::conditions::Denied;
-use crate::auth::negotiate::Cause;
-use crate::auth::token;
+use super::http1::{BadFraming, Method, Version, connection};
+use crate::auth::{Cause, Offer, Scheme, Schemes};
 use crate::clock::wall_now;
 use crate::outside;
+use crate::types::UserMessage;
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -37,8 +36,10 @@ pub(super) struct Page {
     /// The connection ends with it.
     pub(super) closes: bool,
     html: Cow<'static, str>,
-    /// The value of `Proxy-Authenticate`.
-    challenge: Option<Cow<'static, str>>,
+    /// What the client may prove its user with.
+    schemes: Schemes,
+    /// A message of Negotiate for the client.
+    message: Option<String>,
     retry: bool,
 }
 
@@ -52,72 +53,103 @@ pub(super) struct To {
 }
 
 impl Page {
-    /// `text` is plain: it is escaped here.
-    pub(super) fn new(status: StatusCode, text: impl AsRef<str>) -> Self {
-        Self::headed(status, status.canonical_reason().unwrap_or("Error"), text.as_ref(), None)
+    /// A page for the person at the client. It takes nothing but a [`UserMessage`], so that no words of an operator's get onto it.
+    pub(super) fn new(status: StatusCode, message: &UserMessage) -> Self {
+        let heading = UserMessage::new(status.canonical_reason().unwrap_or("Error"));
+        Self::headed(status, &heading, message, None)
     }
 
-    /// With a heading of its own; `word` is what the person may tell the operator.
-    fn headed(status: StatusCode, heading: &str, text: &str, word: Option<&str>) -> Self {
+    /// With a heading of its own; `label` is what the person may tell the operator.
+    fn headed(
+        status: StatusCode,
+        heading: &UserMessage,
+        message: &UserMessage,
+        label: Option<&'static str>,
+    ) -> Self {
         let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-        let mut html = String::with_capacity(640 + text.len());
+        let mut html = String::with_capacity(640 + message.as_str().len());
         let _ = write!(
             html,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {reason}</title>{style}</head>\n\
-             <body><h1>{heading}</h1>\n<p>",
+             <body><h1>",
             style = style!(),
         );
-        escape(text, &mut html);
-        let word = word.map(|word| format!(" ({word})")).unwrap_or_default();
-        let _ = write!(html, "</p>\n<small>{code} from the proxy{word}</small>\n</body></html>\n");
+        escape(heading.as_str(), &mut html);
+        html.push_str("</h1>\n<p>");
+        escape(message.as_str(), &mut html);
+        let label = label.map(|label| format!(" ({label})")).unwrap_or_default();
+        let _ = write!(html, "</p>\n<small>{code} from the proxy{label}</small>\n</body></html>\n");
         Self { html: html.into(), ..Self::empty(status) }
     }
 
     /// An answer without a text.
     pub(super) const fn empty(status: StatusCode) -> Self {
-        Self { status, closes: false, html: Cow::Borrowed(""), challenge: None, retry: false }
+        Self {
+            status,
+            closes: false,
+            html: Cow::Borrowed(""),
+            schemes: Schemes::NONE,
+            message: None,
+            retry: false,
+        }
     }
 
-    /// 407: asks the client to prove who its user is; with a token where a handshake goes on or was refused with one.
-    pub(super) fn challenge(answer: Option<&[u8]>) -> Self {
+    /// What a request is answered that has to prove itself: 407, or 403 where it cannot.
+    pub(super) fn offer(offer: &Offer) -> Self {
+        match offer {
+            Offer::Schemes(schemes) => Self::challenge(*schemes, None),
+            Offer::Portal(address) => Self::portal(address),
+            Offer::Nothing(why) => {
+                Self::headed(StatusCode::FORBIDDEN, &why.heading(), &why.user_message(), Some(why.label()))
+            }
+        }
+    }
+
+    /// 403: leads to the page where people log in.
+    fn portal(address: &str) -> Self {
+        let mut html = String::with_capacity(640 + 2 * address.len());
+        let mut link = String::with_capacity(address.len());
+        escape(address, &mut link);
+        let _ = write!(
+            html,
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>403 Forbidden</title>{style}</head>\n\
+             <body><h1>Log in to use this proxy</h1>\n<p><a href=\"{link}\">{link}</a></p>\n\
+             <small>403 from the proxy</small>\n</body></html>\n",
+            style = style!(),
+        );
+        Self { html: html.into(), ..Self::empty(StatusCode::FORBIDDEN) }
+    }
+
+    /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on.
+    pub(super) fn challenge(schemes: Schemes, message: Option<&[u8]>) -> Self {
         Self {
             html: Cow::Borrowed(CHALLENGE),
-            challenge: Some(answer.map_or(Cow::Borrowed("Negotiate"), |answer| proof(answer).into())),
+            schemes,
+            message: message.map(|message| Scheme::Negotiate.message(message)),
             ..Self::empty(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
         }
     }
 
-    /// 407: the credentials proved nothing, others may; with a token that tells the client's library why.
-    pub(super) fn refused(cause: Cause, answer: Option<&[u8]>) -> Self {
-        let challenge = Self::challenge(answer).challenge;
+    /// 407: the credentials proved nothing, others may; with a message that tells the client's library why.
+    pub(super) fn rejected(cause: Cause, schemes: Schemes, message: Option<&[u8]>) -> Self {
         let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        Self { challenge, ..Self::headed(status, cause.heading(), cause.for_people(), Some(cause.label())) }
-    }
-
-    /// 403: nothing is offered, since nothing that the client has would help.
-    pub(super) fn given_up(cause: Cause) -> Self {
-        Self::headed(StatusCode::FORBIDDEN, cause.heading(), cause.for_people(), Some(cause.label()))
-    }
-
-    /// 403: the conditions do not offer Kerberos, and there is nothing else yet.
-    pub(super) fn not_offered(denied: Denied) -> Self {
-        let text = format!(
-            "{} It has no other way to know who you are: use another browser or computer, or ask its operator.",
-            denied.step.for_people()
-        );
-        Self::headed(StatusCode::FORBIDDEN, "You cannot log in here", &text, Some(&denied.to_string()))
+        Self {
+            schemes,
+            message: message.map(|message| Scheme::Negotiate.message(message)),
+            ..Self::headed(status, &cause.heading(), &cause.user_message(), Some(cause.label()))
+        }
     }
 
     /// 503: what happens on this connection would not be noticed.
     pub(super) fn unseen() -> Self {
         let text = "The proxy cannot watch over this connection, and serves nobody on a connection that it cannot watch \
                     over. Try again.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).retry().closing()
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, &UserMessage::new(text)).retry().closing()
     }
 
     /// A request that cannot be understood: what follows on the connection cannot be either.
-    pub(super) fn bad_request(text: impl AsRef<str>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text).closing()
+    pub(super) fn bad_request(message: &UserMessage) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message).closing()
     }
 
     /// Closes the connection after the page.
@@ -151,7 +183,7 @@ impl Page {
                 .unwrap_or_default(),
             self.html.len()
         );
-        for value in self.challenge.as_deref().into_iter().chain(proof) {
+        for value in self.schemes.challenges(self.message.as_deref()).chain(proof) {
             let _ = write!(out, "Proxy-Authenticate: {value}\r\n");
         }
         if self.retry {
@@ -167,9 +199,13 @@ impl Page {
     }
 }
 
-/// A token as the value of `Proxy-Authenticate`; on a success it is the gateway's own proof (RFC 4559, section 5).
-pub(super) fn proof(answer: &[u8]) -> String {
-    format!("Negotiate {}", token::encode(answer))
+/// What is wrong with a message's framing, for the person at the client.
+pub(super) const fn framing(bad: BadFraming) -> &'static str {
+    match bad {
+        BadFraming::Length => "its Content-Length is not one number",
+        BadFraming::Coding => "its transfer coding is not chunked",
+        BadFraming::Both => "it has both a Transfer-Encoding and a Content-Length",
+    }
 }
 
 fn escape(text: &str, html: &mut String) {
@@ -197,8 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_a_challenge_a_link_or_a_reason() {
+        let write = |offer: &Offer| {
+            let to = To { version: Version::Http11, method: Method::Get, kept: true };
+            String::from_utf8(Page::offer(offer).write(&to, None)).unwrap()
+        };
+        let both = Schemes::NEGOTIATE.then(Scheme::Basic);
+        let challenge = write(&Offer::Schemes(both));
+        assert!(challenge.starts_with("HTTP/1.1 407 "), "{challenge}");
+        let first = challenge.find("Proxy-Authenticate: Negotiate\r\n").unwrap();
+        assert!(
+            challenge.find("Proxy-Authenticate: Basic realm=\"proxy\", charset=\"UTF-8\"\r\n") > Some(first)
+        );
+        let portal = write(&Offer::Portal("https://proxy.test:4081/login?a=b&c".into()));
+        assert!(portal.starts_with("HTTP/1.1 403 ") && !portal.contains("Proxy-Authenticate"), "{portal}");
+        assert!(portal.contains("<a href=\"https://proxy.test:4081/login?a=b&amp;c\">"), "{portal}");
+    }
+
+    #[test]
     fn a_head_request_gets_the_head_only() {
-        let page = Page::new(StatusCode::NOT_FOUND, "x").retry();
+        let page = Page::new(StatusCode::NOT_FOUND, &UserMessage::new("x")).retry();
         let to = To { version: Version::Http10, method: Method::Head, kept: true };
         let text = String::from_utf8(page.write(&to, Some("Negotiate x"))).unwrap();
         assert!(text.starts_with("HTTP/1.0 404 Not Found\r\nDate: ") && text.ends_with("\r\n\r\n"), "{text}");

@@ -6,117 +6,118 @@ use hyper::StatusCode;
 use tracing::debug;
 
 use super::admit::{Cleared, ask, bind};
-use super::asked::Look;
 use super::client::Client;
-use super::pages::{self, Page};
+use super::decision_log::DecisionResult;
+use super::evaluation::Evaluation;
+use super::pages::Page;
 use crate::audit;
 use crate::audit::Ground;
-use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyError};
-use crate::auth::recent::Came;
-use crate::auth::token::{BadToken, Fingerprint};
-use crate::clock::{BootTime, boot_now};
+use crate::auth::{
+    Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Reaction, Rejection, Scheme,
+    Schemes,
+};
+use crate::clock::boot_now;
 use crate::session::{self, Proof};
 use crate::tracker::Refusal;
 use crate::types::{Identity, Method};
 
-/// How often credentials may be refused in a row before Negotiate is no longer offered on a connection.
-const REFUSALS: u32 = 3;
-
-/// How often before the connection is closed.
-const MOST_REFUSALS: u32 = 6;
-
 /// Verifies credentials: for whom the request is served, or what it is answered, and what is remembered of that.
 pub(super) async fn prove(
     client: &mut Client,
-    token: Result<Vec<u8>, BadToken>,
-) -> (Result<Cleared, Page>, Came) {
+    credentials: Credentials,
+) -> (Result<Cleared, Page>, DecisionResult) {
     // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
     // had left before it was read cannot be told from one that left before its proof.
-    let at = boot_now();
+    let arrival = boot_now();
     if client.io.is_gone() {
         let why = "the client had left when its credentials were read";
-        return (Err(Page::challenge(None).closing()), Came::Unavailable(why.into()));
+        return (Err(challenge(None).closing()), DecisionResult::Unavailable(why.into()));
     }
     let shared = Arc::clone(&client.worker.shared);
     let stats = &shared.stats;
-    // A proxy without TLS has no channel that a token could be bound to.
-    let fingerprint = token.as_deref().ok().map(Fingerprint::of);
-    let offer = Offer { pending: client.auth.pending.take(), token, bindings: None };
-    let (page, came) = match shared.verifier.verify(offer).await {
-        Ok(Outcome::Proved { identity, answer, details }) => {
+    let fingerprint = credentials.fingerprint();
+    let context = Context {
+        handshake: client.auth.conversation.take_handshake(),
+        // A proxy without TLS has no channel that credentials could be bound to.
+        channel_binding: None,
+        arrival,
+    };
+    let (page, result) = match shared.verifier.verify(credentials, context).await {
+        Outcome::Proved(proof) => {
             stats.proofs_accepted.inc();
-            details.log(&client.address);
-            let proof = answer.as_deref().map(pages::proof);
-            let (verdict, came) = proved(client, Arc::new(identity), at, proof, details).await;
-            if verdict.is_ok() {
-                client.auth.proved = fingerprint.map(|token| (token, client.auth.cleared));
+            if let Some(ticket) = &proof.ticket {
+                ticket.log(&client.address);
             }
-            return (verdict, came);
+            return proved(client, proof, fingerprint).await;
         }
-        Ok(Outcome::Continue { pending, answer }) => {
+        Outcome::Continue { handshake, answer } => {
             stats.proofs_continued.inc();
             // Unless it goes on to prove somebody.
             client.conduct.fails();
-            client.auth.pending = Some(pending);
-            (Page::challenge(Some(&answer)), Came::Continued)
+            client.auth.conversation.goes_on(handshake);
+            (challenge(Some(&answer)), DecisionResult::Continued)
         }
-        Err(VerifyError::Refused(refusal)) => {
+        Outcome::Failed(Failure::Rejected(rejection)) => {
             stats.proofs_refused.inc();
-            refused(client, refusal)
+            rejected(client, rejection)
         }
-        Err(problem @ (VerifyError::Busy | VerifyError::TimedOut)) => {
-            stats.proofs_busy.inc();
-            debug!(client = %client.address, %problem, "a proof was put off");
-            let text = "Too many users are logging in at this moment. Try again.";
-            let page = Page::new(StatusCode::SERVICE_UNAVAILABLE, text).retry();
-            (page, Came::Unavailable(problem.to_string()))
-        }
-        Err(VerifyError::Unavailable(why)) => {
-            stats.proofs_unavailable.inc();
-            tell(client, Ground::Unavailable, None, &why);
-            let text = "The proxy cannot verify Kerberos tickets at present. Its operator finds the reason in its status \
-                        and log.";
-            (Page::new(StatusCode::SERVICE_UNAVAILABLE, text).retry(), Came::Unavailable(why))
+        Outcome::Failed(failure) => {
+            let why = failure.to_string();
+            if matches!(failure, Failure::Unavailable(_)) {
+                stats.proofs_unavailable.inc();
+                tell(client, Ground::Unavailable, None, &why);
+            } else {
+                stats.proofs_busy.inc();
+                debug!(client = %client.address, problem = %why, "a proof was put off");
+            }
+            let page = Page::new(StatusCode::SERVICE_UNAVAILABLE, &failure.user_message()).retry();
+            (page, DecisionResult::Unavailable(why))
         }
     };
-    (Err(page), came)
+    (Err(page), result)
 }
 
 /// The answer to credentials of a scheme that is not offered, where no session stands: they are as if they were not there.
 /// The first of a connection are told as refused, so that whoever wonders finds the reason; a client that has
 /// nothing else sends them with each request.
-pub(super) async fn not_offered(client: &mut Client, bad: BadToken, look: Look) -> Page {
-    let is_told = look.offered.is_err() || client.auth.given_up.is_some();
-    if is_told || std::mem::replace(&mut client.auth.scheme_told, true) {
-        return ask(client, look);
+pub(super) async fn not_offered(
+    client: &mut Client,
+    credentials: Credentials,
+    evaluation: Evaluation,
+) -> Page {
+    let conversation = &mut client.auth.conversation;
+    let is_offered = matches!(conversation.offer(evaluation.offered), Offer::Schemes(_));
+    if !is_offered || !conversation.tells_scheme() {
+        return ask(client, evaluation);
     }
     let shared = Arc::clone(&client.worker.shared);
-    let offer = Offer { pending: None, token: Err(bad), bindings: None };
-    let Err(VerifyError::Refused(Refused { cause, why, answer })) = shared.verifier.verify(offer).await
+    let context = Context { handshake: None, channel_binding: None, arrival: boot_now() };
+    let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
+        shared.verifier.verify(credentials, context).await
     else {
-        return ask(client, look);
+        return ask(client, evaluation);
     };
     shared.stats.proofs_refused.inc();
-    tell(client, Ground::Credentials(cause), None, &why);
-    look.came(client, Came::Refused { cause, why });
-    Page::refused(cause, answer.as_deref())
+    tell(client, Ground::Credentials(cause.label()), None, &why);
+    evaluation.record(client, DecisionResult::Refused { cause, why });
+    Page::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
 }
 
+/// Good credentials: they begin a session, or confirm or renew the one that stands.
 async fn proved(
     client: &mut Client,
-    identity: Arc<Identity>,
-    at: BootTime,
-    proof: Option<String>,
-    ticket: Box<Details>,
-) -> (Result<Cleared, Page>, Came) {
-    (client.auth.refusals, client.auth.given_up) = (0, None);
+    proof: Proved,
+    fingerprint: Option<Fingerprint>,
+) -> (Result<Cleared, Page>, DecisionResult) {
+    let Proved { identity, method, factors: _, at, mutual, ticket } = proof;
+    client.auth.conversation.succeeds();
     let user = identity.to_string();
     let shared = Arc::clone(&client.worker.shared);
     let gate = &shared.gate;
     let offer = Proof {
         client: client.address,
-        identity,
-        method: Method::Kerberos,
+        identity: Arc::new(identity),
+        method,
         at,
         connection: Some(client.connection.id()),
         device: None,
@@ -126,28 +127,35 @@ async fn proved(
     for _ in 0..2 {
         match gate.prove(offer.clone()).await {
             Ok(admission) => {
-                if bind(client, admission.admitted.session).await {
-                    let cleared = Cleared { user: admission.admitted.identity, proof };
-                    return (Ok(cleared), Came::Accepted { user, ticket });
+                let session = admission.admitted.session;
+                if bind(client, session).await {
+                    if let Some(fingerprint) = fingerprint {
+                        client.auth.conversation.remember(fingerprint, session);
+                    }
+                    let mutual = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
+                    let cleared = Cleared { user: admission.admitted.identity, proof: mutual };
+                    return (Ok(cleared), DecisionResult::Accepted { user, ticket });
                 }
             }
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
                 if let Some(ground) = ground(&refusal) {
-                    tell(client, ground, Some(&offer.identity), &why);
+                    tell(client, ground, Some((&offer.identity, method)), &why);
                 }
-                return (Err(not_admitted(&refusal)), Came::NotAdmitted { user, why });
+                return (Err(not_admitted(&refusal)), DecisionResult::NotAdmitted { user, why });
             }
         }
     }
-    (Err(Page::challenge(None)), Came::Challenged)
+    (Err(challenge(None)), DecisionResult::Challenged)
 }
 
-/// Puts a refusal into the audit trail.
-fn tell(client: &Client, ground: Ground, user: Option<&Identity>, why: &str) {
-    let refusal =
-        audit::Refusal { client: client.address, ground, why, method: Some(Method::Kerberos), user };
+/// Puts a refusal into the audit trail; of whom, and how they have proved it, where they have.
+fn tell(client: &Client, ground: Ground, proved: Option<(&Identity, Method)>, why: &str) {
+    // Nothing else than Negotiate is looked at.
+    let method = proved.map_or(Method::Kerberos, |(_, method)| method);
+    let user = proved.map(|(user, _)| user);
+    let refusal = audit::Refusal { client: client.address, ground, why, method: Some(method), user };
     client.worker.shared.gate.refused(&refusal);
 }
 
@@ -166,39 +174,35 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
 
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
 fn not_admitted(refusal: &Refusal) -> Page {
+    let page = |status| Page::new(status, &refusal.user_message());
     match refusal {
         // 403, not 407: other credentials of the same user would not help.
-        Refusal::Policy(session::Refused::Licences { .. }) => Page::new(
-            StatusCode::FORBIDDEN,
-            "You cannot be logged in: as many users are logged in as this proxy has licences for. Try again later, or ask its \
-             operator.",
-        ),
-        Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => Page::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "You cannot be logged in at this moment. Try again; if that does not help, the proxy's operator finds the reason in \
-             its status and log.",
-        )
-        .retry(),
-        Refusal::Policy(session::Refused::Overtaken) => Page::challenge(None),
-        Refusal::AnotherDevice => Page::challenge(None).closing(),
-        Refusal::Stopping => Page::new(StatusCode::SERVICE_UNAVAILABLE, "The proxy is stopping.").closing(),
+        Refusal::Policy(session::Refused::Licences { .. }) => page(StatusCode::FORBIDDEN),
+        Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
+            page(StatusCode::SERVICE_UNAVAILABLE).retry()
+        }
+        Refusal::Policy(session::Refused::Overtaken) => challenge(None),
+        Refusal::AnotherDevice => challenge(None).closing(),
+        Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
 }
 
 /// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
-fn refused(client: &mut Client, refusal: Refused) -> (Page, Came) {
-    let Refused { cause, why, answer } = refusal;
-    tell(client, Ground::Credentials(cause), None, &why);
+fn rejected(client: &mut Client, rejection: Rejection) -> (Page, DecisionResult) {
+    let Rejection { cause, why, answer } = rejection;
+    tell(client, Ground::Credentials(cause.label()), None, &why);
     client.conduct.fails();
-    let auth = &mut client.auth;
-    auth.refusals = auth.refusals.saturating_add(1);
-    // A browser without a ticket falls back to NTLM; asked again, it asks its user for a password, again and again.
-    let page = if matches!(cause, Cause::Ntlm | Cause::NoKerberos) || auth.refusals >= REFUSALS {
-        auth.given_up = Some(cause);
-        Page::given_up(cause)
+    let Reaction { asks_again, closes } = client.auth.conversation.fails(cause);
+    let page = if asks_again {
+        Page::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
     } else {
-        Page::refused(cause, answer.as_deref())
+        Page::offer(&Offer::Nothing(NoOffer::Suppressed(cause)))
     };
-    let page = if auth.refusals >= MOST_REFUSALS { page.closing() } else { page };
-    (page, Came::Refused { cause, why })
+    let page = if closes { page.closing() } else { page };
+    (page, DecisionResult::Refused { cause, why })
+}
+
+/// 407 by Negotiate; with a token where a handshake goes on.
+fn challenge(answer: Option<&[u8]>) -> Page {
+    Page::challenge(Schemes::NEGOTIATE, answer)
 }

@@ -18,7 +18,7 @@ mod transfer;
 pub(super) use self::body::{Body, Coding};
 pub(super) use self::buffer::Buffer;
 pub(super) use self::discard::Discard;
-pub(super) use self::fields::Name;
+pub(super) use self::fields::{BadFraming, Name};
 pub(super) use self::head_end::HeadEnd;
 pub(super) use self::request::{BadRequest, Method, Onward, Request};
 pub(super) use self::response::{Answered, BadResponse, Recipient, Response, connection};

@@ -1,21 +1,21 @@
-//! Whether a request is offered Kerberos, and the memory of what came of it.
+//! Whether the conditions offer Kerberos to a request, and the memory of what came of it.
 
 use std::borrow::Cow;
 
 use tracing::info;
 
 use super::client::Client;
+use super::decision_log::{DecisionRecord, DecisionResult};
 use super::destination::Target;
 use super::http1::{Method, Name, Request};
 use super::options::ProxyOptions;
-use crate::auth::conditions::{Asked, Denied, Finding, STEPS};
-use crate::auth::recent::{Came, Decided};
+use crate::auth::kerberos::conditions::{Denied, Finding, RequestFacts, STEPS};
 use crate::clock::wall_now;
 use crate::links::shown;
 use crate::outside;
 
 /// What the conditions say of a request, with what `trackerctl explain` will tell of it.
-pub(super) struct Look {
+pub(super) struct Evaluation {
     /// Whether Kerberos is offered.
     pub(super) offered: Result<(), Denied>,
     findings: Vec<Finding>,
@@ -24,9 +24,9 @@ pub(super) struct Look {
     user_agent: Option<String>,
 }
 
-impl Look {
-    /// Evaluates the conditions for a request, whose head is what is unread.
-    pub(super) fn at(client: &Client, request: &Request, target: &Target, options: &ProxyOptions) -> Self {
+impl Evaluation {
+    /// For a request, whose head is what is unread.
+    pub(super) fn of(client: &Client, request: &Request, target: &Target, options: &ProxyOptions) -> Self {
         let head = client.input.unread();
         let field = |name| request.field(head, name).map(String::from_utf8_lossy);
         let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
@@ -35,7 +35,7 @@ impl Look {
             b"" => "/".into(),
             path => String::from_utf8_lossy(path),
         };
-        let asked = Asked {
+        let facts = RequestFacts {
             client: Some(client.address.ip()),
             cookie: cookie.as_deref(),
             // A plain proxy is not told by which name it was reached.
@@ -44,7 +44,7 @@ impl Look {
             user_agent: user_agent.as_deref(),
         };
         let mut findings = Vec::with_capacity(STEPS);
-        let offered = options.conditions.evaluate(&asked, |finding| {
+        let offered = options.conditions.evaluate(&facts, |finding| {
             findings.push(finding);
             if options.debugging {
                 info!(
@@ -53,8 +53,8 @@ impl Look {
                     step = %finding.step,
                     outcome = ?finding.outcome,
                     why = finding.why,
-                    url = asked.path_and_query.map(|url| outside::shown(url, outside::NAME)).as_deref(),
-                    user_agent = asked.user_agent.map(|agent| outside::shown(agent, outside::NAME)).as_deref(),
+                    url = facts.path_and_query.map(|url| outside::shown(url, outside::NAME)).as_deref(),
+                    user_agent = facts.user_agent.map(|agent| outside::shown(agent, outside::NAME)).as_deref(),
                     "is Kerberos offered?"
                 );
             }
@@ -74,9 +74,9 @@ impl Look {
     }
 
     /// Remembers what came of it.
-    pub(super) fn came(self, client: &Client, result: Came) {
+    pub(super) fn record(self, client: &Client, result: DecisionResult) {
         let Self { findings, method, url, user_agent, .. } = self;
-        let decided = Decided { at: wall_now(), method, url, user_agent, findings, result };
-        client.worker.shared.recent.keep(client.address, decided);
+        let record = DecisionRecord { at: wall_now(), method, url, user_agent, findings, result };
+        client.worker.shared.decisions.keep(client.address, record);
     }
 }
