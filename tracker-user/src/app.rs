@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::admin;
-use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit;
 use crate::audit::{Actor, Audit, AuditEvent, Via};
@@ -29,10 +30,11 @@ use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
-use crate::live::{Apply, Live, Start};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::net::Connections;
 use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places};
+use crate::ops;
+use crate::ops::{Apply, Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
@@ -44,8 +46,14 @@ use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
 /// How late the number of refusals without a line of their own may be told, after the minute that it is of.
 const SETTLE_REFUSALS: Duration = Duration::from_secs(10);
-/// What the tracker and operators have others do: dumps of sockets, reads of the store.
-const HELPERS: Size = Size { least: 2, most: 8, queue: 64 };
+/// What the tracker has others do: dumps of sockets.
+const HELPERS: Size = Size { least: 1, most: 2, queue: 8 };
+/// What operators have others do: reads of the records and the store, writes of settings. What they wait for, nobody else
+/// does.
+const OPERATORS: Size = Size { least: 1, most: 4, queue: 64 };
+
+/// How long a stop waits for the side tasks to end.
+const SIDE_TASKS: Duration = Duration::from_secs(1);
 
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -86,19 +94,27 @@ pub enum StartError {
 
 /// The gateway, bound but not running.
 pub struct App {
-    live: Arc<Live>,
+    configuration: Arc<Configuration>,
+    observer: Arc<Observer>,
+    audit: Arc<Audit>,
+    store: Arc<Store>,
     journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
     metrics: Option<MetricsServer>,
     admin: AdminServer,
-    sources: Sources,
+    ops: Ops,
     readiness: Readiness,
+    listen: Arc<[String]>,
+    warnings: Warnings,
 }
+
+/// What else an operator should be told.
+type Warnings = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 impl App {
     /// Tries everything that can fail at start: the store, the observer, every listener. `path` is the file that
-    /// `file` was read from, to be reread when it changes.
+    /// `file` was read from, to be reread when it changes. Operators' operations will run on the runtime that this runs on.
     ///
     /// # Errors
     /// When any of it fails; nothing is left behind, and the store is closed in order.
@@ -195,7 +211,7 @@ impl App {
                 StartError::System { what: "the threads that serve connections", source }
             }
         })?;
-        let listen: Vec<String> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
+        let listen: Arc<[String]> = proxy.addresses().iter().map(SocketAddr::to_string).collect();
         let readiness = Readiness::default();
         let (told, kept, database) = (output.clone(), Arc::clone(&journal), Arc::clone(&store));
         let notes =
@@ -211,73 +227,107 @@ impl App {
             listen_error("the admin socket", config.run_dir.display(), "run-dir", source)
         })?;
 
-        let apply = apply(&tracker, &verifier, &proxy);
-        let live = Arc::new(Live::new(
+        let threads = Threads::start("operator", OPERATORS)
+            .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
+        let threads = Arc::new(threads);
+        let configuration = Arc::new(Configuration::new(
             path,
             start,
             Arc::clone(&store),
             Arc::clone(&journal),
             Arc::clone(&audit),
-            apply,
+            Arc::clone(&threads),
+            apply(&tracker, &verifier, &proxy),
         ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();
         let database = Arc::clone(&store);
-        let sources = Sources {
-            tracker: tracker.clone(),
-            observer,
+        let warnings: Warnings = Arc::new(move || {
+            let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
+            let replay = keys.tickets().replay_problem().map(|problem| problem.to_string());
+            let exposure = exposure.map(|exposure| exposure.to_string());
+            keys.tickets()
+                .problem()
+                .into_iter()
+                .chain(replay)
+                .chain(exposure)
+                .chain(unwitnessed.clone())
+                .chain(replaced.clone())
+                .chain(database.astray())
+                .chain(output.problem())
+                .chain(limits.warnings())
+                .collect()
+        });
+        let parts = ops::Parts {
+            tracker,
+            observer: Arc::clone(&observer),
             connections,
-            audit,
+            audit: Arc::clone(&audit),
             recent: decisions,
-            live: Arc::clone(&live),
-            store,
+            configuration: Arc::clone(&configuration),
+            store: Arc::clone(&store),
             journal: Arc::clone(&journal),
             verifier,
             threads,
             started,
-            listen: listen.into(),
-            warnings: Arc::new(move || {
-                let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
-                let replay = keys.tickets().replay_problem().map(|problem| problem.to_string());
-                let exposure = exposure.map(|exposure| exposure.to_string());
-                keys.tickets()
-                    .problem()
-                    .into_iter()
-                    .chain(replay)
-                    .chain(exposure)
-                    .chain(unwitnessed.clone())
-                    .chain(replaced.clone())
-                    .chain(database.astray())
-                    .chain(output.problem())
-                    .chain(limits.warnings())
-                    .collect()
-            }),
+            listen: Arc::clone(&listen),
+            warnings: Arc::clone(&warnings),
         };
-        Ok(Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness })
+        let ops = Ops::new(parts, Limits::default(), Handle::current());
+        Ok(Self {
+            configuration,
+            observer,
+            audit,
+            store,
+            journal,
+            event_loop,
+            proxy,
+            metrics,
+            admin,
+            ops,
+            readiness,
+            listen,
+            warnings,
+        })
     }
 
     /// Runs until SIGTERM or SIGINT, then stops in order: no new connection, answers finished, the journal written.
     ///
     /// # Errors
-    /// When signals cannot be received.
+    /// When signals cannot be received, or the event loop has no thread.
     pub async fn run(self) -> io::Result<()> {
-        let Self { live, journal, event_loop, proxy, metrics, admin, sources, readiness } = self;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
 
-        announce(&sources, &live);
-        let store = Arc::clone(&sources.store);
-        let stopped = CancellationToken::new();
-        let mut event_loop = tokio::spawn(event_loop.run());
+        self.announce();
+        let Self {
+            audit,
+            store,
+            journal,
+            event_loop,
+            proxy,
+            metrics,
+            admin,
+            ops,
+            readiness,
+            configuration,
+            ..
+        } = self;
+        let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let until_stopped = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            tasks.spawn(stopped.clone().run_until_cancelled_owned(task))
+        };
+        let mut event_loop = event_loop.start()?;
         if let Some(metrics) = metrics {
-            tokio::spawn(stopped.clone().run_until_cancelled_owned(metrics.run()));
+            until_stopped(Box::pin(metrics.run()));
         }
-        let audit = Arc::clone(&sources.audit);
-        tokio::spawn(stopped.clone().run_until_cancelled_owned(tell_refusals(Arc::clone(&audit))));
-        tokio::spawn(stopped.clone().run_until_cancelled_owned(admin.run(sources)));
-        tokio::spawn(stopped.clone().run_until_cancelled_owned(watch::reload_on_save(Arc::clone(&live))));
+        until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(admin.run(ops.clone())));
+        if let Some(path) = configuration.path() {
+            until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
+        }
         let proxy = proxy.spawn();
         readiness.set(true);
         // Without systemd there is nobody to tell.
@@ -287,11 +337,17 @@ impl App {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => live.reload(Actor::unknown(Via::Signal)).await,
+                _ = hangup.recv() => {
+                    let ops = ops.clone();
+                    until_stopped(Box::pin(async move {
+                        // A bad file has been told of, and without a file there is nothing to read.
+                        let _ = ops.reload(Actor::unknown(Via::Signal)).await;
+                    }));
+                }
                 // It never ends before this (a panic of it ends the process). Should it, nothing may be decided any more: stop,
                 // and let the supervisor start anew.
-                ended = &mut event_loop => {
-                    error!(?ended, "the event loop is gone");
+                _ = &mut event_loop => {
+                    error!("the event loop is gone");
                     return Err(io::Error::other("the event loop is gone"));
                 }
             }
@@ -306,10 +362,35 @@ impl App {
         journal.close();
         store.close();
         info!("stopped");
+        // What the servers leave behind, as their sockets, goes with them.
         stopped.cancel();
-        // The last handles go with the servers; give them a turn to remove their socket.
-        tokio::task::yield_now().await;
+        tasks.close();
+        if tokio::time::timeout(SIDE_TASKS, tasks.wait()).await.is_err() {
+            warn!("not everything has ended in order");
+        }
         Ok(())
+    }
+
+    /// Says what has started.
+    fn announce(&self) {
+        let Self { observer, configuration, listen, warnings, .. } = self;
+        match observer.kind() {
+            Kind::Ebpf { cgroup, pinning } => {
+                let (directory, adopted) = match &pinning {
+                    Pinning::Kept { directory, adopted, .. } => (directory.display().to_string(), *adopted),
+                    Pinning::Lost { .. } => (String::new(), false),
+                };
+                info!(cgroup = %cgroup.display(), pinned = directory, adopted, "observing in the kernel");
+            }
+            Kind::Proxy { .. } => {}
+        }
+        let warnings = configuration.warnings().into_iter().chain(warnings()).chain(observer.warnings());
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        let metrics =
+            configuration.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
+        info!(proxy = listen.join(" "), metrics, "ready");
     }
 }
 
@@ -319,25 +400,6 @@ async fn tell_refusals(audit: Arc<Audit>) {
         tokio::time::sleep(SETTLE_REFUSALS).await;
         audit.settle_refusals(false);
     }
-}
-
-fn announce(sources: &Sources, live: &Live) {
-    match sources.observer.kind() {
-        Kind::Ebpf { cgroup, pinning } => {
-            let (directory, adopted) = match &pinning {
-                Pinning::Kept { directory, adopted, .. } => (directory.display().to_string(), *adopted),
-                Pinning::Lost { .. } => (String::new(), false),
-            };
-            info!(cgroup = %cgroup.display(), pinned = directory, adopted, "observing in the kernel");
-        }
-        Kind::Proxy { .. } => {}
-    }
-    let warnings = live.warnings().into_iter().chain((sources.warnings)()).chain(sources.observer.warnings());
-    for warning in warnings {
-        warn!("{warning}");
-    }
-    let metrics = live.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
-    info!(proxy = sources.listen.join(" "), metrics, "ready");
 }
 
 /// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.

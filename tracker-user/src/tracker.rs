@@ -6,6 +6,8 @@
 mod core;
 mod devices;
 mod effects;
+mod end;
+mod event_loop;
 mod metrics;
 mod resync;
 mod shared;
@@ -27,6 +29,7 @@ use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
 use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserMessage, UserQuery};
 
+pub use self::event_loop::{Ended, EventLoop};
 pub use self::metrics::Metrics;
 
 /// How many orders may wait for the loop; whoever adds one more waits.
@@ -163,41 +166,11 @@ type Question = Box<dyn FnOnce(&View<'_>) + Send>;
 
 enum Order {
     Ask(Question),
-    Check {
-        client: ClientAddr,
-        connection: ConnectionId,
-        reply: oneshot::Sender<Decision>,
-    },
-    End {
-        whose: Whose,
-        reason: Reason,
-        actor: Option<Actor>,
-        reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
-    },
-    Policy {
-        policy: Policy,
-        text: Vec<u8>,
-        reply: oneshot::Sender<()>,
-    },
-    Prove {
-        proof: Proof,
-        reply: oneshot::Sender<Result<Admission, Refusal>>,
-    },
-    TakeBack {
-        scope: Scope,
-        session: SessionId,
-        before: Option<Session>,
-    },
-}
-
-/// The event loop, ready to run.
-pub struct EventLoop(core::Core);
-
-impl EventLoop {
-    /// Runs until every handle is gone.
-    pub async fn run(self) {
-        self.0.run().await;
-    }
+    Check { client: ClientAddr, connection: ConnectionId, reply: oneshot::Sender<Decision> },
+    End { part: end::Part, reason: Reason, actor: Option<Actor>, reply: oneshot::Sender<end::Ended> },
+    Policy { policy: Policy, text: Vec<u8>, reply: oneshot::Sender<()> },
+    Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
+    TakeBack { scope: Scope, session: SessionId, before: Option<Session> },
 }
 
 impl Tracker {
@@ -205,7 +178,7 @@ impl Tracker {
     /// policy as the store is to keep it, under [`Self::POLICY`].
     ///
     /// # Errors
-    /// When the process has no file descriptor left for its timer.
+    /// When the process has no file descriptor left for its runtime and its timer.
     pub fn new(
         parts: Parts,
         kept: Kept,
@@ -220,9 +193,12 @@ impl Tracker {
         let table = Table::new(first_id, before, Arc::clone(&index));
         let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
         let (orders, queue) = mpsc::channel(QUEUE);
-        let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
-        core.restore(kept.sessions, &kept.rebooted, policy, text);
-        Ok((Self { orders, shared }, EventLoop(core)))
+        let event_loop = EventLoop::new(|| {
+            let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
+            core.restore(kept.sessions, &kept.rebooted, policy, text);
+            Ok(core)
+        })?;
+        Ok((Self { orders, shared }, event_loop))
     }
 
     /// The name under which the store keeps the policy in force.
@@ -279,20 +255,6 @@ impl Tracker {
         self.shared.audit.refused(refusal);
     }
 
-    /// Ends sessions, by order of `actor`; what ended comes back when its connections are closed and its end is on disk.
-    ///
-    /// # Errors
-    /// When the end is not in the database: the sessions have ended all the same, as far as is known.
-    pub async fn end(
-        &self,
-        whose: Whose,
-        reason: Reason,
-        actor: Option<Actor>,
-    ) -> Result<Vec<Session>, NotKept> {
-        let outcome = self.order(|reply| Order::End { whose, reason, actor, reply }).await;
-        outcome.unwrap_or_else(|| Err(NotKept { ended: Vec::new(), unkept: Unkept::closed() }))
-    }
-
     /// Puts a policy in force; `text` is how the store keeps it. When this returns, every decision goes by it.
     pub async fn set_policy(&self, policy: Policy, text: Vec<u8>) {
         let live = Live::from(&policy.timeouts);
@@ -300,7 +262,8 @@ impl Tracker {
         self.shared.live.store(Arc::new(live));
     }
 
-    /// Asks the loop a question about all sessions. Keep it short: everybody else waits.
+    /// Asks the loop a question about the sessions. Keep it short, as everybody else waits: about one client, about what is
+    /// counted, or about no more than a portion of all sessions ([`Table::portion`]).
     pub async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&View<'_>) -> T + Send + 'static,

@@ -105,7 +105,7 @@ impl Client {
     /// what happens, nothing may come for as long as nothing happens.
     ///
     /// # Errors
-    /// See [`ClientError`].
+    /// See [`ClientError`]. If the last line says why there are no more, that is the error.
     pub async fn lines(
         &self,
         path: &str,
@@ -114,22 +114,30 @@ impl Client {
     ) -> Result<(), ClientError> {
         let mut body = self.send(Method::GET, path, Bytes::new()).await?.into_body();
         let mut pending = Vec::new();
+        // A line that says what was amiss, until it is known whether it is the last one.
+        let mut problem: Option<(Value, String)> = None;
         loop {
             let frame = if follows {
                 body.frame().await
             } else {
                 timeout(ANSWER_TIMEOUT, body.frame()).await.map_err(|_| self.silent(ANSWER_TIMEOUT))?
             };
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(frame) = frame else {
+                return problem.map_or(Ok(()), |(_, problem)| Err(ClientError::Refused(problem)));
+            };
             let frame = frame.map_err(|error| self.unreachable(&error))?;
             let Some(data) = frame.data_ref() else { continue };
             pending.extend_from_slice(data);
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
-                if let Ok(value) = serde_json::from_slice(&line)
-                    && !each(value)
-                {
+                let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
+                if problem.take().is_some_and(|(earlier, _)| !each(earlier)) {
                     return Ok(());
+                }
+                match serde_json::from_value::<wire::Problem>(value.clone()) {
+                    Ok(wire::Problem { error }) => problem = Some((value, error)),
+                    Err(_) if !each(value) => return Ok(()),
+                    Err(_) => {}
                 }
             }
         }

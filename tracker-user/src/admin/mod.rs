@@ -1,12 +1,14 @@
-//! The operator's interface: an HTTP API on a unix socket, and what `trackerctl` makes of it.
+//! The operator's interface: an HTTP API on a unix socket, and what `trackerctl` makes of it. A skin over
+//! [`ops`](crate::ops): requests are read, answers and refusals are written down, and nothing else.
 //!
 //! Who may open the socket may administer the gateway: its file mode (0660) and its directory are the access control.
 
 pub mod client;
 mod decisions;
-mod explain;
-mod history;
+mod peer;
 pub mod query;
-pub mod report;
+mod render;
+mod respond;
+mod route;
 pub mod server;
 pub mod wire;

@@ -9,7 +9,6 @@ pub use self::decisions::{Decision, Step, Ticket, Walk};
 
 use crate::audit::{Actor, AuditEvent};
 use crate::auth::kerberos::negotiate::Account;
-use crate::live::Source;
 use crate::store;
 
 /// `GET /v1/status`
@@ -400,6 +399,18 @@ pub struct EndedSession {
     pub user: String,
     /// The user's domain.
     pub domain: String,
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Nobody said otherwise.
+    Default,
+    /// The configuration file.
+    File,
+    /// `trackerctl set`.
+    Set,
 }
 
 /// A setting, in `GET /v1/settings`, and the answer to `PUT /v1/settings/{key}`.

@@ -1,7 +1,6 @@
 //! Rereads the configuration file when it is saved.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -9,14 +8,13 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::audit::{Actor, Via};
-use crate::live::Live;
+use crate::ops::Ops;
 
 /// Editors write a file in several steps; read it once they are done.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Watches the directory, because editors replace files rather than write them. Ends only with the daemon.
-pub(super) async fn reload_on_save(live: Arc<Live>) {
-    let Some(path) = live.path().cloned() else { return };
+pub(super) async fn reload_on_save(path: PathBuf, ops: Ops) {
     let (saved, mut saves) = mpsc::channel(1);
     // Kept: the watch ends with it.
     let _watcher = match watcher(&path, saved) {
@@ -29,7 +27,8 @@ pub(super) async fn reload_on_save(live: Arc<Live>) {
     while saves.recv().await.is_some() {
         tokio::time::sleep(SETTLE).await;
         while saves.try_recv().is_ok() {}
-        live.reload(Actor::unknown(Via::File)).await;
+        // A bad file has been told of.
+        let _ = ops.reload(Actor::unknown(Via::File)).await;
     }
 }
 

@@ -12,7 +12,6 @@ use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracker::app::{App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
-use tracker::live::not_in_effect;
 use tracker::output::{Format, Output};
 use tracker::panics;
 use tracker::proxy::AccessLog;
@@ -62,7 +61,7 @@ fn main() -> ExitCode {
     };
     if args.check_config {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
-        for warning in file.config.warnings().into_iter().chain(not_in_effect(&file.config)) {
+        for warning in file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings()) {
             eprintln!("{name}: warning: {warning}");
         }
         println!("{name}: good");
@@ -98,8 +97,9 @@ fn run(path: Option<PathBuf>, file: Document, output: &Output, outgrown: nix::Re
             return ExitCode::FAILURE;
         }
     };
-    // Whatever serves clients has threads of its own: here are the tracker, its operator and its scrapers.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // Whatever serves clients has threads of its own, and so has the event loop: here are operators and scrapers.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(2).thread_name("operators").enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "no threads can be started");

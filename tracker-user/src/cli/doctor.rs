@@ -12,7 +12,6 @@ use crate::admin::server::SOCKET;
 use crate::admin::wire;
 use crate::config::{Config, ConfigError, DEFAULT_PATH, keys};
 use crate::doctor::{self, Case, Check, Daemon, Report, State};
-use crate::live::Source;
 
 /// A daemon that does not answer for so long is as good as none.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,7 +77,7 @@ async fn daemon(client: &Client) -> Daemon {
 async fn lay_over(client: &Client, config: &mut Config) {
     let Ok(Ok(value)) = timeout(PATIENCE, client.get("/v1/settings")).await else { return };
     let settings: Vec<wire::Setting> = serde_json::from_value(value).unwrap_or_default();
-    for setting in settings.into_iter().filter(|setting| setting.source == Source::Set) {
+    for setting in settings.into_iter().filter(|setting| setting.source == wire::Source::Set) {
         if let Ok(key) = keys::find(&setting.key) {
             // A value that this trackerctl does not take is the daemon's business: it is of another version, and said to be.
             let _ = key.set(config, &setting.value);

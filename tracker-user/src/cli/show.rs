@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::admin::wire;
 use crate::audit::{Actor, AuditEvent};
 use crate::clock::wall_now;
-use crate::live::Source;
 use crate::types::DisplayName;
 
 pub(super) fn status(status: &wire::Status) -> String {
@@ -289,10 +288,12 @@ pub(super) fn origin(setting: &wire::Setting) -> String {
         None => format!("the default is {}", shown(&setting.default)),
     };
     match (setting.source, &setting.set_by, setting.set_at) {
-        (Source::Default, ..) => "default".into(),
-        (Source::File, ..) => "file".into(),
-        (Source::Set, Some(by), Some(at)) => format!("set {} by {}; {underneath}", moment(at), account(by)),
-        (Source::Set, ..) => format!("set; {underneath}"),
+        (wire::Source::Default, ..) => "default".into(),
+        (wire::Source::File, ..) => "file".into(),
+        (wire::Source::Set, Some(by), Some(at)) => {
+            format!("set {} by {}; {underneath}", moment(at), account(by))
+        }
+        (wire::Source::Set, ..) => format!("set; {underneath}"),
     }
 }
 

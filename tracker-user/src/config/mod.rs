@@ -164,10 +164,10 @@ impl Config {
         check::warnings(self)
     }
 
-    /// The keys that are set away from their defaults although the gateway does not act on them yet.
+    /// A sentence for each key that is set away from its default although the gateway does not act on it yet.
     #[must_use]
-    pub fn not_yet_in_effect(&self) -> Vec<String> {
+    pub fn not_in_effect_warnings(&self) -> Vec<String> {
         let set = self.differences(&Self::default()).into_iter().filter(|key| !key.is_in_effect());
-        set.map(|key| key.name().to_owned()).collect()
+        set.map(|key| format!("{} is set, but this version does not act on it yet", key.name())).collect()
     }
 }

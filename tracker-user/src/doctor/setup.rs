@@ -3,7 +3,6 @@
 use super::{Case, Check, Daemon};
 use crate::admin::wire::Status;
 use crate::config::ConfigError;
-use crate::live::not_in_effect;
 
 const CONFIGURATION: &str = "configuration";
 const DAEMON: &str = "daemon";
@@ -61,7 +60,7 @@ fn configuration(case: &Case) -> Vec<Check> {
     for warning in case.config.warnings() {
         checks.push(Check::warning(CONFIGURATION, warning, "see docs/CONFIGURATION.md"));
     }
-    for warning in not_in_effect(&case.config) {
+    for warning in case.config.not_in_effect_warnings() {
         checks.push(Check::warning(CONFIGURATION, warning, "remove it, or leave it for a later version"));
     }
     if !bad {

@@ -102,53 +102,86 @@ struct Batch {
 /// So many entries are asked for at once.
 const BATCH: usize = 4_096;
 
-/// Calls `each` with every entry of the record map, each read under its lock, until it says false. The kernel goes through
-/// the map's buckets one by one, so every entry that stays is told once, whatever comes and goes meanwhile.
-pub(super) fn entries(
-    map: BorrowedFd<'_>,
-    mut each: impl FnMut(ClientAddr, &Slot) -> bool,
-) -> io::Result<()> {
-    let (mut from, mut to) = (0_u32, 0_u32);
-    let mut first = true;
-    let mut keys = vec![ClientAddr::default(); BATCH];
-    let mut values = vec![Slot::default(); BATCH];
-    loop {
-        let mut request = Batch {
-            from: if first { 0 } else { (&raw const from).expose_provenance() as u64 },
-            to: (&raw mut to).expose_provenance() as u64,
-            keys: keys.as_mut_ptr().expose_provenance() as u64,
-            values: values.as_mut_ptr().expose_provenance() as u64,
-            count: keys.len() as u32,
-            map: number(map),
-            element_flags: READ_LOCKED,
-            flags: 0,
-        };
-        #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-        // SAFETY: keys and values have room for `count` entries of the map's sizes, which are those of these types, as was
-        // checked when the map was opened; a hash map's place is a u32. All of it outlives the call.
-        let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut request) };
-        let at_the_end = match outcome {
-            Ok(_) => false,
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT) => true,
-                Some(libc::EINTR) => continue,
-                // One bucket has more than there is room for.
-                Some(libc::ENOSPC) => {
-                    let room = keys.len() * 2;
-                    keys.resize(room, ClientAddr::default());
-                    values.resize(room, Slot::default());
-                    continue;
-                }
-                _ => return Err(error),
-            },
-        };
-        let count = request.count as usize;
-        let go_on = keys.iter().zip(&values).take(count).all(|(client, slot)| each(*client, slot));
-        if at_the_end || !go_on {
-            return Ok(());
+/// Where a walk over the record map stands. The kernel goes through the map's buckets one by one, so every entry that
+/// stays is told once, whatever comes and goes meanwhile.
+pub(super) struct Cursor {
+    /// The bucket that comes next; `None` before the first one.
+    next: Option<u32>,
+    at_the_end: bool,
+    keys: Vec<ClientAddr>,
+    values: Vec<Slot>,
+}
+
+impl Cursor {
+    /// A walk in portions of about so many entries, from the beginning of the map.
+    pub(super) fn new(portion: usize) -> Self {
+        Self {
+            next: None,
+            at_the_end: false,
+            keys: vec![ClientAddr::default(); portion],
+            values: vec![Slot::default(); portion],
         }
-        (from, first) = (to, false);
     }
+
+    /// Whether every entry has been told.
+    pub(super) const fn is_at_the_end(&self) -> bool {
+        self.at_the_end
+    }
+
+    /// Calls `each` with the next portion of entries, each read under its lock. One system call, but for a bucket that
+    /// has more entries than there was room for.
+    pub(super) fn portion(
+        &mut self,
+        map: BorrowedFd<'_>,
+        mut each: impl FnMut(ClientAddr, &Slot),
+    ) -> io::Result<()> {
+        while !self.at_the_end {
+            let (from, mut to) = (self.next.unwrap_or_default(), 0_u32);
+            let mut request = Batch {
+                from: if self.next.is_some() { (&raw const from).expose_provenance() as u64 } else { 0 },
+                to: (&raw mut to).expose_provenance() as u64,
+                keys: self.keys.as_mut_ptr().expose_provenance() as u64,
+                values: self.values.as_mut_ptr().expose_provenance() as u64,
+                count: self.keys.len() as u32,
+                map: number(map),
+                element_flags: READ_LOCKED,
+                flags: 0,
+            };
+            #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+            // SAFETY: keys and values have room for `count` entries of the map's sizes, which are those of these types, as
+            // was checked when the map was opened; a hash map's place is a u32. All of it outlives the call.
+            let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut request) };
+            match outcome {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ENOENT) => self.at_the_end = true,
+                    Some(libc::EINTR) => continue,
+                    // One bucket has more than there is room for.
+                    Some(libc::ENOSPC) => {
+                        let room = self.keys.len() * 2;
+                        self.keys.resize(room, ClientAddr::default());
+                        self.values.resize(room, Slot::default());
+                        continue;
+                    }
+                    _ => return Err(error),
+                },
+            }
+            let told = self.keys.iter().zip(&self.values).take(request.count as usize);
+            told.for_each(|(client, slot)| each(*client, slot));
+            self.next = Some(to);
+            break;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `each` with every entry of the record map; see [`Cursor`].
+pub(super) fn entries(map: BorrowedFd<'_>, mut each: impl FnMut(ClientAddr, &Slot)) -> io::Result<()> {
+    let mut cursor = Cursor::new(BATCH);
+    while !cursor.is_at_the_end() {
+        cursor.portion(map, &mut each)?;
+    }
+    Ok(())
 }
 
 /// Opens what is pinned at `path`.

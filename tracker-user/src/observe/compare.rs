@@ -173,7 +173,6 @@ fn open_records(
         if record.connections() > 0 {
             open.push((client, *record));
         }
-        true
     })?;
     Ok((open, clients))
 }

@@ -8,7 +8,7 @@ use tracker_ebpf::abi::strangers_of;
 
 use super::bpf;
 use super::ebpf::Kernel;
-use super::error::ObserveError;
+use super::error::{self, ObserveError};
 use crate::types::ClientAddr;
 
 impl Kernel {
@@ -24,12 +24,8 @@ impl Kernel {
             if slot.serves(&client) && slot.held == 0 {
                 networks.entry(client.network()).or_default().push(client);
             }
-            true
         });
-        told.map_err(|error| ObserveError::Kernel {
-            action: "listing the records",
-            detail: error.to_string(),
-        })?;
+        told.map_err(|error| error::listing(&error))?;
         let fair = (most / 4).max(1) as usize;
         let mut evicted = 0;
         for client in networks.into_values().flat_map(|clients| clients.into_iter().skip(fair)) {

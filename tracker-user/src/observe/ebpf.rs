@@ -112,19 +112,29 @@ impl Kernel {
         read(&self.records(), client)
     }
 
-    /// Calls `each` with every client once, until it says false. There may be millions: keep what is needed only.
-    pub(super) fn each_record(
-        &self,
-        mut each: impl FnMut(ClientAddr, &Record) -> bool,
-    ) -> Result<(), ObserveError> {
+    /// Calls `each` with every client once. There may be millions: keep what is needed only.
+    pub(super) fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record)) -> Result<(), ObserveError> {
         let told = super::bpf::entries(self.records_fd.as_fd(), |client, slot| {
             // A record that is about to be deleted is none.
-            !slot.serves(&client) || each(client, &slot.record)
+            if slot.serves(&client) {
+                each(client, &slot.record);
+            }
         });
-        told.map_err(|error| ObserveError::Kernel {
-            action: "listing the records",
-            detail: error.to_string(),
-        })
+        told.map_err(|error| error::listing(&error))
+    }
+
+    /// Calls `each` with the next portion of the clients, each of which is told once.
+    pub(super) fn portion(
+        &self,
+        cursor: &mut super::bpf::Cursor,
+        mut each: impl FnMut(ClientAddr, &Record),
+    ) -> Result<(), ObserveError> {
+        let told = cursor.portion(self.records_fd.as_fd(), |client, slot| {
+            if slot.serves(&client) {
+                each(client, &slot.record);
+            }
+        });
+        told.map_err(|error| error::listing(&error))
     }
 
     pub(super) const fn records_fd(&self) -> &OwnedFd {
@@ -142,12 +152,8 @@ impl Kernel {
             if slot.serves(&client) && slot.held != 0 {
                 held.push(client);
             }
-            true
         });
-        told.map_err(|error| ObserveError::Kernel {
-            action: "listing the records",
-            detail: error.to_string(),
-        })?;
+        told.map_err(|error| error::listing(&error))?;
         Ok(held)
     }
 

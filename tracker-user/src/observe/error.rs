@@ -112,6 +112,11 @@ pub(super) fn kernel(action: &'static str, error: &(dyn std::error::Error + 'sta
     }
 }
 
+/// The records cannot be listed.
+pub(super) fn listing(error: &std::io::Error) -> ObserveError {
+    ObserveError::Kernel { action: "listing the records", detail: error.to_string() }
+}
+
 /// An error of aya's while using a map, told apart.
 pub(super) fn map(action: &'static str, error: &(dyn std::error::Error + 'static)) -> ObserveError {
     match errno(error) {

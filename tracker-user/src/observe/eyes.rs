@@ -19,6 +19,9 @@ use crate::types::ClientAddr;
 /// As many hints as the kernel's ring has room for.
 const QUEUE: usize = 4096;
 
+/// So many parts of the map are locked one by one: a walk over a million records holds a thousand of them at a time.
+const PARTS: usize = 1_024;
+
 /// The records, kept by the proxy's calls. All calls are cheap, and none waits for anything but another call on the same
 /// few clients.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Eyes {
     pub(super) fn new(max_records: u32, settings: Settings) -> (Self, Hints) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let eyes = Self {
-            records: DashMap::new(),
+            records: DashMap::with_shard_amount(PARTS),
             held: AtomicU32::new(0),
             strangers: AtomicU32::new(0),
             max_records,
@@ -118,6 +121,21 @@ impl Eyes {
 
     pub(super) fn records(&self) -> Vec<(ClientAddr, Record)> {
         self.records.iter().map(|entry| (*entry.key(), entry.value().record)).collect()
+    }
+
+    /// How many parts the map of the records has.
+    pub(super) const fn parts(&self) -> usize {
+        PARTS
+    }
+
+    /// Calls `each` with the records in one part, which is locked meanwhile. A record stays in its part.
+    pub(super) fn each_of_part(&self, part: usize, mut each: impl FnMut(ClientAddr, &Record)) {
+        let Some(part) = self.records.shards().get(part) else { return };
+        let part = part.read();
+        #[expect(unsafe_code, reason = "dashmap has no safe way to look at one of its parts alone")]
+        // SAFETY: the lock is held until the last of them has been told: nothing is moved or freed.
+        let entries = unsafe { part.iter().map(|entry| entry.as_ref()) };
+        entries.for_each(|(client, kept)| each(*client, &kept.get().record));
     }
 
     pub(super) fn used(&self) -> Used {

@@ -3,8 +3,8 @@
 //!
 //! The records are the truth; a [`Hint`](tracker_ebpf::abi::Hint) only says where to look, and [`Observer::resync`] compares the records with the
 //! kernel's list of sockets and repairs what was missed. Nothing here waits: all calls but [`Hints::next`] are plain
-//! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
-//! belong on a blocking thread.
+//! system calls. [`Observer::resync`] costs some microseconds per client, so with many clients it belongs on a blocking
+//! thread; whoever looks at all records walks over them in portions ([`Observer::walk`]).
 
 mod amend;
 mod attach;
@@ -31,6 +31,7 @@ mod sight;
 mod socket_dump;
 mod track;
 mod upkeep;
+mod walk;
 mod witness;
 
 use std::collections::{HashMap, HashSet};
@@ -65,6 +66,7 @@ pub use sight::Blindness;
 use sight::Sight;
 pub use socket_dump::Socket;
 use socket_dump::SocketDump;
+pub use walk::RecordWalk;
 pub use witness::Witness;
 
 /// Which observer is wanted.
@@ -280,33 +282,12 @@ impl Observer {
         }
     }
 
-    /// All records, in no order, each consistent in itself.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let mut records = Vec::new();
-        self.each_record(|client, record| {
-            records.push((client, *record));
-            true
-        })?;
+    /// All records, in no order.
+    #[cfg(test)]
+    fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
+        let (mut walk, mut records) = (self.walk(), Vec::new());
+        while self.next_portion(&mut walk, |client, record| records.push((client, *record)))? {}
         Ok(records)
-    }
-
-    /// Calls `each` with every record, in no order, each consistent in itself, until it says false. There may be
-    /// millions.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record) -> bool) -> Result<(), ObserveError> {
-        match &self.source {
-            Source::Kernel(kernel) => kernel.each_record(each),
-            Source::Eyes { eyes, .. } => {
-                // Whether all were told makes no difference.
-                eyes.records().iter().all(|(client, record)| each(*client, record));
-                Ok(())
-            }
-        }
     }
 
     /// How many records there are.

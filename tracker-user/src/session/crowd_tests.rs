@@ -89,7 +89,7 @@ proptest! {
             prop_assert_eq!(table.active(), devices.values().sum::<u32>() as usize);
             prop_assert_eq!(table.active_users(), devices.len());
             prop_assert_eq!(table.licences_used(), devices.values().map(|count| count.div_ceil(3)).sum::<u32>());
-            let walked: BTreeSet<ClientAddr> = table.portion(0, table.places()).map(|scope| scope.client).collect();
+            let walked: BTreeSet<ClientAddr> = table.portion(0, table.places()).map(|session| session.client).collect();
             prop_assert_eq!(walked.len(), table.len());
             for client in (0..CLIENTS).map(address) {
                 let session = table.session(client).filter(|session| session.state == State::Active);

@@ -4,6 +4,7 @@
 //! caller's list in the order in which the world must see them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,10 +163,27 @@ impl Table {
         self.sessions.iter()
     }
 
-    /// A walk over all sessions, in portions: what those are of among the next so many places, from the one with this
-    /// number on. Whose session begins during the walk may be left out.
-    pub fn portion(&self, from: usize, places: usize) -> impl Iterator<Item = Scope> {
-        self.sessions.range(from, places).map(Session::scope)
+    /// A walk over all sessions, in portions: those at the next so many places, from the one with this number on. A session
+    /// keeps its place for as long as it lives, so that one that is there during the whole walk is met once. One that begins
+    /// or ends meanwhile is met or not; where it followed another of the same client, both may be met, or neither.
+    pub fn portion(&self, from: usize, places: usize) -> impl Iterator<Item = &Session> {
+        self.sessions.range(from, places)
+    }
+
+    /// A walk over the sessions of a client's connections, in portions: the next so many, in the order of the connections'
+    /// numbers, behind the connection `after`. A session that is there during the whole walk is met once; one that begins or
+    /// ends meanwhile is met or not.
+    pub fn portion_of(
+        &self,
+        client: ClientAddr,
+        after: Option<ConnectionId>,
+        most: usize,
+    ) -> impl Iterator<Item = &Session> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let connections = self.shared.get(&client).into_iter();
+        let connections = connections.flat_map(move |all| all.range((from, Bound::Unbounded))).take(most);
+        let scopes = connections.map(move |connection| Scope::connection(client, *connection));
+        scopes.filter_map(|scope| self.sessions.get(scope))
     }
 
     /// How many places there are to walk over: not less than there are sessions.

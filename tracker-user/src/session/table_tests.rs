@@ -363,7 +363,7 @@ fn a_walk_in_portions_leaves_nobody_out_who_stays() {
     let (mut seen, mut from) = (std::collections::BTreeSet::new(), 0);
     let end = world.table.places();
     while from < end {
-        seen.extend(world.table.portion(from, 30.min(end - from)));
+        seen.extend(world.table.portion(from, 30.min(end - from)).map(Session::scope));
         from += 30;
         // One of those who were seen leaves, one who was not, and others come.
         let now = world.now();

@@ -12,8 +12,8 @@ use tracker_ebpf::abi::Hint;
 use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
-use super::{NotKept, Order, Parts, Refusal, View, Whose, resync};
-use crate::audit::{Actor, Audit};
+use super::{Order, Parts, Refusal, View, resync};
+use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
@@ -27,8 +27,8 @@ use crate::types::{ClientAddr, ConnectionId, Scope};
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// How many clients are looked at in one turn when all have to be.
-pub(super) const LOOKS_PER_TURN: usize = 256;
+/// How many sessions are looked at, or ended, in one turn when all have to be.
+pub(super) const PER_TURN: usize = 256;
 /// When a deadline's record cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -119,7 +119,7 @@ impl Core {
         }
         // Their times are written anew in this boot's, so that the next restart reads them as they are.
         // In portions, so that the first logins need not wait for all of them.
-        for portion in rebooted.chunks(LOOKS_PER_TURN) {
+        for portion in rebooted.chunks(PER_TURN) {
             self.effects.extend(portion.iter().copied().map(Effect::Keep));
             self.carry_out(None);
         }
@@ -188,7 +188,7 @@ impl Core {
                 // Whoever asked may have gone; the decision stands all the same.
                 let _ = reply.send(decision);
             }
-            Order::End { whose, reason, actor, reply } => self.end(&whose, reason, actor.as_ref(), reply),
+            Order::End { part, reason, actor, reply } => self.end(part, reason, actor.as_ref(), reply),
             Order::Policy { policy, text, reply } => {
                 self.set_policy(policy, text);
                 let _ = reply.send(());
@@ -272,36 +272,6 @@ impl Core {
         Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
     }
 
-    fn end(
-        &mut self,
-        whose: &Whose,
-        reason: Reason,
-        actor: Option<&Actor>,
-        reply: oneshot::Sender<Result<Vec<Session>, NotKept>>,
-    ) {
-        let scopes: Vec<Scope> = match whose {
-            Whose::All => self.table.sessions().map(Session::scope).collect(),
-            Whose::Client(client) => self.table.of(*client).map(Session::scope).collect(),
-            Whose::User(typed) => {
-                let matches = |session: &&Session| session.identity.is_called(typed);
-                self.table.sessions().filter(matches).map(Session::scope).collect()
-            }
-        };
-        let now = boot_now();
-        let ended =
-            scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
-        let ended: Vec<Session> = ended.collect();
-        self.carry_out_by(
-            actor,
-            Some(Box::new(move |kept| {
-                let _ = reply.send(match kept {
-                    Ok(()) => Ok(ended),
-                    Err(unkept) => Err(NotKept { ended, unkept }),
-                });
-            })),
-        );
-    }
-
     fn set_policy(&mut self, policy: Policy, text: Vec<u8>) {
         let now = Policy { since: self.table.policy().since, ..policy.clone() };
         if now == *self.table.policy() {
@@ -371,8 +341,9 @@ impl Core {
 
     fn look_at_some(&mut self) {
         let mut seen = Vec::new();
-        let portion = LOOKS_PER_TURN.min(self.to_look.len());
-        let scopes: Vec<Scope> = self.table.portion(self.to_look.start, portion).collect();
+        let portion = PER_TURN.min(self.to_look.len());
+        let scopes: Vec<Scope> =
+            self.table.portion(self.to_look.start, portion).map(Session::scope).collect();
         self.to_look.start += portion;
         for scope in scopes {
             if let Some(record) = self.look(scope) {
@@ -385,7 +356,7 @@ impl Core {
 
     fn fire_deadlines(&mut self) {
         let now = boot_now();
-        for _ in 0..LOOKS_PER_TURN {
+        for _ in 0..PER_TURN {
             let Some((due, scope)) = self.table.pop_due(now) else { break };
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
             self.look(scope);

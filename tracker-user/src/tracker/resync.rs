@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use tracker_ebpf::abi::Counter;
 use tracker_ebpf::record::Record;
 
-use super::core::{Core, LOOKS_PER_TURN, RESYNC_EVERY};
+use super::core::{Core, PER_TURN, RESYNC_EVERY};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
 use crate::session::State;
@@ -135,7 +135,7 @@ impl Core {
 
     /// In portions: many may have been left alone at the same time, and everybody else waits.
     pub(super) fn forget_some(&mut self) {
-        let rest = self.to_forget.len().saturating_sub(LOOKS_PER_TURN);
+        let rest = self.to_forget.len().saturating_sub(PER_TURN);
         for client in self.to_forget.split_off(rest) {
             self.forget(client);
         }

@@ -51,6 +51,14 @@ impl UserQuery {
     }
 }
 
+impl fmt::Display for UserQuery {
+    /// As it was typed, in lower case: `user` or `user@domain`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.user)?;
+        self.domain.as_ref().map_or(Ok(()), |domain| write!(f, "@{domain}"))
+    }
+}
+
 impl From<&str> for UserQuery {
     fn from(text: &str) -> Self {
         let (user, domain) = match (text.split_once('\\'), text.rsplit_once('@')) {

@@ -1,0 +1,144 @@
+//! Requests: read, handed to the operation that is meant, and its answer written down.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use super::peer::Peer;
+use super::respond::{Body, Refused, line, lines, list, ok};
+use super::{query, render, wire};
+use crate::links;
+use crate::ops::{Events, Hypothetical, Ops, Told};
+use crate::store::Wanted;
+use crate::threads::Threads;
+use crate::tracker::Whose;
+use crate::types::ClientAddr;
+
+/// No request body is larger.
+const BODY_LIMIT: usize = 64 * 1024;
+/// So many tenures are answered unless another number is asked for.
+const HISTORY: usize = 1_000;
+
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    ops: &Ops,
+    peer: Peer,
+    names: &Threads,
+) -> Response<Body> {
+    route(request, ops, peer, names).await.unwrap_or_else(Into::into)
+}
+
+async fn route(
+    request: Request<Incoming>,
+    ops: &Ops,
+    peer: Peer,
+    names: &Threads,
+) -> Result<Response<Body>, Refused> {
+    let path = request.uri().path().to_owned();
+    let path: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let method = request.method().clone();
+    Ok(match (&method, path.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => ok(&render::status(ops.status().await?)),
+        (&Method::GET, ["v1", "sessions"]) => list(ops.sessions().await?, render::session),
+        (&Method::GET, ["v1", "sessions", client]) => {
+            ok(&render::detail(ops.session(address(&query::decode(client))?).await?))
+        }
+        (&Method::GET, ["v1", "users"]) => list(ops.users().await?, render::user),
+        (&Method::GET, ["v1", "hosts"]) => list(ops.hosts().await?, render::host),
+        (&Method::POST, ["v1", "logout"]) => {
+            let whose = whose(body(request).await?)?;
+            ok(&render::logged_out(&ops.logout(whose, peer.actor(names).await).await?))
+        }
+        (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
+        (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {
+            Some(setting) => ok(&render::setting(setting)),
+            None => list(Vec::new(), render::setting),
+        },
+        (&Method::PUT, ["v1", "settings", key]) => {
+            let wire::NewValue { value } = body(request).await?;
+            ok(&render::setting(ops.set(key, &value, peer.actor(names).await).await?))
+        }
+        (&Method::DELETE, ["v1", "settings", key]) => {
+            ok(&render::setting(ops.unset(key, peer.actor(names).await).await?))
+        }
+        (&Method::GET, ["v1", "events"]) => events(ops, request.uri().query()).await?,
+        (&Method::GET, ["v1", "explain", client]) => {
+            let query = request.uri().query();
+            let asked = Hypothetical {
+                url: query::value(query, "url"),
+                host: query::value(query, "host"),
+                user_agent: query::value(query, "user-agent"),
+                cookie: query::value(query, "cookie"),
+            };
+            ok(&render::explanation(ops.explain(address(&query::decode(client))?, asked).await?))
+        }
+        (&Method::GET, ["v1", "history"]) => {
+            list(ops.history(wanted(request.uri().query())?).await?, wire::Tenure::from)
+        }
+        _ => {
+            let text = format!("no such request: {method} /{}", path.join("/"));
+            return Err(Refused(hyper::StatusCode::NOT_FOUND, text));
+        }
+    })
+}
+
+fn whose(request: wire::Logout) -> Result<Whose, Refused> {
+    match request {
+        wire::Logout { client: Some(client), user: None, all: false } => Ok(Whose::Client(address(&client)?)),
+        wire::Logout { client: None, user: Some(user), all: false } => Ok(Whose::User(user.as_str().into())),
+        wire::Logout { client: None, user: None, all: true } => Ok(Whose::All),
+        _ => Err(Refused::wrong("exactly one of client, user and all is needed")),
+    }
+}
+
+fn wanted(query: Option<&str>) -> Result<Wanted, Refused> {
+    let most = match query::value(query, "limit") {
+        None => HISTORY,
+        Some(text) => text.parse().map_err(|_| Refused::wrong(format!("{text:?} is not a number")))?,
+    };
+    Ok(Wanted {
+        client: query::value(query, "client").map(|text| address(&text)).transpose()?,
+        user: query::value(query, "user").map(|text| text.as_str().into()),
+        at: query::value(query, "at").map(|text| moment(&text)).transpose()?,
+        most,
+    })
+}
+
+/// The trail, a JSON document a line; with `since` as far back as the store reaches, with `follow` it goes on until the
+/// operator leaves. If it is cut short, its last line says why.
+async fn events(ops: &Ops, query: Option<&str>) -> Result<Response<Body>, Refused> {
+    let follow = query::value(query, "follow").is_some_and(|value| value == "1");
+    let since = query::value(query, "since").map(|text| moment(&text)).transpose()?;
+    let events = ops.events(since, follow).await?;
+    Ok(lines(futures_util::stream::unfold(events, async |mut events: Events| {
+        let told = events.next().await?;
+        Some((told_line(told), events))
+    })))
+}
+
+fn told_line(told: Result<Told, crate::ops::OpsError>) -> Bytes {
+    match told {
+        Ok(Told::Event(event)) => line(&event),
+        Ok(Told::Lost(lost)) => {
+            line(&wire::Problem { error: format!("{lost} events were lost: the reader is too slow") })
+        }
+        Err(error) => line(&wire::Problem { error: error.to_string() }),
+    }
+}
+
+fn address(text: &str) -> Result<ClientAddr, Refused> {
+    links::parse(text).map_err(|error| Refused::wrong(format!("{text:?} is {error}")))
+}
+
+fn moment(text: &str) -> Result<Timestamp, Refused> {
+    text.parse().map_err(|_| Refused::wrong(format!("{text:?} is not an RFC 3339 time")))
+}
+
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let bad = |error: &dyn std::fmt::Display| Refused::wrong(format!("the request body: {error}"));
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(|error| bad(&error))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(&error))
+}

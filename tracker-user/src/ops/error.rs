@@ -1,0 +1,135 @@
+//! Why an operation was not done: what happened and what helps, in a sentence for the operator.
+
+use std::path::PathBuf;
+
+use crate::observe::ObserveError;
+use crate::store::StoreError;
+use crate::threads::Busy;
+
+/// Why an operation was not done, with its remedy where there is one. Nothing has changed then, but for
+/// [`Self::NotKept`].
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The records cannot be read.
+    #[error("the records cannot be read: {0}")]
+    Records(#[from] ObserveError),
+    /// The daemon is on its way out.
+    #[error("the gateway is stopping")]
+    Stopping,
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Too much is asked for at once.
+    #[error("{0}: try again")]
+    Busy(#[from] Busy),
+    /// Too many others look at everything at the same time.
+    #[error(
+        "{walks} others are looking at all sessions or hosts, and none of them was done within {seconds} s: try again"
+    )]
+    TooMany {
+        /// How many may.
+        walks: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// As many as may follow the audit trail.
+    #[error("{0} programs follow the events already; end one of them (lsof names them)")]
+    TooManyFollowers(usize),
+    /// It has taken too long.
+    #[error("it was not done within {seconds} s, and was given up: try again, or ask for one client alone")]
+    TooSlow {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The answer would be too large.
+    #[error("the answer has more than {most} entries: ask for one client alone")]
+    TooLarge {
+        /// The limit.
+        most: usize,
+    },
+    /// Nobody is logged in there, or the user is not.
+    #[error("{0}")]
+    NotFound(String),
+    /// The key is not one.
+    #[error("{0}")]
+    UnknownKey(String),
+    /// The value is not one, or not in range.
+    #[error("{0}")]
+    BadValue(String),
+    /// The key takes effect at start only.
+    #[error("{key} takes effect at start only: write it into the configuration file and restart trackerd")]
+    NeedsRestart {
+        /// The full key.
+        key: String,
+    },
+    /// There is nothing to unset.
+    #[error("{key} was not set by trackerctl set: its value is the {}", if *.stated { "configuration file's" } else { "default" })]
+    NotSet {
+        /// The full key.
+        key: String,
+        /// Whether the file has it.
+        stated: bool,
+    },
+    /// A setting could not be kept; nothing was changed.
+    #[error("{0}; nothing was changed")]
+    NotChanged(StoreError),
+    /// There is no file to read again.
+    #[error("trackerd was started without a configuration file: restart it with --config to have one")]
+    NoFile,
+    /// The file is bad; the earlier settings stand.
+    #[error("{} was refused, the earlier settings stand: {problem}", .path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// All that is wrong with it.
+        problem: String,
+    },
+    /// Nobody can be logged out: the store takes no note of it.
+    #[error("{0}")]
+    Unkept(String),
+    /// Sessions ended, but a restart may bring them back.
+    #[error("{ended} ended, but not on disk: {problem}")]
+    NotKept {
+        /// How many.
+        ended: usize,
+        /// Why the store took no note of it.
+        problem: String,
+    },
+}
+
+/// What kind of refusal it is, for a skin that has to choose a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What was asked for cannot be: the asker's mistake.
+    Wrong,
+    /// There is no such thing.
+    NotFound,
+    /// Not as things stand.
+    Conflict,
+    /// The disk does not take it.
+    NoRoom,
+    /// Not now.
+    Unavailable,
+}
+
+impl OpsError {
+    /// What kind of refusal it is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownKey(_) | Self::BadValue(_) => ErrorKind::Wrong,
+            Self::NotFound(_) | Self::NotSet { .. } => ErrorKind::NotFound,
+            Self::NeedsRestart { .. } | Self::NoFile | Self::BadFile { .. } => ErrorKind::Conflict,
+            Self::NotChanged(_) | Self::NotKept { .. } => ErrorKind::NoRoom,
+            Self::Records(_)
+            | Self::Stopping
+            | Self::Store(_)
+            | Self::Busy(_)
+            | Self::TooMany { .. }
+            | Self::TooManyFollowers(_)
+            | Self::TooSlow { .. }
+            | Self::TooLarge { .. }
+            | Self::Unkept(_) => ErrorKind::Unavailable,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What would be decided for a client, and why.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Activity, Hypothetical, Offer, Ops, OpsError, Parts, SessionView};
+use crate::auth::kerberos::Conditions;
+use crate::clock::{Anchor, boot_now};
+use crate::proxy::decision_log::DecisionRecord;
+use crate::session::{Mode, Policy, Rule, Session, Situation, Verdict, explain};
+use crate::types::{ClientAddr, Identity, SessionId};
+
+/// What a request without credentials gets on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is served.
+    Allow,
+    /// It is asked to prove who it is (407).
+    Challenge,
+    /// The conditions do not offer Kerberos to the request that was described (403).
+    Deny,
+}
+
+/// What would be decided for a client, and why.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The client.
+    pub client: ClientAddr,
+    /// What a request without credentials gets.
+    pub answer: Answer,
+    /// Why, in a sentence.
+    pub why: String,
+    /// Whether it is one of `timeouts.shared-hosts`.
+    pub is_shared: bool,
+    /// On a shared host the sessions of its connections, the newest first.
+    pub sessions: Vec<SessionView>,
+    /// The address's own session and its user, if there is one.
+    pub session: Option<(SessionId, Arc<Identity>)>,
+    /// What the judge says of it.
+    pub verdict: Option<Verdict>,
+    /// The mode it is judged by.
+    pub mode: Mode,
+    /// When it goes stale or ends if nothing more happens; `None` while no deadline runs.
+    pub expires: Option<Timestamp>,
+    /// What would end it, or bring it back, in a sentence each.
+    pub ends: Vec<String>,
+    /// Rule by rule, in the order in which they are asked; one of them decides.
+    pub findings: Vec<RuleFinding>,
+    /// Whether Kerberos is offered to the request that was described; `None` if none was.
+    pub offer: Option<Offer>,
+    /// The last decisions about real requests, the newest first.
+    pub recent: Vec<DecisionRecord>,
+    /// What is recorded of the client; `None` if nothing, or if it cannot be read.
+    pub activity: Option<Activity>,
+}
+
+/// What a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFinding {
+    /// The rule.
+    pub rule: Rule,
+    /// In a sentence.
+    pub finding: String,
+    /// Since when that is so.
+    pub since: Option<Timestamp>,
+    /// Until when, or when it will be over.
+    pub until: Option<Timestamp>,
+    /// Whether this is what decides.
+    pub decides: bool,
+}
+
+impl Ops {
+    /// What would be decided for a client, and how a request would fare that was described.
+    ///
+    /// # Errors
+    /// When the gateway is stopping, or too much is asked for.
+    pub async fn explain(&self, client: ClientAddr, asked: Hypothetical) -> Result<Explanation, OpsError> {
+        self.look(async move |ops| {
+            let (sessions, policy) = ops.sessions_of(client).await?;
+            let policy = Arc::new(policy);
+            let views = match policy.timeouts.is_shared(client) {
+                true => ops.describe_all(sessions.clone(), &policy).await?,
+                false => Vec::new(),
+            };
+            ops.blocking(move |parts| explained(parts, client, &sessions, views, &policy, &asked)).await
+        })
+        .await
+    }
+}
+
+fn explained(
+    parts: &Parts,
+    client: ClientAddr,
+    sessions: &[Session],
+    views: Vec<SessionView>,
+    policy: &Policy,
+    asked: &Hypothetical,
+) -> Explanation {
+    let is_shared = policy.timeouts.is_shared(client);
+    let session = sessions.first().filter(|_| !is_shared);
+    let read = parts.observer.evidence(client);
+    let known = read.as_ref().is_ok_and(Option::is_some);
+    // A client that never connected has nothing open; one whose record cannot be read is asked.
+    let record = read.ok().map(Option::unwrap_or_default);
+    let now = boot_now();
+    let situation = Situation {
+        client,
+        shared: is_shared.then_some(sessions),
+        session,
+        record: record.as_ref(),
+        device: parts.observer.neighbour(client),
+        watched_since: parts.observer.watched_since(),
+        policy,
+        now,
+    };
+    let explained = explain(&situation);
+    let anchor = Anchor::now();
+    let findings = explained.findings.into_iter().map(|finding| RuleFinding {
+        rule: finding.rule,
+        finding: finding.finding,
+        since: finding.since.map(|at| anchor.wall(at)),
+        until: finding.until.map(|at| anchor.wall(at)),
+        decides: finding.decides,
+    });
+    let conditions = || Conditions::new(&parts.configuration.config().kerberos.conditions).ok();
+    let offer = asked.is_described().then(conditions).flatten();
+    let offer = offer.map(|conditions| asked.offer(&conditions, client.ip()));
+    // A valid session needs no conditions.
+    let against = offer.as_ref().and_then(Offer::against).filter(|_| !explained.allow);
+    let (answer, why) = match against {
+        Some(step) => (Answer::Deny, format!("Kerberos is not offered to it ({}: {})", step.step, step.why)),
+        None if explained.allow => (Answer::Allow, explained.why),
+        None => (Answer::Challenge, explained.why),
+    };
+    Explanation {
+        client,
+        answer,
+        why,
+        is_shared,
+        sessions: views,
+        session: session.map(|session| (session.id, Arc::clone(&session.identity))),
+        verdict: explained.verdict,
+        mode: policy.timeouts.mode,
+        expires: explained.deadline.map(|at| anchor.wall(at)),
+        ends: explained.ends,
+        findings: findings.collect(),
+        offer,
+        recent: parts.recent.of(client),
+        activity: record.filter(|_| known).map(|record| Activity::of(&record, now, &anchor)),
+    }
+}

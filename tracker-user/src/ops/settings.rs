@@ -1,0 +1,71 @@
+//! Settings: looked at, changed live, and read again from the file.
+
+use super::{Ops, OpsError};
+use crate::audit::Actor;
+use crate::config::Key;
+use crate::store::StoredSetting;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said otherwise.
+    Default,
+    /// The configuration file.
+    File,
+    /// It was set live.
+    Set,
+}
+
+/// A key, and all that is said of it.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The key.
+    pub key: &'static Key,
+    /// Its value in force.
+    pub value: String,
+    /// Where that comes from.
+    pub source: Source,
+    /// What the file says, whether it counts or not; `None`: nothing.
+    pub file: Option<String>,
+    /// What was set, by whom and when.
+    pub set: Option<StoredSetting>,
+}
+
+impl Ops {
+    /// One key, or all of them, and all that is said of them.
+    ///
+    /// # Errors
+    /// When `name` is no key.
+    pub async fn get(&self, name: Option<&str>) -> Result<Vec<Setting>, OpsError> {
+        let name = name.map(str::to_owned);
+        self.look(async move |ops| ops.parts().configuration.get(name.as_deref()).await).await
+    }
+
+    /// Sets a key by order of `actor`. When this returns it is on disk with its line in the audit trail, and every decision
+    /// goes by it.
+    ///
+    /// # Errors
+    /// When the key or the value is no good, or it cannot be kept: then nothing was changed.
+    pub async fn set(&self, name: &str, value: &str, actor: Actor) -> Result<Setting, OpsError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.order(async move |ops| ops.parts().configuration.set(&name, &value, actor).await).await
+    }
+
+    /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
+    ///
+    /// # Errors
+    /// When the key is none or was not set, when the value does not go with others that were set, or when the store fails:
+    /// then nothing was changed.
+    pub async fn unset(&self, name: &str, actor: Actor) -> Result<Setting, OpsError> {
+        let name = name.to_owned();
+        self.order(async move |ops| ops.parts().configuration.unset(&name, actor).await).await
+    }
+
+    /// Reads the configuration file again, and returns the keys that have changed by it.
+    ///
+    /// # Errors
+    /// When there is no file, or a bad one: then nothing was changed.
+    pub async fn reload(&self, actor: Actor) -> Result<Vec<&'static Key>, OpsError> {
+        self.order(async move |ops| ops.parts().configuration.reload(actor).await).await
+    }
+}

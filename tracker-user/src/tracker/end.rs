@@ -1,0 +1,134 @@
+//! How sessions end by order of an operator: in portions, however many they are. Others' orders are carried out in between.
+
+use std::ops::Range;
+
+use tokio::sync::oneshot;
+
+use super::core::{Core, PER_TURN};
+use super::{NotKept, Order, Tracker, Whose};
+use crate::audit::Actor;
+use crate::clock::boot_now;
+use crate::session::{Reason, Session};
+use crate::store::Unkept;
+use crate::types::{Scope, UserQuery};
+
+/// Which sessions end in one turn of the loop.
+pub(super) enum Part {
+    /// Those of these clients and connections.
+    Of(Vec<Scope>),
+    /// Those at these places of the table: everybody's, or of everybody who is meant.
+    At(Range<usize>, Option<UserQuery>),
+}
+
+/// What came of one part.
+pub(super) type Ended = Result<Vec<Session>, NotKept>;
+
+impl Tracker {
+    /// Ends sessions, by order of `actor`; what ended comes back when its connections are closed and its end is on disk.
+    /// Every session that stands when the order is given, and still does when its portion's turn comes, ends. One that
+    /// begins meanwhile ends or not.
+    ///
+    /// # Errors
+    /// When the end is not in the database: the sessions have ended all the same, as far as is known.
+    pub async fn end(
+        &self,
+        whose: Whose,
+        reason: Reason,
+        actor: Option<Actor>,
+    ) -> Result<Vec<Session>, NotKept> {
+        // All are given before the first one is waited for: one transaction takes many of them to the disk.
+        let mut answers = Vec::new();
+        let user = match whose {
+            Whose::Client(client) => {
+                let (mut scopes, mut after) = (vec![client.into()], None);
+                while !scopes.is_empty() {
+                    answers.push(self.end_part(Part::Of(scopes), reason, actor.clone()).await);
+                    let ask = self.ask(move |view| {
+                        view.table.portion_of(client, after, PER_TURN).map(Session::scope).collect()
+                    });
+                    scopes = ask.await.unwrap_or_default();
+                    after = scopes.last().and_then(|scope| scope.connection);
+                }
+                return collect(answers).await;
+            }
+            Whose::User(user) => Some(user),
+            Whose::All => None,
+        };
+        let Some(places) = self.ask(|view| view.table.places()).await else { return Err(NotKept::closed()) };
+        for from in (0..places).step_by(PER_TURN) {
+            let part = Part::At(from..places.min(from + PER_TURN), user.clone());
+            answers.push(self.end_part(part, reason, actor.clone()).await);
+        }
+        collect(answers).await
+    }
+
+    /// Gives the order, and returns where its answer will come. A loop that is gone closes that.
+    async fn end_part(&self, part: Part, reason: Reason, actor: Option<Actor>) -> oneshot::Receiver<Ended> {
+        let (reply, answer) = oneshot::channel();
+        // Given back unsent, the order closes the channel: that is the answer.
+        let _ = self.orders.send(Order::End { part, reason, actor, reply }).await;
+        answer
+    }
+}
+
+/// What came of all parts together.
+async fn collect(answers: Vec<oneshot::Receiver<Ended>>) -> Ended {
+    let (mut ended, mut unkept): (Vec<Session>, Option<Unkept>) = (Vec::new(), None);
+    for answer in answers {
+        let failed = match answer.await.unwrap_or_else(|_| Err(NotKept::closed())) {
+            Ok(more) => {
+                ended.extend(more);
+                continue;
+            }
+            Err(failed) => failed,
+        };
+        ended.extend(failed.ended);
+        // What a restart would bring back is the worse news.
+        if unkept.as_ref().is_none_or(|known| known.revoked) {
+            unkept = Some(failed.unkept);
+        }
+    }
+    match unkept {
+        None => Ok(ended),
+        Some(unkept) => Err(NotKept { ended, unkept }),
+    }
+}
+
+impl NotKept {
+    fn closed() -> Self {
+        Self { ended: Vec::new(), unkept: Unkept::closed() }
+    }
+}
+
+impl Core {
+    pub(super) fn end(
+        &mut self,
+        part: Part,
+        reason: Reason,
+        actor: Option<&Actor>,
+        reply: oneshot::Sender<Ended>,
+    ) {
+        let scopes = match part {
+            Part::Of(scopes) => scopes,
+            Part::At(places, user) => {
+                let meant =
+                    |session: &&Session| user.as_ref().is_none_or(|typed| session.identity.is_called(typed));
+                self.table.portion(places.start, places.len()).filter(meant).map(Session::scope).collect()
+            }
+        };
+        let now = boot_now();
+        let ended =
+            scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
+        let ended: Vec<Session> = ended.collect();
+        self.carry_out_by(
+            actor,
+            Some(Box::new(move |kept| {
+                // Whoever asked may have gone; what ended has ended.
+                let _ = reply.send(match kept {
+                    Ok(()) => Ok(ended),
+                    Err(unkept) => Err(NotKept { ended, unkept }),
+                });
+            })),
+        );
+    }
+}
