@@ -18,9 +18,10 @@ use super::limits::Why;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::worker::Worker;
-use super::{descriptors, sockets};
+use super::descriptors;
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
+use crate::net;
 use crate::threads::{Busy, Size};
 
 /// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
@@ -253,7 +254,7 @@ fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
         Err(_) if worker.make_room() => make()?,
         made => made?,
     };
-    sockets::tune(&socket)?;
+    net::tune(&socket)?;
     Ok(socket)
 }
 

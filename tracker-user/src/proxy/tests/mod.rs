@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
 use crate::auth::token;
+use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Proof};
 use crate::tracker::Refusal;
@@ -152,6 +153,11 @@ pub(super) fn negotiate(token: &str) -> String {
     format!("Proxy-Authorization: Negotiate {}\r\n", token::encode(token.as_bytes()))
 }
 
+/// A port of loopback for the proxy.
+fn endpoint(security: Security) -> Endpoint {
+    Endpoint { service: Service::Proxy, security, address: "127.0.0.1:0".parse().unwrap() }
+}
+
 /// A proxy on loopback.
 pub(super) struct Lab {
     address: SocketAddr,
@@ -193,7 +199,7 @@ impl Lab {
             options,
             workers,
         };
-        let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
+        let proxy = Proxy::bind(&[endpoint(Security::Plain)], parts).unwrap();
         let address = proxy.addresses()[0];
         Self { address, gate, connections, stats, recent, running: proxy.spawn() }
     }
