@@ -65,6 +65,12 @@ impl ClientStream {
         self.transport.channel_binding(kind)
     }
 
+    /// Waits until something has come, without taking it.
+    #[cfg(test)]
+    pub(super) async fn readable(&self) {
+        self.transport.socket().readable().await.unwrap();
+    }
+
     /// Begins a TLS handshake on a connection that was accepted just now and has been plain so far.
     ///
     /// # Errors

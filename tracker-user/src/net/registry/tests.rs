@@ -18,16 +18,6 @@ async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
     (registry.accept(peer.ip().into(), peer, near), far.unwrap())
 }
 
-/// Waits until there is something to read.
-async fn readable(stream: &ClientStream) {
-    // Asked without taking anything, it is ready as soon as there is something.
-    poll_fn(|cx| stream.spliceable().unwrap().poll_receive(cx, |fd| peek(fd))).await.unwrap();
-}
-
-fn peek(fd: BorrowedFd<'_>) -> nix::Result<usize> {
-    nix::sys::socket::recv(fd.as_raw_fd(), &mut [0; 1], nix::sys::socket::MsgFlags::MSG_PEEK)
-}
-
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 
@@ -74,7 +64,7 @@ async fn the_clients_end_is_told() {
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (mut near, mut far) = pair(&registry).await;
     far.shutdown().await.unwrap();
-    readable(&near).await;
+    near.readable().await;
     assert_eq!(near.read(&mut []).await.unwrap(), 0);
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1"], "no room is no end");
     assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
@@ -268,7 +258,7 @@ async fn a_reset_connection_is_gone_and_a_half_closed_one_is_not() {
     let (near, mut far) = pair(&registry).await;
     assert!(!near.is_gone());
     far.shutdown().await.unwrap();
-    readable(&near).await;
+    near.readable().await;
     assert!(!near.is_gone(), "it waits for its answer");
     let (mut near, mut far) = pair(&registry).await;
     far.write_all(b"hello").await.unwrap();
