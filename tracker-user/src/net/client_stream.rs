@@ -170,3 +170,145 @@ impl AsyncWrite for ClientStream {
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::net::Connections;
+    use crate::net::testing::{accepted, connect, secured, server};
+    use crate::types::SessionId;
+
+    fn registry() -> Arc<Connections> {
+        Arc::new(Connections::new(None))
+    }
+
+    #[tokio::test]
+    async fn under_tls_the_payload_is_counted_and_nothing_is_spliced() {
+        let registry = registry();
+        let (mut near, mut far) = secured(&registry).await;
+        assert!(near.spliceable().is_none());
+        assert_eq!(near.connection().bytes(), (0, 0), "the handshake is no payload");
+        let large = vec![7; 100_000];
+        let mut received = vec![0; 100_000];
+        let (sent, ()) = tokio::join!(
+            async {
+                far.write_all(&large).await?;
+                far.shutdown().await
+            },
+            async {
+                near.read_exact(&mut received).await.unwrap();
+                assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0, "the client's end");
+                near.write_all(b"late").await.unwrap();
+                near.flush().await.unwrap();
+            }
+        );
+        sent.unwrap();
+        assert!(received == large);
+        far.read_exact(&mut [0; 4]).await.unwrap();
+        assert_eq!(near.connection().bytes(), (100_000, 4));
+        assert!(near.connection().has_ended() && !near.is_gone());
+        drop(near);
+        assert!(registry.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_can_be_spliced_and_is_secured_once() {
+        let registry = registry();
+        let (near, far) = accepted(&registry).await;
+        assert!(near.spliceable().is_some());
+        let (server, certificate) = server();
+        let handshake = near.secure(&server).unwrap();
+        assert_eq!(registry.len(), 1, "it is in the registry all the time");
+        let (near, _far) = tokio::join!(handshake, connect(far, &certificate));
+        let near = near.unwrap().secure(&server).err().unwrap();
+        assert!(near.spliceable().is_none());
+        assert_eq!(registry.len(), 1);
+    }
+
+    /// What the kernel had buffered for the previous user must not arrive after the kick-out: ciphertext neither.
+    #[tokio::test]
+    async fn under_tls_no_byte_moves_after_destroy() {
+        let registry = registry();
+        let (mut near, mut far) = secured(&registry).await;
+        near.connection().bind(SessionId(1));
+        let chunk = vec![1_u8; 1 << 16];
+        let mut sent = 0;
+        while let Ok(result) = timeout(Duration::from_millis(50), near.write(&chunk)).await {
+            sent += result.unwrap();
+        }
+        assert_eq!(registry.destroy(near.connection().client(), SessionId(1), None), 1);
+        assert!(near.is_gone());
+        assert!(near.write_all(&chunk).await.is_err() && near.read(&mut [0; 1]).await.is_err());
+        let mut received = 0;
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(bytes) = far.read(&mut buffer).await {
+            assert!(bytes > 0, "it ended with a reset, not with a clean end");
+            received += bytes;
+        }
+        assert!(received < sent, "{received} of {sent} bytes arrived");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_can_fail_be_ended_or_be_dropped_and_leaves_nothing() {
+        let registry = registry();
+        let (server, _) = server();
+        let (near, mut far) = accepted(&registry).await;
+        far.write_all(b"GET http://a.test/ HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(near.secure(&server).unwrap().await.is_err(), "that is no TLS");
+        assert!(registry.is_empty());
+
+        let (near, mut far) = accepted(&registry).await;
+        let mut handshake = near.secure(&server).unwrap();
+        assert!(timeout(Duration::from_millis(10), &mut handshake).await.is_err(), "nothing has come");
+        assert_eq!(registry.end_all(), 1);
+        assert!(handshake.await.is_err() && registry.is_empty());
+        assert!(far.read(&mut [0; 1]).await.is_err(), "a reset");
+
+        let (near, mut far) = accepted(&registry).await;
+        drop(near.secure(&server).unwrap());
+        assert!(registry.is_empty());
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    /// Whoever finds a descriptor in the registry may use it: it is still the connection's, whatever ends meanwhile.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn handshakes_that_are_ended_and_dropped_at_once_touch_nobody_elses_descriptor() {
+        let registry = registry();
+        let (server, _) = server();
+        let server = Arc::new(server);
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (others, stopped) = (Arc::clone(&registry), Arc::clone(&stop));
+        let ending = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                others.end_all();
+            }
+        });
+        // Sockets that are nobody's business; they get the numbers that have just become free.
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let (registry, server) = (Arc::clone(&registry), Arc::clone(&server));
+                tokio::spawn(async move {
+                    for _ in 0..50 {
+                        let (near, _far) = accepted(&registry).await;
+                        let Ok(handshake) = near.secure(&server) else { continue };
+                        drop(handshake);
+                        let (mut one, mut two) = tokio::net::UnixStream::pair().unwrap();
+                        one.write_all(b"x").await.unwrap();
+                        two.read_exact(&mut [0; 1]).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        ending.join().unwrap();
+        assert!(registry.is_empty());
+    }
+}

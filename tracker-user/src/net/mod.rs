@@ -6,6 +6,8 @@ mod listener;
 mod registry;
 mod socket_options;
 mod splice;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 mod transport;
 

@@ -384,7 +384,7 @@ impl Connection {
         (self.rx.load(Relaxed), self.tx.load(Relaxed))
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Acquire)
     }
 

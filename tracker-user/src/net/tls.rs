@@ -167,3 +167,75 @@ fn named(algorithm: &Oid<'_>) -> Option<&'static digest::Algorithm> {
     ];
     all.into_iter().find_map(|(names, hash)| names.contains(algorithm).then_some(hash))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::{SupportedProtocolVersion, version};
+
+    use super::*;
+    use crate::net::testing::{accepted, connect_by, server, server_signed_by};
+    use crate::net::{ClientStream, Connections};
+
+    /// Both ends of a connection by this version, and the certificate that was shown on it.
+    async fn pair(
+        version: &'static SupportedProtocolVersion,
+    ) -> (ClientStream, tokio_rustls::client::TlsStream<TcpStream>) {
+        let (server, certificate) = server();
+        let (near, far) = accepted(&Arc::new(Connections::new(None))).await;
+        let handshake = near.secure(&server).unwrap();
+        let (near, far) = tokio::join!(handshake, connect_by(far, &certificate, version));
+        (near.unwrap(), far)
+    }
+
+    #[tokio::test]
+    async fn both_ends_name_the_channel_alike() {
+        for (version, has_exporter) in [(&version::TLS13, true), (&version::TLS12, false)] {
+            let (near, far) = pair(version).await;
+            let session = far.get_ref().1;
+            let shown = &session.peer_certificates().unwrap()[0];
+            let end_point =
+                [b"tls-server-end-point:", digest::digest(&digest::SHA256, shown).as_ref()].concat();
+            let found = near.channel_binding(ChannelBindingType::TlsServerEndPoint).unwrap();
+            assert_eq!(**found.application_data(), *end_point);
+            let exported =
+                session.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
+            let exporter = has_exporter.then(|| [&b"tls-exporter:"[..], &exported].concat());
+            let found = near.channel_binding(ChannelBindingType::TlsExporter);
+            assert_eq!(found.map(|found| found.application_data().to_vec()), exporter);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plain_channel_has_no_name() {
+        let (near, _far) = accepted(&Arc::new(Connections::new(None))).await;
+        for kind in [ChannelBindingType::TlsServerEndPoint, ChannelBindingType::TlsExporter] {
+            assert_eq!(near.channel_binding(kind), None);
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_signatures_own() {
+        let length = |algorithm| {
+            let (server, certificate) = server_signed_by(algorithm);
+            let found = server.end_point?.application_data().len() - "tls-server-end-point:".len();
+            assert_eq!(end_point(&certificate).unwrap().application_data().len(), found + 21);
+            Some(found)
+        };
+        assert_eq!(length(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
+        assert_eq!(length(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
+        assert_eq!(length(&rcgen::PKCS_ED25519), None, "it has no hash function that could be named");
+        for weak in [OID_PKCS1_MD5WITHRSAENC, OID_PKCS1_SHA1WITHRSA, OID_HASH_SHA1] {
+            assert_eq!(named(&weak), Some(&digest::SHA256));
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_refused() {
+        let other = rcgen::KeyPair::generate().unwrap();
+        let (_, certificate) = server();
+        let key = PrivateKeyDer::Pkcs8(other.serialize_der().into());
+        assert!(TlsServer::new(vec![certificate], key).is_err());
+        let key = PrivateKeyDer::Pkcs8(other.serialize_der().into());
+        assert!(TlsServer::new(Vec::new(), key).is_err());
+    }
+}

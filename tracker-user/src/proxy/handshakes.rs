@@ -18,7 +18,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many handshakes one core has under way. Beyond that the oldest is given up: those who only begin handshakes do not
 /// keep out those who finish them.
-const MAX_HANDSHAKES: usize = if cfg!(test) { 4 } else { 1024 };
+pub(super) const MAX_HANDSHAKES: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// The handshakes of a core that are under way. Numbers of connections rise, so the first one is the oldest.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ mod forwarding;
 mod leftovers;
 mod life;
 mod origins;
+mod tls;
 mod tunnels;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -183,6 +184,10 @@ impl Lab {
     }
 
     fn with_workers(gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
+        Self::on(&endpoint(Security::Plain), gate, options, workers)
+    }
+
+    fn on(endpoint: &Endpoint, gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
         let gate = Arc::new(gate);
         let connections = Arc::new(Connections::new(None));
         let (stats, recent) = (Stats::new().unwrap(), Arc::new(Recent::default()));
@@ -199,7 +204,7 @@ impl Lab {
             options,
             workers,
         };
-        let proxy = Proxy::bind(&[endpoint(Security::Plain)], parts).unwrap();
+        let proxy = Proxy::bind(std::slice::from_ref(endpoint), parts).unwrap();
         let address = proxy.addresses()[0];
         Self { address, gate, connections, stats, recent, running: proxy.spawn() }
     }
@@ -227,7 +232,7 @@ impl Lab {
 }
 
 /// One end of a connection that speaks HTTP by hand.
-pub(super) struct Peer(BufReader<TcpStream>);
+pub(super) struct Peer<S = TcpStream>(BufReader<S>);
 
 /// A message as it was on the wire, with its content decoded.
 #[derive(Debug, Default)]
@@ -255,13 +260,14 @@ impl Message {
     }
 }
 
-impl Peer {
-    fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    fn new(stream: S) -> Self {
         Self(BufReader::new(stream))
     }
 
     async fn send(&mut self, text: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(text.as_ref()).await.unwrap();
+        self.0.get_mut().flush().await.unwrap();
     }
 
     async fn line(&mut self) -> String {

@@ -1,5 +1,6 @@
 //! Tunnels between real sockets: nothing is lost, invented, reordered or told to somebody else.
 
+mod copying;
 mod ends;
 mod moving;
 mod pipes;
