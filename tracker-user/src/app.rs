@@ -31,7 +31,7 @@ use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
-use crate::net::Connections;
+use crate::net::{Connections, Endpoint, Security, Service};
 use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places};
 use crate::ops;
 use crate::ops::{Apply, Configuration, Limits, Ops, Start};
@@ -203,7 +203,7 @@ impl App {
             options: proxy_options(&config),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let proxy = Proxy::bind(&config.proxy.listen, parts).map_err(|error| match error {
+        let proxy = Proxy::bind(&proxy_endpoints(&config), parts).map_err(|error| match error {
             BindError::Address { address, error } => {
                 listen_error("the proxy", address, "proxy.listen", error)
             }
@@ -219,8 +219,14 @@ impl App {
         let metrics = match config.metrics.listen {
             None => None,
             Some(address) => {
-                let bound = MetricsServer::bind(address, registry, readiness.clone(), Arc::new(notes)).await;
-                Some(bound.map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?)
+                let endpoint = Endpoint { service: Service::Metrics, security: Security::Plain, address };
+                let bound = endpoint
+                    .bind()
+                    .and_then(|listener| {
+                        MetricsServer::new(listener, registry, readiness.clone(), Arc::new(notes))
+                    })
+                    .map_err(|source| listen_error("the metrics", address, "metrics.listen", source))?;
+                Some(bound)
             }
         };
         let admin = AdminServer::bind(&config.run_dir).map_err(|source| {
@@ -448,11 +454,20 @@ fn policy(config: &Config, since: BootTime) -> Policy {
     }
 }
 
+/// Where the proxy listens. Listeners under TLS are not in effect: there is no certificate to give them yet.
+fn proxy_endpoints(config: &Config) -> Vec<Endpoint> {
+    let all = config.addresses_of(Service::Proxy).into_iter();
+    let endpoint = |address| Endpoint { service: Service::Proxy, security: Security::Plain, address };
+    all.filter(|listen| !listen.is_tls).map(|listen| endpoint(listen.address)).collect()
+}
+
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
-    let own: Vec<u16> = config.proxy.listen.iter().map(SocketAddr::port).collect();
+    let listeners = config.addresses_of(Service::Proxy).into_iter();
+    let listeners: Vec<SocketAddr> = listeners.map(|listen| listen.address).collect();
+    let own: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
     let watched = config.observer.watch_ports.iter().copied();
     let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
-    let places = places(&config.proxy.listen, &config.observer.watch_ports);
+    let places = places(&listeners, &config.observer.watch_ports);
     ObserveOptions {
         mode: match config.observer.mode {
             config::ObserverMode::Auto => ObserverMode::Auto,

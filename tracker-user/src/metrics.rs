@@ -1,7 +1,6 @@
 //! `/metrics`, `/live` and `/ready`, for Prometheus and whoever supervises the daemon.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use tracker_ebpf::abi::Counter;
 
+use crate::net::Listener;
 use crate::observe::{Kind, Observer};
 
 /// How long a scraper may take to send its request.
@@ -50,26 +50,26 @@ impl Readiness {
 /// What is wrong although clients are served, told by `/ready`.
 pub type Notes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// The bound listener.
+/// The server on its listener.
 pub struct MetricsServer {
-    listener: TcpListener,
+    listener: Listener<TcpListener>,
     registry: Registry,
     readiness: Readiness,
     notes: Notes,
 }
 
 impl MetricsServer {
-    /// Binds the listener.
+    /// A server on this listener, on the runtime that this is called on.
     ///
     /// # Errors
-    /// When the address is in use or not this machine's.
-    pub async fn bind(
-        address: SocketAddr,
+    /// When the runtime cannot watch the listener.
+    pub fn new(
+        listener: Listener,
         registry: Registry,
         readiness: Readiness,
         notes: Notes,
     ) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, registry, readiness, notes })
+        Ok(Self { listener: listener.register()?, registry, readiness, notes })
     }
 
     /// Serves until it is dropped.

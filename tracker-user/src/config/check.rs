@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use super::listeners::Listen;
 use super::problem::Refusal;
 use super::span;
 use super::types::Config;
@@ -53,24 +54,15 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
 
 /// Addresses that two parts of the gateway want to listen on.
 fn clashes(config: &Config) -> Vec<Conflict> {
-    let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
-    taken.extend(config.proxy.listen.iter().map(|address| ("proxy.listen", *address)));
-    taken.extend(config.tls.proxy_listen.iter().map(|address| ("tls.proxy-listen", *address)));
-    // The rest is not bound yet where it is off.
-    let single = [
-        ("portal.http", config.portal.http),
-        ("portal.https", config.portal.https),
-        ("acme.http", config.acme.http.filter(|_| config.acme.directory.is_some())),
-        ("metrics.listen", config.metrics.listen),
-    ];
-    taken.extend(single.into_iter().filter_map(|(key, address)| Some((key, address?))));
+    let taken = config.listeners();
     let mut found = Vec::new();
-    for (index, (key, address)) in taken.iter().enumerate() {
-        for (other_key, other) in taken.iter().take(index) {
-            if overlap(*address, *other) {
-                let message = format!("{address} and {other} ({other_key}) are in each other's way");
+    for (index, Listen { key, address, .. }) in taken.iter().enumerate() {
+        for other in taken.iter().take(index) {
+            if overlap(*address, other.address) {
+                let message =
+                    format!("{address} and {} ({}) are in each other's way", other.address, other.key);
                 let remedy = "give one of them another port, or an address of its own";
-                found.push(Conflict::new([key, other_key], message, remedy));
+                found.push(Conflict::new([key, other.key], message, remedy));
             }
         }
     }

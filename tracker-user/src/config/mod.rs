@@ -7,6 +7,7 @@ mod check;
 mod codec;
 mod document;
 pub mod keys;
+mod listeners;
 mod node;
 mod problem;
 mod span;
@@ -25,6 +26,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub use keys::Key;
+pub use listeners::Listen;
 use nix::fcntl::OFlag;
 pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::{Check, is_root};
 use crate::admin::wire::Status;
-use crate::config::{Config, keys};
+use crate::config::{Config, Listen};
 
 const PORT: &str = "port";
 
@@ -21,19 +21,10 @@ enum Holder {
 
 /// Looks at each address that this version listens on.
 pub(super) fn checks(config: &Config, status: Option<&Status>) -> Vec<Check> {
-    let mut wanted: Vec<(&str, SocketAddr)> =
-        config.proxy.listen.iter().map(|address| ("proxy.listen", *address)).collect();
-    wanted.extend(config.tls.proxy_listen.iter().map(|address| ("tls.proxy-listen", *address)));
-    let single = [
-        ("portal.http", config.portal.http),
-        ("portal.https", config.portal.https),
-        ("acme.http", config.acme.http.filter(|_| config.acme.directory.is_some())),
-        ("metrics.listen", config.metrics.listen),
-    ];
-    wanted.extend(single.into_iter().filter_map(|(key, address)| Some((key, address?))));
+    let mut wanted = config.listeners();
     // Port 0 is whichever is free.
-    wanted.retain(|(key, address)| address.port() != 0 && keys::find(key).is_ok_and(keys::Key::is_in_effect));
-    let check = |(key, address): &(&str, SocketAddr)| {
+    wanted.retain(|listen| listen.address.port() != 0 && listen.is_in_effect());
+    let check = |Listen { key, address, .. }: &Listen| {
         let bound = TcpListener::bind(*address).map(drop);
         let taken = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
         let holder = if taken { holder(*address) } else { None };
@@ -190,8 +181,7 @@ mod tests {
         let mut config = Config::default();
         config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
         let found = checks(&config, None);
-        let in_effect = |key| keys::find(key).is_ok_and(keys::Key::is_in_effect);
-        let portal = ["portal.http", "portal.https"].into_iter().filter(|key| in_effect(key)).count();
-        assert_eq!(found.len(), config.proxy.listen.len() + portal, "{found:?}");
+        let expected = config.listeners().into_iter().filter(|listen| listen.is_in_effect()).count() - 1;
+        assert_eq!(found.len(), expected, "{found:?}");
     }
 }

@@ -1,8 +1,21 @@
-//! The proxy's own connections: the registry of those that are open.
+//! The gateway's side of TCP: listeners and what they are for, the transports of what they accept, and the registry of
+//! the connections that are open.
 
+mod client_stream;
+mod listener;
 mod registry;
+mod socket_options;
+mod splice;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tls;
+mod transport;
 
+pub use client_stream::{ClientStream, Handshake};
+pub use listener::{Endpoint, Listener, Security, Service};
 pub use registry::{
-    Carries, ClientEvents, ClientStream, Connection, ConnectionInfo, Connections, Left, Limits, Over, Seen,
-    Signal, Watcher,
+    Carries, ClientEvents, Connection, ConnectionInfo, Connections, Left, Limits, Over, Seen, Signal, Watcher,
 };
+pub use socket_options::tune;
+pub use splice::{ByteStream, Spliceable};
+pub use tls::{ChannelBinding, ChannelBindingType, TlsServer};

@@ -4,12 +4,12 @@
 //! and holds its lock, may use the descriptor: [`Connections::destroy`] ends a session's connections synchronously, and
 //! when it returns no byte moves on them any more.
 
-mod own;
-mod room;
-mod stream;
+mod limits;
+mod membership;
+mod per_connection_record;
 #[cfg(test)]
 mod tests;
-mod watched;
+mod visibility;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -32,15 +32,14 @@ use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
-use crate::types::ClientAddr;
-
-pub use self::own::Left;
-use self::own::{OwnRecord, Rules};
-pub use self::room::{Limits, Over};
-pub use self::stream::ClientStream;
-pub use self::watched::{Seen, Watcher};
+pub use self::limits::{Limits, Over};
+pub(super) use self::membership::Membership;
+pub use self::per_connection_record::Left;
+use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
+pub use self::visibility::{Seen, Watcher};
+use super::ClientStream;
 use crate::clock::{BootTime, boot_now};
-use crate::types::{ConnectionId, SessionId};
+use crate::types::{ClientAddr, ConnectionId, SessionId};
 
 /// Who wants to hear what happens on the proxy's connections, where the kernel is not asked.
 pub trait ClientEvents: Send + Sync {
@@ -117,8 +116,8 @@ pub struct Connections {
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     open: AtomicUsize,
-    rules: Rules,
-    closings: own::Closings,
+    rules: TrafficRules,
+    closings: Closings,
 }
 
 impl fmt::Debug for Connections {
@@ -190,7 +189,7 @@ impl Connections {
         if let Some(eyes) = &self.eyes {
             eyes.opened(client, since);
         }
-        Ok(ClientStream { registry: Arc::clone(self), connection, stream })
+        Ok(ClientStream::plain(Membership::new(Arc::clone(self), connection), stream))
     }
 
     /// Ends every connection that was bound to `session`, except `except`: when this returns, no byte moves on them any
@@ -251,7 +250,9 @@ impl Connections {
         all.iter().for_each(|connection| act(connection));
     }
 
+    /// The connection's descriptor is about to be closed.
     fn forget(&self, connection: &Connection) {
+        connection.guarded().fd = None;
         if let Entry::Occupied(mut own) = self.clients.entry(connection.client) {
             own.get_mut().remove(&connection.id);
             if own.get().is_empty() {
@@ -281,7 +282,7 @@ pub struct Connection {
     rx: AtomicU64,
     tx: AtomicU64,
     /// Where a session is of this connection alone: what happens on it.
-    own: OnceLock<Box<OwnRecord>>,
+    own: OnceLock<Box<PerConnectionRecord>>,
     /// The client has ended its side.
     ended: AtomicBool,
     state: Mutex<Guarded>,
@@ -383,7 +384,7 @@ impl Connection {
         (self.rx.load(Relaxed), self.tx.load(Relaxed))
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Acquire)
     }
 

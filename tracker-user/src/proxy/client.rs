@@ -406,7 +406,10 @@ impl Client {
                     Poll::Pending => return self.timer.poll(cx).map(Err),
                 }
             }
-            Poll::Ready(Ok(()))
+            match Pin::new(&mut self.io).poll_flush(cx) {
+                Poll::Ready(flushed) => Poll::Ready(flushed.map_err(drop)),
+                Poll::Pending => self.timer.poll(cx).map(Err),
+            }
         })
         .await
     }

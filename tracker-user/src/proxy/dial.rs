@@ -12,15 +12,16 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::descriptors;
 use super::destination::{Destination, Host};
 use super::guard::{self, Barred, Denied};
 use super::limits::Why;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::worker::Worker;
-use super::{descriptors, sockets};
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
+use crate::net;
 use crate::threads::{Busy, Size};
 use crate::types::UserMessage;
 
@@ -277,7 +278,7 @@ fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
         Err(_) if worker.make_room() => make()?,
         made => made?,
     };
-    sockets::tune(&socket)?;
+    net::tune(&socket)?;
     Ok(socket)
 }
 

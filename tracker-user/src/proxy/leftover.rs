@@ -126,8 +126,13 @@ impl Client {
 
     /// Says that this was all, and reads on until the client has said so as well.
     pub(super) async fn linger(&mut self) {
-        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
-        if self.has_ended {
+        // Under TLS this may have to wait until the client reads.
+        self.timer.set(SILENCE);
+        let is_said = poll_fn(|cx| match Pin::new(&mut self.io).poll_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => self.timer.poll(cx).map(|()| false),
+        });
+        if !is_said.await || self.has_ended {
             return;
         }
         self.input = Buffer::default();

@@ -18,7 +18,7 @@ use super::penalty::Penalties;
 use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
 use crate::links::shown;
-use crate::net::{ClientStream, Limits, Over};
+use crate::net::{ClientStream, Limits, Over, Security};
 use crate::types::ClientAddr;
 
 /// How often one and the same is logged.
@@ -140,6 +140,7 @@ impl Shared {
         client: ClientAddr,
         stream: TcpStream,
         peer: SocketAddr,
+        security: &Security,
         make_room: impl FnOnce() -> bool,
     ) -> Option<ClientStream> {
         if self.is_penalised(client) {
@@ -156,12 +157,12 @@ impl Shared {
             Ok(taken) => Some(taken),
             Err((Over::Client, stream)) => {
                 self.turned_away(Why::Client);
-                say_busy(&stream);
+                say_busy(&stream, security);
                 None
             }
             Err((Over::All, stream)) => {
                 self.turned_away(Why::All);
-                say_busy(&stream);
+                say_busy(&stream, security);
                 self.shed();
                 None
             }
@@ -275,7 +276,11 @@ impl Drop for Conduct {
 }
 
 /// One try to say why: a browser shows it, and nobody waits for it.
-fn say_busy(stream: &TcpStream) {
+fn say_busy(stream: &TcpStream, security: &Security) {
+    // Without a handshake there are no words that a TLS client understands.
+    if !security.is_plain() {
+        return;
+    }
     const PAGE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
         Cache-Control: no-store\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 71\r\n\r\n\
         This proxy has too many open connections at present. Try again later.\r\n";

@@ -17,6 +17,7 @@ mod evaluation;
 mod forward;
 pub mod gate;
 mod guard;
+mod handshakes;
 mod heads;
 mod http1;
 mod leftover;
@@ -27,7 +28,6 @@ mod penalty;
 mod pool;
 mod ports;
 mod proof;
-mod sockets;
 mod splice;
 pub mod stats;
 mod timer;
@@ -55,7 +55,7 @@ pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
 use crate::auth::Verifier;
-use crate::net::Connections;
+use crate::net::{Connections, Endpoint, Listener};
 use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.
@@ -131,20 +131,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Takes the ports, and starts the threads that serve.
+    /// Binds every endpoint once for each thread, and starts the threads that serve.
     ///
     /// # Errors
     /// When one of them cannot be had.
-    pub fn bind(listen: &[SocketAddr], parts: Parts) -> Result<Self, BindError> {
+    pub fn bind(endpoints: &[Endpoint], parts: Parts) -> Result<Self, BindError> {
         let Parts { gate, verifier, decisions, connections, stats, access, options, workers } = parts;
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
-        for &address in listen {
-            let group = sockets::group(address, shares.len())
-                .map_err(|error| BindError::Address { address, error })?;
-            addresses.extend(group.first().and_then(|first| first.local_addr().ok()));
-            for (share, socket) in shares.iter_mut().zip(group) {
-                share.push(socket);
+        for endpoint in endpoints {
+            let group = endpoint
+                .bind_group(shares.len())
+                .map_err(|error| BindError::Address { address: endpoint.address, error })?;
+            addresses.extend(group.first().map(Listener::address));
+            for (share, listener) in shares.iter_mut().zip(group) {
+                share.push(listener);
             }
         }
         let shared = Arc::new(Shared {
@@ -165,9 +166,9 @@ impl Proxy {
         descriptors::look();
         let of = shares.len();
         let mut workers = Vec::new();
-        for (number, sockets) in shares.into_iter().enumerate() {
+        for (number, listeners) in shares.into_iter().enumerate() {
             let (begin, word) = oneshot::channel();
-            worker::start(number, of, Arc::clone(&shared), sockets, word).map_err(BindError::Thread)?;
+            worker::start(number, of, Arc::clone(&shared), listeners, word).map_err(BindError::Thread)?;
             workers.push(begin);
         }
         Ok(Self { addresses, workers, shared })

@@ -2,8 +2,8 @@
 //!
 //! An idle tunnel holds no buffer and no descriptor but its two sockets'. Small messages go through a buffer of the
 //! thread, and only what the other side does not take at once is kept. Where much comes at a time, it does not come to
-//! user space at all: the kernel moves it from socket to socket through a [`Pipe`], lent by the thread for as long as
-//! something is on its way.
+//! user space at all: the kernel moves it from socket to socket through a [`Pipe`] of the thread's pool for as long as
+//! something is on its way. Under TLS everything comes to user space, since what is on the wire is not the payload.
 
 #[cfg(test)]
 mod tests;
@@ -11,14 +11,14 @@ mod tests;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use nix::unistd::{read, write};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 
-use super::splice::{Pipe, Socket, TURN, Way, poll_receive, poll_send, poll_yield};
-use crate::net::ClientStream;
+use super::splice::{CopyMode, Pipe, YIELD_BYTES, poll_yield};
+use crate::net::{ByteStream, Spliceable};
 
 /// As much as is copied at once.
 const BUFFER: usize = 64 * 1024;
@@ -43,18 +43,18 @@ pub(super) struct Side<T> {
 }
 
 /// Moves bytes until both sides have ended; the end of one is passed on to the other, which may go on.
-pub(super) async fn tunnel(
-    client: Side<ClientStream>,
-    origin: Side<TcpStream>,
+pub(super) async fn tunnel<C: ByteStream, O: ByteStream>(
+    client: Side<C>,
+    origin: Side<O>,
     moved: &mut Moved,
 ) -> io::Result<()> {
     let mut up = Half::new(client.early);
     let mut down = Half::new(origin.early);
-    let (client, origin) = (client.io, origin.io);
+    let (mut client, mut origin) = (client.io, origin.io);
     poll_fn(|cx| {
         // Both directions are polled each time: whichever woke the task, the other has to stay registered.
-        let up = up.poll(cx, &client, &origin, &mut moved.up)?;
-        let down = down.poll(cx, &origin, &client, &mut moved.down)?;
+        let up = up.poll(cx, &mut client, &mut origin, &mut moved.up)?;
+        let down = down.poll(cx, &mut origin, &mut client, &mut moved.down)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
@@ -66,7 +66,7 @@ struct Half {
     rest: Bytes,
     /// What was spliced and not yet written is in here.
     pipe: Option<Pipe>,
-    way: Way,
+    mode: CopyMode,
     /// There is nothing more to read.
     ended: bool,
     /// And the other side has been told.
@@ -75,14 +75,14 @@ struct Half {
 
 impl Half {
     const fn new(early: Bytes) -> Self {
-        Self { rest: early, pipe: None, way: Way::Copy, ended: false, done: false }
+        Self { rest: early, pipe: None, mode: CopyMode::Copy, ended: false, done: false }
     }
 
-    fn poll<R: Socket, W: Socket>(
+    fn poll<R: ByteStream, W: ByteStream>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &R,
-        to: &W,
+        from: &mut R,
+        to: &mut W,
         moved: &mut u64,
     ) -> Poll<io::Result<()>> {
         if self.done {
@@ -91,42 +91,44 @@ impl Half {
         let result = self.advance(cx, from, to, moved);
         // After an error it is closed with the tunnel.
         if !matches!(result, Poll::Ready(Err(_))) {
-            Pipe::take_back(&mut self.pipe);
+            Pipe::release_from(&mut self.pipe);
         }
         result
     }
 
-    fn advance<R: Socket, W: Socket>(
+    fn advance<R: ByteStream, W: ByteStream>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &R,
-        to: &W,
+        from: &mut R,
+        to: &mut W,
         moved: &mut u64,
     ) -> Poll<io::Result<()>> {
-        let turn = *moved + TURN;
+        let turn = *moved + YIELD_BYTES;
         loop {
             // Nothing is read before everything is written: the other side's pace is passed on, and it is always clear
             // which of the sockets splicing waits for.
             while !self.rest.is_empty() {
-                let written = ready!(poll_send(cx, to, |fd| write(fd, &self.rest)))?;
+                let written = not_nothing(ready!(Pin::new(&mut *to).poll_write(cx, &self.rest))?)?;
                 let _ = self.rest.split_to(written);
                 *moved += written as u64;
             }
             if let Some(pipe) = &mut self.pipe {
                 while !pipe.is_empty() {
-                    *moved += ready!(poll_send(cx, to, |fd| pipe.drain(fd)))? as u64;
+                    *moved += ready!(pipe.poll_drain(cx, to))? as u64;
                 }
             }
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             if self.ended {
-                to.finish()?;
+                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
             if *moved >= turn {
                 return poll_yield(cx).map(Ok);
             }
-            if self.way == Way::Splice && Pipe::lend_to(&mut self.pipe) {
-                ready!(self.splice(cx, from))?;
+            let source = self.mode.source(from, to).filter(|_| Pipe::acquire_into(&mut self.pipe));
+            if let Some(source) = source {
+                ready!(self.splice(cx, source))?;
             } else {
                 let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; BUFFER].into());
                 let result = self.copy(cx, from, to, &mut scratch, moved);
@@ -137,38 +139,44 @@ impl Half {
     }
 
     /// Reads into the pipe.
-    fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<io::Result<()>> {
+    fn splice(&mut self, cx: &mut Context<'_>, source: Spliceable<'_>) -> Poll<io::Result<()>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
-        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd, u64::MAX))) {
+        match ready!(pipe.poll_fill(cx, source, u64::MAX)) {
             Ok(0) => self.ended = true,
-            Ok(count) => self.way.spliced(count),
-            Err(error) => self.way.failed(error)?,
+            Ok(count) => self.mode.spliced(count),
+            Err(error) => self.mode.failed(error)?,
         }
         Poll::Ready(Ok(()))
     }
 
     /// One read, and one try to write what was read.
-    fn copy<R: Socket, W: Socket>(
+    fn copy<R: ByteStream, W: ByteStream>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &R,
-        to: &W,
+        from: &mut R,
+        to: &mut W,
         scratch: &mut [u8],
         moved: &mut u64,
     ) -> Poll<io::Result<()>> {
-        let length = ready!(poll_receive(cx, from, |fd| read(fd, scratch)))?;
-        if length == 0 {
+        let mut read = ReadBuf::new(scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let data = read.filled();
+        if data.is_empty() {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
-        self.way.copied(length);
-        let data = scratch.get(..length).unwrap_or_default();
-        let written = match poll_send(cx, to, |fd| write(fd, data)) {
-            Poll::Ready(written) => written?,
+        self.mode.copied(data.len());
+        let written = match Pin::new(to).poll_write(cx, data) {
+            Poll::Ready(written) => not_nothing(written?)?,
             Poll::Pending => 0,
         };
         *moved += written as u64;
         self.rest = data.get(written..).map(Bytes::copy_from_slice).unwrap_or_default();
         Poll::Ready(Ok(()))
     }
+}
+
+/// A stream that takes no byte of some, and does not say why, never will.
+fn not_nothing(written: usize) -> io::Result<usize> {
+    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
 }

@@ -3,13 +3,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener as Socket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -17,11 +15,13 @@ use tracing::{debug, warn};
 
 use super::access::Lane;
 use super::dial::Names;
+use super::handshakes::Handshakes;
 use super::heads::Heads;
 use super::leftover::Leftovers;
 use super::pool::Pool;
 use super::{Shared, client, descriptors};
 use crate::clock::{BootTime, boot_now};
+use crate::net::{ClientStream, Listener, Security, TlsServer};
 use crate::observe::Routes;
 use crate::types::ClientAddr;
 
@@ -34,6 +34,9 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// So many idle connections to origins are given up at once where descriptors are short.
 const GIVEN_UP: usize = 32;
 
+/// A listener on this core's runtime.
+type Accepting = Listener<tokio::net::TcpListener>;
+
 /// What the connections of one core share. Only this core's thread touches it.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -44,6 +47,7 @@ pub(super) struct Worker {
     pub(super) log: Lane,
     pub(super) leftovers: Leftovers,
     pub(super) heads: Rc<Heads>,
+    pub(super) handshakes: Handshakes,
     /// So many workers share what there is.
     of: usize,
     accept_warned: Cell<Option<BootTime>>,
@@ -68,7 +72,7 @@ pub(super) fn start(
     number: usize,
     of: usize,
     shared: Arc<Shared>,
-    sockets: Vec<Socket>,
+    listeners: Vec<Listener>,
     begin: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     // The runtime has to be made on the thread that runs it; whether that worked is told here.
@@ -81,7 +85,7 @@ pub(super) fn start(
         };
         let listeners = {
             let _entered = runtime.enter();
-            sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()
+            listeners.into_iter().map(Listener::register).collect::<io::Result<Vec<_>>>()
         };
         let listeners = match listeners {
             Ok(listeners) => listeners,
@@ -94,7 +98,7 @@ pub(super) fn start(
     is_made.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
 }
 
-async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<TcpListener>, begin: oneshot::Receiver<()>) {
+async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<Accepting>, begin: oneshot::Receiver<()>) {
     if begin.await.is_err() {
         return;
     }
@@ -109,6 +113,7 @@ async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<TcpListener>, begin:
         routes,
         log: shared.access.lane(&shared.stats.access_lost),
         heads: Rc::new(Heads::new(of, &shared.stats)),
+        handshakes: Handshakes::default(),
         shared: Arc::clone(&shared),
         of,
         accept_warned: Cell::default(),
@@ -121,7 +126,7 @@ async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<TcpListener>, begin:
 }
 
 /// Accepts until the proxy stops accepting; each connection gets a task.
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: Accepting) {
     let shared = &worker.shared;
     loop {
         let accepted = tokio::select! {
@@ -135,10 +140,19 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                     debug!(%peer, "a connection from a link-local address without a link was refused");
                     continue;
                 };
-                let taken = shared.take_in(client, stream, peer, || worker.make_room());
+                let security = listener.security();
+                let taken = shared.take_in(client, stream, peer, security, || worker.make_room());
                 let Some(stream) = taken else { continue };
-                let serving = client::run(Rc::clone(&worker), stream);
-                tokio::task::spawn_local(shared.tasks.track_future(serving));
+                match security {
+                    Security::Plain => {
+                        let serving = client::run(Rc::clone(&worker), stream);
+                        tokio::task::spawn_local(shared.tasks.track_future(serving));
+                    }
+                    Security::Tls(server) => {
+                        let securing = secure(Rc::clone(&worker), stream, Arc::clone(server));
+                        tokio::task::spawn_local(shared.tasks.track_future(securing));
+                    }
+                }
             }
             // The client has gone again.
             Err(error) if is_of_the_connection(&error) => {}
@@ -152,6 +166,14 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }
+    }
+}
+
+/// Serves a connection after its handshake. The connection gets a task of its own then: the handshake's is larger.
+async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
+    if let Some(stream) = worker.handshakes.run(stream, &server).await {
+        let tasks = worker.shared.tasks.clone();
+        tokio::task::spawn_local(tasks.track_future(client::run(worker, stream)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the registry promises.
 
 use std::future::poll_fn;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +9,7 @@ use tokio::net::TcpListener;
 use tracker_ebpf::abi::{Settings, TRAFFIC_CLIENT};
 
 use super::*;
+use crate::net::ByteStream as _;
 
 async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -62,7 +64,7 @@ async fn the_clients_end_is_told() {
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (mut near, mut far) = pair(&registry).await;
     far.shutdown().await.unwrap();
-    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    near.readable().await;
     assert_eq!(near.read(&mut []).await.unwrap(), 0);
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1"], "no room is no end");
     assert_eq!(near.read(&mut [0; 5]).await.unwrap(), 0);
@@ -73,22 +75,32 @@ async fn the_clients_end_is_told() {
     assert_eq!(*seen.0.lock().unwrap(), expected);
 }
 
-/// What moves by system calls of somebody else's is counted and told like what the stream moves itself.
+/// What is spliced is counted and told like what the stream moves itself.
 #[tokio::test]
-async fn system_calls_of_others_are_counted_and_told() {
+async fn what_is_spliced_is_counted_and_told() {
     let seen = Arc::new(Seen::default());
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (near, mut far) = pair(&registry).await;
     far.write_all(b"hello").await.unwrap();
-    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    let socket = near.spliceable().unwrap();
     let mut buffer = [0; 10];
-    assert_eq!(near.try_receive(|| Ok(nix::unistd::read(&near, &mut buffer)?)).unwrap(), 5);
+    let receive = |cx: &mut Context<'_>| socket.poll_receive(cx, |fd| nix::unistd::read(fd, &mut buffer));
+    assert_eq!(poll_fn(receive).await.unwrap(), 5);
     // Empty: nothing is counted, and it is not asked again before more comes.
-    let empty = near.try_receive(|| Ok(nix::unistd::read(&near, &mut buffer)?)).unwrap_err();
-    assert_eq!(empty.kind(), std::io::ErrorKind::WouldBlock);
-    assert!(near.try_receive(|| Ok(1)).is_err());
-    poll_fn(|cx| near.poll_write_ready(cx)).await.unwrap();
-    assert_eq!(near.try_send(|| Ok(nix::unistd::write(&near, b"hi")?)).unwrap(), 2);
+    let mut asked = 0;
+    for _ in 0..2 {
+        let receive = |cx: &mut Context<'_>| {
+            let work = |fd: BorrowedFd<'_>| {
+                asked += 1;
+                nix::unistd::read(fd, &mut [0; 10])
+            };
+            Poll::Ready(socket.poll_receive(cx, work).is_pending())
+        };
+        assert!(poll_fn(receive).await);
+    }
+    assert_eq!(asked, 1);
+    let send = |cx: &mut Context<'_>| socket.poll_send(cx, |fd| nix::unistd::write(fd, b"hi"));
+    assert_eq!(poll_fn(send).await.unwrap(), 2);
     assert_eq!(near.connection().bytes(), (5, 2));
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2"]);
 }
@@ -246,7 +258,7 @@ async fn a_reset_connection_is_gone_and_a_half_closed_one_is_not() {
     let (near, mut far) = pair(&registry).await;
     assert!(!near.is_gone());
     far.shutdown().await.unwrap();
-    poll_fn(|cx| near.poll_read_ready(cx)).await.unwrap();
+    near.readable().await;
     assert!(!near.is_gone(), "it waits for its answer");
     let (mut near, mut far) = pair(&registry).await;
     far.write_all(b"hello").await.unwrap();

@@ -1,12 +1,13 @@
 //! Clients without a session, in numbers: the records of those with one are theirs alone.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn6, bind, connect, socket};
+use tokio::io::AsyncReadExt as _;
 
 use super::super::*;
 use super::lab::*;
@@ -150,9 +151,9 @@ fn who_logs_in_among_strangers_is_known_with_all_connections() {
         assert_eq!((known.open, known.half), (2, 1));
         assert_eq!((known.left_at, known.closed_gap_end, known.traffic_gap_end), (since.as_nanos(), 0, 0));
         // Each of them is counted once, whatever it says and however it ends.
-        let (mut client, server) = proved;
+        let (mut client, mut server) = proved;
         client.write_all(b"data").unwrap();
-        server.readable_and_read(4).await;
+        server.read_exact(&mut [0; 4]).await.unwrap();
         until(observer, A, |record| record.rx == 4);
         assert_eq!(record(observer, A).open, 2);
         drop((client, server));
@@ -216,32 +217,11 @@ fn a_flood_is_no_blindness_and_blindness_in_a_flood_is_seen() {
         let Source::Kernel(kernel) = &observer.source else { panic!("the kernel side runs") };
         let links: Vec<_> = kernel.links.lock().unwrap().drain(..).collect();
         drop(links);
-        let (mut client, server) = registered(registry, pair(listener, B));
+        let (mut client, mut server) = registered(registry, pair(listener, B));
         assert!(seen.1.is_seen() && !server.is_seen());
         client.write_all(b"x").unwrap();
-        server.readable_and_read(1).await;
+        server.read_exact(&mut [0; 1]).await.unwrap();
         drop(seen);
         assert!(registry.holds_unseen(boot_now()));
     });
-}
-
-/// Reading so many bytes.
-trait ReadSome {
-    async fn readable_and_read(&self, count: usize);
-}
-
-impl ReadSome for ClientStream {
-    async fn readable_and_read(&self, count: usize) {
-        let mut buffer = vec![0; count];
-        let mut filled = 0;
-        while filled < count {
-            std::future::poll_fn(|cx| self.poll_read_ready(cx)).await.unwrap();
-            filled += self
-                .try_receive(|| {
-                    let mut socket = std::fs::File::from(self.as_fd().try_clone_to_owned()?);
-                    socket.read(&mut buffer[filled..])
-                })
-                .unwrap_or(0);
-        }
-    }
 }

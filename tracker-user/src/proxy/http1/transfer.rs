@@ -4,11 +4,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 use super::body::{BadBody, Body, Coding, Step};
 use super::buffer::Buffer;
-use crate::proxy::splice::{Pipe, Socket, TURN, Way, poll_receive, poll_send, poll_yield};
+use crate::net::{ByteStream, Spliceable};
+use crate::proxy::splice::{CopyMode, Pipe, YIELD_BYTES, poll_yield};
 
 /// Where it broke.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(in crate::proxy) struct Transfer {
     looked: bool,
     content: u64,
     moved: bool,
-    way: Way,
+    mode: CopyMode,
     /// What was spliced and not yet written is in here.
     pipe: Option<Pipe>,
 }
@@ -104,13 +105,13 @@ impl Transfer {
         to: &mut W,
     ) -> Poll<Result<(), Broke>>
     where
-        R: AsyncRead + Unpin + Socket,
-        W: AsyncWrite + Unpin + Socket,
+        R: ByteStream,
+        W: ByteStream,
     {
         let result = self.advance(cx, input, from, to);
         // After an error it is closed with the exchange.
         if !matches!(result, Poll::Ready(Err(_))) {
-            Pipe::take_back(&mut self.pipe);
+            Pipe::release_from(&mut self.pipe);
         }
         result
     }
@@ -123,14 +124,14 @@ impl Transfer {
         to: &mut W,
     ) -> Poll<Result<(), Broke>>
     where
-        R: AsyncRead + Unpin + Socket,
-        W: AsyncWrite + Unpin + Socket,
+        R: ByteStream,
+        W: ByteStream,
     {
-        let turn = self.content + TURN;
+        let turn = self.content + YIELD_BYTES;
         loop {
             if let Some(pipe) = &mut self.pipe {
                 while !pipe.is_empty() {
-                    ready!(poll_send(cx, to, |fd| pipe.drain(fd))).map_err(Broke::To)?;
+                    ready!(pipe.poll_drain(cx, to)).map_err(Broke::To)?;
                     self.moved = true;
                 }
             }
@@ -139,13 +140,17 @@ impl Transfer {
                 ready!(self.poll_write(cx, input, to)).map_err(Broke::To)?;
             } else if self.skip > 0 {
                 input.consume(std::mem::take(&mut self.skip));
-            } else if self.looked {
-                return Poll::Ready(Ok(()));
-            } else if self.content >= turn {
+            } else if !self.looked && self.content >= turn {
                 return poll_yield(cx).map(Ok);
-            } else if self.splices(input) {
-                ready!(self.splice(cx, from))?;
             } else {
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broke::To)?;
+                if self.looked {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Some(source) = self.source(input, from, to) {
+                    ready!(self.splice(cx, source))?;
+                    continue;
+                }
                 match ready!(input.poll_fill(from, cx)).map_err(Broke::From)? {
                     0 => {
                         self.body.closed()?;
@@ -154,32 +159,37 @@ impl Transfer {
                         }
                         self.looked = true;
                     }
-                    count => self.way.copied(count),
+                    count => self.mode.copied(count),
                 }
             }
         }
     }
 
-    /// Whether what comes next is to be spliced; sees to it that there is a pipe then.
-    fn splices(&mut self, input: &Buffer) -> bool {
-        self.way == Way::Splice
-            && input.is_empty()
-            && self.body.plain().is_some()
-            && Pipe::lend_to(&mut self.pipe)
+    /// What comes next is to be spliced out of, if it is to be spliced; sees to it that there is a pipe then.
+    fn source<'a, R: ByteStream, W: ByteStream>(
+        &mut self,
+        input: &Buffer,
+        from: &'a R,
+        to: &W,
+    ) -> Option<Spliceable<'a>> {
+        if !input.is_empty() || self.body.plain().is_none() {
+            return None;
+        }
+        self.mode.source(from, to).filter(|_| Pipe::acquire_into(&mut self.pipe))
     }
 
-    fn splice<R: Socket>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<Result<(), Broke>> {
+    fn splice(&mut self, cx: &mut Context<'_>, source: Spliceable<'_>) -> Poll<Result<(), Broke>> {
         let (Some(pipe), Some(left)) = (&mut self.pipe, self.body.plain()) else {
             return Poll::Ready(Ok(()));
         };
-        match ready!(poll_receive(cx, from, |fd| pipe.fill(fd, *left))) {
+        match ready!(pipe.poll_fill(cx, source, *left)) {
             Ok(0) => return Poll::Ready(Err(BadBody::BrokeOff.into())),
             Ok(count) => {
                 *left = left.saturating_sub(count as u64);
                 self.content += count as u64;
-                self.way.spliced(count);
+                self.mode.spliced(count);
             }
-            Err(error) => self.way.failed(error).map_err(Broke::From)?,
+            Err(error) => self.mode.failed(error).map_err(Broke::From)?,
         }
         Poll::Ready(Ok(()))
     }

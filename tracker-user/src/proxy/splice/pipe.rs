@@ -1,18 +1,20 @@
-//! The pipes that bytes are spliced through: lent while bytes are on their way, and lent again only if they are empty.
+//! The pipes that bytes are spliced through: a pool per thread, out of which a pipe is taken while bytes are on their way.
 //!
-//! A pipe goes from tunnel to tunnel. A byte left in it would be told to somebody else, so only [`Pipe::give_back`] puts
-//! one aside, and closes it unless everything that went in has come out.
+//! A pipe goes from tunnel to tunnel. A byte left in it would be told to somebody else, so only [`Pipe::release`] puts
+//! one back into the pool, and closes it unless everything that went in has come out.
 
 use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
 #[cfg(test)]
-use std::os::fd::AsFd;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
+use crate::net::{ByteStream, Spliceable};
 use crate::proxy::descriptors;
 
 /// A pipe's size in bytes, if each of its places held a page; also as much as is asked for at once. A place may hold no more
@@ -24,13 +26,13 @@ const SIZE: usize = 1024 * 1024;
 /// (or less, where there are few descriptors: see [`descriptors::room_for_pipes`]), tunnels copy.
 const MAX: usize = if cfg!(test) { 32 } else { 256 };
 
-/// A thread keeps so many for the next tunnel.
-const KEPT: usize = 32;
+/// A thread keeps at most this many for the next tunnels.
+const MAX_POOLED: usize = 32;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FREE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A pipe, and how much is in it.
@@ -43,22 +45,22 @@ pub(in crate::proxy) struct Pipe {
 
 impl Pipe {
     /// An empty pipe; `None` if there are too many, or the kernel gives none.
-    pub(in crate::proxy) fn lend() -> Option<Self> {
-        FREE.with_borrow_mut(Vec::pop).or_else(Self::open)
+    pub(in crate::proxy) fn acquire() -> Option<Self> {
+        POOL.with_borrow_mut(Vec::pop).or_else(Self::open)
     }
 
     /// Sees to it that `place` has one; false if none is to be had.
-    pub(in crate::proxy) fn lend_to(place: &mut Option<Self>) -> bool {
+    pub(in crate::proxy) fn acquire_into(place: &mut Option<Self>) -> bool {
         if place.is_none() {
-            *place = Self::lend();
+            *place = Self::acquire();
         }
         place.is_some()
     }
 
-    /// Takes it back from `place`, to be lent again. With bytes in it, it stays.
-    pub(in crate::proxy) fn take_back(place: &mut Option<Self>) {
+    /// Puts the one in `place` back into the pool. With bytes in it, it stays.
+    pub(in crate::proxy) fn release_from(place: &mut Option<Self>) {
         if let Some(pipe) = place.take_if(|pipe| pipe.is_empty()) {
-            pipe.give_back();
+            pipe.release();
         }
     }
 
@@ -83,29 +85,40 @@ impl Pipe {
         self.holds == 0
     }
 
-    /// Takes in what a socket has received, at most `limit` bytes; 0 is its end.
-    pub(in crate::proxy) fn fill(&mut self, from: BorrowedFd<'_>, limit: u64) -> Result<usize, Errno> {
+    /// Takes in what the source has received, at most `limit` bytes; 0 is its end.
+    pub(in crate::proxy) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Spliceable<'_>,
+        limit: u64,
+    ) -> Poll<io::Result<usize>> {
         let limit = usize::try_from(limit).unwrap_or(SIZE).min(SIZE);
-        let moved = splice(from, None, &self.write, None, limit, flags())?;
+        let moved = ready!(from.poll_receive(cx, |fd| splice(fd, None, &self.write, None, limit, flags())))?;
         self.holds += moved;
-        Ok(moved)
+        Poll::Ready(Ok(moved))
     }
 
-    /// Sends what is in it.
-    pub(in crate::proxy) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let moved = splice(&self.read, None, to, None, self.holds, flags())?;
+    /// Sends what is in it, and returns how much of it.
+    pub(in crate::proxy) fn poll_drain<W: ByteStream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &W,
+    ) -> Poll<io::Result<usize>> {
+        // It was filled for a side that may be spliced to, and that does not change.
+        let Some(to) = to.spliceable() else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
+        let moved = ready!(to.poll_send(cx, |fd| splice(&self.read, None, fd, None, self.holds, flags())))?;
         self.holds = self.holds.saturating_sub(moved);
-        Ok(moved)
+        Poll::Ready(Ok(moved))
     }
 
-    /// To be lent again.
-    pub(in crate::proxy) fn give_back(self) {
+    /// Puts it back into the pool; with bytes in it, it is closed.
+    pub(in crate::proxy) fn release(self) {
         if self.is_empty() {
             // Where there are enough, or the thread ends, it is closed.
-            let _ = FREE.try_with(|free| {
-                let mut free = free.borrow_mut();
-                if free.len() < KEPT {
-                    free.push(self);
+            let _ = POOL.try_with(|pool| {
+                let mut pool = pool.borrow_mut();
+                if pool.len() < MAX_POOLED {
+                    pool.push(self);
                 }
             });
         }
@@ -125,10 +138,10 @@ impl Pipe {
     }
 }
 
-/// How many this thread keeps.
+/// How many are in this thread's pool.
 #[cfg(test)]
-pub(in crate::proxy) fn kept() -> usize {
-    FREE.with_borrow(Vec::len)
+pub(in crate::proxy) fn pooled() -> usize {
+    POOL.with_borrow(Vec::len)
 }
 
 fn flags() -> SpliceFFlags {

@@ -6,6 +6,7 @@ mod forwarding;
 mod leftovers;
 mod life;
 mod origins;
+mod tls;
 mod tunnels;
 
 use std::collections::HashMap;
@@ -14,13 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
 use crate::auth::kerberos::{Cause, TicketVerifier};
 use crate::auth::{Failure, Handshake, Rejection, Scheme};
+use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Proof};
 use crate::tracker::Refusal;
@@ -153,6 +155,11 @@ pub(super) fn negotiate(token: &str) -> String {
     format!("Proxy-Authorization: {}\r\n", Scheme::Negotiate.message(token.as_bytes()))
 }
 
+/// A port of loopback for the proxy.
+fn endpoint(security: Security) -> Endpoint {
+    Endpoint { service: Service::Proxy, security, address: "127.0.0.1:0".parse().unwrap() }
+}
+
 /// A proxy on loopback.
 pub(super) struct Lab {
     address: SocketAddr,
@@ -178,6 +185,10 @@ impl Lab {
     }
 
     fn with_workers(gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
+        Self::on(&endpoint(Security::Plain), gate, options, workers)
+    }
+
+    fn on(endpoint: &Endpoint, gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
         let gate = Arc::new(gate);
         let connections = Arc::new(Connections::new(None));
         let (stats, decisions) = (Stats::new().unwrap(), Arc::new(DecisionLog::default()));
@@ -194,7 +205,7 @@ impl Lab {
             options,
             workers,
         };
-        let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
+        let proxy = Proxy::bind(std::slice::from_ref(endpoint), parts).unwrap();
         let address = proxy.addresses()[0];
         Self { address, gate, connections, stats, decisions, running: proxy.spawn() }
     }
@@ -222,7 +233,7 @@ impl Lab {
 }
 
 /// One end of a connection that speaks HTTP by hand.
-pub(super) struct Peer(BufReader<TcpStream>);
+pub(super) struct Peer<S = TcpStream>(BufReader<S>);
 
 /// A message as it was on the wire, with its content decoded.
 #[derive(Debug, Default)]
@@ -250,13 +261,14 @@ impl Message {
     }
 }
 
-impl Peer {
-    fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    fn new(stream: S) -> Self {
         Self(BufReader::new(stream))
     }
 
     async fn send(&mut self, text: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(text.as_ref()).await.unwrap();
+        self.0.get_mut().flush().await.unwrap();
     }
 
     async fn line(&mut self) -> String {

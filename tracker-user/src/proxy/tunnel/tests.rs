@@ -1,5 +1,6 @@
 //! Tunnels between real sockets: nothing is lost, invented, reordered or told to somebody else.
 
+mod copying;
 mod ends;
 mod moving;
 mod pipes;
@@ -10,14 +11,14 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
 use self::traffic::{receive, send};
 use super::*;
-use crate::net::Connections;
-use crate::proxy::splice::kept;
+use crate::net::{ClientStream, Connections};
+use crate::proxy::splice::pooled;
 
 /// Nothing has moved for so long: nothing will.
 const PAUSE: Duration = Duration::from_millis(200);

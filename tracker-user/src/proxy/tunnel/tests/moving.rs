@@ -1,9 +1,10 @@
 //! Bytes arrive, all of them, in order, and are counted.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use std::thread;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
 
@@ -71,7 +72,7 @@ async fn a_busy_tunnel_leaves_the_thread_to_others() {
     }
     assert_eq!((sending.join().unwrap(), receiving.join().unwrap()), (0, LARGE));
     // A turn is over with the pipeful that exceeds it.
-    assert!(turns >= LARGE as u64 / (TURN + (1 << 20)), "{turns} turns");
+    assert!(turns >= LARGE as u64 / (YIELD_BYTES + (1 << 20)), "{turns} turns");
 }
 
 /// What came before the tunnel comes first, also if it is more than the other side takes at once.
@@ -104,18 +105,23 @@ async fn early_bytes_come_first() {
 #[tokio::test]
 async fn the_way_follows_what_comes() {
     let _alone = PIPES.lock().await;
-    let before = kept();
-    let Lab { near, origin_near, mut client, mut origin, .. } = lab().await;
+    let before = pooled();
+    let Lab { mut near, mut origin_near, mut client, mut origin, .. } = lab().await;
     let mut half = Half::new(Bytes::new());
     let mut moved = 0;
-    let ways =
-        [(100, Way::Copy), (MESSAGE, Way::Splice), (MESSAGE, Way::Splice), (3, Way::Copy), (9, Way::Copy)];
+    let ways = [
+        (100, CopyMode::Copy),
+        (MESSAGE, CopyMode::Splice),
+        (MESSAGE, CopyMode::Splice),
+        (3, CopyMode::Copy),
+        (9, CopyMode::Copy),
+    ];
     for (message, way) in ways.into_iter().chain(ways) {
         let mut sent = vec![0; message];
         traffic::fill(6, moved as usize, &mut sent);
         client.write_all(&sent).await.unwrap();
         let goal = moved + message as u64;
-        let arrive = poll_fn(|cx| match half.poll(cx, &near, &origin_near, &mut moved) {
+        let arrive = poll_fn(|cx| match half.poll(cx, &mut near, &mut origin_near, &mut moved) {
             Poll::Pending if moved < goal => Poll::Pending,
             other => Poll::Ready(other.is_pending()),
         });
@@ -123,53 +129,57 @@ async fn the_way_follows_what_comes() {
         let mut received = vec![0; message];
         origin.read_exact(&mut received).await.unwrap();
         assert!(received == sent);
-        assert!(half.way == way, "after {message} bytes");
+        assert!(half.mode == way, "after {message} bytes");
         assert!(half.pipe.is_none() && half.rest.is_empty(), "idle, it holds nothing");
     }
-    assert_eq!(kept(), before.max(1), "one was lent again and again");
+    assert_eq!(pooled(), before.max(1), "one was lent again and again");
 }
 
 /// An event counter can be read, but not spliced.
 #[tokio::test]
 async fn what_the_kernel_does_not_splice_is_copied() {
-    let (near, mut far) = pair().await;
+    let (mut near, mut far) = pair().await;
     let counter = EventFd::from_value_and_flags(7, EfdFlags::EFD_NONBLOCK).unwrap();
-    let counter = Counter { fd: counter, empty: Cell::new(false) };
-    let mut half = Half { way: Way::Splice, ..Half::new(Bytes::new()) };
+    let socket = std::net::TcpStream::from(OwnedFd::from(counter));
+    let mut counter = Counter(TcpStream::from_std(socket).unwrap());
+    let mut half = Half { mode: CopyMode::Splice, ..Half::new(Bytes::new()) };
     let mut moved = 0;
-    let idle = poll_fn(|cx| match half.poll(cx, &counter, &near, &mut moved) {
+    let idle = poll_fn(|cx| match half.poll(cx, &mut counter, &mut near, &mut moved) {
         Poll::Pending if moved == 0 => Poll::Pending,
         other => Poll::Ready(other.is_pending()),
     });
     assert!(idle.await, "it goes on");
     assert_eq!((far.read_u64_le().await.unwrap(), moved), (7, 8));
-    assert!(half.way == Way::OnlyCopy && half.pipe.is_none());
+    assert!(half.mode == CopyMode::CopyOnly && half.pipe.is_none());
 }
 
-struct Counter {
-    fd: EventFd,
-    empty: Cell<bool>,
-}
+/// Takes itself for a socket.
+struct Counter(TcpStream);
 
-impl AsFd for Counter {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+impl AsyncRead for Counter {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut value = [0; 8];
+        let spliceable = Spliceable::from(&self.get_mut().0);
+        let count = ready!(spliceable.poll_receive(cx, |fd| nix::unistd::read(fd, &mut value)))?;
+        buf.put_slice(&value[..count]);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Socket for Counter {
-    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.empty.get() { Poll::Pending } else { Poll::Ready(Ok(())) }
-    }
-    fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl AsyncWrite for Counter {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Pending
     }
-    fn receive(&self, work: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        let result = work();
-        self.empty.set(matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock));
-        result
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
-    fn send(&self, _work: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ByteStream for Counter {
+    fn spliceable(&self) -> Option<Spliceable<'_>> {
+        Some(Spliceable::from(&self.0))
     }
 }

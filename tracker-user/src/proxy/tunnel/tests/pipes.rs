@@ -1,4 +1,4 @@
-//! A pipe is lent to one tunnel after the other. What one left in it must never reach the next.
+//! A pipe serves one tunnel after the other. What one left in it must never reach the next.
 
 use nix::errno::Errno;
 use nix::unistd::read;
@@ -13,7 +13,7 @@ async fn stuck() -> (Half, Lab) {
     tokio::select! {
         () = async { loop { lab.origin.write_all(&large).await.unwrap() } } => {}
         () = poll_fn(|cx| {
-            assert!(half.poll(cx, &lab.origin_near, &lab.near, &mut moved).is_pending(), "it ended");
+            assert!(half.poll(cx, &mut lab.origin_near, &mut lab.near, &mut moved).is_pending(), "it ended");
             if half.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty()) { Poll::Ready(()) } else { Poll::Pending }
         }) => {}
     }
@@ -21,31 +21,31 @@ async fn stuck() -> (Half, Lab) {
 }
 
 /// Pipes that other tests on this thread left.
-fn drop_kept() {
-    while kept() > 0 {
-        drop(Pipe::lend());
+fn drop_pooled() {
+    while pooled() > 0 {
+        drop(Pipe::acquire());
     }
 }
 
 #[tokio::test]
 async fn a_tunnel_that_is_dropped_with_bytes_in_its_pipe_takes_the_pipe_along() {
     let _alone = PIPES.lock().await;
-    drop_kept();
+    drop_pooled();
     drop(stuck().await);
-    assert_eq!(kept(), 0);
+    assert_eq!(pooled(), 0);
     the_next_tunnel_gets_its_own_bytes_only().await;
 }
 
 #[tokio::test]
 async fn a_tunnel_that_breaks_with_bytes_in_its_pipe_takes_the_pipe_along() {
     let _alone = PIPES.lock().await;
-    drop_kept();
-    let (mut half, lab) = stuck().await;
+    drop_pooled();
+    let (mut half, mut lab) = stuck().await;
     reset(lab.client);
-    let end = poll_fn(|cx| half.poll(cx, &lab.origin_near, &lab.near, &mut 0)).await;
+    let end = poll_fn(|cx| half.poll(cx, &mut lab.origin_near, &mut lab.near, &mut 0)).await;
     assert!(end.is_err());
     drop(half);
-    assert_eq!(kept(), 0);
+    assert_eq!(pooled(), 0);
     the_next_tunnel_gets_its_own_bytes_only().await;
 }
 
@@ -72,38 +72,38 @@ async fn the_next_tunnel_gets_its_own_bytes_only() {
     };
     let (result, ()) = tokio::join!(running, play);
     result.unwrap();
-    assert!(kept() > 0, "it had spliced");
-    each_kept_pipe_is_empty();
+    assert!(pooled() > 0, "it had spliced");
+    each_pooled_pipe_is_empty();
 }
 
-fn each_kept_pipe_is_empty() {
-    for _ in 0..kept() {
-        let pipe = Pipe::lend().unwrap();
+fn each_pooled_pipe_is_empty() {
+    for _ in 0..pooled() {
+        let pipe = Pipe::acquire().unwrap();
         assert_eq!(read(pipe.reading_end(), &mut [0; 1]), Err(Errno::EAGAIN));
     }
-    assert_eq!(kept(), 0);
+    assert_eq!(pooled(), 0);
 }
 
 /// The last guard: whatever its owner believed, a pipe that is not empty is closed.
 #[tokio::test]
-async fn a_pipe_that_is_not_empty_is_not_put_aside() {
+async fn a_pipe_that_is_not_empty_is_not_pooled() {
     let _alone = PIPES.lock().await;
-    drop_kept();
+    drop_pooled();
     let (near, mut far) = pair().await;
     far.write_all(b"secret").await.unwrap();
-    let mut full = Pipe::lend().unwrap();
-    poll_fn(|cx| poll_receive(cx, &near, |fd| full.fill(fd, u64::MAX))).await.unwrap();
-    full.give_back();
-    assert_eq!(kept(), 0);
-    Pipe::lend().unwrap().give_back();
-    assert_eq!(kept(), 1);
-    each_kept_pipe_is_empty();
+    let mut full = Pipe::acquire().unwrap();
+    poll_fn(|cx| full.poll_fill(cx, Spliceable::from(&near), u64::MAX)).await.unwrap();
+    full.release();
+    assert_eq!(pooled(), 0);
+    Pipe::acquire().unwrap().release();
+    assert_eq!(pooled(), 1);
+    each_pooled_pipe_is_empty();
 }
 
 #[tokio::test]
 async fn where_there_are_too_many_pipes_tunnels_copy() {
     let _alone = PIPES.lock().await;
-    let taken: Vec<_> = std::iter::from_fn(Pipe::lend).collect();
+    let taken: Vec<_> = std::iter::from_fn(Pipe::acquire).collect();
     assert!(!taken.is_empty());
     let mut lab = lab().await;
     let mut moved = Moved::default();
@@ -126,5 +126,5 @@ async fn where_there_are_too_many_pipes_tunnels_copy() {
     let (result, ()) = tokio::join!(tunnel(side(lab.near), side(lab.origin_near), &mut moved), play);
     result.unwrap();
     drop(taken);
-    Pipe::lend().unwrap().give_back();
+    Pipe::acquire().unwrap().release();
 }

@@ -27,11 +27,11 @@ pub struct Left {
 }
 
 /// See the module.
-pub(super) type OwnRecord = Mutex<Record>;
+pub(super) type PerConnectionRecord = Mutex<Record>;
 
 /// What counts as traffic, and from which length on a silence is latched.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct TrafficRules {
     limit: AtomicU64,
     direction: AtomicU32,
 }
@@ -129,7 +129,12 @@ impl Connection {
 
     /// New data moved on it. Costs nothing where no record is kept.
     #[inline]
-    pub(super) fn note_traffic(&self, direction: Direction, rules: &Rules, now: impl FnOnce() -> BootTime) {
+    pub(super) fn note_traffic(
+        &self,
+        direction: Direction,
+        rules: &TrafficRules,
+        now: impl FnOnce() -> BootTime,
+    ) {
         let Some(record) = self.own.get() else { return };
         let (now, limit) = (now().as_nanos(), rules.limit.load(Relaxed));
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,11 +1,11 @@
 //! Whether what happens on a connection is seen: on one that nobody sees, no session may be used or held.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
 use super::LOOKED_AT;
 use crate::clock::BootTime;
-use crate::net::{ClientStream, Connection, Connections, Signal};
+use crate::net::{Connection, Connections, Signal};
 use crate::types::{ClientAddr, ConnectionId};
 
 /// How a connection is seen.
@@ -78,15 +78,7 @@ impl Connections {
         self.look(socket)
     }
 
-    fn look(&self, socket: BorrowedFd<'_>) -> Seen {
+    pub(super) fn look(&self, socket: BorrowedFd<'_>) -> Seen {
         self.watcher.as_ref().map_or(Seen::Open, |watcher| watcher.look(socket))
-    }
-}
-
-impl ClientStream {
-    /// Whether what happens on this connection is seen. Costs a system call.
-    #[must_use]
-    pub fn is_seen(&self) -> bool {
-        self.registry.look(self.stream.as_fd()) != Seen::No
     }
 }

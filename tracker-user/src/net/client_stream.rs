@@ -1,0 +1,314 @@
+//! The stream of a client's connection: counts the payload that it moves, whatever the transport.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::registry::Membership;
+use super::splice::{ByteStream, Spliceable};
+use super::tls::{Accept, ChannelBinding, ChannelBindingType, TlsServer};
+use super::transport::Transport;
+use super::{Connection, Seen};
+
+/// The stream of a client's connection. It counts what moves, and takes itself out of the registry before its descriptor
+/// closes.
+///
+/// What is counted is payload: what the proxy reads and writes. Under TLS the kernel side counts more for the same
+/// connection, since it sees the TCP stream: handshake, record headers, and what else the protocol says for itself.
+pub struct ClientStream {
+    /// The first field, and so the first to be dropped.
+    membership: Membership,
+    transport: Transport,
+}
+
+impl fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientStream").field(&self.connection().id()).finish()
+    }
+}
+
+impl ClientStream {
+    /// A connection as it was accepted.
+    pub(super) const fn plain(membership: Membership, socket: TcpStream) -> Self {
+        Self { membership, transport: Transport::Plain(socket) }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Arc<Connection> {
+        self.membership.connection()
+    }
+
+    /// Whether the connection is no more: reset, or ended by both sides. A client that has only ended its own side is
+    /// still there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        // The kernel knows no peer of a closed socket.
+        self.transport.socket().peer_addr().is_err()
+    }
+
+    /// Whether what happens on this connection is seen. Costs a system call.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.membership.look(self.transport.socket().as_fd()) != Seen::No
+    }
+
+    /// What names the channel to both of its ends; `None` without TLS, or where there is none of that type.
+    #[must_use]
+    pub fn channel_binding(&self, kind: ChannelBindingType) -> Option<ChannelBinding> {
+        self.transport.channel_binding(kind)
+    }
+
+    /// Waits until something has come, without taking it.
+    #[cfg(test)]
+    pub(super) async fn readable(&self) {
+        self.transport.socket().readable().await.unwrap();
+    }
+
+    /// Begins a TLS handshake on a connection that was accepted just now and has been plain so far.
+    ///
+    /// # Errors
+    /// The stream comes back if there is TLS on it already.
+    pub fn secure(self, server: &TlsServer) -> Result<Handshake, Self> {
+        let Self { membership, transport } = self;
+        match transport {
+            Transport::Plain(socket) => {
+                Ok(Handshake { membership: Some(membership), accept: server.accept(socket) })
+            }
+            transport @ Transport::Tls(_) => Err(Self { membership, transport }),
+        }
+    }
+}
+
+/// A TLS handshake on a connection that is in the registry already: it counts as one, and can be ended from outside.
+pub struct Handshake {
+    /// The first field, and so the first to be dropped.
+    membership: Option<Membership>,
+    accept: Accept,
+}
+
+impl Handshake {
+    /// The connection; `None` when the handshake is over.
+    #[must_use]
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
+        self.membership.as_ref().map(Membership::connection)
+    }
+}
+
+impl Future for Handshake {
+    type Output = io::Result<ClientStream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = ready!(Pin::new(&mut self.accept).poll(cx));
+        let Some(membership) = self.membership.take() else {
+            return Poll::Ready(Err(io::Error::other("the handshake was over")));
+        };
+        Poll::Ready(match done {
+            Ok(tls) => Ok(ClientStream { membership, transport: Transport::Tls(Box::new(tls)) }),
+            Err((error, socket)) => {
+                drop(ClientStream::plain(membership, socket));
+                Err(error)
+            }
+        })
+    }
+}
+
+impl ByteStream for ClientStream {
+    fn spliceable(&self) -> Option<Spliceable<'_>> {
+        match &self.transport {
+            Transport::Plain(socket) => Some(Spliceable::of_client(socket, &self.membership)),
+            Transport::Tls(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let result = Pin::new(&mut self.transport).poll_read(cx, buf);
+        if matches!(result, Poll::Ready(Ok(()))) && room > 0 {
+            self.membership.received(buf.filled().len().saturating_sub(before));
+        }
+        result
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.transport).poll_write(cx, buf);
+        self.membership.sent(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+        self.membership.sent(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::net::Connections;
+    use crate::net::testing::{accepted, connect, secured, server};
+    use crate::types::SessionId;
+
+    fn registry() -> Arc<Connections> {
+        Arc::new(Connections::new(None))
+    }
+
+    #[tokio::test]
+    async fn under_tls_the_payload_is_counted_and_nothing_is_spliced() {
+        let registry = registry();
+        let (mut near, mut far) = secured(&registry).await;
+        assert!(near.spliceable().is_none());
+        assert_eq!(near.connection().bytes(), (0, 0), "the handshake is no payload");
+        let large = vec![7; 100_000];
+        let mut received = vec![0; 100_000];
+        let (sent, ()) = tokio::join!(
+            async {
+                far.write_all(&large).await?;
+                far.shutdown().await
+            },
+            async {
+                near.read_exact(&mut received).await.unwrap();
+                assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0, "the client's end");
+                near.write_all(b"late").await.unwrap();
+                near.flush().await.unwrap();
+            }
+        );
+        sent.unwrap();
+        assert!(received == large);
+        far.read_exact(&mut [0; 4]).await.unwrap();
+        assert_eq!(near.connection().bytes(), (100_000, 4));
+        assert!(near.connection().has_ended() && !near.is_gone());
+        drop(near);
+        assert!(registry.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_can_be_spliced_and_is_secured_once() {
+        let registry = registry();
+        let (near, far) = accepted(&registry).await;
+        assert!(near.spliceable().is_some());
+        let (server, certificate) = server();
+        let handshake = near.secure(&server).unwrap();
+        assert_eq!(registry.len(), 1, "it is in the registry all the time");
+        let (near, _far) = tokio::join!(handshake, connect(far, &certificate));
+        let near = near.unwrap().secure(&server).err().unwrap();
+        assert!(near.spliceable().is_none());
+        assert_eq!(registry.len(), 1);
+    }
+
+    /// What the kernel had buffered for the previous user must not arrive after the kick-out: ciphertext neither.
+    #[tokio::test]
+    async fn under_tls_no_byte_moves_after_destroy() {
+        let registry = registry();
+        let (mut near, mut far) = secured(&registry).await;
+        near.connection().bind(SessionId(1));
+        let chunk = vec![1_u8; 1 << 16];
+        let mut sent = 0;
+        while let Ok(result) = timeout(Duration::from_millis(50), near.write(&chunk)).await {
+            sent += result.unwrap();
+        }
+        assert_eq!(registry.destroy(near.connection().client(), SessionId(1), None), 1);
+        assert!(near.is_gone());
+        assert!(near.write_all(&chunk).await.is_err() && near.read(&mut [0; 1]).await.is_err());
+        let mut received = 0;
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(bytes) = far.read(&mut buffer).await {
+            assert!(bytes > 0, "it ended with a reset, not with a clean end");
+            received += bytes;
+        }
+        assert!(received < sent, "{received} of {sent} bytes arrived");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_can_fail_be_ended_or_be_dropped_and_leaves_nothing() {
+        let registry = registry();
+        let (server, _) = server();
+        let (near, mut far) = accepted(&registry).await;
+        far.write_all(b"GET http://a.test/ HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(near.secure(&server).unwrap().await.is_err(), "that is no TLS");
+        assert!(registry.is_empty());
+
+        let (near, mut far) = accepted(&registry).await;
+        let mut handshake = near.secure(&server).unwrap();
+        assert!(timeout(Duration::from_millis(10), &mut handshake).await.is_err(), "nothing has come");
+        assert_eq!(registry.end_all(), 1);
+        assert!(handshake.await.is_err() && registry.is_empty());
+        assert!(far.read(&mut [0; 1]).await.is_err(), "a reset");
+
+        let (near, mut far) = accepted(&registry).await;
+        drop(near.secure(&server).unwrap());
+        assert!(registry.is_empty());
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    /// Whoever finds a descriptor in the registry may use it: it is still the connection's, whatever ends meanwhile.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn handshakes_that_are_ended_and_dropped_at_once_touch_nobody_elses_descriptor() {
+        let registry = registry();
+        let (server, _) = server();
+        let server = Arc::new(server);
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (others, stopped) = (Arc::clone(&registry), Arc::clone(&stop));
+        let ending = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                others.end_all();
+            }
+        });
+        // Sockets that are nobody's business; they get the numbers that have just become free.
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let (registry, server) = (Arc::clone(&registry), Arc::clone(&server));
+                tokio::spawn(async move {
+                    for _ in 0..50 {
+                        let (near, _far) = accepted(&registry).await;
+                        let Ok(handshake) = near.secure(&server) else { continue };
+                        drop(handshake);
+                        let (mut one, mut two) = tokio::net::UnixStream::pair().unwrap();
+                        one.write_all(b"x").await.unwrap();
+                        two.read_exact(&mut [0; 1]).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        ending.join().unwrap();
+        assert!(registry.is_empty());
+    }
+}

@@ -1,0 +1,88 @@
+//! A connection's place in the registry, and the counting of what moves on it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::task::Poll;
+
+use tracker_ebpf::record::Direction;
+
+use super::{Connection, Connections, Left, Seen};
+use crate::clock::boot_now;
+
+/// A connection's place in the registry, for as long as this lives. Whoever holds it together with the descriptor drops
+/// this one first: while the registry knows a descriptor, it is open and the connection's.
+pub(in crate::net) struct Membership {
+    registry: Arc<Connections>,
+    connection: Arc<Connection>,
+}
+
+impl Membership {
+    pub(in crate::net) const fn new(registry: Arc<Connections>, connection: Arc<Connection>) -> Self {
+        Self { registry, connection }
+    }
+
+    /// The connection.
+    pub(in crate::net) const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// How its socket is seen.
+    pub(in crate::net) fn look(&self, socket: BorrowedFd<'_>) -> Seen {
+        self.registry.look(socket)
+    }
+
+    /// This many bytes of payload were received into a buffer with room; 0 means that the client has ended its side.
+    #[inline]
+    pub(in crate::net) fn received(&self, bytes: usize) {
+        if bytes > 0 {
+            return self.moved(Direction::Received, bytes);
+        }
+        if self.connection.ended.swap(true, AcqRel) {
+            return;
+        }
+        let (client, at) = (self.connection.client, boot_now());
+        if self.connection.note_end(at) {
+            let connection = self.connection.id;
+            self.registry.closings.tell(Left { client, connection, at, is_closed: false });
+        }
+        if let Some(eyes) = &self.registry.eyes {
+            eyes.ended(client, at);
+        }
+    }
+
+    /// This many bytes of payload were moved.
+    #[inline]
+    pub(in crate::net) fn moved(&self, direction: Direction, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let bytes = bytes as u64;
+        match direction {
+            Direction::Received => &self.connection.rx,
+            Direction::Sent => &self.connection.tx,
+        }
+        .fetch_add(bytes, Relaxed);
+        self.connection.note_traffic(direction, &self.registry.rules, boot_now);
+        if let Some(eyes) = &self.registry.eyes {
+            let ended = self.connection.ended.load(Relaxed);
+            eyes.data(self.connection.client, direction, bytes, ended, boot_now());
+        }
+    }
+
+    /// Counts what a write has taken.
+    #[inline]
+    pub(in crate::net) fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.moved(Direction::Sent, bytes);
+        }
+        result
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.registry.forget(&self.connection);
+    }
+}

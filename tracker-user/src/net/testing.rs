@@ -1,0 +1,73 @@
+//! For tests of every room: a certificate, and a client that trusts it.
+
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{ClientStream, Connections, TlsServer};
+
+/// The certificate's name.
+pub(crate) const NAME: &str = "proxy.test";
+
+/// A server with a certificate of its own, and that certificate.
+pub(crate) fn server_signed_by(
+    algorithm: &'static SignatureAlgorithm,
+) -> (TlsServer, CertificateDer<'static>) {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let certificate = CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let der = certificate.der().clone();
+    let server = TlsServer::new(vec![der.clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into())).unwrap();
+    (server, der)
+}
+
+/// The same, signed as most are.
+pub(crate) fn server() -> (TlsServer, CertificateDer<'static>) {
+    server_signed_by(&rcgen::PKCS_ECDSA_P256_SHA256)
+}
+
+/// A client that trusts this certificate alone and speaks this version.
+pub(crate) async fn connect_by(
+    socket: TcpStream,
+    certificate: &CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(NAME).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+}
+
+/// The same with TLS 1.3.
+pub(crate) async fn connect(
+    socket: TcpStream,
+    certificate: &CertificateDer<'static>,
+) -> TlsStream<TcpStream> {
+    connect_by(socket, certificate, &version::TLS13).await
+}
+
+/// A connection that was accepted and is in the registry, and its other end. Neither has said anything.
+pub(crate) async fn accepted(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (near, peer) = near.unwrap();
+    (registry.accept(peer.ip().into(), peer, near), far.unwrap())
+}
+
+/// The same after a handshake.
+pub(crate) async fn secured(registry: &Arc<Connections>) -> (ClientStream, TlsStream<TcpStream>) {
+    let (server, certificate) = server();
+    let (near, far) = accepted(registry).await;
+    let handshake = near.secure(&server).unwrap();
+    let (near, far) = tokio::join!(handshake, connect(far, &certificate));
+    (near.unwrap(), far)
+}
