@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::audit::{Actor, Audit, AuditEvent, Kind};
+use crate::audit::{Actor, Audit, Event, Setting, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
 use crate::store::{Journal, Store, StoreError, StoredSetting};
@@ -273,18 +273,18 @@ impl Live {
         config: Config,
         changed: &[&'static keys::Key],
         by: &Actor,
-        how: &str,
+        how: &'static str,
     ) {
         for key in changed {
-            let event = AuditEvent {
-                setting: Some(format!("{} = {}", key.name(), key.get(&config))),
-                before: Some(key.get(before)),
-                reason: Some(how.into()),
-                actor: Some(by.clone()),
-                ..AuditEvent::new(wall_now(), Kind::Setting)
+            let setting = Setting {
+                key: key.name(),
+                before: key.get(before),
+                after: key.get(&config),
+                how,
+                actor: by.clone(),
             };
             // It keeps what is about no session.
-            self.audit.record(event, how);
+            self.audit.record(TrailEntry::now(Event::Setting(setting)));
         }
         self.put_in_force(config).await;
     }

@@ -9,11 +9,9 @@ use tracing::warn;
 
 use super::report::{ReportError, Sources};
 use super::wire;
-use crate::audit::AuditEvent;
 use crate::clock::Anchor;
-use crate::links::shown;
-use crate::session::{Session, State};
-use crate::store::{StalePeriod, Tenure, Wanted};
+use crate::store::{HistoryEntry, Wanted};
+use crate::types::SessionId;
 
 /// So many events are read from the store at once.
 const PAGE: usize = 1_000;
@@ -23,24 +21,23 @@ impl Sources {
     ///
     /// # Errors
     /// When the gateway is stopping or the store cannot be read.
-    pub async fn history(&self, wanted: Wanted) -> Result<Vec<wire::Tenure>, ReportError> {
+    pub async fn history(&self, wanted: Wanted) -> Result<Vec<wire::PastSession>, ReportError> {
         let (sessions, _) = self.snapshot(wanted.client).await?;
         let (store, asked) = (Arc::clone(&self.store), wanted.clone());
         let stored = self.threads.run(move || store.history(&asked))?.await;
-        let mut tenures = stored.map_err(|_| ReportError::Stopping)??;
+        let mut entries = stored.map_err(|_| ReportError::Stopping)??;
         // What the store has not been told yet, or has forgotten the beginning of, runs all the same.
-        let known: HashSet<&str> = tenures.iter().map(|tenure| tenure.session.as_str()).collect();
+        let known: HashSet<SessionId> = entries.iter().map(|entry| entry.session).collect();
         let anchor = Anchor::now();
-        let running = sessions.iter().filter(|session| !known.contains(session.id.to_string().as_str()));
-        let more: Vec<Tenure> = running.map(|session| tenure(session, &anchor)).collect();
-        let more = more.into_iter().filter(|tenure| wanted.accepts(tenure));
-        let more: Vec<Tenure> = more.collect();
+        let running = sessions.iter().filter(|session| !known.contains(&session.id));
+        let more = running.map(|session| HistoryEntry::running(session, &anchor));
+        let more: Vec<HistoryEntry> = more.filter(|entry| wanted.accepts(entry)).collect();
         if !more.is_empty() {
-            tenures.extend(more);
-            tenures.sort_by_key(|tenure| std::cmp::Reverse(tenure.from));
-            tenures.truncate(wanted.most);
+            entries.extend(more);
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.from));
+            entries.truncate(wanted.most);
         }
-        Ok(tenures.into_iter().map(wire::Tenure::from).collect())
+        Ok(entries.into_iter().map(wire::PastSession::from).collect())
     }
 
     /// Sends the audit trail from `since` on: from the store what memory does not reach back to, then what memory has (of
@@ -48,9 +45,9 @@ impl Sources {
     pub(super) async fn send_past(
         &self,
         since: Timestamp,
-        remembered: Vec<AuditEvent>,
-        lines: &mpsc::Sender<AuditEvent>,
-    ) -> Result<(), mpsc::error::SendError<AuditEvent>> {
+        remembered: Vec<wire::Event>,
+        lines: &mpsc::Sender<wire::Event>,
+    ) -> Result<(), mpsc::error::SendError<wire::Event>> {
         let reaches = remembered.iter().map(|event| event.time).min();
         let known: HashSet<String> = remembered.iter().map(identity).collect();
         let mut after = None;
@@ -68,10 +65,10 @@ impl Sources {
             };
             after = last;
             let full = after.is_some();
-            let older = |event: &AuditEvent| reaches.is_none_or(|reaches| event.time < reaches);
-            let more = events.last().is_some_and(older) || events.is_empty();
-            for event in events {
-                if older(&event) && !known.contains(&identity(&event)) {
+            let older = |time: Timestamp| reaches.is_none_or(|reaches| time < reaches);
+            let more = events.last().is_none_or(|event| older(event.time));
+            for event in events.into_iter().map(wire::Event::from) {
+                if older(event.time) && !known.contains(&identity(&event)) {
                     lines.send(event).await?;
                 }
             }
@@ -87,30 +84,6 @@ impl Sources {
 }
 
 /// What tells an event from every other.
-fn identity(event: &AuditEvent) -> String {
+fn identity(event: &wire::Event) -> String {
     format!("{} {:?} {:?} {:?}", event.time, event.event, event.session, event.client)
-}
-
-/// A running session as the store would have it.
-fn tenure(session: &Session, anchor: &Anchor) -> Tenure {
-    let stale = match session.state {
-        State::Active => None,
-        State::Stale { reason, since } => {
-            Some(StalePeriod { from: anchor.wall(since), until: None, reason: reason.to_string() })
-        }
-    };
-    Tenure {
-        session: session.id.to_string(),
-        client: shown(session.client).to_string(),
-        user: session.identity.user().into(),
-        domain: session.identity.domain().into(),
-        realm: session.identity.hidden_realm().map(Into::into),
-        method: session.method.to_string(),
-        from: anchor.wall(session.created),
-        until: None,
-        reason: None,
-        by: None,
-        stale_count: u32::from(stale.is_some()),
-        stale: stale.into_iter().collect(),
-    }
 }

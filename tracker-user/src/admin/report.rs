@@ -200,7 +200,7 @@ impl Sources {
         let Some(session) = sessions.first().cloned() else { return Ok(None) };
         let is_shared = policy.timeouts.is_shared(client);
         let anchor = Anchor::now();
-        let name = shown(client).to_string();
+        let past = self.audit.past(|event| event.client() == Some(client));
         let mut connections: Vec<wire::Connection> = self
             .connections
             .of(client)
@@ -219,7 +219,7 @@ impl Sources {
             session,
             sessions: if is_shared { sessions } else { Vec::new() },
             connections,
-            history: self.audit.past(|event| event.client.as_deref() == Some(name.as_str())),
+            history: past.iter().map(|entry| wire::Event::from(&**entry)).collect(),
         }))
     }
 

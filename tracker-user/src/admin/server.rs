@@ -368,6 +368,7 @@ fn events(
     };
     let since = query::value(query, "since").map(|text| moment(&text)).transpose()?;
     let (past, mut followed) = sources.audit.follow();
+    let past: Vec<wire::Event> = past.iter().map(|entry| wire::Event::from(&**entry)).collect();
     let (lines, mut body) = mpsc::channel::<Bytes>(64);
     let sources = sources.clone();
     tokio::spawn(async move {
@@ -398,7 +399,7 @@ fn events(
                 event = followed.recv() => event,
             };
             let event = match event {
-                Ok(event) => line(&event),
+                Ok(entry) => line(&wire::Event::from(&*entry)),
                 Err(RecvError::Lagged(lost)) => {
                     line(&wire::Problem { error: format!("{lost} events were lost: the reader is too slow") })
                 }

@@ -97,7 +97,7 @@ pub(super) async fn not_offered(client: &mut Client, bad: BadToken, look: Look) 
         return ask(client, look);
     };
     shared.stats.proofs_refused.inc();
-    tell(client, Ground::Credentials(cause), None, &why);
+    tell(client, Ground::Credentials(cause.label()), None, &why);
     look.came(client, Came::Refused { cause, why });
     Page::refused(cause, answer.as_deref())
 }
@@ -188,7 +188,7 @@ fn not_admitted(refusal: &Refusal) -> Page {
 /// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
 fn refused(client: &mut Client, refusal: Refused) -> (Page, Came) {
     let Refused { cause, why, answer } = refusal;
-    tell(client, Ground::Credentials(cause), None, &why);
+    tell(client, Ground::Credentials(cause.label()), None, &why);
     client.conduct.fails();
     let auth = &mut client.auth;
     auth.refusals = auth.refusals.saturating_add(1);
