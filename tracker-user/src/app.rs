@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
-use crate::audit::{Actor, Audit, AuditEvent, Via};
+use crate::audit::{Actor, Audit, TrailEntry, Via};
 use crate::auth::Verifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
@@ -40,7 +40,7 @@ use crate::private;
 use crate::proxy;
 use crate::proxy::{AccessLog, AllowList, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
-use crate::store::{Journal, Store, StoreError};
+use crate::store::{Entry, Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
@@ -169,7 +169,8 @@ impl App {
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
         *begun = Some(Arc::clone(&journal));
-        audit.keep_in(Arc::clone(&journal));
+        let keeper = Arc::clone(&journal);
+        audit.keep_in(Box::new(move |entry| keeper.submit(vec![Entry::Event(entry)], None)));
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
@@ -183,8 +184,7 @@ impl App {
             threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
         };
-        let text = kept::text(&config, &policy);
-        let (tracker, event_loop) = Tracker::new(parts, last, policy, text)
+        let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
@@ -428,8 +428,7 @@ fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
 
 /// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
 fn replaced(why: &str, audit: &Audit) -> String {
-    let event = AuditEvent { reason: Some(why.into()), ..AuditEvent::new(wall_now(), audit::Kind::Replaced) };
-    audit.record(event, "store");
+    audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
     format!(
         "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
          logged in, and its history and settings are what it says"
@@ -532,8 +531,7 @@ fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
             verifier.tickets().configure(kerberos(&config));
             proxy.configure(proxy_options(&config));
             let policy = policy(&config, boot_now());
-            let text = kept::text(&config, &policy);
-            tracker.set_policy(policy, text).await;
+            tracker.set_policy(policy).await;
         })
     })
 }

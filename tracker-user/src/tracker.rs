@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{Actor, Audit};
-use crate::clock::{boot_now, wall_now};
+use crate::clock::boot_now;
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
 use crate::session::settings::Revalidate;
@@ -168,14 +168,14 @@ enum Order {
     Ask(Question),
     Check { client: ClientAddr, connection: ConnectionId, reply: oneshot::Sender<Decision> },
     End { part: end::Part, reason: Reason, actor: Option<Actor>, reply: oneshot::Sender<end::Ended> },
-    Policy { policy: Policy, text: Vec<u8>, reply: oneshot::Sender<()> },
+    Policy { policy: Policy, reply: oneshot::Sender<()> },
     Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
     TakeBack { scope: Scope, session: SessionId, before: Option<Session> },
 }
 
 impl Tracker {
-    /// A tracker, and the loop that serves it. The sessions in `kept` have been judged when this returns; `text` is the
-    /// policy as the store is to keep it, under [`Self::POLICY`].
+    /// A tracker, and the loop that serves it. The sessions in `kept` have been judged when this returns. Those that begin are
+    /// numbered from `first` on.
     ///
     /// # Errors
     /// When the process has no file descriptor left for its runtime and its timer.
@@ -183,26 +183,21 @@ impl Tracker {
         parts: Parts,
         kept: Kept,
         policy: Policy,
-        text: Vec<u8>,
+        first: SessionId,
     ) -> std::io::Result<(Self, EventLoop)> {
         let index = Arc::new(Index::default());
         let live = ArcSwap::from_pointee(Live::from(&policy.timeouts));
-        // Wall time in the upper bits: numbers rise, and are not used again after a restart.
-        let first_id = u64::try_from(wall_now().as_millisecond()).unwrap_or(0) << 20;
         let before = kept.policy.unwrap_or_else(|| policy.clone());
-        let table = Table::new(first_id, before, Arc::clone(&index));
+        let table = Table::new(first, before, Arc::clone(&index));
         let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
         let (orders, queue) = mpsc::channel(QUEUE);
         let event_loop = EventLoop::new(|| {
             let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
-            core.restore(kept.sessions, &kept.rebooted, policy, text);
+            core.restore(kept.sessions, &kept.rebooted, policy);
             Ok(core)
         })?;
         Ok((Self { orders, shared }, event_loop))
     }
-
-    /// The name under which the store keeps the policy in force.
-    pub const POLICY: &str = core::POLICY;
 
     /// Is a request of `client` on this connection served without credentials? `cleared` is the session for which the
     /// connection was cleared before, by a proof or by an earlier answer of this function. `None` if the event loop has to
@@ -255,10 +250,10 @@ impl Tracker {
         self.shared.audit.refused(refusal);
     }
 
-    /// Puts a policy in force; `text` is how the store keeps it. When this returns, every decision goes by it.
-    pub async fn set_policy(&self, policy: Policy, text: Vec<u8>) {
+    /// Puts a policy in force. When this returns, every decision goes by it.
+    pub async fn set_policy(&self, policy: Policy) {
         let live = Live::from(&policy.timeouts);
-        self.order(|reply| Order::Policy { policy, text, reply }).await;
+        self.order(|reply| Order::Policy { policy, reply }).await;
         self.shared.live.store(Arc::new(live));
     }
 

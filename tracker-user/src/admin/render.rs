@@ -101,7 +101,7 @@ pub(super) fn detail(detail: SessionDetail) -> wire::SessionDetail {
         session: session(detail.session),
         sessions: detail.sessions.into_iter().map(session).collect(),
         connections: detail.connections.into_iter().map(connection).collect(),
-        history: detail.history,
+        history: detail.history.iter().map(|entry| wire::Event::from(&**entry)).collect(),
     }
 }
 

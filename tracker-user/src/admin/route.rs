@@ -76,7 +76,7 @@ async fn route(
             ok(&render::explanation(ops.explain(address(&query::decode(client))?, asked).await?))
         }
         (&Method::GET, ["v1", "history"]) => {
-            list(ops.history(wanted(request.uri().query())?).await?, wire::Tenure::from)
+            list(ops.history(wanted(request.uri().query())?).await?, wire::PastSession::from)
         }
         _ => {
             let text = format!("no such request: {method} /{}", path.join("/"));
@@ -121,7 +121,8 @@ async fn events(ops: &Ops, query: Option<&str>) -> Result<Response<Body>, Refuse
 
 fn told_line(told: Result<Told, crate::ops::OpsError>) -> Bytes {
     match told {
-        Ok(Told::Event(event)) => line(&event),
+        Ok(Told::Event(entry)) => line(&wire::Event::from(&*entry)),
+        Ok(Told::Stored(event)) => line(&wire::Event::from(*event)),
         Ok(Told::Lost(lost)) => {
             line(&wire::Problem { error: format!("{lost} events were lost: the reader is too slow") })
         }

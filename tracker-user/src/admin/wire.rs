@@ -1,15 +1,18 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
 mod decisions;
+mod past;
+#[cfg(test)]
+mod past_tests;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::decisions::{Decision, Step, Ticket, Walk};
+pub use self::past::{Event, PastSession, Waited};
 
-use crate::audit::{Actor, AuditEvent};
+use crate::audit::Actor;
 use crate::auth::kerberos::negotiate::Account;
-use crate::store;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,7 +124,7 @@ pub struct Licences {
 /// A session, in `GET /v1/sessions`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
-    /// Its number.
+    /// Its number, unique over gateways: `gggggggg-nnnnnnnnnnnnnnnn`, hexadecimal. Take it for a word.
     pub id: String,
     /// The client address.
     pub client: String,
@@ -177,7 +180,7 @@ pub struct SessionDetail {
     /// The client's connections to the proxy.
     pub connections: Vec<Connection>,
     /// What happened on this address, oldest first, as far as it is kept in memory.
-    pub history: Vec<AuditEvent>,
+    pub history: Vec<Event>,
 }
 
 /// A connection of a client.
@@ -279,28 +282,6 @@ pub struct Gap {
     pub from: Timestamp,
     /// When it ended.
     pub until: Timestamp,
-}
-
-/// A user's time on an address, in `GET /v1/history`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Tenure {
-    /// Who, where, from when until when, and how it ended.
-    #[serde(flatten)]
-    pub tenure: store::Tenure,
-    /// `active`, `stale` or `ended`.
-    pub state: String,
-}
-
-impl From<store::Tenure> for Tenure {
-    fn from(tenure: store::Tenure) -> Self {
-        let waits = tenure.stale.last().is_some_and(|period| period.until.is_none());
-        let state = match (tenure.until, waits) {
-            (Some(_), _) => "ended",
-            (None, true) => "stale",
-            (None, false) => "active",
-        };
-        Self { tenure, state: state.into() }
-    }
 }
 
 /// A user with at least one session, in `GET /v1/users`.

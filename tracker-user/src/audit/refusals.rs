@@ -1,14 +1,15 @@
 //! Refusals in the trail: each is counted, and told one by one until there are too many; the rest is told as a number.
 //!
 //! Whoever is refused has proved nothing, and can be refused as often as they like: what they can write into the trail is
-//! bounded, for each client and cause, and for all of them together.
+//! bounded, for each client and cause, and for all of them together; and once more on disk, which keeps lines for months.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AuditEvent, Kind};
-use crate::clock::{BootTime, wall_now};
-use crate::links::shown;
+use super::event::{Event, Refused, TrailEntry};
+use crate::clock::BootTime;
+use crate::outside;
 use crate::types::{ClientAddr, Identity, Method};
 
 /// What the limits are for.
@@ -19,11 +20,15 @@ const LINES_EACH: u32 = 5;
 const LINES: u32 = 600;
 /// Of so many causes and clients it is kept how often each was held back; of those beyond, only by cause.
 const KEPT: usize = 512;
+/// How many lines the disk takes at once, and how often one more: what strangers do may not fill it. In the 90 days that
+/// events are kept it is less than 780,000.
+const ON_DISK_AT_ONCE: u32 = 1_000;
+const ON_DISK_EVERY: Duration = Duration::from_secs(10);
 
 /// Why somebody was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ground {
-    /// Their credentials prove nothing, for the cause of this label.
+    /// Their credentials prove nothing; why, in a word of a fixed set.
     Credentials(&'static str),
     /// Credentials cannot be verified at present: the gateway's fault.
     Unavailable,
@@ -46,7 +51,7 @@ impl Ground {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Credentials(label) => label,
+            Self::Credentials(cause) => cause,
             _ => self.label(),
         }
     }
@@ -97,23 +102,35 @@ impl<'a> Refusal<'a> {
         self.ground.label()
     }
 
-    fn event(&self) -> AuditEvent {
-        AuditEvent {
-            client: Some(shown(self.client).to_string()),
-            user: self.user.map(|user| user.user().into()),
-            domain: self.user.map(|user| user.domain().into()),
-            realm: self.user.and_then(Identity::hidden_realm).map(Into::into),
-            method: self.method.map(|method| method.to_string()),
-            cause: Some(self.ground.word().into()),
-            reason: Some(self.why.into()),
-            ..AuditEvent::new(wall_now(), Kind::Refused)
+    fn event(&self) -> Refused {
+        Refused {
+            client: Some(self.client),
+            cause: self.ground.word(),
+            why: outside::shown(self.why, outside::SENTENCE).into(),
+            method: self.method,
+            user: self.user.map(|user| Arc::new(user.clone())),
+            count: None,
         }
     }
 }
 
-/// What was told and held back in the window that runs.
-#[derive(Debug, Default)]
+/// A line to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    pub(super) entry: Arc<TrailEntry>,
+    /// Whether the disk takes it, too.
+    pub(super) goes_to_disk: bool,
+}
+
+/// What was told and held back in the window that runs, and what the disk may still take.
+#[derive(Debug)]
 pub(super) struct Refusals {
+    window: Window,
+    on_disk: Allowance,
+}
+
+#[derive(Debug, Default)]
+struct Window {
     since: Option<BootTime>,
     lines: u32,
     each: HashMap<(ClientAddr, &'static str), Each>,
@@ -124,52 +141,97 @@ pub(super) struct Refusals {
 struct Each {
     lines: u32,
     held_back: u64,
-    last: Option<AuditEvent>,
+    last: Option<Arc<TrailEntry>>,
 }
 
 impl Refusals {
+    /// Nobody was refused before `now`.
+    pub(super) fn new(now: BootTime) -> Self {
+        Self { window: Window::default(), on_disk: Allowance::full(now) }
+    }
+
     /// The lines to write for a refusal at `now`, those first that end a window.
-    pub(super) fn note(&mut self, refusal: &Refusal<'_>, now: BootTime) -> Vec<AuditEvent> {
+    pub(super) fn note(&mut self, refusal: &Refusal<'_>, now: BootTime) -> Vec<Line> {
         let mut lines = self.settle(now, false);
-        self.since.get_or_insert(now);
+        let window = &mut self.window;
+        window.since.get_or_insert(now);
         let key = (refusal.client, refusal.ground.word());
-        let room = self.each.len() < KEPT;
-        let each =
-            if room || self.each.contains_key(&key) { Some(self.each.entry(key).or_default()) } else { None };
+        let room = window.each.len() < KEPT;
+        let each = if room || window.each.contains_key(&key) {
+            Some(window.each.entry(key).or_default())
+        } else {
+            None
+        };
+        let entry = || TrailEntry::now(Event::Refused(refusal.event()));
         match each {
-            Some(each) if each.lines < LINES_EACH && self.lines < LINES => {
+            Some(each) if each.lines < LINES_EACH && window.lines < LINES => {
                 each.lines += 1;
-                self.lines += 1;
-                lines.push(refusal.event());
+                window.lines += 1;
+                lines.push(Line { entry: entry(), goes_to_disk: self.on_disk.take(now) });
             }
             Some(each) => {
                 each.held_back += 1;
-                each.last = Some(refusal.event());
+                each.last = Some(entry());
             }
-            None => *self.beyond.entry(refusal.ground.word()).or_default() += 1,
+            None => *window.beyond.entry(refusal.ground.word()).or_default() += 1,
         }
         lines
     }
 
     /// What was held back in a window that is over at `now`, or in the one that runs, if that is to end.
-    pub(super) fn settle(&mut self, now: BootTime, ends: bool) -> Vec<AuditEvent> {
-        let is_over = self.since.is_some_and(|since| ends || now.since(since) >= WINDOW);
+    pub(super) fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
+        let is_over = self.window.since.is_some_and(|since| ends || now.since(since) >= WINDOW);
         if !is_over {
             return Vec::new();
         }
-        let Self { each, beyond, .. } = std::mem::take(self);
-        let of_one = each
-            .into_values()
-            .filter_map(|each| Some(AuditEvent { count: Some(each.held_back), ..each.last? }));
-        let of_many = beyond.into_iter().map(|(word, count)| AuditEvent {
-            cause: Some(word.into()),
-            reason: Some("refusals of many clients, which have no lines of their own".into()),
-            count: Some(count),
-            ..AuditEvent::new(wall_now(), Kind::Refused)
+        let Window { each, beyond, .. } = std::mem::take(&mut self.window);
+        let of_one = each.into_values().filter_map(|each| {
+            let last = each.last?;
+            let refused = last.event.refused()?.clone();
+            let event = Event::Refused(Refused { count: Some(each.held_back), ..refused });
+            Some(Arc::new(TrailEntry { time: last.time, event }))
         });
-        let mut lines: Vec<AuditEvent> = of_one.chain(of_many).collect();
-        lines.sort_by_key(|line| line.time);
-        lines
+        let of_many = beyond.into_iter().map(|(cause, count)| {
+            TrailEntry::now(Event::Refused(Refused {
+                client: None,
+                cause,
+                why: "refusals of many clients, which have no lines of their own".into(),
+                method: None,
+                user: None,
+                count: Some(count),
+            }))
+        });
+        let mut entries: Vec<Arc<TrailEntry>> = of_one.chain(of_many).collect();
+        entries.sort_by_key(|entry| entry.time);
+        let on_disk = &mut self.on_disk;
+        entries.into_iter().map(|entry| Line { entry, goes_to_disk: on_disk.take(now) }).collect()
+    }
+}
+
+/// How much of something may still be done, and how it comes back.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    /// Since when nothing has come back.
+    since: BootTime,
+}
+
+impl Allowance {
+    const fn full(now: BootTime) -> Self {
+        Self { left: ON_DISK_AT_ONCE, since: now }
+    }
+
+    /// Takes one, if there is one.
+    fn take(&mut self, now: BootTime) -> bool {
+        let back = now.since(self.since).as_secs() / ON_DISK_EVERY.as_secs();
+        if back > 0 {
+            let back = u32::try_from(back).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(back).min(ON_DISK_AT_ONCE);
+            self.since = self.since.after(ON_DISK_EVERY.saturating_mul(back)).min(now);
+        }
+        let may = self.left > 0;
+        self.left -= u32::from(may);
+        may
     }
 }
 
@@ -189,9 +251,26 @@ mod tests {
         BootTime::from_nanos(1 + seconds * 1_000_000_000)
     }
 
+    fn count(line: &Line) -> Option<u64> {
+        line.entry.event.count()
+    }
+
+    #[test]
+    fn refusals_on_disk_come_back_slowly_and_never_more_than_at_first() {
+        let start = at(0);
+        let mut allowance = Allowance::full(start);
+        let taken = |allowance: &mut Allowance, now| (0..5_000).filter(|_| allowance.take(now)).count();
+        assert_eq!(taken(&mut allowance, start), 1_000);
+        assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY / 2)), 0);
+        assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY * 3)), 3);
+        assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY * 7 / 2)), 0);
+        assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY * 4)), 1, "halves are not lost");
+        assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY * 9_999)), 1_000);
+    }
+
     #[test]
     fn one_client_writes_a_few_lines_and_then_a_number() {
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals::new(at(0));
         let mut told = Vec::new();
         for second in 0..60 {
             for _ in 0..100 {
@@ -199,40 +278,44 @@ mod tests {
             }
         }
         assert_eq!(told.len(), LINES_EACH as usize);
-        assert!(told.iter().all(|line| line.count.is_none() && line.cause.as_deref() == Some("conditions")));
+        assert!(
+            told.iter().all(|line| count(line).is_none() && line.entry.event.cause() == Some("conditions"))
+        );
         // Another cause, and another client, have lines of their own.
         assert_eq!(refusals.note(&refusal(1, Ground::Port), at(59)).len(), 1);
         assert_eq!(refusals.note(&refusal(2, Ground::Conditions), at(59)).len(), 1);
         let after = refusals.note(&refusal(1, Ground::Conditions), at(60));
-        assert_eq!(after.iter().map(|line| line.count).collect::<Vec<_>>(), [Some(5_995), None]);
-        assert_eq!(after[0].client.as_deref(), Some("10.0.0.1"));
+        assert_eq!(after.iter().map(count).collect::<Vec<_>>(), [Some(5_995), None]);
+        assert_eq!(after[0].entry.event.client(), Some(client(1)));
         assert!(refusals.settle(at(200), false).is_empty(), "nothing was held back since");
     }
 
     #[test]
     fn many_clients_write_a_bounded_number_of_lines_and_none_is_lost() {
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals::new(at(0));
         let mut told = Vec::new();
         for number in 0..100_000 {
             told.extend(refusals.note(&refusal(number % 20_000, Ground::Credentials("ntlm")), at(1)));
         }
         assert!(told.len() <= LINES as usize, "{}", told.len());
-        assert!(refusals.each.len() <= KEPT);
+        assert!(refusals.window.each.len() <= KEPT);
         let settled = refusals.settle(at(61), false);
         assert!(settled.len() <= KEPT + 1, "{}", settled.len());
-        let in_all = told.len() as u64 + settled.iter().filter_map(|line| line.count).sum::<u64>();
+        let in_all = told.len() as u64 + settled.iter().filter_map(count).sum::<u64>();
         assert_eq!(in_all, 100_000);
+        let on_disk = told.iter().chain(&settled).filter(|line| line.goes_to_disk).count();
+        assert_eq!(on_disk, ON_DISK_AT_ONCE as usize + 6, "one minute gives six back");
         assert!(refusals.settle(at(1_000), true).is_empty());
     }
 
     #[test]
     fn a_window_can_be_ended_early() {
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals::new(at(0));
         for _ in 0..8 {
             refusals.note(&refusal(1, Ground::Port), at(1));
         }
         assert!(refusals.settle(at(2), false).is_empty());
         let settled = refusals.settle(at(2), true);
-        assert_eq!(settled.iter().map(|line| line.count).collect::<Vec<_>>(), [Some(3)]);
+        assert_eq!(settled.iter().map(count).collect::<Vec<_>>(), [Some(3)]);
     }
 }

@@ -88,7 +88,7 @@ proptest! {
                 Happened::GoesOn => conversation.goes_on(Handshake::new(())),
                 Happened::Proved(token, session) => {
                     conversation.succeeds();
-                    conversation.remember(Fingerprint::of(&[token]), SessionId(session));
+                    conversation.remember(Fingerprint::of(&[token]), SessionId::test(session));
                 }
                 Happened::NotAdmitted => conversation.succeeds(),
                 Happened::Failed(cause) => {
@@ -110,7 +110,7 @@ proptest! {
             prop_assert_eq!(conversation.is_suppressed(), suppressed(past).is_some());
             prop_assert_eq!(conversation.is_in_handshake(), is_in_handshake(past));
             for token in 0..4 {
-                let known = proved(past).filter(|(proved, _)| *proved == token).map(|(_, session)| SessionId(session));
+                let known = proved(past).filter(|(proved, _)| *proved == token).map(|(_, session)| SessionId::test(session));
                 prop_assert_eq!(conversation.repeats(&Credentials::Negotiate(vec![token])), known);
             }
             prop_assert_eq!(conversation.repeats(&Credentials::Unknown("Bearer".into())), None);

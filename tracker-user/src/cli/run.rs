@@ -119,7 +119,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
         }
         Command::History(wanted) => {
             let value = client.get(&history(wanted)).await?;
-            print(args, &value, |tenures: Vec<wire::Tenure>| past::history(&tenures, wanted.limit))
+            print(args, &value, |sessions: Vec<wire::PastSession>| past::history(&sessions, wanted.limit))
         }
         Command::Explain(wanted) => {
             let value = client.get(&explained(wanted)).await?;

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::admin::wire;
-use crate::audit::{Actor, AuditEvent};
+use crate::audit::Actor;
 use crate::clock::wall_now;
 use crate::types::DisplayName;
 
@@ -311,18 +311,14 @@ fn account(actor: &Actor) -> String {
 
 /// An event of the trail, or the note that some were lost.
 pub(super) fn event(value: &Value) -> String {
-    match serde_json::from_value::<AuditEvent>(value.clone()) {
+    match serde_json::from_value::<wire::Event>(value.clone()) {
         Ok(event) => audit_line(&event),
         Err(_) => value.get("error").and_then(Value::as_str).map_or_else(|| value.to_string(), str::to_owned),
     }
 }
 
-fn audit_line(event: &AuditEvent) -> String {
-    let kind = serde_json::to_value(event.event)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned))
-        .unwrap_or_default();
-    let mut line = format!("{}  {kind:<8}", moment(event.time));
+fn audit_line(event: &wire::Event) -> String {
+    let mut line = format!("{}  {:<8}", moment(event.time), event.event);
     let mut add = |text: String| {
         line.push_str("  ");
         line.push_str(&text);
@@ -335,6 +331,9 @@ fn audit_line(event: &AuditEvent) -> String {
     }
     if let Some(method) = &event.method {
         add(method.clone());
+    }
+    if !event.factors.is_empty() {
+        add(format!("with {}", event.factors.join(", ")));
     }
     if let Some(cause) = &event.cause {
         add(cause.clone());
@@ -353,6 +352,9 @@ fn audit_line(event: &AuditEvent) -> String {
     }
     if let Some(closed) = event.connections_closed.filter(|closed| *closed > 0) {
         add(format!("{closed} connections closed"));
+    }
+    if let Some((rx, tx)) = event.rx.zip(event.tx) {
+        add(format!("{} received, {} sent", bytes(rx as f64), bytes(tx as f64)));
     }
     if let Some(setting) = &event.setting {
         add(setting.clone());

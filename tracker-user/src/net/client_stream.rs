@@ -235,13 +235,13 @@ mod tests {
     async fn under_tls_no_byte_moves_after_destroy() {
         let registry = registry();
         let (mut near, mut far) = secured(&registry).await;
-        near.connection().bind(SessionId(1));
+        near.connection().bind(SessionId::test(1));
         let chunk = vec![1_u8; 1 << 16];
         let mut sent = 0;
         while let Ok(result) = timeout(Duration::from_millis(50), near.write(&chunk)).await {
             sent += result.unwrap();
         }
-        assert_eq!(registry.destroy(near.connection().client(), SessionId(1), None), 1);
+        assert_eq!(registry.destroy(near.connection().client(), SessionId::test(1), None), 1);
         assert!(near.is_gone());
         assert!(near.write_all(&chunk).await.is_err() && near.read(&mut [0; 1]).await.is_err());
         let mut received = 0;

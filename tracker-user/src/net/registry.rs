@@ -39,7 +39,7 @@ use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
 pub use self::visibility::{Seen, Watcher};
 use super::ClientStream;
 use crate::clock::{BootTime, boot_now};
-use crate::types::{ClientAddr, ConnectionId, SessionId};
+use crate::types::{ClientAddr, ConnectionId, SessionId, Traffic};
 
 /// Who wants to hear what happens on the proxy's connections, where the kernel is not asked.
 pub trait ClientEvents: Send + Sync {
@@ -263,8 +263,10 @@ impl Connections {
         self.open.fetch_sub(1, Relaxed);
         // Whoever asked for its record found it in the map, before; whoever comes now does not.
         if connection.own.get().is_some() {
+            let (rx, tx) = connection.bytes();
             let (client, connection) = (connection.client, connection.id);
-            self.closings.tell(Left { client, connection, at: boot_now(), is_closed: true });
+            let closed_after = Some(Traffic { rx, tx });
+            self.closings.tell(Left { client, connection, at: boot_now(), closed_after });
         }
         if let Some(eyes) = &self.eyes {
             eyes.closed(connection.client, connection.ended.load(Relaxed), boot_now());

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::overlay::{Start, overlay};
 use super::{OpsError, Setting, Source};
-use crate::audit::{Actor, Audit, AuditEvent, Kind};
+use crate::audit::{Actor, Audit, Event, SettingChange, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
 use crate::store::{Journal, Store, StoredSetting};
@@ -193,18 +193,18 @@ impl Configuration {
         config: Config,
         changed: &[&'static keys::Key],
         by: &Actor,
-        how: &str,
+        how: &'static str,
     ) {
         for key in changed {
-            let event = AuditEvent {
-                setting: Some(format!("{} = {}", key.name(), key.get(&config))),
-                before: Some(key.get(before)),
-                reason: Some(how.into()),
-                actor: Some(by.clone()),
-                ..AuditEvent::new(wall_now(), Kind::Setting)
+            let setting = SettingChange {
+                key: key.name(),
+                before: key.get(before),
+                after: key.get(&config),
+                how,
+                actor: by.clone(),
             };
             // It keeps what is about no session.
-            self.audit.record(event, how);
+            self.audit.record(TrailEntry::now(Event::Setting(setting)));
         }
         let config = Arc::new(config);
         self.in_force.store(Arc::clone(&config));

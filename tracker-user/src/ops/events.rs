@@ -1,6 +1,7 @@
 //! The audit trail: what memory has of it, what the store has beyond that, and what happens from now on.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast::Receiver;
@@ -9,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Ops, OpsError};
-use crate::audit::AuditEvent;
-use crate::store::EventKey;
+use crate::audit::TrailEntry;
+use crate::store::{EventKey, StoredEvent};
 
 /// So many events are read from the store at once.
 const PAGE: usize = 1_000;
@@ -21,7 +22,9 @@ const AHEAD: usize = 64;
 #[derive(Debug)]
 pub enum Told {
     /// This happened.
-    Event(Box<AuditEvent>),
+    Event(Arc<TrailEntry>),
+    /// This happened, as the store has it.
+    Stored(Box<StoredEvent>),
     /// So many events were lost: the reader is too slow.
     Lost(u64),
 }
@@ -44,7 +47,7 @@ impl Events {
 /// Nobody reads any more.
 struct Left;
 
-type Page = (Vec<AuditEvent>, Option<EventKey>);
+type Page = (Vec<StoredEvent>, Option<EventKey>);
 
 impl Ops {
     /// The audit trail: as far as memory goes back, or from `since` on as far as the store does; with `follow` it goes on
@@ -54,7 +57,7 @@ impl Ops {
     /// When too many follow already, or the store cannot be read. If it fails later, that is told at the end.
     pub async fn events(&self, since: Option<Timestamp>, follow: bool) -> Result<Events, OpsError> {
         let place = || {
-            let place = std::sync::Arc::clone(&self.0.followers).try_acquire_owned();
+            let place = Arc::clone(&self.0.followers).try_acquire_owned();
             place.map_err(|_| OpsError::TooManyFollowers(self.0.limits.followers))
         };
         let place = follow.then(place).transpose()?;
@@ -79,8 +82,8 @@ impl Ops {
     async fn tell(
         self,
         past: Option<(Timestamp, Page)>,
-        remembered: Vec<AuditEvent>,
-        follow: Option<(OwnedSemaphorePermit, Receiver<AuditEvent>)>,
+        remembered: Vec<Arc<TrailEntry>>,
+        follow: Option<(OwnedSemaphorePermit, Receiver<Arc<TrailEntry>>)>,
         tell: mpsc::Sender<Result<Told, OpsError>>,
     ) {
         let remembered = match past {
@@ -93,14 +96,14 @@ impl Ops {
             },
         };
         for event in remembered {
-            if tell.send(Ok(Told::Event(Box::new(event)))).await.is_err() {
+            if tell.send(Ok(Told::Event(event))).await.is_err() {
                 return;
             }
         }
         let Some((_place, mut followed)) = follow else { return };
         loop {
             let told = match followed.recv().await {
-                Ok(event) => Told::Event(Box::new(event)),
+                Ok(event) => Told::Event(event),
                 Err(RecvError::Lagged(lost)) => Told::Lost(lost),
                 Err(RecvError::Closed) => return,
             };
@@ -115,18 +118,19 @@ impl Ops {
         &self,
         since: Timestamp,
         mut page: Page,
-        remembered: &[AuditEvent],
+        remembered: &[Arc<TrailEntry>],
         tell: &mpsc::Sender<Result<Told, OpsError>>,
     ) -> Result<Result<(), OpsError>, Left> {
         let reaches = remembered.iter().map(|event| event.time).min();
-        let known: HashSet<String> = remembered.iter().map(identity).collect();
+        let known: HashSet<String> =
+            remembered.iter().map(|entry| identity(&StoredEvent::from(&**entry))).collect();
         loop {
             let (events, last) = page;
-            let older = |event: &AuditEvent| reaches.is_none_or(|reaches| event.time < reaches);
+            let older = |event: &StoredEvent| reaches.is_none_or(|reaches| event.time < reaches);
             let more = events.last().is_some_and(older) || events.is_empty();
             for event in events {
                 if older(&event) && !known.contains(&identity(&event)) {
-                    tell.send(Ok(Told::Event(Box::new(event)))).await.map_err(|_| Left)?;
+                    tell.send(Ok(Told::Stored(Box::new(event)))).await.map_err(|_| Left)?;
                 }
             }
             if last.is_none() || !more {
@@ -145,6 +149,6 @@ impl Ops {
 }
 
 /// What tells an event from every other.
-fn identity(event: &AuditEvent) -> String {
+fn identity(event: &StoredEvent) -> String {
     format!("{} {:?} {:?} {:?}", event.time, event.event, event.session, event.client)
 }

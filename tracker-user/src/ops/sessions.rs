@@ -7,7 +7,7 @@ use tracker_ebpf::record::Record;
 
 use super::walk::newest_first;
 use super::{Activity, OpenConnection, Ops, OpsError, Parts};
-use crate::audit::AuditEvent;
+use crate::audit::TrailEntry;
 use crate::clock::{Anchor, boot_now};
 use crate::links::shown;
 use crate::session::{Mode, Policy, Reason, Session, State, Verdict, judge};
@@ -54,7 +54,7 @@ pub struct SessionDetail {
     /// The client's connections to the proxy, the oldest first.
     pub connections: Vec<OpenConnection>,
     /// What happened on this address, the oldest first, as far as it is kept in memory.
-    pub history: Vec<AuditEvent>,
+    pub history: Vec<Arc<TrailEntry>>,
 }
 
 impl Ops {
@@ -85,9 +85,7 @@ impl Ops {
             let sessions = ops.describe_all(sessions, &Arc::new(policy.clone())).await?;
             let Some(session) = sessions.first().cloned() else { return Err(nobody_at(client)) };
             let is_shared = policy.timeouts.is_shared(client);
-            let name = shown(client).to_string();
-            let past =
-                move |parts: &Parts| parts.audit.past(|event| event.client.as_deref() == Some(name.as_str()));
+            let past = move |parts: &Parts| parts.audit.past(|event| event.client() == Some(client));
             Ok(SessionDetail {
                 session,
                 sessions: if is_shared { sessions } else { Vec::new() },

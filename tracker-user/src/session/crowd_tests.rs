@@ -11,7 +11,7 @@ use super::settings::{Mode, Timeouts};
 use super::table::STALE_RETENTION;
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Identity, Method};
+use crate::types::{ClientAddr, Identity, Method, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 const CLIENTS: u16 = 40;
@@ -43,7 +43,7 @@ proptest! {
             since: BootTime::default(),
         };
         let index = Arc::new(Index::default());
-        let mut table = Table::new(1, policy.clone(), Arc::clone(&index));
+        let mut table = Table::new(SessionId::test(1), policy.clone(), Arc::clone(&index));
         let address = |client: u16| ClientAddr::from_v4([10, 0, 0, client as u8]);
         // Everybody is away, so that a clock runs from each proof on.
         let (record, mut now, mut out) = (Record::starting(1), 1_000_000_000, Vec::new());

@@ -1,17 +1,15 @@
 //! What happens to sessions: the reasons they end for, the audit trail's events, and the effects the world must see.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Method, Scope, SessionId, Traffic};
 
 /// Why a session ended or went stale. One word each, the same in logs, metrics, CLI and API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Mode `absolute`: its time since creation or renewal was up.
     AbsoluteTimeout,
@@ -71,7 +69,20 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One line of the audit trail about a session.
+/// No reason has this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a reason for a session's end")]
+pub struct NoReason;
+
+impl FromStr for Reason {
+    type Err = NoReason;
+
+    fn from_str(text: &str) -> Result<Self, NoReason> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(NoReason)
+    }
+}
+
+/// Something happened to a session: what the audit trail, the history and whoever keeps accounts are told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When it happened, which may be before anybody looked.
@@ -92,9 +103,9 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A user logged in: the session began.
-    Login(Method),
+    Login(Proved),
     /// The user of a stale session proved themselves again: it goes on.
-    Renewed(Method),
+    Renewed(Proved),
     /// Its timeout ran out: nothing is served on it until its user proves themselves again.
     Stale(Reason),
     /// It ended, after this long; `by` is who took the address over in a kick-out.
@@ -107,10 +118,31 @@ pub enum What {
         by: Option<Arc<Identity>>,
         /// Whether its timeout had run out before.
         was_stale: bool,
+        /// What had been counted for its client, or its connection, when it began; `None` where that is not known. What
+        /// moved during the session is the difference to what is counted at its end.
+        traffic_before: Option<Traffic>,
     },
 }
 
+/// How a user proved themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proved {
+    /// By this method.
+    pub method: Method,
+    /// And by these further factors.
+    pub factors: Factors,
+}
+
 impl What {
+    /// How the user proved themselves, where they did.
+    #[must_use]
+    pub const fn proved(&self) -> Option<Proved> {
+        match self {
+            Self::Login(proved) | Self::Renewed(proved) => Some(*proved),
+            Self::Stale(_) | Self::Ended { .. } => None,
+        }
+    }
+
     /// The reason, where there is one.
     #[must_use]
     pub const fn reason(&self) -> Option<Reason> {
@@ -138,4 +170,17 @@ pub enum Effect {
     /// Keep the client's session as the table has it now, or that there is none any more. Sessions of single connections
     /// end with these, and are not kept.
     Keep(ClientAddr),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_read_back() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(reason));
+        }
+        assert_eq!("Kicked".parse::<Reason>(), Err(NoReason));
+    }
 }

@@ -9,7 +9,7 @@ use tracker_ebpf::record::{GRACE, Record};
 use super::settings::{DeviceChange, Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Device, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Device, Factors, Identity, Method, SessionId};
 
 const CLIENT: [u8; 4] = [10, 0, 0, 1];
 
@@ -37,11 +37,12 @@ prop_compose! {
     fn session()(created in 1..100_u64, proved in 0..100_u64, counted in 0..100_u64, stale in any::<Option<bool>>()) -> Session {
         let at = BootTime::from_nanos;
         Session {
-            id: SessionId(7),
+            id: SessionId::test(7),
             client: ClientAddr::from_v4(CLIENT),
             connection: None,
             identity: Arc::new(Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
+            factors: Factors::NONE,
             created: at(created),
             authenticated: at(created + proved),
             judged_from: at(created + proved),
@@ -51,6 +52,7 @@ prop_compose! {
                 Some(true) => State::Stale { reason: Reason::ClosedTimeout, since: at(created + proved) },
                 _ => State::Active,
             },
+            traffic_before: None,
         }
     }
 }
@@ -90,7 +92,7 @@ proptest! {
             device: None, watched_since: Some(BootTime::default()),
         };
         let explained = explain(&situation);
-        let mut table = Table::new(1, policy.clone(), Arc::new(Index::default()));
+        let mut table = Table::new(SessionId::test(1), policy.clone(), Arc::new(Index::default()));
         let known = session.is_some();
         session.into_iter().for_each(|session| table.restore(session));
         let decision = table.check(client, &record, now, &mut Vec::new());
@@ -138,17 +140,19 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
     let identity = Arc::new(Identity::new("alice", "R.TEST", "R.TEST"));
     let at = BootTime::from_nanos(1);
     let session = Session {
-        id: SessionId(1),
+        id: SessionId::test(1),
         client,
         connection: None,
         identity,
         method: Method::Kerberos,
+        factors: Factors::NONE,
         created: at,
         authenticated: at,
         judged_from: at,
         counted_from: at,
         device: None,
         state: State::Active,
+        traffic_before: None,
     };
     situation = Situation { shared: None, session: Some(&session), ..situation };
     let unreadable = explain(&situation);

@@ -28,7 +28,7 @@ mod shared_tests;
 #[cfg(test)]
 mod table_tests;
 
-pub use event::{Effect, Event, Reason};
+pub use event::{Effect, Event, NoReason, Proved, Reason, What};
 pub use explain::{Explanation, Finding, Rule, Situation, explain};
 pub use index::{Admitted, Decision, Index};
 pub use judge::{Verdict, judge, may_have_reopened};

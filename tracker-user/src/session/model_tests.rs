@@ -10,7 +10,7 @@ use tracker_ebpf::record::{Direction, GRACE, Record};
 use super::settings::{Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Identity, Method};
+use crate::types::{ClientAddr, Identity, Method, SessionId};
 
 const SECOND: u64 = 1_000_000_000;
 const TIMEOUT: u64 = 10 * SECOND;
@@ -105,7 +105,7 @@ struct Daemon {
 impl Daemon {
     fn new(policy: &Policy) -> Self {
         let index = Arc::new(Index::default());
-        let table = Table::new(1, policy.clone(), Arc::clone(&index));
+        let table = Table::new(SessionId::test(1), policy.clone(), Arc::clone(&index));
         Self { table, index, asleep: false, trail: Vec::new() }
     }
 

@@ -146,13 +146,14 @@ mod tests {
             at: at(seconds),
             client: client(of),
             connection: None,
-            session: SessionId(1),
+            session: SessionId::test(1),
             identity: person(previous),
             what: What::Ended {
                 reason: Reason::Kicked,
                 duration: Duration::from_secs(1),
                 by: Some(person(by)),
                 was_stale,
+                traffic_before: None,
             },
         }
     }
@@ -184,6 +185,7 @@ mod tests {
             duration: Duration::from_secs(1),
             by: None,
             was_stale: false,
+            traffic_before: None,
         };
         assert!(overlaps.observe(&Event { what: logout, ..kick(2, 1, "carol", "x", false) }, 3).is_none());
         assert_eq!(overlaps.warnings(&listing(&[]), at(3)), [""; 0]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::Reason;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Device, Identity, Method, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Device, Factors, Identity, Method, Scope, SessionId, Traffic};
 
 /// Whether requests are served on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Session {
     pub identity: Arc<Identity>,
     /// How the user proved it, last.
     pub method: Method,
+    /// The further factors that were proved with it.
+    pub factors: Factors,
     /// The hardware address behind the client address when its user last proved themselves, where it is known and tells
     /// this client from others.
     pub device: Option<Device>,
@@ -49,6 +51,9 @@ pub struct Session {
     pub counted_from: BootTime,
     /// Whether requests are served on it.
     pub state: State,
+    /// What had been counted for the client, or for the connection, when it began; `None` where that is not known, or
+    /// where the counters have been set back since.
+    pub traffic_before: Option<Traffic>,
 }
 
 impl Session {

@@ -14,7 +14,7 @@ use super::settings::{Mode, Revalidate, Timeouts};
 use super::table::AdmissionKind;
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope};
+use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope, SessionId};
 
 const TIMEOUT: u64 = 10_000;
 const LIFETIME: u64 = 45_000;
@@ -156,7 +156,7 @@ fn busy(now: u64) -> Record {
 fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), TestCaseError> {
     let index = Arc::new(Index::default());
     let mut listed = true;
-    let mut table = Table::new(1, policy(mode, lifetime, listed), Arc::clone(&index));
+    let mut table = Table::new(SessionId::test(1), policy(mode, lifetime, listed), Arc::clone(&index));
     let (mut now, mut opened, mut out) = (START, 0_u64, Vec::new());
     let mut another = |now: u64| {
         opened += 1;
@@ -322,7 +322,12 @@ impl World {
         let mut policy = policy(Mode::Session, true, true);
         change(&mut policy);
         let index = Arc::new(Index::default());
-        Self { table: Table::new(1, policy, Arc::clone(&index)), index, now: START, out: Vec::new() }
+        Self {
+            table: Table::new(SessionId::test(1), policy, Arc::clone(&index)),
+            index,
+            now: START,
+            out: Vec::new(),
+        }
     }
 
     fn prove(&mut self, connection: u64, user: u8) -> Result<Admission, Refused> {

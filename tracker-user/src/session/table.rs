@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracker_ebpf::record::Record;
 
 use super::deadlines::Deadlines;
-use super::event::{Effect, Event, Reason, What};
+use super::event::{Effect, Event, Proved, Reason, What};
 use super::index::{Admitted, Decision, Index};
 use super::judge::{Verdict, judge};
 use super::people::People;
@@ -20,7 +20,9 @@ use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::OnTimeout;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Device, Identity, Method, Scope, SessionId, UserMessage};
+use crate::types::{
+    ClientAddr, ConnectionId, Device, Factors, Identity, Method, Scope, SessionId, Traffic, UserMessage,
+};
 
 /// How long a stale session whose client does not count as open waits for its user before it is forgotten.
 pub const STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -112,7 +114,7 @@ pub struct Table {
     shared: HashMap<ClientAddr, BTreeSet<ConnectionId>>,
     deadlines: Deadlines,
     people: People,
-    next_id: u64,
+    next_id: SessionId,
     index: Arc<Index>,
 }
 
@@ -125,9 +127,9 @@ impl Keyed for Session {
 }
 
 impl Table {
-    /// An empty table that numbers its sessions from `first_id` and publishes into `index`.
+    /// An empty table that numbers its sessions from `first_id` on and publishes into `index`.
     #[must_use]
-    pub fn new(first_id: u64, policy: Policy, index: Arc<Index>) -> Self {
+    pub fn new(first_id: SessionId, policy: Policy, index: Arc<Index>) -> Self {
         Self {
             policy,
             sessions: PieceMap::default(),
@@ -329,7 +331,9 @@ impl Table {
 
     /// Brings back a session that the store kept. Look at its client afterwards.
     pub fn restore(&mut self, mut session: Session) {
-        self.next_id = self.next_id.max(session.id.0 + 1);
+        if session.id.gateway() == self.next_id.gateway() {
+            self.next_id = self.next_id.max(session.id.next());
+        }
         session.identity = self.people.session_added(&session.identity);
         if matches!(session.state, State::Active) {
             self.people.activated(session.scope(), &session.identity, &self.policy);
@@ -360,6 +364,13 @@ impl Table {
         keep(scope, out);
         if counted {
             self.people.deactivated(scope, &identity, &self.policy);
+        }
+    }
+
+    /// A session began, and this much had been counted for its client, or its connection, before.
+    pub fn counts_from(&mut self, scope: impl Into<Scope>, traffic: Traffic) {
+        if let Some(session) = self.sessions.get_mut(scope.into()) {
+            session.traffic_before = Some(traffic);
         }
     }
 
@@ -436,23 +447,25 @@ impl Table {
     }
 
     fn begin(&mut self, scope: Scope, proof: &Proof, now: BootTime, out: &mut Vec<Effect>) -> Admitted {
-        let id = SessionId(self.next_id);
-        self.next_id += 1;
+        let id = self.next_id;
+        self.next_id = id.next();
         let session = Session {
             id,
             client: scope.client,
             connection: scope.connection,
             identity: self.people.session_added(&proof.identity),
             method: proof.method,
+            factors: Factors::NONE,
             device: proof.device,
             created: now,
             authenticated: proof.at.min(now),
             judged_from: proof.at.min(now),
             counted_from: now,
             state: State::Active,
+            traffic_before: None,
         };
         keep(scope, out);
-        out.push(audit(&session, now, What::Login(proof.method)));
+        out.push(audit(&session, now, What::Login(proved(&session))));
         let admitted = admitted(&session);
         self.insert(session);
         self.people.activated(scope, &proof.identity, &self.policy);
@@ -513,7 +526,13 @@ impl Table {
         out.push(audit(
             &session,
             at,
-            What::Ended { reason, duration: at.since(session.created), by, was_stale },
+            What::Ended {
+                reason,
+                duration: at.since(session.created),
+                by,
+                was_stale,
+                traffic_before: session.traffic_before,
+            },
         ));
         Some(session)
     }
@@ -530,7 +549,7 @@ fn renew(session: &mut Session, proof: &Proof, now: BootTime, out: &mut Vec<Effe
     keep(session.scope(), out);
     session.method = proof.method;
     session.device = proof.device;
-    out.push(audit(session, now, What::Renewed(proof.method)));
+    out.push(audit(session, now, What::Renewed(proved(session))));
 }
 
 /// A deadline that a proof would move by less than this part of the timeout is left where it is.
@@ -569,6 +588,10 @@ fn keep(scope: Scope, out: &mut Vec<Effect>) {
     if scope.connection.is_none() {
         out.push(Effect::Keep(scope.client));
     }
+}
+
+fn proved(session: &Session) -> Proved {
+    Proved { method: session.method, factors: session.factors }
 }
 
 fn admitted(session: &Session) -> Admitted {

@@ -11,7 +11,7 @@ use super::settings::{Mode, OnTimeout, Revalidate, Timeouts};
 use super::table::{AdmissionKind, STALE_RETENTION};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Method};
+use crate::types::{ClientAddr, ConnectionId, Identity, Method, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -33,7 +33,12 @@ impl World {
         };
         change(&mut policy);
         let index = Arc::new(Index::default());
-        Self { table: Table::new(1, policy, Arc::clone(&index)), index, now: 1_000_000_000, out: Vec::new() }
+        Self {
+            table: Table::new(SessionId::test(1), policy, Arc::clone(&index)),
+            index,
+            now: 1_000_000_000,
+            out: Vec::new(),
+        }
     }
 
     fn now(&self) -> BootTime {

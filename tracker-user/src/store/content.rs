@@ -1,34 +1,37 @@
-//! What stands in the database: settings, sessions, the audit trail, named pieces of state.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::embedded::{Store, existing};
 use super::error::StoreError;
-use super::history::{self, Tenure, Tenures, Wanted};
-use super::sessions::StoredSession;
-use crate::audit::{Actor, AuditEvent};
+use super::events::{self, EventKey, Events, StoredEvent};
+use super::history::{self, History, HistoryEntry, Wanted};
+use super::policy::StoredPolicy;
+use super::sessions::PortableSession;
+use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
 use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 /// By client address.
-const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("sessions");
+pub(super) const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("sessions");
 /// By client address: boot time of the last known activity, in the boot that the session's times belong to.
 const SEEN: TableDefinition<'_, [u8; 16], i64> = TableDefinition::new("seen");
-/// By wall time in microseconds, and a number that tells events of one microsecond apart.
-pub(super) const EVENTS: TableDefinition<'_, (i64, u32), &[u8]> = TableDefinition::new("events");
 /// Named pieces of state.
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
-/// The audit trail is kept for this long, and tenures for this long after their end.
+/// The name of the policy in force.
+const POLICY: &str = "policy";
+
+/// The audit trail is kept for this long, and the history of a session for this long after its end.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
-/// So many outdated events, and so many tenures, are removed by one transaction at most.
+/// So many outdated events, and so many entries of the history, are removed by one transaction at most.
 pub(super) const REMOVED_AT_ONCE: usize = 1_000;
 
 /// A setting that was changed live.
@@ -48,26 +51,22 @@ pub struct StoredSetting {
     pub at: Option<Timestamp>,
 }
 
-/// Where an event stands in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventKey((i64, u32));
-
 /// What one transaction of the journal writes.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// By client; `None`: it has no session any more.
-    pub(super) sessions: HashMap<ClientAddr, Option<StoredSession>>,
+    pub(super) sessions: HashMap<ClientAddr, Option<PortableSession>>,
     /// When clients were last active.
     pub(super) seen: HashMap<ClientAddr, i64>,
     /// Lines of the audit trail.
-    pub(super) events: Vec<AuditEvent>,
-    /// Named pieces of state.
-    pub(super) state: HashMap<&'static str, Vec<u8>>,
+    pub(super) events: Vec<Arc<TrailEntry>>,
+    /// The policy in force.
+    pub(super) policy: Option<StoredPolicy>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
 
-/// What the last run left: tenures whose end was lost are ended.
+/// What the last run left: sessions whose end was lost have an end in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settle {
     /// The sessions were void when this run began: they are forgotten.
@@ -115,37 +114,21 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn sessions(&self) -> Result<Vec<(StoredSession, Option<i64>)>, StoreError> {
+    pub fn sessions(&self) -> Result<Vec<(PortableSession, Option<i64>)>, StoreError> {
         if self.sessions_are_void() {
             return Ok(Vec::new());
         }
-        self.read(|read| {
-            let Some(sessions) = existing(read.open_table(SESSIONS))? else { return Ok(Vec::new()) };
-            let seen = existing(read.open_table(SEEN))?;
-            let mut all = Vec::new();
-            for entry in sessions.iter()? {
-                let (client, value) = entry?;
-                let last = match &seen {
-                    Some(seen) => seen.get(client.value())?.map(|at| at.value()),
-                    None => None,
-                };
-                match serde_json::from_slice(value.value()) {
-                    Ok(session) => all.push((session, last)),
-                    Err(error) => tracing::warn!(%error, "a session in the store cannot be read: left out"),
-                }
-            }
-            Ok(all)
-        })
+        self.read(read_sessions)
     }
 
-    /// A named piece of state.
+    /// The policy that was in force when the daemon went away, if this version wrote it.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn state(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn policy(&self) -> Result<Option<StoredPolicy>, StoreError> {
         self.read(|read| {
             let Some(table) = existing(read.open_table(STATE))? else { return Ok(None) };
-            Ok(table.get(name)?.map(|value| value.value().to_vec()))
+            Ok(table.get(POLICY)?.and_then(|value| StoredPolicy::read(value.value())))
         })
     }
 
@@ -153,11 +136,11 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn history(&self, wanted: &Wanted) -> Result<Vec<Tenure>, StoreError> {
+    pub fn history(&self, wanted: &Wanted) -> Result<Vec<HistoryEntry>, StoreError> {
         self.read(|read| history::read(read, wanted))
     }
 
-    /// The audit trail's events about sessions that happened from `since` on, oldest first: at most `most` of them that
+    /// The audit trail's events that happened from `since` on, oldest first: at most `most` of them that
     /// come after `after`, and where the last one stands.
     ///
     /// # Errors
@@ -167,21 +150,8 @@ impl Store {
         since: Timestamp,
         after: Option<EventKey>,
         most: usize,
-    ) -> Result<(Vec<AuditEvent>, Option<EventKey>), StoreError> {
-        self.read(|read| {
-            let (mut found, mut last) = (Vec::new(), None);
-            let Some(table) = existing(read.open_table(EVENTS))? else { return Ok((found, last)) };
-            let from = match after {
-                None => Bound::Included((since.as_microsecond(), 0)),
-                Some(EventKey(key)) => Bound::Excluded(key),
-            };
-            for entry in table.range::<(i64, u32)>((from, Bound::Unbounded))?.take(most) {
-                let (key, value) = entry?;
-                last = Some(EventKey(key.value()));
-                found.extend(serde_json::from_slice::<AuditEvent>(value.value()));
-            }
-            Ok((found, last))
-        })
+    ) -> Result<(Vec<StoredEvent>, Option<EventKey>), StoreError> {
+        self.read(|read| events::read(read, since, after, most))
     }
 
     /// Writes what the journal has gathered, in one transaction. On disk when this returns.
@@ -210,26 +180,47 @@ impl Store {
                     seen.insert(client.0, at)?;
                 }
             }
-            let mut state = write.open_table(STATE)?;
-            for (name, value) in &batch.state {
-                state.insert(name, value.as_slice())?;
+            if let Some(policy) = &batch.policy {
+                let value = serde_json::to_vec(policy).unwrap_or_default();
+                write.open_table(STATE)?.insert(POLICY, value.as_slice())?;
             }
-            let mut events = write.open_table(EVENTS)?;
-            let mut tenures = Tenures::open(write)?;
-            for event in &batch.events {
-                add_event(&mut events, event)?;
-                tenures.note(event)?;
+            let mut events = Events::open(write)?;
+            let mut history = History::open(write)?;
+            for entry in &batch.events {
+                events.add(entry)?;
+                history.note(entry)?;
             }
             if let Some(newest) = batch.events.last() {
-                remove_outdated(&mut events, newest)?;
-                tenures.remove_outdated(newest.time)?;
+                events.remove_outdated(newest.time)?;
+                history.remove_outdated(newest.time)?;
             }
             Ok(())
         })
     }
 }
 
-/// Forgets the sessions if they are void, and ends the tenures whose end was lost with a crash.
+/// The sessions, each with the boot time at which its client was last known to be active.
+pub(super) fn read_sessions(
+    read: &ReadTransaction,
+) -> Result<Vec<(PortableSession, Option<i64>)>, redb::Error> {
+    let Some(sessions) = existing(read.open_table(SESSIONS))? else { return Ok(Vec::new()) };
+    let seen = existing(read.open_table(SEEN))?;
+    let mut all = Vec::new();
+    for entry in sessions.iter()? {
+        let (client, value) = entry?;
+        let last = match &seen {
+            Some(seen) => seen.get(client.value())?.map(|at| at.value()),
+            None => None,
+        };
+        match serde_json::from_slice(value.value()) {
+            Ok(session) => all.push((session, last)),
+            Err(error) => tracing::warn!(%error, "a session in the store cannot be read: left out"),
+        }
+    }
+    Ok(all)
+}
+
+/// Forgets the sessions if they are void, and ends in the history those whose end was lost with a crash.
 fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     if forget {
         write.delete_table(SESSIONS)?;
@@ -238,36 +229,12 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     let sessions = write.open_table(SESSIONS)?;
     let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {
         let session = sessions.get(client.0)?;
-        let session = session.and_then(|value| serde_json::from_slice::<StoredSession>(value.value()).ok());
+        let session = session.and_then(|value| serde_json::from_slice::<PortableSession>(value.value()).ok());
         Ok(session.is_some_and(|session| session.id() == id))
     };
-    let lost = Tenures::open(write)?.settle(lives, wall_now())?;
+    let lost = History::open(write)?.settle(lives, wall_now())?;
     if lost > 0 {
-        tracing::debug!(lost, "tenures whose end was not kept are being ended");
-    }
-    Ok(())
-}
-
-type Events<'a> = redb::Table<'a, (i64, u32), &'static [u8]>;
-
-fn add_event(table: &mut Events<'_>, event: &AuditEvent) -> Result<(), redb::Error> {
-    let at = event.time.as_microsecond();
-    let number = match table.range((at, 0)..=(at, u32::MAX))?.next_back() {
-        Some(last) => last?.0.value().1.saturating_add(1),
-        None => 0,
-    };
-    let value = serde_json::to_vec(event).unwrap_or_default();
-    table.insert((at, number), value.as_slice())?;
-    Ok(())
-}
-
-fn remove_outdated(table: &mut Events<'_>, newest: &AuditEvent) -> Result<(), redb::Error> {
-    let Ok(oldest) = newest.time.checked_sub(RETENTION) else { return Ok(()) };
-    let outdated = table.range(..(oldest.as_microsecond(), 0))?.take(REMOVED_AT_ONCE);
-    let outdated: Vec<(i64, u32)> =
-        outdated.map(|entry| entry.map(|(key, _)| key.value())).collect::<Result<_, _>>()?;
-    for key in outdated {
-        table.remove(key)?;
+        tracing::debug!(lost, "sessions whose end was not kept are being ended in the history");
     }
     Ok(())
 }

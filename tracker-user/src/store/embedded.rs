@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
 use super::continuity::{FileFacts, Found, Note, Record, Tip, nanos};
 use super::error::StoreError;
 use super::open::{self, Open, Seen};
 use super::revocation::{self, Mark, Revocation};
-use super::schema;
+use super::schema::{self, Identity};
 use crate::clock::{Anchor, BootTime, boot_id, wall_now};
 use crate::observe::Witness;
 use crate::private;
+use crate::types::{GatewayId, SessionId};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "tracker.redb";
@@ -25,6 +27,8 @@ pub const FILE: &str = "tracker.redb";
 pub const MARK: &str = revocation::FILE;
 /// Written and removed again to see whether there is room.
 const PROBE: &str = "room";
+/// The numbers of sessions of one run: it would have to last for thousands of years to give so many.
+const SESSIONS_OF_A_RUN: u64 = 1 << 40;
 /// So much must fit before a transaction is tried again that a full disk has refused.
 const ROOM: usize = 1 << 20;
 
@@ -47,6 +51,8 @@ pub struct Store {
     witness: Option<Witness>,
     /// The store's number.
     id: u128,
+    /// The sessions that begin in this run are numbered from here on.
+    first_session: SessionId,
     progress: Mutex<Progress>,
 }
 
@@ -63,6 +69,8 @@ struct Progress {
     next: Option<Tip>,
     /// The witness took the last note.
     witnessed: bool,
+    /// The database knows from where on sessions are numbered.
+    numbered: bool,
 }
 
 /// Whether a name in the state directory is one of ours.
@@ -89,14 +97,14 @@ impl Store {
         let run = random().map_err(unusable)?;
         let mut found = None;
         let open = open::open(directory, |seen| {
-            let id = seen.id.map_or_else(random, Ok).map_err(unusable)?;
+            let id = seen.says.id.map_or_else(random, Ok).map_err(unusable)?;
             let judged = judge(&seen, &mark, witness.as_ref(), id);
             let void = mark.void || judged.is_err();
             // Before a byte of the database is written: from here on it is a run that has not ended.
             let record = Record { run, ..record(&seen) };
             // And what was found is what to go on from, should this run end before its first transaction.
             if let Some(witness) = &witness {
-                let note = Note { void, last: seen.tip, next: None };
+                let note = Note { void, last: seen.says.tip, next: None };
                 if let Err(error) = witness.write(&name(id), &note.to_string()) {
                     tracing::warn!(place = %witness.directory().display(), %error, "what was found cannot be noted");
                 }
@@ -106,10 +114,13 @@ impl Store {
             }
             let file = File::open(&path).map_err(unusable)?;
             private::file(&file, &path).map_err(unusable)?;
-            found = Some((seen, id, judged.err()));
-            Ok(())
+            // A copy may go on beside what it is a copy of: it is another gateway.
+            let gateway = seen.says.gateway.filter(|_| judged.is_ok()).map_or_else(random_gateway, Ok);
+            let gateway = gateway.map_err(unusable)?;
+            found = Some((seen, id, gateway, judged.err()));
+            Ok(gateway)
         })?;
-        let Some((seen, id, replaced)) = found else {
+        let Some((seen, id, gateway, replaced)) = found else {
             return Err(StoreError::Closed("it was not looked at".into()));
         };
         if let Some(why) = &replaced {
@@ -120,7 +131,8 @@ impl Store {
                  and settings are what it says"
             );
         }
-        let number = seen.tip.map_or(0, |tip| tip.number);
+        let Identity { tip, first_session, .. } = seen.says;
+        let number = tip.map_or(0, |tip| tip.number);
         Ok(Self {
             directory: directory.into(),
             path,
@@ -132,7 +144,15 @@ impl Store {
             file: seen.file,
             witness,
             id,
-            progress: Mutex::new(Progress { run, number, last: seen.tip, next: None, witnessed: true }),
+            first_session: SessionId::new(gateway, first_number(wall_now(), first_session)),
+            progress: Mutex::new(Progress {
+                run,
+                number,
+                last: tip,
+                next: None,
+                witnessed: true,
+                numbered: false,
+            }),
         })
     }
 
@@ -141,6 +161,13 @@ impl Store {
     #[must_use]
     pub fn replaced(&self) -> Option<&str> {
         self.replaced.as_deref()
+    }
+
+    /// The number of the first session that begins in this run, on this gateway. It and all that follow have never been
+    /// used before: a number is on disk before anybody is told of it.
+    #[must_use]
+    pub const fn first_session(&self) -> SessionId {
+        self.first_session
     }
 
     /// What an operator should know while it runs: the file in use is no longer the one in its place, and ends with the daemon.
@@ -243,8 +270,8 @@ impl Store {
         if written.is_err() {
             if self.is_unusable() {
                 self.reopen(&mut progress);
-            } else if let Ok((tip, _)) = self.read(schema::identity) {
-                progress.last = tip;
+            } else if let Ok(says) = self.read(schema::identity) {
+                progress.last = says.tip;
             }
         }
         written
@@ -262,15 +289,20 @@ impl Store {
         let tip = Tip { run: progress.run, number: progress.number };
         progress.next = Some(tip);
         self.testify(progress);
+        let numbered = progress.numbered;
         let write = || -> Result<(), redb::Error> {
             // Nothing is on disk while the opening's own writes are held back.
             open.backend.release()?;
             let write = open.database.begin_write()?;
             change(&write)?;
             schema::stamp(&write, tip, self.id)?;
+            if !numbered {
+                schema::number(&write, self.first_session)?;
+            }
             Ok(write.commit()?)
         };
         write()?;
+        progress.numbered = true;
         (progress.last, progress.next) = (Some(tip), None);
         // Before anybody is told: a database that loses this transaction later is found out.
         self.testify(progress);
@@ -312,9 +344,9 @@ impl Store {
         let expected = [progress.last, progress.next];
         let mut last = progress.last;
         let opened = open::open(&self.directory, |seen| {
-            last = seen.tip;
-            if seen.file.is(&self.file) && expected.contains(&seen.tip) {
-                return Ok(());
+            last = seen.says.tip;
+            if seen.file.is(&self.file) && expected.contains(&last) {
+                return Ok(self.first_session.gateway());
             }
             Err(StoreError::Closed("it was replaced while it was in use; restart trackerd".into()))
         });
@@ -383,7 +415,7 @@ fn judge(seen: &Seen, mark: &Mark, witness: Option<&Witness>, id: u128) -> Resul
     };
     let Record { boot, host, .. } = record(seen);
     let found = Found {
-        tip: seen.tip,
+        tip: seen.says.tip,
         file: seen.file,
         record: mark.record.clone(),
         mark_changed: mark.changed,
@@ -402,7 +434,7 @@ fn record(seen: &Seen) -> Record {
     Record {
         closed: false,
         run: 0,
-        tip: seen.tip,
+        tip: seen.says.tip,
         file: seen.file,
         written: nanos(wall_now()),
         boot: word(boot_id()),
@@ -414,6 +446,23 @@ fn record(seen: &Seen) -> Record {
 fn random() -> io::Result<u128> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     u128::from_str_radix(&text.trim().replace('-', ""), 16).map_err(io::Error::other)
+}
+
+/// A gateway's number that nobody else has drawn, but for a chance of one in four billion.
+fn random_gateway() -> io::Result<GatewayId> {
+    loop {
+        if let Some(gateway) = GatewayId::new(random()? as u32) {
+            return Ok(gateway);
+        }
+    }
+}
+
+/// The number of the first session of a run that begins at `now`, after one that numbered its sessions from `last` on.
+fn first_number(now: Timestamp, last: Option<u64>) -> u64 {
+    // Wall time in the upper bits, so that numbers rise from run to run; and never below what was used, however the clock
+    // was set since.
+    let by_clock = u64::try_from(now.as_millisecond()).unwrap_or(0) << 20;
+    last.map_or(by_clock, |last| by_clock.max(last.saturating_add(SESSIONS_OF_A_RUN)))
 }
 
 /// A table that has never been written is not there.

@@ -16,10 +16,11 @@ use tracing::{error, info};
 use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
-use super::sessions::StoredSession;
-use crate::audit::{AuditEvent, Kind};
+use super::policy::StoredPolicy;
+use super::sessions::PortableSession;
+use crate::audit::TrailEntry;
 use crate::clock::{Anchor, BootTime, boot_id};
-use crate::session::Session;
+use crate::session::{Policy, Session};
 use crate::types::ClientAddr;
 
 /// One transaction carries hardly more than so many entries, so that nobody waits for long.
@@ -34,10 +35,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub enum Entry {
     /// The client's session is this, or there is none any more.
     Session(ClientAddr, Option<Session>),
-    /// A line of the audit trail.
-    Event(Box<AuditEvent>),
-    /// A named piece of state.
-    State(&'static str, Vec<u8>),
+    /// An event of the audit trail.
+    Event(Arc<TrailEntry>),
+    /// The policy in force.
+    Policy(Box<Policy>),
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -132,8 +133,8 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, state, settle } = pending;
-    sessions.is_empty() && seen.is_empty() && events.is_empty() && state.is_empty() && settle.is_none()
+    let Batch { sessions, seen, events, policy, settle } = pending;
+    sessions.is_empty() && seen.is_empty() && events.is_empty() && policy.is_none() && settle.is_none()
 }
 
 struct Writer {
@@ -196,13 +197,13 @@ impl Writer {
     fn add(&mut self, entry: Entry) {
         let pending = &mut self.pending;
         match entry {
-            Entry::Event(event) => pending.events.push(*event),
+            Entry::Event(event) => pending.events.push(event),
             Entry::Session(client, session) => {
-                let kept = session.map(|session| StoredSession::new(&session, &self.boot, &Anchor::now()));
+                let kept = session.map(|session| PortableSession::new(&session, &self.boot, &Anchor::now()));
                 pending.sessions.insert(client, kept);
             }
-            Entry::State(name, value) => {
-                pending.state.insert(name, value);
+            Entry::Policy(policy) => {
+                pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));
             }
         }
     }
@@ -246,7 +247,7 @@ impl Writer {
             error!("{problem}");
         }
         // Whoever logged in is told that it failed, and is taken back: it never happened.
-        self.pending.events.retain(|event| !matches!(event.event, Kind::Login | Kind::Renewed));
+        self.pending.events.retain(|entry| !entry.event.is_admission());
         let mut unkept = Unkept { problem, revoked: true };
         // What ended or was taken over in memory must not come back from the disk.
         if !self.pending.sessions.is_empty()

@@ -5,19 +5,25 @@ mod content;
 mod continuity;
 pub mod embedded;
 mod error;
+mod events;
 pub mod history;
 pub mod journal;
+mod layouts;
 mod open;
+mod policy;
 mod revocation;
 mod schema;
 pub mod sessions;
+mod text;
 
 #[cfg(test)]
 mod tests;
 
-pub use content::{EventKey, RETENTION, StoredSetting};
+pub use content::{RETENTION, StoredSetting};
 pub use embedded::Store;
 pub use error::{StoreError, Unkept};
-pub use history::{StalePeriod, Tenure, Wanted};
+pub use events::{EventKey, StoredEvent};
+pub use history::{HistoryEntry, StalePeriod, Wanted};
 pub use journal::{Answer, Entry, Journal};
-pub use sessions::StoredSession;
+pub use policy::StoredPolicy;
+pub use sessions::PortableSession;

@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, WriteTransaction};
 
 use super::backend::Backend;
-use super::continuity::{FileFacts, Tip};
+use super::continuity::FileFacts;
 use super::embedded::FILE;
 use super::error::StoreError;
-use super::schema::{self, Layout, SCHEMA};
+use super::schema::{self, Identity, Layout, SCHEMA};
+use crate::types::GatewayId;
 use crate::{panics, private};
 
 /// A new database is made beside its place, and put there when it is whole.
@@ -33,23 +34,22 @@ pub(super) struct Seen {
     pub(super) file: FileFacts,
     /// It was made just now.
     pub(super) is_new: bool,
-    /// The last transaction; none in a new one, and in one of an early version.
-    pub(super) tip: Option<Tip>,
-    /// The store's number; none in a new one, and in one of an early version.
-    pub(super) id: Option<u128>,
+    /// What it says it is.
+    pub(super) says: Identity,
 }
 
 /// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held. `look` is
 /// called with what was found when the file has proved to be ours and whole, and before it is written; what it refuses
-/// stays as it was.
+/// stays as it was. It says which gateway's the database is from now on.
 pub(super) fn open(
     directory: &Path,
-    look: impl FnOnce(Seen) -> Result<(), StoreError>,
+    look: impl FnOnce(Seen) -> Result<GatewayId, StoreError>,
 ) -> Result<Open, StoreError> {
     let path = directory.join(FILE);
     if !path.try_exists().map_err(|source| unusable(directory, source))? {
         let open = create(directory, &path)?;
-        look(Seen { file: facts(&path, directory)?, is_new: true, tip: None, id: None })?;
+        // The first transaction says whose it is.
+        look(Seen { file: facts(&path, directory)?, is_new: true, says: Identity::default() })?;
         return Ok(open);
     }
     let file = OpenOptions::new().read(true).write(true).open(&path);
@@ -60,12 +60,12 @@ pub(super) fn open(
         return Err(StoreError::Foreign { path, reason: "it is empty".into() });
     }
     let foreign = |error: redb::Error| StoreError::Foreign { path: path.clone(), reason: error.to_string() };
-    let (open, layout, tip, id) = reading(&path, || -> Result<_, StoreError> {
+    let (open, layout, says) = reading(&path, || -> Result<_, StoreError> {
         let open = build(file, directory, &path)?;
         let layout = layout(&open).map_err(foreign)?;
-        let (tip, id) = match layout {
+        let says = match layout {
             Layout::Known(_) => identity(&open).map_err(foreign)?,
-            Layout::Empty => (None, None),
+            Layout::Empty => Identity::default(),
             Layout::Newer(found) => {
                 return Err(StoreError::Newer { path: path.clone(), found, known: SCHEMA });
             }
@@ -74,13 +74,13 @@ pub(super) fn open(
                 return Err(StoreError::Foreign { path: path.clone(), reason });
             }
         };
-        Ok((open, layout, tip, id))
+        Ok((open, layout, says))
     })?;
-    look(Seen { file: FileFacts::of(&meta), is_new: false, tip, id })?;
+    let gateway = look(Seen { file: FileFacts::of(&meta), is_new: false, says })?;
     match layout {
         Layout::Known(SCHEMA) => {}
-        Layout::Known(older) => migrate(&open, older, directory)?,
-        _ => migrate(&open, 0, directory)?,
+        Layout::Known(older) => migrate(&open, directory, |write| schema::migrate(write, older, gateway))?,
+        _ => migrate(&open, directory, |write| schema::migrate(write, 0, gateway))?,
     }
     // On a full disk this fails: then the database can be read, and is written once there is room.
     if let Err(error) = open.backend.release() {
@@ -98,7 +98,7 @@ fn create(directory: &Path, path: &Path) -> Result<Open, StoreError> {
         options.read(true).write(true).create_new(true).mode(private::FILE);
         let file = options.open(&aside).map_err(|source| unusable(directory, source))?;
         let open = build(file, directory, path)?;
-        migrate(&open, 0, directory)?;
+        migrate(&open, directory, schema::begin)?;
         std::fs::rename(&aside, path).map_err(|source| unusable(directory, source))?;
         let kept = File::open(directory).and_then(|directory| directory.sync_all());
         kept.map_err(|source| unusable(directory, source))?;
@@ -139,7 +139,7 @@ pub(super) fn facts(path: &Path, directory: &Path) -> Result<FileFacts, StoreErr
     Ok(FileFacts::of(&meta))
 }
 
-fn identity(open: &Open) -> Result<(Option<Tip>, Option<u128>), redb::Error> {
+fn identity(open: &Open) -> Result<Identity, redb::Error> {
     schema::identity(&open.database.begin_read()?)
 }
 
@@ -147,11 +147,16 @@ fn layout(open: &Open) -> Result<Layout, redb::Error> {
     schema::layout(&open.database.begin_read()?)
 }
 
-fn migrate(open: &Open, from: u64, directory: &Path) -> Result<(), StoreError> {
+/// Writes the layout of this version.
+fn migrate(
+    open: &Open,
+    directory: &Path,
+    change: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), StoreError> {
     let write = || -> Result<(), redb::Error> {
         open.backend.release()?;
         let write = open.database.begin_write()?;
-        schema::migrate(&write, from)?;
+        change(&write)?;
         Ok(write.commit()?)
     };
     write().map_err(|error| match error {

@@ -3,13 +3,12 @@
 //! A step is never changed once it has been released; a new layout is a new step at the end. All steps that a file needs
 //! are one transaction: a crash leaves the old layout or the new one.
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, TableHandle, WriteTransaction};
 
-use super::content::EVENTS;
 use super::continuity::Tip;
 use super::embedded::existing;
-use super::history::Tenures;
-use crate::audit::AuditEvent;
+use super::layouts;
+use crate::types::{GatewayId, SessionId};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const LAYOUT: &str = "schema";
@@ -18,11 +17,15 @@ const TRANSACTION: &str = "transaction";
 const RUN: [&str; 2] = ["run-high", "run-low"];
 /// The store's number, in two halves: of it and of all its copies.
 const ID: [&str; 2] = ["id-high", "id-low"];
+/// The gateway's number.
+const GATEWAY: &str = "gateway";
+/// From which number on the sessions of the last run were numbered.
+const FIRST_SESSION: &str = "first-session";
 
-/// Brings one layout to the next.
-type Step = fn(&WriteTransaction) -> Result<(), redb::Error>;
+/// Brings one layout to the next; sessions are the gateway's.
+type Step = fn(&WriteTransaction, GatewayId) -> Result<(), redb::Error>;
 /// The first step brings layout 1 to layout 2, and so on.
-const STEPS: [Step; 1] = [tenures_from_events];
+const STEPS: [Step; 2] = [layouts::tenures_from_events, layouts::number_by_gateway];
 /// The layout that this version writes.
 pub(super) const SCHEMA: u64 = 1 + STEPS.len() as u64;
 
@@ -57,30 +60,35 @@ pub(super) fn layout(read: &ReadTransaction) -> Result<Layout, redb::Error> {
     })
 }
 
-/// Brings a database of layout `from` up to date; 0 is an empty one.
-pub(super) fn migrate(write: &WriteTransaction, from: u64) -> Result<(), redb::Error> {
-    steps(write, from, &STEPS)
+/// Makes an empty database one of this version's layout; its first transaction says whose it is.
+pub(super) fn begin(write: &WriteTransaction) -> Result<(), redb::Error> {
+    write.open_table(META)?.insert(LAYOUT, SCHEMA)?;
+    Ok(())
 }
 
-fn steps(write: &WriteTransaction, from: u64, steps: &[Step]) -> Result<(), redb::Error> {
+/// Brings a database of layout `from` up to date; 0 is an empty one. What has no gateway's number yet gets this one.
+pub(super) fn migrate(write: &WriteTransaction, from: u64, gateway: GatewayId) -> Result<(), redb::Error> {
+    steps(write, from, gateway, &STEPS)?;
+    write.open_table(META)?.insert(GATEWAY, u64::from(gateway.number()))?;
+    Ok(())
+}
+
+fn steps(write: &WriteTransaction, from: u64, gateway: GatewayId, steps: &[Step]) -> Result<(), redb::Error> {
     if let Some(done) = from.checked_sub(1) {
         for (number, step) in (1_u64..).zip(steps).skip(usize::try_from(done).unwrap_or(usize::MAX)) {
             tracing::info!(from = number, to = number + 1, "the store's layout is brought up to date");
-            step(write)?;
+            step(write, gateway)?;
         }
     }
     write.open_table(META)?.insert(LAYOUT, 1 + steps.len() as u64)?;
     Ok(())
 }
 
-/// Layout 2 has tenures: those that the kept events tell of.
-fn tenures_from_events(write: &WriteTransaction) -> Result<(), redb::Error> {
-    let mut tenures = Tenures::open(write)?;
-    for entry in write.open_table(EVENTS)?.iter()? {
-        if let Ok(event) = serde_json::from_slice::<AuditEvent>(entry?.1.value()) {
-            tenures.note(&event)?;
-        }
-    }
+/// Says from which number on the sessions of this run are numbered, and on which gateway.
+pub(super) fn number(write: &WriteTransaction, first: SessionId) -> Result<(), redb::Error> {
+    let mut meta = write.open_table(META)?;
+    meta.insert(GATEWAY, u64::from(first.gateway().number()))?;
+    meta.insert(FIRST_SESSION, first.number())?;
     Ok(())
 }
 
@@ -96,29 +104,47 @@ pub(super) fn stamp(write: &WriteTransaction, tip: Tip, id: u128) -> Result<(), 
     Ok(())
 }
 
-/// The last transaction, and the store's number; none where no transaction of this version was made yet.
-pub(super) fn identity(read: &ReadTransaction) -> Result<(Option<Tip>, Option<u128>), redb::Error> {
-    let Some(meta) = existing(read.open_table(META))? else { return Ok((None, None)) };
+/// What a database says it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The last transaction; none in a new one, and in one of an early version.
+    pub(super) tip: Option<Tip>,
+    /// The store's number; likewise.
+    pub(super) id: Option<u128>,
+    /// The gateway's number; none before layout 3.
+    pub(super) gateway: Option<GatewayId>,
+    /// From which number on the last run numbered its sessions, if it wrote any.
+    pub(super) first_session: Option<u64>,
+}
+
+/// Reads what the database says it is.
+pub(super) fn identity(read: &ReadTransaction) -> Result<Identity, redb::Error> {
+    let Some(meta) = existing(read.open_table(META))? else { return Ok(Identity::default()) };
     let get =
         |name: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
     let whole = |[high, low]: [&str; 2]| -> Result<Option<u128>, redb::Error> {
         let halves = get(high)?.zip(get(low)?);
         Ok(halves.map(|(high, low)| u128::from(high) << 64 | u128::from(low)))
     };
-    let tip = whole(RUN)?.zip(get(TRANSACTION)?).map(|(run, number)| Tip { run, number });
-    Ok((tip, whole(ID)?))
+    let gateway = get(GATEWAY)?.and_then(|number| u32::try_from(number).ok());
+    Ok(Identity {
+        tip: whole(RUN)?.zip(get(TRANSACTION)?).map(|(run, number)| Tip { run, number }),
+        id: whole(ID)?,
+        gateway: gateway.and_then(GatewayId::new),
+        first_session: get(FIRST_SESSION)?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use redb::{Database, ReadableDatabase};
+    use redb::{Database, ReadableDatabase, ReadableTable};
 
     use super::*;
 
     const OLD: TableDefinition<'_, u64, u64> = TableDefinition::new("old");
     const NEW: TableDefinition<'_, u64, u64> = TableDefinition::new("new");
 
-    fn double(write: &WriteTransaction) -> Result<(), redb::Error> {
+    fn double(write: &WriteTransaction, _: GatewayId) -> Result<(), redb::Error> {
         let mut new = write.open_table(NEW)?;
         for entry in write.open_table(OLD)?.iter()? {
             let (key, value) = entry?;
@@ -127,13 +153,17 @@ mod tests {
         Ok(())
     }
 
-    fn drop_old(write: &WriteTransaction) -> Result<(), redb::Error> {
+    fn drop_old(write: &WriteTransaction, _: GatewayId) -> Result<(), redb::Error> {
         write.delete_table(OLD)?;
         Ok(())
     }
 
-    fn fails(_: &WriteTransaction) -> Result<(), redb::Error> {
+    fn fails(_: &WriteTransaction, _: GatewayId) -> Result<(), redb::Error> {
         Err(redb::Error::Corrupted("as the test wants it".into()))
+    }
+
+    fn gateway() -> GatewayId {
+        GatewayId::new(7).unwrap()
     }
 
     /// A made-up layout 1 with one row.
@@ -152,7 +182,7 @@ mod tests {
         let database = old(directory.path());
         for (from, to, taken) in [(1, 2, &[double as Step][..]), (2, 3, &[fails as Step, drop_old][..])] {
             let write = database.begin_write().unwrap();
-            steps(&write, from, taken).unwrap();
+            steps(&write, from, gateway(), taken).unwrap();
             write.commit().unwrap();
             let read = database.begin_read().unwrap();
             assert_eq!(read.open_table(META).unwrap().get(LAYOUT).unwrap().unwrap().value(), to);
@@ -166,7 +196,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = old(directory.path());
         let write = database.begin_write().unwrap();
-        assert!(steps(&write, 1, &[double, fails]).is_err());
+        assert!(steps(&write, 1, gateway(), &[double, fails]).is_err());
         write.abort().unwrap();
         let read = database.begin_read().unwrap();
         assert_eq!(read.open_table(META).unwrap().get(LAYOUT).unwrap().unwrap().value(), 1);

@@ -1,5 +1,6 @@
 //! The loop itself: what it owns and how it carries effects out.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use super::{Order, Parts, Refusal, View, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
-use crate::observe::{Events, Observer};
+use crate::observe::{Events, Kind, Observer, Pinning};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Scope};
+use crate::types::{ClientAddr, ConnectionId, Scope, Traffic};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub(super) timer: BootTimer,
     pub(super) timer_set: Option<BootTime>,
     pub(super) effects: Vec<Effect>,
+    /// What moved on the connections whose closing is being dealt with: the registry does not have them any more.
+    pub(super) last_counted: HashMap<ConnectionId, Traffic>,
     /// The places of the table still to be looked at because something about all sessions may have changed.
     pub(super) to_look: Range<usize>,
     /// Clients whose records nobody has used for long, still to be forgotten.
@@ -86,6 +89,7 @@ impl Core {
             timer: BootTimer::new()?,
             timer_set: None,
             effects: Vec::new(),
+            last_counted: HashMap::new(),
             to_look: 0..0,
             to_forget: Vec::new(),
             resync: None,
@@ -99,14 +103,14 @@ impl Core {
 
     /// Brings back what the store kept, and judges it before anybody is served: first by the policy that was in force
     /// when the daemon went away, then by the one that is.
-    pub(super) fn restore(
-        &mut self,
-        sessions: Vec<Session>,
-        rebooted: &[ClientAddr],
-        policy: Policy,
-        policy_text: Vec<u8>,
-    ) {
-        for session in sessions {
+    pub(super) fn restore(&mut self, sessions: Vec<Session>, rebooted: &[ClientAddr], policy: Policy) {
+        let counts_on =
+            matches!(self.observer.kind(), Kind::Ebpf { pinning: Pinning::Kept { adopted: true, .. }, .. });
+        for mut session in sessions {
+            // Records that begin anew have counted nothing of what was before.
+            if !counts_on || self.observer.record(session.client).ok().flatten().is_none() {
+                session.traffic_before = None;
+            }
             // Without a record, gaps would not be latched; a record that is there already knows more.
             let (client, tracked) =
                 (session.client, self.observer.ensure(session.client, session.judged_from));
@@ -142,7 +146,7 @@ impl Core {
         // An earlier version kept the sessions of addresses that were listed as shared meanwhile.
         self.table.end_misplaced(boot_now(), &mut self.effects);
         self.carry_out(None);
-        self.keep_policy(policy_text);
+        self.keep_policy();
         self.sight_changed();
         self.publish();
     }
@@ -189,8 +193,8 @@ impl Core {
                 let _ = reply.send(decision);
             }
             Order::End { part, reason, actor, reply } => self.end(part, reason, actor.as_ref(), reply),
-            Order::Policy { policy, text, reply } => {
-                self.set_policy(policy, text);
+            Order::Policy { policy, reply } => {
+                self.set_policy(policy);
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
@@ -269,10 +273,12 @@ impl Core {
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
-        Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
+        let admission = self.table.prove(proof, &record, boot_now(), &mut self.effects)?;
+        self.count_from_here(proof.client.into(), admission.kind);
+        Ok(admission)
     }
 
-    fn set_policy(&mut self, policy: Policy, text: Vec<u8>) {
+    fn set_policy(&mut self, policy: Policy) {
         let now = Policy { since: self.table.policy().since, ..policy.clone() };
         if now == *self.table.policy() {
             return;
@@ -287,12 +293,21 @@ impl Core {
         self.connections.apply(policy.for_observer());
         self.table.set_policy(policy, boot_now(), &mut self.effects);
         self.carry_out(None);
-        self.keep_policy(text);
+        self.keep_policy();
         self.look_at_all();
     }
 
-    fn keep_policy(&self, text: Vec<u8>) {
-        self.journal.submit(vec![Entry::State(POLICY, text)], None);
+    fn keep_policy(&self) {
+        self.journal.submit(vec![Entry::Policy(Box::new(self.table.policy().clone()))], None);
+    }
+
+    /// If a session began, what moves during it is counted from what stands there now.
+    pub(super) fn count_from_here(&mut self, scope: Scope, kind: AdmissionKind) {
+        if matches!(kind, AdmissionKind::LoggedIn | AdmissionKind::TookOver)
+            && let Some(counted) = self.counted(scope)
+        {
+            self.table.counts_from(scope, counted);
+        }
     }
 
     fn hint(&mut self, hint: Hint) {
@@ -392,6 +407,3 @@ impl Core {
         licences.set(i64::from(self.table.licences_used()));
     }
 }
-
-/// Under this name the store keeps the policy in force.
-pub(super) const POLICY: &str = "policy";

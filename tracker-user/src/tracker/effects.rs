@@ -6,13 +6,11 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::core::Core;
-use crate::audit::{Actor, AuditEvent, Kind};
+use crate::audit::{self, Actor, SessionEvent, TrailEntry};
 use crate::clock::Anchor;
-use crate::links::shown;
-use crate::session::event::{Event, What};
-use crate::session::{Effect, Reason};
+use crate::session::{Effect, Event, What};
 use crate::store::{Entry, Unkept};
-use crate::types::ClientAddr;
+use crate::types::{ClientAddr, Scope, Traffic};
 
 /// What becomes of an answer once everything before it is on disk, or is not.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Unkept>) + Send>;
@@ -33,7 +31,11 @@ impl Core {
             return;
         }
         let effects = std::mem::take(&mut self.effects);
+        // A connection of the proxy's own is gone once it has ended; a client's record is complete only then.
+        let mut moved = self.moved_on_connections(&effects);
         let mut closed = self.destroy(&effects).into_iter();
+        self.moved_by_clients(&effects, &mut moved);
+        let mut moved = moved.into_iter();
         let anchor = Anchor::now();
         let mut connections_closed = None;
         let mut lines = Vec::new();
@@ -42,19 +44,19 @@ impl Core {
             match effect {
                 Effect::Destroy { .. } => connections_closed = closed.next(),
                 Effect::Audit(event) => {
-                    let reason = event.what.reason().map_or("", Reason::as_str);
                     if let Some(suspected) = self.overlaps.observe(&event, connections_closed.unwrap_or(0)) {
                         self.metrics.shared_suspected.inc();
                         if suspected.is_new {
                             warn!("{}", suspected.suspicion.sentence());
                         }
                     }
-                    let line = AuditEvent {
-                        actor: actor.cloned(),
-                        ..audit_event(&event, &anchor, connections_closed.take())
-                    };
-                    entries.push(Entry::Event(Box::new(line.clone())));
-                    lines.push((line, reason));
+                    let time = anchor.wall(event.at);
+                    let traffic = if is_end(&event) { moved.next().flatten() } else { None };
+                    let connections_closed = connections_closed.take();
+                    let event = SessionEvent { event, actor: actor.cloned(), connections_closed, traffic };
+                    let entry = Arc::new(TrailEntry { time, event: audit::Event::Session(event) });
+                    entries.push(Entry::Event(Arc::clone(&entry)));
+                    lines.push(entry);
                 }
                 Effect::Keep(client) => {
                     self.release(client);
@@ -64,10 +66,10 @@ impl Core {
         }
         let audit = Arc::clone(&self.audit);
         let announce = move |kept: Result<(), Unkept>| {
-            for (line, reason) in lines {
+            for line in lines {
                 // An end is an end whether the disk took it or not; a login that was not kept is taken back.
-                if kept.is_ok() || !matches!(line.event, Kind::Login | Kind::Renewed) {
-                    audit.record(line, reason);
+                if kept.is_ok() || !line.event.is_admission() {
+                    audit.record(line);
                 }
             }
             if let Some(answer) = answer {
@@ -105,32 +107,53 @@ impl Core {
             |client: Option<ClientAddr>| client.and_then(|client| foreign.remove(&client)).unwrap_or(0);
         closed.into_iter().map(|(client, own)| own + foreign(client)).collect()
     }
+
+    /// What moved during each session that ends with these effects, in their order: of those that are of one connection, as
+    /// far as it can be read now.
+    fn moved_on_connections(&self, effects: &[Effect]) -> Vec<Option<Traffic>> {
+        let of_one = |event: &Event| event.connection.and_then(|_| self.moved(event));
+        ends(effects).map(of_one).collect()
+    }
+
+    /// The same of those that are of a client address.
+    fn moved_by_clients(&self, effects: &[Effect], moved: &mut [Option<Traffic>]) {
+        for (event, moved) in ends(effects).zip(moved) {
+            if event.connection.is_none() {
+                *moved = self.moved(event);
+            }
+        }
+    }
+
+    /// What moved during the session that ended: the difference to what was counted at its login. `None` where either cannot be
+    /// read, or where the counter was set back.
+    fn moved(&self, event: &Event) -> Option<Traffic> {
+        let What::Ended { traffic_before: Some(before), .. } = event.what else { return None };
+        self.counted(Scope { client: event.client, connection: event.connection })?.since(before)
+    }
+
+    /// What has been counted so far for a client, or for one of its connections on a shared host.
+    pub(super) fn counted(&self, scope: Scope) -> Option<Traffic> {
+        let record = match scope.connection {
+            None => self.observer.record(scope.client).ok().flatten(),
+            Some(connection) => {
+                if let Some(traffic) = self.last_counted.get(&connection) {
+                    return Some(*traffic);
+                }
+                self.connections.record(scope.client, connection)
+            }
+        };
+        record.map(|record| Traffic { rx: record.rx, tx: record.tx })
+    }
 }
 
-fn audit_event(event: &Event, anchor: &Anchor, connections_closed: Option<usize>) -> AuditEvent {
-    let kind = match event.what {
-        What::Login(_) => Kind::Login,
-        What::Renewed(_) => Kind::Renewed,
-        What::Stale(_) => Kind::Stale,
-        What::Ended { .. } => Kind::Ended,
-    };
-    let mut line = AuditEvent {
-        client: Some(shown(event.client).to_string()),
-        user: Some(event.identity.user().into()),
-        domain: Some(event.identity.domain().into()),
-        realm: event.identity.hidden_realm().map(Into::into),
-        session: Some(event.session.to_string()),
-        reason: event.what.reason().map(|reason| reason.to_string()),
-        connections_closed,
-        ..AuditEvent::new(anchor.wall(event.at), kind)
-    };
-    match &event.what {
-        What::Login(method) | What::Renewed(method) => line.method = Some(method.to_string()),
-        What::Ended { duration, by, .. } => {
-            line.duration = Some(duration.as_secs_f64());
-            line.by = by.as_deref().map(ToString::to_string);
-        }
-        What::Stale(_) => {}
-    }
-    line
+const fn is_end(event: &Event) -> bool {
+    matches!(event.what, What::Ended { .. })
+}
+
+/// The sessions that end with these effects.
+fn ends(effects: &[Effect]) -> impl Iterator<Item = &Event> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Audit(event) if is_end(event) => Some(event),
+        Effect::Audit(_) | Effect::Destroy { .. } | Effect::Keep(_) => None,
+    })
 }

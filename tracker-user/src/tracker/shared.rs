@@ -14,19 +14,23 @@ impl Core {
     pub(super) fn admit_on_connection(&mut self, scope: Scope, proof: &Proof) -> Result<Admission, Refusal> {
         let record = scope.connection.and_then(|one| self.connections.watch(scope.client, one, proof.at));
         let record = record.ok_or_else(|| Refusal::Untracked("its connection has ended".into()))?;
-        Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
+        let admission = self.table.prove(proof, &record, boot_now(), &mut self.effects)?;
+        self.count_from_here(scope, admission.kind);
+        Ok(admission)
     }
 
     /// Connections of shared hosts were closed: their sessions end. Or their clients have ended them: their time may run.
     pub(super) fn left(&mut self, left: &[Left]) {
-        for &Left { client, connection, at, is_closed } in left {
-            if is_closed {
+        for &Left { client, connection, at, closed_after } in left {
+            if let Some(traffic) = closed_after {
+                self.last_counted.insert(connection, traffic);
                 self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
             } else {
                 self.look_at_connection(client, connection);
             }
         }
         self.carry_out(None);
+        self.last_counted.clear();
     }
 
     /// A request on a connection of a shared host: what counts is what happened on that.

@@ -1,22 +1,44 @@
 //! How an identity is proved: the method, and the further factors.
 
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// How an identity was proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// A Kerberos ticket, by the Negotiate scheme (RFC 4559).
     Kerberos,
 }
 
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 1] = [Self::Kerberos];
+
+    /// Its word, the same in logs, on disk and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kerberos => "kerberos",
+        }
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kerberos => "kerberos",
-        })
+        f.write_str(self.as_str())
+    }
+}
+
+/// No method has this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a method of authentication")]
+pub struct NoMethod;
+
+impl FromStr for Method {
+    type Err = NoMethod;
+
+    fn from_str(text: &str) -> Result<Self, NoMethod> {
+        Self::ALL.into_iter().find(|method| method.as_str() == text).ok_or(NoMethod)
     }
 }
 
@@ -56,6 +78,19 @@ impl fmt::Display for Factor {
     }
 }
 
+/// No factor has this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a further factor")]
+pub struct NoFactor;
+
+impl FromStr for Factor {
+    type Err = NoFactor;
+
+    fn from_str(text: &str) -> Result<Self, NoFactor> {
+        Self::ALL.into_iter().find(|factor| factor.as_str() == text).ok_or(NoFactor)
+    }
+}
+
 /// A set of further factors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Factors(u8);
@@ -91,5 +126,42 @@ impl Factors {
     /// Each of these, in the order of [`Factor::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Factor> {
         Factor::ALL.into_iter().filter(move |factor| self.has(*factor))
+    }
+}
+
+impl fmt::Display for Factors {
+    /// Their words, with commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, factor) in self.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{factor}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromIterator<Factor> for Factors {
+    fn from_iter<T: IntoIterator<Item = Factor>>(factors: T) -> Self {
+        factors.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_read_back() {
+        for method in Method::ALL {
+            assert_eq!(method.as_str().parse(), Ok(method));
+        }
+        for factor in Factor::ALL {
+            assert_eq!(factor.as_str().parse(), Ok(factor));
+        }
+        assert_eq!("Kerberos".parse::<Method>(), Err(NoMethod));
+        assert_eq!("".parse::<Factor>(), Err(NoFactor));
+        let all: Factors = Factor::ALL.into_iter().collect();
+        assert_eq!(all.iter().collect::<Vec<_>>(), Factor::ALL);
+        assert_eq!(all.to_string(), "totp,passkey");
     }
 }

@@ -45,7 +45,7 @@ impl Membership {
         let (client, at) = (self.connection.client, boot_now());
         if self.connection.note_end(at) {
             let connection = self.connection.id;
-            self.registry.closings.tell(Left { client, connection, at, is_closed: false });
+            self.registry.closings.tell(Left { client, connection, at, closed_after: None });
         }
         if let Some(eyes) = &self.registry.eyes {
             eyes.ended(client, at);

@@ -11,7 +11,7 @@ use tracker_ebpf::record::{Direction, Record};
 
 use crate::clock::BootTime;
 use crate::net::{Connection, Connections, Signal};
-use crate::types::{ClientAddr, ConnectionId};
+use crate::types::{ClientAddr, ConnectionId, Traffic};
 
 /// A connection with a record of its own was closed, or its client has ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Left {
     pub connection: ConnectionId,
     /// When.
     pub at: BootTime,
-    /// It was closed.
-    pub is_closed: bool,
+    /// What had moved on it when it was closed; `None`: its client has only ended its side.
+    pub closed_after: Option<Traffic>,
 }
 
 /// See the module.

@@ -111,12 +111,12 @@ async fn destroy_ends_what_the_session_holds_and_nothing_else() {
     let (mut bound, mut bound_far) = pair(&registry).await;
     let (mut spared, mut spared_far) = pair(&registry).await;
     let (mut other, mut other_far) = pair(&registry).await;
-    bound.connection().bind(SessionId(7));
-    spared.connection().bind(SessionId(7));
-    other.connection().bind(SessionId(8));
+    bound.connection().bind(SessionId::test(7));
+    spared.connection().bind(SessionId::test(7));
+    other.connection().bind(SessionId::test(8));
     let client = bound.connection().client();
 
-    assert_eq!(registry.destroy(client, SessionId(7), Some(spared.connection().id())), 1);
+    assert_eq!(registry.destroy(client, SessionId::test(7), Some(spared.connection().id())), 1);
     assert!(bound.connection().signal() == Signal::End);
     assert!(bound.write_all(b"x").await.is_err() || bound.flush().await.is_err());
     assert!(bound_far.read_u8().await.is_err());
@@ -125,7 +125,11 @@ async fn destroy_ends_what_the_session_holds_and_nothing_else() {
         near.write_all(b"x").await.unwrap();
         assert_eq!(far.read_u8().await.unwrap(), b'x');
     }
-    assert_eq!(registry.destroy(client, SessionId(7), Some(spared.connection().id())), 0, "it has ended");
+    assert_eq!(
+        registry.destroy(client, SessionId::test(7), Some(spared.connection().id())),
+        0,
+        "it has ended"
+    );
 }
 
 /// What the kernel had buffered for the previous user must not arrive after the kick-out.
@@ -133,13 +137,13 @@ async fn destroy_ends_what_the_session_holds_and_nothing_else() {
 async fn no_byte_moves_after_destroy_not_even_from_the_send_queue() {
     let registry = Arc::new(Connections::new(None));
     let (mut near, mut far) = pair(&registry).await;
-    near.connection().bind(SessionId(1));
+    near.connection().bind(SessionId::test(1));
     let chunk = vec![1_u8; 1 << 16];
     let mut sent = 0;
     while let Ok(result) = tokio::time::timeout(Duration::from_millis(50), near.write(&chunk)).await {
         sent += result.unwrap();
     }
-    registry.destroy(near.connection().client(), SessionId(1), None);
+    registry.destroy(near.connection().client(), SessionId::test(1), None);
     let mut received = 0;
     let mut buffer = vec![0; 1 << 16];
     while let Ok(bytes) = far.read(&mut buffer).await {
@@ -158,8 +162,8 @@ async fn accepts_closes_and_destroys_in_any_order_leave_nothing_behind() {
         tasks.push(tokio::spawn(async move {
             for _ in 0..20 {
                 let (near, far) = pair(&registry).await;
-                near.connection().bind(SessionId(task % 2));
-                registry.destroy(near.connection().client(), SessionId((task + 1) % 2), None);
+                near.connection().bind(SessionId::test(task % 2));
+                registry.destroy(near.connection().client(), SessionId::test((task + 1) % 2), None);
                 drop((near, far));
             }
         }));
@@ -206,7 +210,7 @@ async fn a_record_of_its_own_latches_silences_and_ends_with_the_connection() {
     drop(near);
     let closed = registry.left().await;
     assert!(closed.len() == 1 && (closed[0].client, closed[0].connection) == (client, id), "{closed:?}");
-    assert!(closed[0].is_closed);
+    assert_eq!(closed[0].closed_after, Some(Traffic { rx: 5, tx: 2 }));
     assert!(closed[0].at >= before);
     assert_eq!((registry.record(client, id), registry.watch(client, id, before)), (None, None));
 }
@@ -225,7 +229,10 @@ async fn what_its_client_has_ended_is_told_and_recorded_whichever_comes_first() 
         assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
         if is_watched_first {
             let left = registry.left().await;
-            assert!(left.len() == 1 && left[0].connection == id && !left[0].is_closed, "{left:?}");
+            assert!(
+                left.len() == 1 && left[0].connection == id && left[0].closed_after.is_none(),
+                "{left:?}"
+            );
         }
         let record = registry.watch(client, id, begun).unwrap();
         assert_eq!((record.open, record.half), (0, 1));
@@ -242,10 +249,10 @@ async fn a_session_of_one_connection_ends_that_one_only() {
     let (two, _two) = pair(&registry).await;
     let client = one.connection().client();
     for stream in [&one, &two] {
-        stream.connection().bind(SessionId(7));
+        stream.connection().bind(SessionId::test(7));
     }
-    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId(8)), 0);
-    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId(7)), 1);
+    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId::test(8)), 0);
+    assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId::test(7)), 1);
     assert_eq!(registry.watch(client, one.connection().id(), boot_now()), None, "it is over");
     assert_eq!(two.connection().signal(), Signal::None);
     assert!(one.is_gone() && !two.is_gone());
@@ -308,7 +315,7 @@ async fn the_oldest_on_which_nothing_happens_are_given_up() {
     for _ in 0..6 {
         all.push(pair(&registry).await);
     }
-    all[0].0.connection().bind(SessionId(1));
+    all[0].0.connection().bind(SessionId::test(1));
     all[1].0.connection().carry(Carries::Request { method: "GET".into(), to: "a.test:80".into() });
     assert_eq!(registry.shed(2), 2);
     let ended = |all: &Vec<(ClientStream, TcpStream)>| -> Vec<bool> {

@@ -27,7 +27,7 @@ async fn a_challenge_then_a_login_and_then_no_credentials_are_needed() {
         assert_eq!((answer.status(), answer.field("proxy-authenticate")), (200, None));
     }
     let info = &lab.connections.of("127.0.0.1".parse().unwrap())[0];
-    assert_eq!((info.session, info.carries.to_string().as_str()), (Some(SessionId(1)), "idle"));
+    assert_eq!((info.session, info.carries.to_string().as_str()), (Some(SessionId::test(1)), "idle"));
     assert_eq!((lab.stats.challenges.get(), lab.stats.proofs_accepted.get()), (1, 1));
 
     // The tracker decides, not the connection.

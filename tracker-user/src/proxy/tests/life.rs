@@ -27,7 +27,7 @@ async fn destroying_a_session_ends_its_tunnels_and_pending_requests_and_no_other
     other.head().await;
     let mut other_far = origin.accept().await;
 
-    assert_eq!(lab.connections.destroy(client_address(), SessionId(1), None), 2);
+    assert_eq!(lab.connections.destroy(client_address(), SessionId::test(1), None), 2);
     for peer in [&mut tunnel, &mut tunnel_far, &mut pending, &mut pending_far] {
         assert!(peer.is_closed().await);
     }

@@ -49,7 +49,7 @@ impl FakeGate {
         match sessions.get(&client) {
             Some(known) if known.identity == identity => known.clone(),
             _ => {
-                let session = SessionId(self.next.fetch_add(1, Relaxed) as u64 + 1);
+                let session = SessionId::test(self.next.fetch_add(1, Relaxed) as u64 + 1);
                 let admitted = Admitted { session, identity };
                 sessions.insert(client, admitted.clone());
                 admitted

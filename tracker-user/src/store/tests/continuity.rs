@@ -9,8 +9,8 @@ use crate::clock::{Anchor, BootTime, boot_id};
 use crate::session::{Session, State};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
-use crate::store::{Store, StoredSession, StoredSetting, revocation};
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::store::{PortableSession, Store, StoredSetting, revocation};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 const ALICE: ClientAddr = ClientAddr::from_v4([10, 0, 0, 1]);
 
@@ -18,19 +18,21 @@ const ALICE: ClientAddr = ClientAddr::from_v4([10, 0, 0, 1]);
 fn alice(store: &Store, is_in: bool) {
     let at = BootTime::default();
     let session = Session {
-        id: SessionId(7),
+        id: SessionId::test(7),
         client: ALICE,
         connection: None,
         identity: Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE").into(),
         method: Method::Kerberos,
+        factors: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,
         judged_from: at,
         counted_from: at,
         state: State::Active,
+        traffic_before: None,
     };
-    let kept = is_in.then(|| StoredSession::new(&session, &boot_id(), &Anchor::now()));
+    let kept = is_in.then(|| PortableSession::new(&session, &boot_id(), &Anchor::now()));
     store.write(&Batch { sessions: [(ALICE, kept)].into(), ..Batch::default() }).unwrap();
 }
 

@@ -5,29 +5,30 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use super::Place;
-use crate::audit::{AuditEvent, Kind};
+use super::{Place, ended};
 use crate::clock::{Anchor, BootTime, boot_now, wall_now};
-use crate::session::{Session, State};
+use crate::session::{Reason, Session, State, What};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
-use crate::store::{Entry, Journal, Store, StoreError, StoredSession, StoredSetting, Wanted, revocation};
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::store::{Entry, Journal, PortableSession, Store, StoreError, StoredSetting, Wanted, revocation};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 fn session(number: u64) -> Session {
     let at = BootTime::default();
     Session {
-        id: SessionId(number),
+        id: SessionId::test(number),
         client: client(number),
         connection: None,
         identity: Arc::new(Identity::new(&format!("user{}", number % 17), "EXAMPLE.TEST", "EXAMPLE")),
         method: Method::Kerberos,
+        factors: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,
         judged_from: at,
         counted_from: at,
         state: State::Active,
+        traffic_before: None,
     }
 }
 
@@ -36,14 +37,9 @@ fn client(number: u64) -> ClientAddr {
     ClientAddr::from_v4([10, 0, a, b])
 }
 
-fn event(number: u64, event: Kind) -> Entry {
-    let session = session(number);
-    Entry::Event(Box::new(AuditEvent {
-        client: Some(session.client.to_string()),
-        user: Some(session.identity.user().into()),
-        session: Some(session.id.to_string()),
-        ..AuditEvent::new(wall_now(), event)
-    }))
+fn event(number: u64, what: What) -> Entry {
+    let Session { client, identity, .. } = session(number);
+    Entry::Event(super::event(wall_now(), what, client, number, (*identity).clone()))
 }
 
 /// Hands it over and waits until it is on disk.
@@ -55,14 +51,14 @@ fn keep(journal: &Journal, entries: Vec<Entry>) {
 
 fn login(journal: &Journal, numbers: impl Iterator<Item = u64>) {
     let entries = numbers.flat_map(|number| {
-        [Entry::Session(client(number), Some(session(number))), event(number, Kind::Login)]
+        [Entry::Session(client(number), Some(session(number))), event(number, super::login())]
     });
     keep(journal, entries.collect());
 }
 
 fn end(journal: &Journal, numbers: impl Iterator<Item = u64>) {
-    let entries =
-        numbers.flat_map(|number| [Entry::Session(client(number), None), event(number, Kind::Ended)]);
+    let entries = numbers
+        .flat_map(|number| [Entry::Session(client(number), None), event(number, ended(Reason::Logout, 0))]);
     keep(journal, entries.collect());
 }
 
@@ -195,7 +191,7 @@ fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() 
             }
             Ok(store) => {
                 let alive = store.sessions().unwrap();
-                let back = alive.iter().find(|(session, _)| image.ended.contains(&session.id().0));
+                let back = alive.iter().find(|(session, _)| image.ended.contains(&session.id().number()));
                 assert!(back.is_none(), "{round}, {what}: {back:?}");
                 *(if store.sessions_are_void() { &mut void } else { &mut whole }) += 1;
                 // And it goes on working.
@@ -214,7 +210,9 @@ fn a_damaged_file_is_refused_untouched_or_works_without_anybody_who_had_ended() 
                 let again = life.open().unwrap();
                 assert!(!again.sessions_are_void(), "{round}, {what}");
                 let alive = again.sessions().unwrap();
-                assert!(alive.len() >= 10 && !alive.iter().any(|(s, _)| image.ended.contains(&s.id().0)));
+                assert!(
+                    alive.len() >= 10 && !alive.iter().any(|(s, _)| image.ended.contains(&s.id().number()))
+                );
             }
         }
     }
@@ -230,7 +228,7 @@ fn a_whole_image_brings_back_exactly_who_was_there() {
         let store = life.open().unwrap();
         assert!(!store.sessions_are_void());
         let alive = store.sessions().unwrap();
-        assert!(!alive.iter().any(|(session, _)| image.ended.contains(&session.id().0)));
+        assert!(!alive.iter().any(|(session, _)| image.ended.contains(&session.id().number())));
         assert!(alive.len() >= 399 - image.ended.len());
     }
 }
@@ -258,15 +256,15 @@ fn the_mark_voids_what_is_on_disk_until_the_first_transaction_has_settled_it() {
     let running = |store: &Store| {
         let all = store.history(&Wanted { client: None, user: None, at: None, most: 9 }).unwrap();
         all.into_iter()
-            .filter(|tenure| tenure.until.is_none())
-            .map(|tenure| tenure.session)
+            .filter(|entry| entry.until.is_none())
+            .map(|entry| entry.session.number())
             .collect::<Vec<_>>()
     };
-    assert_eq!(running(&store), [SessionId(4).to_string()], "the tenures whose end was lost are ended");
+    assert_eq!(running(&store), [4], "those whose end was lost are ended");
     drop((journal, store));
     let store = Store::open(directory.path(), None).unwrap();
     assert!(!store.sessions_are_void());
-    let back: Vec<u64> = store.sessions().unwrap().iter().map(|(session, _)| session.id().0).collect();
+    let back: Vec<u64> = store.sessions().unwrap().iter().map(|(session, _)| session.id().number()).collect();
     assert_eq!(back, [4]);
 }
 
@@ -283,7 +281,7 @@ fn whoever_hands_something_over_is_answered_also_at_the_end() {
                 for _ in 0..200 {
                     let told = told.clone();
                     journal.submit(
-                        vec![event(1, Kind::Login)],
+                        vec![event(1, super::login())],
                         Some(Box::new(move |kept| told.send(kept).unwrap())),
                     );
                 }
@@ -307,7 +305,10 @@ fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
     let noted = |store: &Store| store.sessions().unwrap().iter().filter(|(_, seen)| seen.is_some()).count();
     // While the writer is held up, everybody is noted, one of them twice, and then somebody logs in.
     let (go_on, held) = mpsc::channel::<()>();
-    journal.submit(vec![event(1, Kind::Stale)], Some(Box::new(move |_| held.recv().unwrap())));
+    journal.submit(
+        vec![event(1, What::Stale(Reason::ClosedTimeout))],
+        Some(Box::new(move |_| held.recv().unwrap())),
+    );
     let seen = |numbers: std::ops::Range<u64>, at: u64| {
         numbers.map(|number| (client(number), BootTime::from_nanos(at))).collect::<Vec<_>>()
     };
@@ -325,7 +326,8 @@ fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
     journal.close();
     assert_eq!(noted(&store), 2_000);
     let stored = store.sessions().unwrap();
-    let of_seven = stored.iter().find(|(session, _)| session.id() == SessionId(7)).map(|(_, seen)| *seen);
+    let of_seven =
+        stored.iter().find(|(session, _)| session.id() == SessionId::test(7)).map(|(_, seen)| *seen);
     assert_eq!(of_seven, Some(Some(2)), "a later note replaces an earlier one");
 }
 
@@ -333,7 +335,7 @@ fn notes_of_who_was_seen_keep_nobody_waiting_and_are_all_kept() {
 fn what_was_seen_in_another_boot_does_not_outlive_the_session_it_belongs_to() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path(), None).unwrap();
-    let kept = |boot: &str| Some(StoredSession::new(&session(1), boot, &Anchor::now()));
+    let kept = |boot: &str| Some(PortableSession::new(&session(1), boot, &Anchor::now()));
     let seen = boot_now().as_nanos().cast_signed();
     let mut first = Batch::default();
     first.sessions.insert(client(1), kept("first"));

@@ -1,17 +1,61 @@
 //! The store's tests, by subject.
 
 mod continuity;
+mod events;
 mod faults;
 mod history;
+mod layouts;
 mod opening;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::{Store, StoreError};
+use crate::audit;
+use crate::audit::TrailEntry;
+use crate::clock::BootTime;
 use crate::observe::Witness;
+use crate::session::{Event, Proved, Reason, What};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
+
+/// A login.
+fn login() -> What {
+    What::Login(Proved { method: Method::Kerberos, factors: Factors::NONE })
+}
+
+/// A renewal.
+fn renewed() -> What {
+    What::Renewed(Proved { method: Method::Kerberos, factors: Factors::NONE })
+}
+
+/// An end after so many seconds.
+fn ended(reason: Reason, seconds: u64) -> What {
+    let duration = Duration::from_secs(seconds);
+    What::Ended { reason, duration, by: None, was_stale: false, traffic_before: None }
+}
+
+/// Something that happened to a session.
+fn event(
+    time: Timestamp,
+    what: What,
+    client: ClientAddr,
+    session: u64,
+    identity: Identity,
+) -> Arc<TrailEntry> {
+    let event = Event {
+        at: BootTime::default(),
+        client,
+        connection: None,
+        session: SessionId::test(session),
+        identity: Arc::new(identity),
+        what,
+    };
+    Arc::new(TrailEntry { time, event: audit::Event::Session(event.into()) })
+}
 
 /// A state directory, and a place in memory for the witness.
 struct Place {

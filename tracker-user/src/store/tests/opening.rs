@@ -1,15 +1,20 @@
 //! What is opened, what is refused, and what is left as it was.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use redb::{Database, TableDefinition};
 
-use crate::audit::{Actor, AuditEvent, Kind, Via};
-use crate::store::content::{Batch, EVENTS};
+use super::{Place, login};
+use crate::audit::{Actor, TrailEntry, Via};
+use crate::clock::{boot_id, boot_now};
+use crate::session::{Policy, Timeouts};
+use crate::store::content::Batch;
 use crate::store::embedded::FILE;
 use crate::store::schema::SCHEMA;
-use crate::store::{RETENTION, Store, StoreError, StoredSetting, Wanted, revocation};
+use crate::store::{Entry, Journal, RETENTION, Store, StoreError, StoredSetting, revocation};
+use crate::types::{ClientAddr, Identity};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -77,41 +82,6 @@ fn a_newer_layout_is_refused_with_the_remedy_and_left_alone() {
 }
 
 #[test]
-fn layout_1_is_brought_up_to_date_and_its_events_become_tenures() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = Database::create(directory.path().join(FILE)).unwrap();
-    let write = database.begin_write().unwrap();
-    write.open_table(META).unwrap().insert("schema", 1).unwrap();
-    let login = AuditEvent {
-        client: Some("10.0.0.1".into()),
-        user: Some("alice".into()),
-        session: Some("0000000000000007".into()),
-        ..AuditEvent::new(Timestamp::from_second(1_800_000_000).unwrap(), Kind::Login)
-    };
-    let end = AuditEvent {
-        time: Timestamp::from_second(1_800_000_060).unwrap(),
-        event: Kind::Ended,
-        reason: Some("logout".into()),
-        ..login.clone()
-    };
-    for event in [&login, &end] {
-        let value = serde_json::to_vec(event).unwrap();
-        let mut events = write.open_table(EVENTS).unwrap();
-        events.insert((event.time.as_microsecond(), 0), value.as_slice()).unwrap();
-    }
-    write.commit().unwrap();
-    drop(database);
-    for _ in 0..2 {
-        let store = Store::open(directory.path(), None).unwrap();
-        let found = store.history(&Wanted { client: None, user: None, at: None, most: 9 }).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].until, found[0].reason.as_deref()), (Some(end.time), Some("logout")));
-        // That version did not know its own file.
-        assert!(store.sessions_are_void());
-    }
-}
-
-#[test]
 fn one_daemon_per_state_directory() {
     let directory = tempfile::tempdir().unwrap();
     let first = Store::open(directory.path(), None).unwrap();
@@ -171,7 +141,11 @@ fn events_are_read_from_a_moment_on_in_pages() {
     let store = Store::open(directory.path(), None).unwrap();
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let at = |second: i64| now + jiff::SignedDuration::from_secs(second);
-    let events: Vec<AuditEvent> = (0..10).map(|n| AuditEvent::new(at(n / 2), Kind::Login)).collect();
+    let event = |time| -> Arc<TrailEntry> {
+        let client = ClientAddr::from_v4([10, 0, 0, 1]);
+        super::event(time, login(), client, 1, Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE"))
+    };
+    let events = (0..10).map(|n| event(at(n / 2))).collect();
     store.write(&Batch { events, ..Batch::default() }).unwrap();
     let (mut after, mut read) = (None, Vec::new());
     loop {
@@ -184,7 +158,60 @@ fn events_are_read_from_a_moment_on_in_pages() {
     }
     assert_eq!(read, (2..10).map(|n| at(n / 2)).collect::<Vec<_>>());
     let late = at(i64::try_from(RETENTION.as_secs()).unwrap() + 3);
-    let newest = vec![AuditEvent::new(late, Kind::Login)];
-    store.write(&Batch { events: newest, ..Batch::default() }).unwrap();
+    store.write(&Batch { events: vec![event(late)], ..Batch::default() }).unwrap();
     assert_eq!(store.events(now, None, 99).unwrap().0.first().map(|event| event.time), Some(at(3)));
+}
+
+#[test]
+fn a_gateway_keeps_its_number_and_never_uses_that_of_a_session_again() {
+    let place = Place::new();
+    let first = place.open().unwrap();
+    let begun = first.first_session();
+    first.write(&Batch::default()).unwrap();
+    drop(first);
+    for _ in 0..3 {
+        let store = place.open().unwrap();
+        let next = store.first_session();
+        assert_eq!(next.gateway(), begun.gateway());
+        assert!(next.number() >= begun.number() + (1 << 40), "whatever the clock says: {next} after {begun}");
+        store.write(&Batch::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_of_the_database_is_another_gateways() {
+    let place = Place::new();
+    let store = place.open().unwrap();
+    store.write(&Batch::default()).unwrap();
+    let original = store.first_session().gateway();
+    drop(store);
+    let elsewhere = tempfile::tempdir().unwrap();
+    for name in [FILE, revocation::FILE] {
+        std::fs::copy(place.path().join(name), elsewhere.path().join(name)).unwrap();
+    }
+    // Another host's witness knows nothing of it.
+    let open = || Store::open(elsewhere.path(), None).unwrap();
+    let copy = open();
+    let other = copy.first_session().gateway();
+    assert_ne!(other, original);
+    copy.write(&Batch::default()).unwrap();
+    // As the journal does after its first transaction.
+    copy.lift();
+    drop(copy);
+    assert_eq!(open().first_session().gateway(), other, "it keeps that");
+    assert_eq!(place.open().unwrap().first_session().gateway(), original);
+}
+
+#[test]
+fn the_policy_in_force_is_kept_as_a_policy() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(directory.path(), None).unwrap());
+    assert_eq!(store.policy().unwrap(), None);
+    let timeouts = Timeouts { shared_hosts: vec!["10.0.0.0/8".parse().unwrap()], ..Timeouts::default() };
+    let policy = Policy { timeouts, max_users: 7, devices_per_user: 5, since: boot_now() };
+    let journal = Journal::start(Arc::clone(&store)).unwrap();
+    journal.submit(vec![Entry::Policy(Box::new(policy.clone()))], None);
+    journal.close();
+    let kept = store.policy().unwrap().unwrap();
+    assert_eq!(kept.restore(&boot_id()), policy);
 }

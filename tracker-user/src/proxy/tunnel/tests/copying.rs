@@ -195,7 +195,7 @@ async fn under_tls_a_kick_out_ends_a_tunnel_at_once() {
     let registry = Arc::new(Connections::new(None));
     let ((near, mut client), (far, mut origin)) = (secured(&registry).await, pair().await);
     let connection = Arc::clone(near.connection());
-    connection.bind(SessionId(1));
+    connection.bind(SessionId::test(1));
     let mut moved = Moved::default();
     let mut running = Box::pin(tunnel(side(near), side(far), &mut moved));
     let large = vec![1; 1 << 16];
@@ -208,7 +208,7 @@ async fn under_tls_a_kick_out_ends_a_tunnel_at_once() {
             }
         } => {}
     }
-    assert_eq!(registry.destroy(connection.client(), SessionId(1), None), 1);
+    assert_eq!(registry.destroy(connection.client(), SessionId::test(1), None), 1);
     assert!(running.await.is_err(), "the tunnel notices without being told");
     let mut received = 0;
     let mut buffer = vec![0; 1 << 16];

@@ -73,7 +73,7 @@ async fn a_reset_breaks_the_tunnel_and_ends_the_other_side() {
 async fn a_kicked_out_client_gets_nothing_more() {
     let lab = lab().await;
     let connection = Arc::clone(lab.near.connection());
-    connection.bind(SessionId(1));
+    connection.bind(SessionId::test(1));
     let (mut client, mut origin) = (lab.client, lab.origin);
     let mut moved = Moved::default();
     let mut running = Box::pin(tunnel(side(lab.near), side(lab.origin_near), &mut moved));
@@ -87,7 +87,7 @@ async fn a_kicked_out_client_gets_nothing_more() {
             }
         } => {}
     }
-    assert_eq!(lab.registry.destroy(connection.client(), SessionId(1), None), 1);
+    assert_eq!(lab.registry.destroy(connection.client(), SessionId::test(1), None), 1);
     assert!(running.await.is_err(), "the tunnel notices without being told");
     let mut received = 0;
     let mut buffer = vec![0; 1 << 16];

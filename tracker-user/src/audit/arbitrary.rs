@@ -1,0 +1,133 @@
+//! Any event there can be, for property tests of whoever shows or keeps events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Actor, Event, Refused, SessionEvent, SettingChange, Via};
+use crate::clock::BootTime;
+use crate::session;
+use crate::session::{Proved, Reason, What};
+use crate::types::{ClientAddr, Factor, GatewayId, Identity, Method, SessionId, Traffic};
+
+fn identity() -> impl Strategy<Value = Arc<Identity>> {
+    ("[a-zA-Zä. ]{1,12}", "[A-Z]{1,6}(\\.TEST)?", any::<u8>()).prop_map(|(user, realm, kind)| {
+        let domain = match kind % 3 {
+            0 => String::new(),
+            1 => realm.clone(),
+            _ => "SHORT".into(),
+        };
+        Arc::new(Identity::new(&user, &realm, &domain))
+    })
+}
+
+pub(crate) fn proved() -> impl Strategy<Value = Proved> {
+    let factors = prop::collection::vec(select(&Factor::ALL[..]), 0..3);
+    (select(&Method::ALL[..]), factors)
+        .prop_map(|(method, factors)| Proved { method, factors: factors.into_iter().collect() })
+}
+
+fn traffic() -> impl Strategy<Value = Option<Traffic>> {
+    prop::option::of((any::<u64>(), any::<u64>()).prop_map(|(rx, tx)| Traffic { rx, tx }))
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let reason = || select(&Reason::ALL[..]);
+    let ended = (reason(), 0..1_000_000_000_u64, prop::option::of(identity()), any::<bool>(), traffic());
+    prop_oneof![
+        proved().prop_map(What::Login),
+        proved().prop_map(What::Renewed),
+        reason().prop_map(What::Stale),
+        ended.prop_map(|(reason, millis, by, was_stale, traffic_before)| What::Ended {
+            reason,
+            duration: Duration::from_millis(millis),
+            by,
+            was_stale,
+            traffic_before,
+        }),
+    ]
+}
+
+fn client() -> impl Strategy<Value = ClientAddr> {
+    any::<[u8; 4]>().prop_map(ClientAddr::from_v4)
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    (prop::option::of("[a-z]{1,8}"), any::<u32>(), any::<i32>()).prop_map(|(user, uid, pid)| Actor {
+        user,
+        uid: Some(uid),
+        pid: Some(pid),
+        via: Via::Socket,
+    })
+}
+
+prop_compose! {
+    pub(crate) fn session_event()(
+        what in what(), client in client(), identity in identity(), gateway in 1..=u32::MAX, number: u64,
+        actor in prop::option::of(actor()), closed in prop::option::of(0..9_usize), traffic in traffic(),
+    ) -> SessionEvent {
+        let is_end = matches!(what, What::Ended { .. });
+        SessionEvent {
+            event: session::Event {
+                at: BootTime::default(), client, connection: None,
+                session: SessionId::new(GatewayId::new(gateway).unwrap(), number), identity, what,
+            },
+            actor,
+            connections_closed: closed,
+            traffic: traffic.filter(|_| is_end),
+        }
+    }
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let refused = (
+        prop::option::of(client()),
+        select(&["ntlm", "port", "licences"][..]),
+        "[ -~]{0,40}",
+        prop::option::of(select(&Method::ALL[..])),
+        prop::option::of(identity()),
+        prop::option::of(any::<u64>()),
+    );
+    let refused = refused.prop_map(|(client, cause, why, method, user, count)| Refused {
+        client,
+        cause,
+        why: why.into(),
+        method,
+        user,
+        count,
+    });
+    let setting = ("[a-z0-9]{0,9}", "[a-z0-9]{0,9}", select(&["set", "unset", "file"][..]), actor());
+    let setting = setting.prop_map(|(before, after, how, actor)| SettingChange {
+        key: "a.b",
+        before,
+        after,
+        how,
+        actor,
+    });
+    prop_oneof![
+        4 => session_event().prop_map(Event::Session),
+        1 => refused.prop_map(Event::Refused),
+        1 => setting.prop_map(Event::Setting),
+        1 => "[a-z ]{0,20}".prop_map(|why| Event::Replaced(why.into())),
+    ]
+}
+
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
+    (1_000_000_000_000_000..2_000_000_000_000_000_i64).prop_map(|at| Timestamp::from_microsecond(at).unwrap())
+}
+
+/// Whether a line says of a user all that tells them from others.
+pub(crate) fn names(
+    identity: &Identity,
+    user: Option<&str>,
+    domain: Option<&str>,
+    realm: Option<&str>,
+) -> bool {
+    let realm = realm.map_or_else(|| domain.unwrap_or_default().to_lowercase(), Into::into);
+    user == Some(identity.user())
+        && domain == Some(identity.domain())
+        && identity.key() == format!("{}@{realm}", identity.user().to_lowercase())
+}

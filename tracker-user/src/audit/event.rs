@@ -1,0 +1,329 @@
+//! What the audit trail is made of: typed events. Whoever shows or keeps them makes text of them at its own border.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::actor::Actor;
+use crate::clock::wall_now;
+use crate::outside;
+use crate::session;
+use crate::session::{Proved, What};
+use crate::types::{ClientAddr, Identity, Method, SessionId, Traffic};
+
+/// What kind of event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A session ended; the reason says why.
+    Ended,
+    /// A session began.
+    Login,
+    /// Somebody was refused: their credentials, their login, or their request.
+    Refused,
+    /// A stale session goes on: its user proved themselves again.
+    Renewed,
+    /// The database found at start is not the one that this gateway last wrote: nobody in it is logged in. The reason says
+    /// what speaks against it.
+    Replaced,
+    /// A setting was changed.
+    Setting,
+    /// A session's timeout ran out.
+    Stale,
+}
+
+impl Kind {
+    /// Its word, the same in logs, metrics, on disk and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Login => "login",
+            Self::Refused => "refused",
+            Self::Renewed => "renewed",
+            Self::Replaced => "replaced",
+            Self::Setting => "setting",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// An event, and when it happened in wall time: as the clock was set when it was noted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrailEntry {
+    /// When it happened.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// To a session.
+    Session(SessionEvent),
+    /// Somebody was refused.
+    Refused(Refused),
+    /// A setting was changed.
+    Setting(SettingChange),
+    /// The database found at start is not the one that this gateway last wrote; what speaks against it.
+    Replaced(Cow<'static, str>),
+}
+
+/// What happened to a session, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionEvent {
+    /// What was decided.
+    pub event: session::Event,
+    /// The operator whose order it was.
+    pub actor: Option<Actor>,
+    /// How many of its connections were closed with it; `None` where none were to be.
+    pub connections_closed: Option<usize>,
+    /// What moved during the session, at its end; `None` where that is not known.
+    pub traffic: Option<Traffic>,
+}
+
+impl From<session::Event> for SessionEvent {
+    /// Nothing came of it.
+    fn from(event: session::Event) -> Self {
+        Self { event, actor: None, connections_closed: None, traffic: None }
+    }
+}
+
+/// Somebody was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// From where; `None` for what is said of many clients together.
+    pub client: Option<ClientAddr>,
+    /// Why, in a word of a fixed set.
+    pub cause: &'static str,
+    /// Why, in a sentence.
+    pub why: Box<str>,
+    /// How they tried to prove themselves, if they did.
+    pub method: Option<Method>,
+    /// Who they are, if that is proved.
+    pub user: Option<Arc<Identity>>,
+    /// So many further refusals like this one, within a minute, that have no line of their own.
+    pub count: Option<u64>,
+}
+
+/// A setting was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingChange {
+    /// Its full key.
+    pub key: &'static str,
+    /// Its value before.
+    pub before: String,
+    /// And since.
+    pub after: String,
+    /// How, in a word of a fixed set: `set`, `unset` or `file`.
+    pub how: &'static str,
+    /// Whose order it was.
+    pub actor: Actor,
+}
+
+impl fmt::Display for SettingChange {
+    /// `key = value`, as it is now.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.key, self.after)
+    }
+}
+
+impl TrailEntry {
+    /// What happens now.
+    #[must_use]
+    pub fn now(event: Event) -> Arc<Self> {
+        Arc::new(Self { time: wall_now(), event })
+    }
+}
+
+/// What a border shows of an event, each in its type. What does not apply is absent.
+impl Event {
+    /// What kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Session(of) => match of.event.what {
+                What::Login(_) => Kind::Login,
+                What::Renewed(_) => Kind::Renewed,
+                What::Stale(_) => Kind::Stale,
+                What::Ended { .. } => Kind::Ended,
+            },
+            Self::Refused(_) => Kind::Refused,
+            Self::Setting(_) => Kind::Setting,
+            Self::Replaced(_) => Kind::Replaced,
+        }
+    }
+
+    /// What happened to a session.
+    #[must_use]
+    pub const fn session(&self) -> Option<&SessionEvent> {
+        match self {
+            Self::Session(event) => Some(event),
+            Self::Refused(_) | Self::Setting(_) | Self::Replaced(_) => None,
+        }
+    }
+
+    /// Somebody was refused.
+    #[must_use]
+    pub const fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
+        }
+    }
+
+    /// A setting was changed.
+    #[must_use]
+    pub const fn setting(&self) -> Option<&SettingChange> {
+        match self {
+            Self::Setting(setting) => Some(setting),
+            Self::Session(_) | Self::Refused(_) | Self::Replaced(_) => None,
+        }
+    }
+
+    fn what(&self) -> Option<&What> {
+        Some(&self.session()?.event.what)
+    }
+
+    /// Whether somebody was let in: that is not announced where the disk did not take it.
+    #[must_use]
+    pub fn is_admission(&self) -> bool {
+        matches!(self.what(), Some(What::Login(_) | What::Renewed(_)))
+    }
+
+    /// The client address.
+    #[must_use]
+    pub fn client(&self) -> Option<ClientAddr> {
+        self.session().map(|of| of.event.client).or_else(|| self.refused()?.client)
+    }
+
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> Option<&Identity> {
+        self.session().map(|of| &*of.event.identity).or_else(|| self.refused()?.user.as_deref())
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.session().map(|of| of.event.session)
+    }
+
+    /// How the user proved themselves.
+    #[must_use]
+    pub fn proved(&self) -> Option<Proved> {
+        self.what()?.proved()
+    }
+
+    /// How the user proved themselves, or tried to.
+    #[must_use]
+    pub fn method(&self) -> Option<Method> {
+        self.proved().map(|proved| proved.method).or_else(|| self.refused()?.method)
+    }
+
+    /// Why: a session's reason, why somebody was refused, how a setting was changed, what speaks against a database.
+    #[must_use]
+    pub fn reason(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Session(of) => of.event.what.reason().map(|reason| reason.as_str().into()),
+            Self::Refused(refused) => Some(outside::shown(&refused.why, outside::SENTENCE)),
+            Self::Setting(setting) => Some(setting.how.into()),
+            Self::Replaced(why) => Some((**why).into()),
+        }
+    }
+
+    /// The reason as a metric may show it: from a fixed set of words, or empty.
+    #[must_use]
+    pub fn reason_label(&self) -> &'static str {
+        match self {
+            Self::Session(of) => of.event.what.reason().map_or("", session::Reason::as_str),
+            Self::Refused(refused) => refused.cause,
+            Self::Setting(setting) => setting.how,
+            Self::Replaced(_) => "store",
+        }
+    }
+
+    /// In a refusal, why in a word.
+    #[must_use]
+    pub fn cause(&self) -> Option<&'static str> {
+        Some(self.refused()?.cause)
+    }
+
+    /// In a refusal, how many more like it have no line of their own.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        self.refused()?.count
+    }
+
+    /// The operator whose order it was.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::Session(of) => of.actor.as_ref(),
+            Self::Setting(setting) => Some(&setting.actor),
+            Self::Refused(_) | Self::Replaced(_) => None,
+        }
+    }
+
+    /// In a kick-out, the user who took the address over.
+    #[must_use]
+    pub fn by(&self) -> Option<&Identity> {
+        match self.what()? {
+            What::Ended { by, .. } => by.as_deref(),
+            What::Login(_) | What::Renewed(_) | What::Stale(_) => None,
+        }
+    }
+
+    /// How long the session lasted that ended.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        match self.what()? {
+            What::Ended { duration, .. } => Some(*duration),
+            What::Login(_) | What::Renewed(_) | What::Stale(_) => None,
+        }
+    }
+
+    /// How many of the session's connections were closed with it.
+    #[must_use]
+    pub fn connections_closed(&self) -> Option<usize> {
+        self.session()?.connections_closed
+    }
+
+    /// What moved during the session that ended.
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.session()?.traffic
+    }
+}
+
+/// Who it is, as text may show it: cut, and without what does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// The user.
+    pub user: Cow<'a, str>,
+    /// The user's domain.
+    pub domain: Cow<'a, str>,
+    /// The user's realm, in lower case, where the domain does not tell it.
+    pub realm: Option<Cow<'a, str>>,
+}
+
+impl<'a> Named<'a> {
+    /// How `identity` is shown.
+    #[must_use]
+    pub fn of(identity: &'a Identity) -> Self {
+        Self {
+            user: outside::shown(identity.user(), 2 * outside::NAME),
+            domain: outside::shown(identity.domain(), outside::NAME),
+            realm: identity.hidden_realm().map(|realm| outside::shown(realm, outside::NAME)),
+        }
+    }
+
+    /// The same in one word, as [`Identity`] shows itself.
+    #[must_use]
+    pub fn in_short(identity: &Identity) -> String {
+        outside::shown(&identity.to_string(), 2 * outside::NAME).into_owned()
+    }
+}
