@@ -59,7 +59,8 @@ fn clashes(config: &Config) -> Vec<Conflict> {
     for (index, Listen { key, address, .. }) in taken.iter().enumerate() {
         for other in taken.iter().take(index) {
             if overlap(*address, other.address) {
-                let message = format!("{address} and {} ({}) are in each other's way", other.address, other.key);
+                let message =
+                    format!("{address} and {} ({}) are in each other's way", other.address, other.key);
                 let remedy = "give one of them another port, or an address of its own";
                 found.push(Conflict::new([key, other.key], message, remedy));
             }

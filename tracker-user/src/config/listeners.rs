@@ -68,8 +68,14 @@ mod tests {
         let all = config.listeners();
         assert_eq!(all.len(), without_acme.len() + 1);
         let keys: Vec<&str> = all.iter().map(|listen| listen.key).collect();
-        let expected =
-            ["proxy.listen", "tls.proxy-listen", "portal.http", "portal.https", "acme.http", "metrics.listen"];
+        let expected = [
+            "proxy.listen",
+            "tls.proxy-listen",
+            "portal.http",
+            "portal.https",
+            "acme.http",
+            "metrics.listen",
+        ];
         assert_eq!(keys, expected);
         assert!(keys.into_iter().all(|key| keys::find(key).is_ok()));
         let tls: Vec<&str> = all.iter().filter(|listen| listen.is_tls).map(|listen| listen.key).collect();
@@ -83,6 +89,9 @@ mod tests {
         config.tls.proxy_listen = vec!["127.0.0.1:3129".parse().unwrap()];
         config.acme.directory = Some("https://ca.test/directory".to_owned());
         let in_effect = config.listeners().into_iter().filter(Listen::is_in_effect);
-        assert_eq!(in_effect.map(|listen| listen.key).collect::<Vec<_>>(), ["proxy.listen", "metrics.listen"]);
+        assert_eq!(
+            in_effect.map(|listen| listen.key).collect::<Vec<_>>(),
+            ["proxy.listen", "metrics.listen"]
+        );
     }
 }

@@ -11,7 +11,6 @@ pub(crate) mod testing;
 mod tls;
 mod transport;
 
-
 pub use client_stream::{ClientStream, Handshake};
 pub use listener::{Endpoint, Listener, Security, Service};
 pub use registry::{

@@ -32,10 +32,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
+pub use self::limits::{Limits, Over};
+pub(super) use self::membership::Membership;
 pub use self::per_connection_record::Left;
 use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
-pub(super) use self::membership::Membership;
-pub use self::limits::{Limits, Over};
 pub use self::visibility::{Seen, Watcher};
 use super::ClientStream;
 use crate::clock::{BootTime, boot_now};

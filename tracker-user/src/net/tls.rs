@@ -15,7 +15,8 @@ use tokio_rustls::{FallibleAccept, TlsAcceptor};
 use x509_parser::oid_registry::{
     OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_MD5WITHRSAENC,
     OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
-    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512, Oid,
+    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
+    Oid,
 };
 use x509_parser::prelude::{AlgorithmIdentifier, FromDer as _, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
@@ -69,7 +70,9 @@ impl Future for Accept {
     type Output = Result<TlsTransport, (io::Error, TcpStream)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.accept).poll(cx).map_ok(|stream| TlsTransport { stream, end_point: self.end_point.clone() })
+        Pin::new(&mut self.accept)
+            .poll(cx)
+            .map_ok(|stream| TlsTransport { stream, end_point: self.end_point.clone() })
     }
 }
 

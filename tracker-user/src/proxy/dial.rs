@@ -12,13 +12,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::descriptors;
 use super::destination::{Destination, Host};
 use super::guard::{self, Barred, Denied};
 use super::limits::Why;
 use super::options::ProxyOptions;
 use super::pages::Page;
 use super::worker::Worker;
-use super::descriptors;
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
 use crate::net;

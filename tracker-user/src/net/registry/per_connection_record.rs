@@ -129,7 +129,12 @@ impl Connection {
 
     /// New data moved on it. Costs nothing where no record is kept.
     #[inline]
-    pub(super) fn note_traffic(&self, direction: Direction, rules: &TrafficRules, now: impl FnOnce() -> BootTime) {
+    pub(super) fn note_traffic(
+        &self,
+        direction: Direction,
+        rules: &TrafficRules,
+        now: impl FnOnce() -> BootTime,
+    ) {
         let Some(record) = self.own.get() else { return };
         let (now, limit) = (now().as_nanos(), rules.limit.load(Relaxed));
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);

@@ -60,8 +60,7 @@ async fn between_memory_and_a_socket_much_is_copied_both_ways() {
     let (mut down, mut up) = (Vec::new(), Vec::new());
     let play = async {
         let send = async {
-            let (one, two) =
-                tokio::join!(client_writes.write_all(&large), origin_writes.write_all(&large));
+            let (one, two) = tokio::join!(client_writes.write_all(&large), origin_writes.write_all(&large));
             one.and(two).unwrap();
             let (one, two) = tokio::join!(client_writes.shutdown(), origin_writes.shutdown());
             one.and(two).unwrap();

@@ -109,8 +109,13 @@ async fn the_way_follows_what_comes() {
     let Lab { mut near, mut origin_near, mut client, mut origin, .. } = lab().await;
     let mut half = Half::new(Bytes::new());
     let mut moved = 0;
-    let ways =
-        [(100, CopyMode::Copy), (MESSAGE, CopyMode::Splice), (MESSAGE, CopyMode::Splice), (3, CopyMode::Copy), (9, CopyMode::Copy)];
+    let ways = [
+        (100, CopyMode::Copy),
+        (MESSAGE, CopyMode::Splice),
+        (MESSAGE, CopyMode::Splice),
+        (3, CopyMode::Copy),
+        (9, CopyMode::Copy),
+    ];
     for (message, way) in ways.into_iter().chain(ways) {
         let mut sent = vec![0; message];
         traffic::fill(6, moved as usize, &mut sent);
