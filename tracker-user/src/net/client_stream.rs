@@ -65,6 +65,18 @@ impl ClientStream {
         self.transport.channel_binding(kind)
     }
 
+    /// Tells the client that nothing more will come and that this was all, where closing the socket does not say so: under
+    /// TLS, an end without it is taken for one that somebody else has made. It may have to wait until the client reads.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(_) => Poll::Ready(Ok(())),
+            tls @ Transport::Tls(_) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
     /// Waits until something has come, without taking it.
     #[cfg(test)]
     pub(super) async fn readable(&self) {

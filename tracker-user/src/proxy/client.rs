@@ -366,6 +366,8 @@ impl Client {
         }
         if !kept && may_still_send {
             self.linger().await;
+        } else if !kept {
+            self.end().await;
         }
         Next::Close
     }

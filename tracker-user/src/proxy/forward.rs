@@ -313,6 +313,8 @@ impl Exchange<'_> {
         if !client_kept {
             if !is_whole || !client.input.is_empty() {
                 client.linger().await;
+            } else {
+                client.end().await;
             }
             return Next::Close;
         }

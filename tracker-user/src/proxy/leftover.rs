@@ -124,6 +124,16 @@ impl Client {
         .unwrap_or(false)
     }
 
+    /// The last answer was all there is, and the client is told so, where it would not see it otherwise.
+    pub(super) async fn end(&mut self) {
+        self.timer.set(SILENCE);
+        poll_fn(|cx| match self.io.poll_end(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.timer.poll(cx),
+        })
+        .await;
+    }
+
     /// Says that this was all, and reads on until the client has said so as well.
     pub(super) async fn linger(&mut self) {
         // Under TLS this may have to wait until the client reads.

@@ -44,6 +44,28 @@ async fn requests_are_served_in_turn_on_one_connection() {
     assert!(rest.is_empty());
 }
 
+/// Where an answer ends with the connection, only TLS's own end says that it is whole.
+#[tokio::test]
+async fn the_end_of_a_whole_answer_is_told_and_that_of_a_broken_one_is_not() {
+    for (answer, is_whole) in [
+        ("HTTP/1.0 200 OK\r\n\r\nall of it", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nall of it", false),
+    ] {
+        let origin = Origin::new().await;
+        let (lab, certificate) = lab(options(443));
+        let mut client = client(&lab, &certificate).await;
+        client.send(format!("GET http://{0}/ HTTP/1.0\r\nHost: {0}\r\n\r\n", origin.address())).await;
+        let mut far = origin.accept().await;
+        far.read(true).await;
+        far.send(answer).await;
+        drop(far);
+        assert_eq!(client.head().await.status(), 200);
+        let mut rest = Vec::new();
+        let end = within(client.0.read_to_end(&mut rest)).await;
+        assert_eq!((rest.as_slice(), end.is_ok()), (&b"all of it"[..], is_whole), "{end:?}");
+    }
+}
+
 /// Much content both ways: it is copied, and all of it arrives.
 #[tokio::test]
 async fn long_contents_arrive_both_ways() {

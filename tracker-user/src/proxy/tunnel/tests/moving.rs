@@ -132,7 +132,7 @@ async fn the_way_follows_what_comes() {
         assert!(half.mode == way, "after {message} bytes");
         assert!(half.pipe.is_none() && half.rest.is_empty(), "idle, it holds nothing");
     }
-    assert_eq!(pooled(), before.max(1), "one was lent again and again");
+    assert_eq!(pooled(), before.max(1), "one was used again and again");
 }
 
 /// An event counter can be read, but not spliced.
