@@ -217,12 +217,10 @@ mod tests {
         assert!(!server.stay(false));
         assert!(server.is_in_place());
         assert_eq!(mode(), SOCKET_MODE);
-        tokio::join!(
-            UnixStream::connect(server.path()),
-            accepted(&server.listener, &Arc::new(Semaphore::new(1)))
-        )
-        .0
-        .unwrap();
+        let slots = Arc::new(Semaphore::new(1));
+        let (connected, _) =
+            tokio::join!(UnixStream::connect(server.path()), accepted(&server.listener, &slots));
+        connected.unwrap();
         // Another daemon has taken the place.
         std::fs::remove_file(server.path()).unwrap();
         let other = AdminServer::bind(directory.path()).unwrap();
