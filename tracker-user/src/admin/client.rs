@@ -205,3 +205,42 @@ impl Client {
         ClientError::Unreachable { socket: self.socket.clone(), cause: cause.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// What is made of these lines of a daemon, and what is told in the end.
+    async fn read(lines: &str) -> (Vec<Value>, Result<(), ClientError>) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4_096]).await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+            stream.write_all(format!("{head}{lines}").as_bytes()).await.unwrap();
+        };
+        let (client, mut told) = (Client::new(&socket), Vec::new());
+        let read = client.lines("/v1/events", false, |value| {
+            told.push(value);
+            true
+        });
+        let ((), outcome) = tokio::join!(daemon, read);
+        (told, outcome)
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_cut_short_are_an_error_and_a_notice_among_them_is_none() {
+        let (told, outcome) =
+            read("{\"event\":1}\n{\"error\":\"2 events were lost\"}\n{\"event\":2}\n").await;
+        assert_eq!(told.len(), 3);
+        outcome.unwrap();
+        let (told, outcome) = read("{\"event\":1}\n{\"error\":\"the store failed\"}\n").await;
+        assert_eq!(told.len(), 1);
+        assert!(matches!(outcome, Err(ClientError::Refused(why)) if why == "the store failed"));
+    }
+}

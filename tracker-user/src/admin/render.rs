@@ -69,7 +69,7 @@ fn in_short(timeouts: &Timeouts) -> String {
     format!("{} in mode {}, {lifetime}", show_span(timeouts.timeout), timeouts.mode)
 }
 
-pub(super) fn session(session: SessionView) -> wire::Session {
+pub(super) fn session(session: &SessionView) -> wire::Session {
     let Activity { open_connections, opened, closed, last_traffic, bytes_received, bytes_sent, .. } =
         session.activity;
     wire::Session {
@@ -98,14 +98,14 @@ pub(super) fn session(session: SessionView) -> wire::Session {
 
 pub(super) fn detail(detail: SessionDetail) -> wire::SessionDetail {
     wire::SessionDetail {
-        session: session(detail.session),
-        sessions: detail.sessions.into_iter().map(session).collect(),
-        connections: detail.connections.into_iter().map(connection).collect(),
+        session: session(&detail.session),
+        sessions: detail.sessions.iter().map(session).collect(),
+        connections: detail.connections.iter().map(connection).collect(),
         history: detail.history.iter().map(|entry| wire::Event::from(&**entry)).collect(),
     }
 }
 
-fn connection(connection: OpenConnection) -> wire::Connection {
+fn connection(connection: &OpenConnection) -> wire::Connection {
     wire::Connection {
         port: connection.port,
         since: connection.since,
@@ -116,7 +116,7 @@ fn connection(connection: OpenConnection) -> wire::Connection {
     }
 }
 
-pub(super) fn user(user: User) -> wire::User {
+pub(super) fn user(user: &User) -> wire::User {
     let names = |clients: &[_]| clients.iter().map(|client| shown(*client).to_string()).collect();
     wire::User {
         user: user.identity.user().into(),
@@ -132,7 +132,7 @@ pub(super) fn user(user: User) -> wire::User {
     }
 }
 
-pub(super) fn host(host: Host) -> wire::Host {
+pub(super) fn host(host: &Host) -> wire::Host {
     let only = host.users.first().filter(|_| host.users.len() == 1);
     // Several may be shown by one name.
     let names: BTreeSet<String> = match only {
@@ -173,7 +173,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         .into(),
         why: explained.why,
         shared: explained.is_shared,
-        sessions: explained.sessions.into_iter().map(session).collect(),
+        sessions: explained.sessions.iter().map(session).collect(),
         session: id.map(|id| id.to_string()),
         domain: user.as_ref().map(|user| user.domain().into()),
         user: user.map(|user| user.user().into()),
@@ -215,21 +215,20 @@ fn facts(activity: Activity) -> wire::Facts {
     }
 }
 
-pub(super) fn setting(setting: Setting) -> wire::Setting {
+pub(super) fn setting(setting: &Setting) -> wire::Setting {
     let Setting { key, value, source, file, set } = setting;
-    let (set_by, set_at) = set.map_or((None, None), |set| (set.by, set.at));
     wire::Setting {
         key: key.name().into(),
-        value,
+        value: value.clone(),
         source: match source {
             Source::Default => wire::Source::Default,
             Source::File => wire::Source::File,
             Source::Set => wire::Source::Set,
         },
         default: key.get(&Config::default()),
-        file,
-        set_by,
-        set_at,
+        file: file.clone(),
+        set_by: set.as_ref().and_then(|set| set.by.clone()),
+        set_at: set.as_ref().and_then(|set| set.at),
         live: key.is_live(),
         help: key.help().into(),
     }

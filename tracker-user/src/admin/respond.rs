@@ -60,7 +60,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
 }
 
 /// A JSON array of what `render` makes of each item, made when it is sent.
-pub(super) fn list<T, W>(items: Vec<T>, render: impl Fn(T) -> W + Send + Sync + 'static) -> Response<Body>
+pub(super) fn list<T, W>(items: Vec<T>, render: impl Fn(&T) -> W + Send + Sync + 'static) -> Response<Body>
 where
     T: Send + Sync + 'static,
     W: Serialize,
@@ -84,7 +84,7 @@ where
             chunk.push(if begun { b',' } else { b'[' });
             begun = true;
             // What is on the wire are plain structs: they can be written.
-            let _ = serde_json::to_writer(&mut chunk, &render(item));
+            let _ = serde_json::to_writer(&mut chunk, &render(&item));
         }
         Some(Bytes::from(chunk))
     });
@@ -121,7 +121,7 @@ mod tests {
         for count in [0_u32, 1, 2, 20_000] {
             let numbers: Vec<u32> = (0..count).collect();
             let whole = line(&numbers);
-            let sent = list(numbers, |number| number).into_body().collect().await.unwrap().to_bytes();
+            let sent = list(numbers, |number| *number).into_body().collect().await.unwrap().to_bytes();
             assert!(sent == whole, "{count}");
         }
     }

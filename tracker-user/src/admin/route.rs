@@ -54,15 +54,15 @@ async fn route(
         }
         (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
         (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {
-            Some(setting) => ok(&render::setting(setting)),
+            Some(setting) => ok(&render::setting(&setting)),
             None => list(Vec::new(), render::setting),
         },
         (&Method::PUT, ["v1", "settings", key]) => {
             let wire::NewValue { value } = body(request).await?;
-            ok(&render::setting(ops.set(key, &value, peer.actor(names).await).await?))
+            ok(&render::setting(&ops.set(key, &value, peer.actor(names).await).await?))
         }
         (&Method::DELETE, ["v1", "settings", key]) => {
-            ok(&render::setting(ops.unset(key, peer.actor(names).await).await?))
+            ok(&render::setting(&ops.unset(key, peer.actor(names).await).await?))
         }
         (&Method::GET, ["v1", "events"]) => events(ops, request.uri().query()).await?,
         (&Method::GET, ["v1", "explain", client]) => {
@@ -76,7 +76,9 @@ async fn route(
             ok(&render::explanation(ops.explain(address(&query::decode(client))?, asked).await?))
         }
         (&Method::GET, ["v1", "history"]) => {
-            list(ops.history(wanted(request.uri().query())?).await?, wire::PastSession::from)
+            list(ops.history(wanted(request.uri().query())?).await?, |entry| {
+                wire::PastSession::from(entry.clone())
+            })
         }
         _ => {
             let text = format!("no such request: {method} /{}", path.join("/"));

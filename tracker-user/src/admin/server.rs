@@ -217,9 +217,9 @@ mod tests {
         assert!(!server.stay(false));
         assert!(server.is_in_place());
         assert_eq!(mode(), SOCKET_MODE);
-        let room = Arc::new(Semaphore::new(1));
+        let slots = Arc::new(Semaphore::new(1));
         let (connected, _) =
-            tokio::join!(UnixStream::connect(server.path()), accepted(&server.listener, &room));
+            tokio::join!(UnixStream::connect(server.path()), accepted(&server.listener, &slots));
         connected.unwrap();
         // Another daemon has taken the place.
         std::fs::remove_file(server.path()).unwrap();

@@ -1,6 +1,7 @@
 //! Values that are right one by one and wrong together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::listeners::Listen;
@@ -54,26 +55,60 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
 
 /// Addresses that two parts of the gateway want to listen on.
 fn clashes(config: &Config) -> Vec<Conflict> {
-    let taken = config.listeners();
+    // Only addresses of one family and port can be in each other's way. Port 0 is a new one each time.
+    let mut groups: HashMap<(bool, u16), Group> = HashMap::new();
     let mut found = Vec::new();
-    for (index, Listen { key, address, .. }) in taken.iter().enumerate() {
-        for other in taken.iter().take(index) {
-            if overlap(*address, other.address) {
-                let message =
-                    format!("{address} and {} ({}) are in each other's way", other.address, other.key);
-                let remedy = "give one of them another port, or an address of its own";
-                found.push(Conflict::new([key, other.key], message, remedy));
-            }
+    for Listen { key, address, .. } in config.listeners() {
+        if address.port() == 0 {
+            continue;
         }
+        let group = groups.entry((address.is_ipv4(), address.port())).or_default();
+        for (_, other_key, other) in group.in_the_way_of(address.ip()) {
+            let message = format!("{address} and {other} ({other_key}) are in each other's way");
+            let remedy = "give one of them another port, or an address of its own";
+            found.push(Conflict::new([key, other_key], message, remedy));
+        }
+        group.add(key, address);
     }
     found
 }
 
-/// Whether the kernel would refuse to bind both. Port 0 is a new one each time.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.port() != 0 && same_family && same_address
+/// When it was added, of which key, and where.
+type Taken = (usize, &'static str, SocketAddr);
+
+/// Addresses of one family and port.
+#[derive(Default)]
+struct Group {
+    added: usize,
+    by_address: HashMap<IpAddr, Vec<Taken>>,
+}
+
+impl Group {
+    fn add(&mut self, key: &'static str, address: SocketAddr) {
+        self.by_address.entry(address.ip()).or_default().push((self.added, key, address));
+        self.added += 1;
+    }
+
+    /// Those for which the kernel would refuse to bind both, in the order in which they were added: the same address, and
+    /// the one that stands for all of them.
+    fn in_the_way_of(&self, address: IpAddr) -> Vec<Taken> {
+        let mut found: Vec<Taken> = match address.is_unspecified() {
+            true => self.by_address.values().flatten().copied().collect(),
+            false => {
+                let any = [address, unspecified(address)].into_iter();
+                any.filter_map(|one| self.by_address.get(&one)).flatten().copied().collect()
+            }
+        };
+        found.sort_unstable_by_key(|(added, ..)| *added);
+        found
+    }
+}
+
+const fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// A unix socket's address holds 107 bytes of path.
@@ -136,4 +171,43 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Whether the kernel would refuse to bind both.
+    fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+        let same_family = a.is_ipv4() == b.is_ipv4();
+        let same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() == b.port() && a.port() != 0 && same_family && same_address
+    }
+
+    fn address() -> impl Strategy<Value = SocketAddr> {
+        let ip = prop::sample::select(vec!["0.0.0.0", "10.0.0.1", "10.0.0.2", "::", "::1", "fd77::1"]);
+        (ip, 0..3_u16).prop_map(|(ip, port)| SocketAddr::new(ip.parse().unwrap(), port))
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_in_another_ones_way_is_found_once(
+            proxy in prop::collection::vec(address(), 0..12), tls in prop::collection::vec(address(), 0..12),
+        ) {
+            let mut config = Config::default();
+            (config.portal.http, config.portal.https, config.acme.http, config.metrics.listen) = (None, None, None, None);
+            let all: Vec<SocketAddr> = proxy.iter().chain(&tls).copied().collect();
+            (config.proxy.listen, config.tls.proxy_listen) = (proxy, tls);
+            let mut expected = Vec::new();
+            for (index, one) in all.iter().enumerate() {
+                let others = all.iter().take(index).filter(|other| overlap(*one, **other));
+                expected.extend(others.map(|other| format!("{one} and {other} (")));
+            }
+            let found: Vec<String> = clashes(&config).into_iter().map(|clash| clash.refusal.message).collect();
+            prop_assert_eq!(found.len(), expected.len());
+            prop_assert!(found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected)));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! How the value of a key is read from what was written, and written so that it reads back as the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::marker::PhantomData;
 
 use toml::Value;
@@ -303,10 +303,12 @@ impl<C: Codec> Codec for List<C> {
         let at = node.at;
         let mut values = Vec::new();
         let mut faults = Vec::new();
+        // As they are written: what is written in the same way is the same.
+        let mut known = HashSet::new();
         for item in node.items(&self.wants(), &self.example())? {
             let at = item.at;
             match self.of.read(item) {
-                Ok(value) if values.contains(&value) => {
+                Ok(value) if !known.insert(self.of.write(&value).to_string()) => {
                     let message = format!("{} is there twice", self.of.write(&value));
                     faults.push(Refusal::new(message, "remove one of the two").at(at));
                 }
@@ -346,6 +348,8 @@ impl<C: Codec> Codec for Map<C> {
     fn read(&self, node: Node) -> Result<Self::Value, Faults> {
         let mut values = BTreeMap::new();
         let mut faults = Vec::new();
+        // In lower case.
+        let mut known = HashSet::new();
         for (name, value) in node.pairs(&self.wants(), &self.example())? {
             let at = value.at;
             let name = match self.name.read(Node { at, raw: Raw::Text(name) }) {
@@ -356,12 +360,13 @@ impl<C: Codec> Codec for Map<C> {
                 }
             };
             match (name, self.of.read(value)) {
-                (Some(name), _) if values.keys().any(|other: &String| same_name(other, &name)) => {
+                (Some(name), _) if known.contains(&name.to_lowercase()) => {
                     faults.push(
                         Refusal::new(format!("{name:?} is there twice"), "remove one of the two").at(at),
                     );
                 }
                 (Some(name), Ok(value)) => {
+                    known.insert(name.to_lowercase());
                     values.insert(name, value);
                 }
                 (None, Ok(_)) => {}
@@ -382,8 +387,4 @@ impl<C: Codec> Codec for Map<C> {
     fn example(&self) -> String {
         format!("{{ {} = {} }}", self.name.example(), self.of.example())
     }
-}
-
-fn same_name(a: &str, b: &str) -> bool {
-    a.to_lowercase() == b.to_lowercase()
 }

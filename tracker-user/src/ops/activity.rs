@@ -8,7 +8,7 @@ use tracker_ebpf::record::Record;
 use crate::clock::{Anchor, BootTime};
 
 /// What is recorded of a client, or of one connection of a shared host.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Activity {
     /// Connections open now, with those that the client has ended and that are not closed yet.
     pub open_connections: u32,

@@ -36,7 +36,7 @@ impl Tracker {
         reason: Reason,
         actor: Option<Actor>,
     ) -> Result<Vec<Session>, NotKept> {
-        // All are given before the first one is waited for: one transaction takes many of them to the disk.
+        // The disk is waited for only at the end: one transaction takes many of them there.
         let mut answers = Vec::new();
         let user = match whose {
             Whose::Client(client) => {
@@ -58,6 +58,8 @@ impl Tracker {
         for from in (0..places).step_by(PER_TURN) {
             let part = Part::At(from..places.min(from + PER_TURN), user.clone());
             answers.push(self.end_part(part, reason, actor.clone()).await);
+            // The next one is given when this one is carried out: what others have ordered meanwhile comes between.
+            self.ask(|_| ()).await;
         }
         collect(answers).await
     }
