@@ -6,10 +6,10 @@
 mod core;
 mod devices;
 mod effects;
+mod health;
 mod metrics;
 mod resync;
 mod shared;
-mod sight;
 
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ use crate::audit::{Actor, Audit};
 use crate::clock::{boot_now, wall_now};
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
-use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
-use crate::session::{Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Session, Table, Timeouts};
+use crate::session::{
+    Admission, Decision, HotPolicy, Index, Policy, Proof, Reason, Session, SharedHostDetector, Table,
+};
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
 use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserQuery};
@@ -44,24 +45,7 @@ pub struct Tracker {
 struct Shared {
     index: Arc<Index>,
     audit: Arc<Audit>,
-    live: ArcSwap<Live>,
-}
-
-/// The part of the policy that the hot path reads.
-#[derive(Debug, Default)]
-struct Live {
-    /// Whether a connection that has not been cleared yet is looked at although the session is valid.
-    look_at_new: bool,
-    timeouts: Timeouts,
-}
-
-impl From<&Timeouts> for Live {
-    fn from(timeouts: &Timeouts) -> Self {
-        Self {
-            look_at_new: timeouts.revalidate == Revalidate::OnReopen || timeouts.judges_devices(),
-            timeouts: timeouts.clone(),
-        }
-    }
+    policy: ArcSwap<HotPolicy>,
 }
 
 /// Whose sessions are meant.
@@ -138,7 +122,7 @@ pub struct View<'a> {
     /// The sessions.
     pub table: &'a Table,
     /// The addresses that look like shared hosts.
-    pub overlaps: &'a Overlaps,
+    pub shared_hosts: &'a SharedHostDetector,
 }
 
 type Question = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -165,7 +149,7 @@ enum Order {
         proof: Proof,
         reply: oneshot::Sender<Result<Admission, Refusal>>,
     },
-    TakeBack {
+    Rollback {
         scope: Scope,
         session: SessionId,
         before: Option<Session>,
@@ -195,12 +179,12 @@ impl Tracker {
         text: Vec<u8>,
     ) -> std::io::Result<(Self, EventLoop)> {
         let index = Arc::new(Index::default());
-        let live = ArcSwap::from_pointee(Live::from(&policy.timeouts));
+        let hot = ArcSwap::from_pointee(HotPolicy::from(&policy.timeouts));
         // Wall time in the upper bits: numbers rise, and are not used again after a restart.
         let first_id = u64::try_from(wall_now().as_millisecond()).unwrap_or(0) << 20;
         let before = kept.policy.unwrap_or_else(|| policy.clone());
         let table = Table::new(first_id, before, Arc::clone(&index));
-        let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
+        let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), policy: hot });
         let (orders, queue) = mpsc::channel(QUEUE);
         let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
         core.restore(kept.sessions, &kept.rebooted, policy, text);
@@ -222,19 +206,11 @@ impl Tracker {
         connection: ConnectionId,
         cleared: Option<SessionId>,
     ) -> Option<Decision> {
-        let Shared { index, live, .. } = &*self.shared;
-        let live = live.load();
-        if live.timeouts.is_shared(client) {
-            return index.decide_on(connection, boot_now());
-        }
-        match index.decide(client, boot_now())? {
-            // A new connection must be looked at: were all closed before it, is it another device's?
-            Decision::Allow(admitted) if cleared != Some(admitted.session) && live.look_at_new => None,
-            decision => Some(decision),
-        }
+        let Shared { index, policy, .. } = &*self.shared;
+        index.decide(&policy.load(), client, connection, cleared, boot_now())
     }
 
-    /// The same, after a look at what is recorded of the client, or of the connection on a shared host.
+    /// The same, by the loop: from what is recorded of the client now, or of the connection on a shared host.
     pub async fn check(&self, client: ClientAddr, connection: ConnectionId) -> Decision {
         // A loop that is gone fails closed.
         self.order(|reply| Order::Check { client, connection, reply }).await.unwrap_or(Decision::Challenge)
@@ -243,9 +219,8 @@ impl Tracker {
     /// Whether somebody may be logged in at this address, or many share it.
     #[must_use]
     pub fn is_known(&self, client: ClientAddr) -> bool {
-        let Shared { index, live, .. } = &*self.shared;
-        let is_challenged = || matches!(index.decide(client, boot_now()), Some(Decision::Challenge));
-        live.load().timeouts.is_shared(client) || !is_challenged()
+        let Shared { index, policy, .. } = &*self.shared;
+        !index.is_unknown(&policy.load(), client, boot_now())
     }
 
     /// A verified proof: begins, confirms, renews or takes over the client's session, or on a shared host the connection's.
@@ -277,9 +252,9 @@ impl Tracker {
 
     /// Puts a policy in force; `text` is how the store keeps it. When this returns, every decision goes by it.
     pub async fn set_policy(&self, policy: Policy, text: Vec<u8>) {
-        let live = Live::from(&policy.timeouts);
+        let hot = HotPolicy::from(&policy.timeouts);
         self.order(|reply| Order::Policy { policy, text, reply }).await;
-        self.shared.live.store(Arc::new(live));
+        self.shared.policy.store(Arc::new(hot));
     }
 
     /// Asks the loop a question about all sessions. Keep it short: everybody else waits.

@@ -1,14 +1,12 @@
 //! The judge's view of a client, for the API.
 
-use tracker_ebpf::record::Record;
-
 use super::decisions::{Hypothetical, decision};
 use super::report::{ReportError, Sources};
 use super::wire;
 use crate::auth::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::links::shown;
-use crate::session::{Situation, Verdict, explain};
+use crate::session::{Arrival, Decision, Evidence, Gap, Situation, State, Verdict, explain};
 use crate::types::ClientAddr;
 
 impl Sources {
@@ -27,19 +25,20 @@ impl Sources {
         let read = self.observer.evidence(client);
         let known = read.as_ref().is_ok_and(Option::is_some);
         // A client that never connected has nothing open; one whose record cannot be read is asked.
-        let record = read.ok().map(Option::unwrap_or_default);
+        let evidence = read.ok().map(Option::unwrap_or_default);
         let now = boot_now();
         let situation = Situation {
             client,
-            shared: is_shared.then_some(sessions.as_slice()),
+            is_shared_host: is_shared,
             session,
-            record: record.as_ref(),
+            evidence: evidence.as_ref(),
+            arrival: Arrival::NEW,
             device: self.observer.neighbour(client),
             watched_since: self.observer.watched_since(),
             policy: &policy,
             now,
         };
-        let explained = explain(&situation);
+        let explained = explain(&situation, sessions.len());
         let anchor = Anchor::now();
         let wall = |at: BootTime| anchor.wall(at);
         let findings = explained.findings.into_iter().map(|finding| wire::Finding {
@@ -54,10 +53,14 @@ impl Sources {
         let walk = walk.map(|conditions| asked.walk(&conditions, client.ip()));
         let against = walk.iter().flat_map(|walk| &walk.steps).find(|step| step.decides);
         // A valid session needs no conditions.
-        let (decided, why) = match against.filter(|_| !explained.allow) {
-            Some(step) => ("deny", format!("Kerberos is not offered to it ({}: {})", step.step, step.why)),
-            None if explained.allow => ("allow", explained.why),
-            None => ("challenge", explained.why),
+        let (decided, why) = match (&explained.decision, against) {
+            (Decision::Challenge, Some(step)) => {
+                ("deny", format!("Kerberos is not offered to it ({}: {})", step.step, step.why))
+            }
+            (Decision::Challenge, None) => ("challenge", explained.why),
+            (Decision::Allow(_), _) => ("allow", explained.why),
+            (Decision::StepUp(_), _) => ("step-up", explained.why),
+            (Decision::Deny(_), _) => ("deny", explained.why),
         };
         Ok(wire::Explanation {
             client: shown(client).to_string(),
@@ -72,6 +75,11 @@ impl Sources {
             user: session.map(|session| session.identity.user().into()),
             domain: session.map(|session| session.identity.domain().into()),
             state: explained.verdict.map(|verdict| match verdict {
+                Verdict::Active { .. }
+                    if session.is_some_and(|one| matches!(one.state, State::Waiting { .. })) =>
+                {
+                    "waiting".into()
+                }
                 Verdict::Active { .. } => "active".into(),
                 Verdict::Stale { .. } => "stale".into(),
                 Verdict::Ended { .. } => "ended".into(),
@@ -82,22 +90,22 @@ impl Sources {
             findings: findings.collect(),
             walk,
             recent: self.recent.of(client).into_iter().map(decision).collect(),
-            record: record.filter(|_| known).map(|record| facts(&record, now, &anchor)),
+            record: evidence.filter(|_| known).map(|evidence| facts(&evidence, now, &anchor)),
         })
     }
 }
 
-fn facts(record: &Record, now: BootTime, anchor: &Anchor) -> wire::Facts {
-    let stamp = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
-    let gap = |start: u64, end: u64| Some(wire::Gap { from: stamp(start)?, until: stamp(end)? });
+fn facts(evidence: &Evidence, now: BootTime, anchor: &Anchor) -> wire::Facts {
+    let wall = |at: BootTime| anchor.wall(at);
+    let gap = |Gap { start, end }: Gap| wire::Gap { from: wall(start), until: wall(end) };
     wire::Facts {
-        open_connections: record.connections(),
-        opened: stamp(record.opened_at),
-        closed: stamp(record.closed_by(now.as_nanos())),
-        last_traffic: stamp(record.traffic_at),
-        closed_gap: gap(record.closed_gap_start, record.closed_gap_end),
-        traffic_gap: gap(record.traffic_gap_start, record.traffic_gap_end),
-        bytes_received: record.rx,
-        bytes_sent: record.tx,
+        open_connections: evidence.connections(),
+        opened: evidence.opened_at.map(wall),
+        closed: evidence.closed_by(now).map(wall),
+        last_traffic: evidence.traffic_at.map(wall),
+        closed_gap: evidence.closed_gap.map(gap),
+        traffic_gap: evidence.traffic_gap.map(gap),
+        bytes_received: evidence.received,
+        bytes_sent: evidence.sent,
     }
 }

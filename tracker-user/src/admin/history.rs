@@ -94,7 +94,7 @@ fn identity(event: &AuditEvent) -> String {
 /// A running session as the store would have it.
 fn tenure(session: &Session, anchor: &Anchor) -> Tenure {
     let stale = match session.state {
-        State::Active => None,
+        State::Active | State::Waiting { .. } => None,
         State::Stale { reason, since } => {
             Some(StalePeriod { from: anchor.wall(since), until: None, reason: reason.to_string() })
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tracker_ebpf::abi::{Counter, strangers_of};
-use tracker_ebpf::record::Record;
 
 use super::wire;
 use crate::audit::Audit;
@@ -19,7 +18,7 @@ use crate::links::shown;
 use crate::live::Live;
 use crate::net::Connections;
 use crate::observe::{Kind, ObserveError, Observer, Pinning};
-use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
+use crate::session::{Evidence, Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::threads::{Busy, Threads};
 use crate::tracker::Tracker;
@@ -84,7 +83,7 @@ impl Sources {
     pub async fn status(&self) -> Result<wire::Status, ReportError> {
         let counts = self.tracker.ask(|view| {
             let table = view.table;
-            let shared = view.overlaps.warnings(&table.policy().timeouts, boot_now());
+            let shared = view.shared_hosts.warnings(&table.policy().timeouts, boot_now());
             (
                 table.active(),
                 table.len() - table.active(),
@@ -252,13 +251,14 @@ impl Sources {
             };
             let (mut active, mut stale) = (HashSet::new(), HashSet::new());
             for session in &sessions {
-                let (record, _) = self.records(session)?;
-                user.open_connections += record.connections();
-                user.bytes_received += record.rx;
-                user.bytes_sent += record.tx;
+                let (recorded, _) = self.recorded(session)?;
+                user.open_connections += recorded.connections();
+                user.bytes_received += recorded.received;
+                user.bytes_sent += recorded.sent;
                 let (clients, known) = match session.state {
                     State::Active => (&mut user.clients, &mut active),
-                    State::Stale { .. } => (&mut user.stale_clients, &mut stale),
+                    // Nothing is served there, nor does it take a licence.
+                    State::Stale { .. } | State::Waiting { .. } => (&mut user.stale_clients, &mut stale),
                 };
                 // On a shared host a user may have proved themselves on many connections.
                 if known.insert(session.client) {
@@ -278,7 +278,7 @@ impl Sources {
     /// # Errors
     /// As `sessions`.
     pub async fn hosts(&self) -> Result<Vec<wire::Host>, ReportError> {
-        let before: HashMap<ClientAddr, Record> = self.observer.records()?.into_iter().collect();
+        let before: HashMap<ClientAddr, Evidence> = self.observer.all_recorded()?.into_iter().collect();
         let from = boot_now();
         tokio::time::sleep(RATE_SPAN).await;
         let (sessions, _) = self.snapshot(None).await?;
@@ -286,38 +286,38 @@ impl Sources {
         for session in sessions {
             by_client.entry(session.client).or_default().push(session);
         }
-        let after = self.observer.records()?;
+        let after = self.observer.all_recorded()?;
         let anchor = Anchor::now();
         let now = boot_now();
         let span = now.since(from).as_secs_f64().max(1e-3);
         let mut hosts: Vec<wire::Host> = after
             .into_iter()
-            .map(|(client, record)| {
-                let earlier = before.get(&client).copied().unwrap_or(record);
+            .map(|(client, recorded)| {
+                let earlier = before.get(&client).copied().unwrap_or(recorded);
                 let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / span;
                 let sessions = by_client.get(&client).map_or(&[][..], Vec::as_slice);
                 let users: BTreeSet<&str> = sessions.iter().map(|session| session.identity.key()).collect();
                 let only = sessions.first().filter(|_| users.len() == 1);
                 let is_active = |session: &Session| session.state == State::Active;
                 let first = sessions.iter().find(|session| is_active(session)).or(sessions.first());
-                let moved = record.rx + record.tx > 0;
-                let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
+                let moved = recorded.received + recorded.sent > 0;
+                let wall = |at: BootTime| anchor.wall(at);
                 wire::Host {
                     client: shown(client).to_string(),
                     user: only.map(|session| session.identity.user().into()),
                     domain: only.map(|session| session.identity.domain().into()),
                     users: if only.is_some() { Vec::new() } else { names(sessions) },
                     state: first.map(|session| state(session).into()),
-                    open_connections: record.connections(),
-                    receive_rate: rate(record.rx, earlier.rx),
-                    send_rate: rate(record.tx, earlier.tx),
-                    bytes_received: record.rx,
-                    bytes_sent: record.tx,
-                    last_traffic: seen(record.traffic_at).filter(|_| moved),
+                    open_connections: recorded.connections(),
+                    receive_rate: rate(recorded.received, earlier.received),
+                    send_rate: rate(recorded.sent, earlier.sent),
+                    bytes_received: recorded.received,
+                    bytes_sent: recorded.sent,
+                    last_traffic: recorded.traffic_at.map(wall).filter(|_| moved),
                     inactivity: moved
-                        .then(|| now.since(BootTime::from_nanos(record.traffic_at)).as_secs_f64()),
-                    opened: seen(record.opened_at),
-                    closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
+                        .then(|| now.since(recorded.traffic_at.unwrap_or_default()).as_secs_f64()),
+                    opened: recorded.opened_at.map(wall),
+                    closed: recorded.closed_by(now).map(wall).filter(|_| recorded.opened_at.is_some()),
                 }
             })
             .collect();
@@ -343,14 +343,14 @@ impl Sources {
     }
 
     /// What is recorded of a session's client, or of its connection on a shared host; and how far it may be relied upon.
-    fn records(&self, session: &Session) -> Result<(Record, Record), ReportError> {
+    fn recorded(&self, session: &Session) -> Result<(Evidence, Evidence), ReportError> {
         let Some(connection) = session.connection else {
-            let record = self.observer.record(session.client)?.unwrap_or_default();
-            return Ok((record, self.observer.evidence(session.client)?.unwrap_or_default()));
+            let recorded = self.observer.recorded(session.client)?.unwrap_or_default();
+            return Ok((recorded, self.observer.evidence(session.client)?.unwrap_or_default()));
         };
         // One that is closed ends its session in this moment.
-        let record = self.connections.record(session.client, connection).unwrap_or_default();
-        Ok((record, record))
+        let recorded = self.connections.evidence(session.client, connection).unwrap_or_default();
+        Ok((recorded, recorded))
     }
 
     fn describe(
@@ -359,7 +359,7 @@ impl Sources {
         policy: &Policy,
         anchor: &Anchor,
     ) -> Result<wire::Session, ReportError> {
-        let (record, evidence) = self.records(session)?;
+        let (recorded, evidence) = self.recorded(session)?;
         let peer = session.connection.and_then(|one| self.connections.peer(session.client, one));
         let now = boot_now();
         let (expires, reason) = match judge(session, &evidence, policy, now) {
@@ -370,7 +370,7 @@ impl Sources {
             }
             Verdict::Ended { at } => (Some(at), None),
         };
-        let seen = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
+        let wall = |at: BootTime| anchor.wall(at);
         Ok(wire::Session {
             id: session.id.to_string(),
             client: shown(session.client).to_string(),
@@ -384,14 +384,14 @@ impl Sources {
             mode: policy.timeouts.mode.to_string(),
             created: anchor.wall(session.created),
             authenticated: anchor.wall(session.authenticated),
-            open_connections: record.connections(),
-            opened: seen(record.opened_at).filter(|_| record.is_open(now.as_nanos())),
-            closed: seen(record.closed_by(now.as_nanos())).filter(|_| record.opened_at > 0),
-            last_traffic: seen(record.traffic_at),
+            open_connections: recorded.connections(),
+            opened: recorded.opened_at.map(wall).filter(|_| recorded.is_open(now)),
+            closed: recorded.closed_by(now).map(wall).filter(|_| recorded.opened_at.is_some()),
+            last_traffic: recorded.traffic_at.map(wall),
             expires: expires.map(|at| anchor.wall(at)),
             device: session.device.map(|device| device.to_string()),
-            bytes_received: record.rx,
-            bytes_sent: record.tx,
+            bytes_received: recorded.received,
+            bytes_sent: recorded.sent,
         })
     }
 }
@@ -405,6 +405,7 @@ fn names(sessions: &[Session]) -> Vec<String> {
 fn state(session: &Session) -> &'static str {
     match session.state {
         State::Active => "active",
+        State::Waiting { .. } => "waiting",
         State::Stale { .. } => "stale",
     }
 }

@@ -1,5 +1,6 @@
-//! The proxy's own connections: the registry of those that are open.
+//! The proxy's own connections: the registry of those that are open. And the border where records become evidence.
 
+mod evidence;
 mod registry;
 
 pub use registry::{

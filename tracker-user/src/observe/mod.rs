@@ -3,7 +3,7 @@
 //!
 //! The records are the truth; a [`Hint`](tracker_ebpf::abi::Hint) only says where to look, and [`Observer::resync`] compares the records with the
 //! kernel's list of sockets and repairs what was missed. Nothing here waits: all calls but [`Hints::next`] are plain
-//! system calls. [`Observer::records`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
+//! system calls. [`Observer::all_recorded`] and [`Observer::resync`] cost some microseconds per client, so with many clients they
 //! belong on a blocking thread.
 
 mod amend;
@@ -48,6 +48,7 @@ use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
 use crate::net::{ClientEvents, Seen, Watcher};
+use crate::session::Evidence;
 pub use compare::Resync;
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
@@ -235,11 +236,19 @@ impl Observer {
     ///
     /// # Errors
     /// When the kernel refuses; not when there is none.
-    pub fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
+    pub(super) fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
         match &self.source {
             Source::Kernel(kernel) => kernel.record(client),
             Source::Eyes { eyes, .. } => Ok(eyes.record(client)),
         }
+    }
+
+    /// What is recorded of the client, whether it may be relied upon or not: for who looks, not for decisions.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when there is no record.
+    pub fn recorded(&self, client: ClientAddr) -> Result<Option<Evidence>, ObserveError> {
+        Ok(self.record(client)?.as_ref().map(Evidence::from))
     }
 
     /// The client has a session from now on: its record is kept for as long as that stands. Where there is none one is
@@ -280,17 +289,17 @@ impl Observer {
         }
     }
 
-    /// All records, in no order, each consistent in itself.
+    /// What is recorded of all clients, in no order, each consistent in itself.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let mut records = Vec::new();
+    pub fn all_recorded(&self) -> Result<Vec<(ClientAddr, Evidence)>, ObserveError> {
+        let mut all = Vec::new();
         self.each_record(|client, record| {
-            records.push((client, *record));
+            all.push((client, Evidence::from(record)));
             true
         })?;
-        Ok(records)
+        Ok(all)
     }
 
     /// Calls `each` with every record, in no order, each consistent in itself, until it says false. There may be
@@ -298,7 +307,10 @@ impl Observer {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn each_record(&self, mut each: impl FnMut(ClientAddr, &Record) -> bool) -> Result<(), ObserveError> {
+    pub(super) fn each_record(
+        &self,
+        mut each: impl FnMut(ClientAddr, &Record) -> bool,
+    ) -> Result<(), ObserveError> {
         match &self.source {
             Source::Kernel(kernel) => kernel.each_record(each),
             Source::Eyes { eyes, .. } => {

@@ -14,7 +14,7 @@ use crate::auth::negotiate::{Cause, Pending};
 use crate::auth::recent::Came;
 use crate::auth::token;
 use crate::auth::token::{BadToken, Fingerprint};
-use crate::session::Decision;
+use crate::session::{Arrival, Decision};
 use crate::types::{Identity, SessionId};
 
 /// What a connection remembers of the proofs that were given on it.
@@ -54,9 +54,10 @@ pub(super) async fn admit(
 ) -> Result<Cleared, Page> {
     // Once a connection: nobody is served, or may log in, on one whose end and whose traffic nobody would notice.
     if !client.auth.is_seen {
-        if !client.io.is_seen() {
+        let arrival = Arrival { is_watched: client.io.is_seen(), ..Arrival::NEW };
+        if let Some(denial) = arrival.denial() {
             client.worker.shared.stats.connections_unseen.inc();
-            return Err(Page::unseen());
+            return Err(Page::denied(denial));
         }
         client.auth.is_seen = true;
     }
@@ -64,14 +65,14 @@ pub(super) async fn admit(
         return Err(Page::bad_request("The request has more than one Proxy-Authorization field."));
     }
     let verdict = match request.field(client.input.unread(), Name::ProxyAuthorization).map(token::parse) {
-        None => match standing(client).await {
+        None => match standing(client).await? {
             Some(cleared) => Ok(cleared),
             // Looked at only where it matters: a valid session needs no conditions.
             None => Err(ask(client, Look::at(client, request, target, options))),
         },
         // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
         // user: it is as if it were not there.
-        Some(Err(bad @ BadToken::NotNegotiate(_))) => match standing(client).await {
+        Some(Err(bad @ BadToken::NotNegotiate(_))) => match standing(client).await? {
             Some(cleared) => Ok(cleared),
             None => Err(proof::not_offered(client, bad, Look::at(client, request, target, options)).await),
         },
@@ -92,7 +93,7 @@ async fn offered(client: &mut Client, token: Result<Vec<u8>, BadToken>, look: Lo
         return verdict;
     }
     // Where Kerberos is not offered, credentials for it are as if they were not there.
-    match standing(client).await {
+    match standing(client).await? {
         Some(cleared) => Ok(cleared),
         None => Err(ask(client, look)),
     }
@@ -106,7 +107,7 @@ async fn repeated(client: &mut Client, token: &Result<Vec<u8>, BadToken>) -> Opt
     if known != Fingerprint::of(token.as_ref().ok()?) {
         return None;
     }
-    let cleared = standing(client).await?;
+    let cleared = standing(client).await.ok()??;
     (client.auth.cleared == session).then_some(cleared)
 }
 
@@ -127,15 +128,18 @@ pub(super) fn ask(client: &Client, look: Look) -> Page {
     page
 }
 
-/// Who a request without credentials is from, if that is known.
-async fn standing(client: &mut Client) -> Option<Cleared> {
+/// Who a request without credentials is from, if that is known; the answer to it where proving who its user is would not
+/// help.
+async fn standing(client: &mut Client) -> Result<Option<Cleared>, Page> {
     // The client has given a handshake up.
     client.auth.pending = None;
     match decision(client).await {
         Decision::Allow(admitted) if bind(client, admitted.session).await => {
-            Some(Cleared { user: admitted.identity, proof: None })
+            Ok(Some(Cleared { user: admitted.identity, proof: None }))
         }
-        _ => None,
+        Decision::Allow(_) | Decision::Challenge => Ok(None),
+        Decision::StepUp(factor) => Err(Page::step_up(factor)),
+        Decision::Deny(denial) => Err(Page::denied(denial)),
     }
 }
 

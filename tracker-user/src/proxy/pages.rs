@@ -11,6 +11,8 @@ use crate::auth::negotiate::Cause;
 use crate::auth::token;
 use crate::clock::wall_now;
 use crate::outside;
+use crate::session::Denial;
+use crate::types::Factor;
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -108,8 +110,22 @@ impl Page {
         Self::headed(StatusCode::FORBIDDEN, "You cannot log in here", &text, Some(&denied.to_string()))
     }
 
-    /// 503: what happens on this connection would not be noticed.
-    pub(super) fn unseen() -> Self {
+    /// 403: the user is known, and has to prove a second factor, for which there is no page yet.
+    pub(super) fn step_up(factor: Factor) -> Self {
+        let what = match factor {
+            Factor::Totp => "a code from your authenticator app",
+            Factor::Passkey => "your passkey",
+        };
+        let text = format!(
+            "The proxy knows who you are, and needs a second proof: {what}. It has no page yet where you could give it: ask \
+             its operator."
+        );
+        Self::headed(StatusCode::FORBIDDEN, "A second factor is needed", &text, Some(factor.as_str()))
+    }
+
+    /// 503: nobody is served on this connection.
+    pub(super) fn denied(denial: Denial) -> Self {
+        let Denial::Unwatched = denial;
         let text = "The proxy cannot watch over this connection, and serves nobody on a connection that it cannot watch \
                     over. Try again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, text).retry().closing()

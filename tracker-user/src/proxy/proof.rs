@@ -15,9 +15,10 @@ use crate::auth::negotiate::{Cause, Details, Offer, Outcome, Refused, VerifyErro
 use crate::auth::recent::Came;
 use crate::auth::token::{BadToken, Fingerprint};
 use crate::clock::{BootTime, boot_now};
-use crate::session::{self, Proof};
+use crate::session::table::AdmissionKind;
+use crate::session::{self, Admission, Proof};
 use crate::tracker::Refusal;
-use crate::types::{Identity, Method};
+use crate::types::{Factors, Identity, Method};
 
 /// How often credentials may be refused in a row before Negotiate is no longer offered on a connection.
 const REFUSALS: u32 = 3;
@@ -117,6 +118,8 @@ async fn proved(
         client: client.address,
         identity,
         method: Method::Kerberos,
+        factors: Factors::NONE,
+        enrolled: Factors::NONE,
         at,
         connection: Some(client.connection.id()),
         device: None,
@@ -125,6 +128,10 @@ async fn proved(
     // this very request, begins or renews it. Twice in a row is no coincidence.
     for _ in 0..2 {
         match gate.prove(offer.clone()).await {
+            Ok(Admission { kind: AdmissionKind::Waits(factor), .. }) => {
+                let why = format!("a second factor is required ({factor})");
+                return (Err(Page::step_up(factor)), Came::NotAdmitted { user, why });
+            }
             Ok(admission) => {
                 if bind(client, admission.admitted.session).await {
                     let cleared = Cleared { user: admission.admitted.identity, proof };

@@ -3,11 +3,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::record::Record;
 
 use crate::clock::{Anchor, BootTime};
 use crate::session::{Reason, Session, State};
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Factor, Factors, Identity, Method, SessionId};
 
 /// A session, kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +17,11 @@ pub struct StoredSession {
     domain: String,
     key: String,
     method: Method,
+    // Words; absent where an earlier version wrote it, which knew of none.
+    #[serde(default)]
+    factors: Vec<String>,
+    #[serde(default)]
+    enrolled: Vec<String>,
     #[serde(default)]
     device: Option<String>,
     created: i64,
@@ -42,6 +46,8 @@ impl StoredSession {
             connection: _,
             identity,
             method,
+            factors,
+            enrolled,
             device,
             created,
             authenticated,
@@ -56,13 +62,16 @@ impl StoredSession {
             domain: identity.domain().into(),
             key: identity.key().to_string(),
             method: *method,
+            factors: words(*factors),
+            enrolled: words(*enrolled),
             device: device.map(|device| device.to_string()),
             created: nanos(*created),
             authenticated: nanos(*authenticated),
             judged_from: nanos(*judged_from),
             counted_from: nanos(*counted_from),
             stale: match state {
-                State::Active => None,
+                // Whether a factor is missing is judged by the policy that is in force then.
+                State::Active | State::Waiting { .. } => None,
                 State::Stale { reason, since } => Some((*reason, nanos(*since))),
             },
             boot: boot.into(),
@@ -100,6 +109,8 @@ impl StoredSession {
             connection: None,
             identity: Identity::restore(&self.user, &self.domain, &self.key).into(),
             method: self.method,
+            factors: factors(&self.factors),
+            enrolled: factors(&self.enrolled),
             device: self.device.as_deref().and_then(|text| text.parse().ok()),
             created: moment(self.created),
             authenticated: moment(self.authenticated),
@@ -124,14 +135,14 @@ impl StoredSession {
     }
 }
 
-/// When the client was last active, as far as its record tells at `now`.
-#[must_use]
-pub fn last_seen(record: &Record, now: BootTime) -> BootTime {
-    match record.closes_at() {
-        None => now,
-        // A moment that is still to come is now.
-        Some(closed) => BootTime::from_nanos(closed).min(now).max(BootTime::from_nanos(record.traffic_at)),
-    }
+fn words(factors: Factors) -> Vec<String> {
+    factors.iter().map(|factor| factor.to_string()).collect()
+}
+
+/// A factor that this version does not know proves nothing.
+fn factors(words: &[String]) -> Factors {
+    let known = Factor::ALL.into_iter().filter(|factor| words.iter().any(|word| word == factor.as_str()));
+    known.fold(Factors::NONE, Factors::with)
 }
 
 fn nanos(moment: BootTime) -> i64 {
@@ -157,6 +168,8 @@ mod tests {
             connection: None,
             identity: Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE").into(),
             method: Method::Kerberos,
+            factors: Factors::NONE.with(Factor::Totp),
+            enrolled: Factors::NONE.with(Factor::Totp).with(Factor::Passkey),
             device: Device::new(&[2, 0, 0, 0, 0, 1]),
             created: now.before(Duration::from_secs(100)),
             authenticated: now.before(Duration::from_secs(50)),

@@ -43,7 +43,9 @@ impl Core {
                 Effect::Destroy { .. } => connections_closed = closed.next(),
                 Effect::Audit(event) => {
                     let reason = event.what.reason().map_or("", Reason::as_str);
-                    if let Some(suspected) = self.overlaps.observe(&event, connections_closed.unwrap_or(0)) {
+                    if let Some(suspected) =
+                        self.shared_host_detector.observe(&event, connections_closed.unwrap_or(0))
+                    {
                         self.metrics.shared_suspected.inc();
                         if suspected.is_new {
                             warn!("{}", suspected.suspicion.sentence());
@@ -58,7 +60,7 @@ impl Core {
                 }
                 Effect::Keep(client) => {
                     self.release(client);
-                    entries.push(Entry::Session(client, self.table.session(client).cloned()));
+                    entries.push(Entry::Session(client, self.table.kept(client).cloned()));
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::session::{Session, State};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
 use crate::store::{Store, StoredSession, StoredSetting, revocation};
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 const ALICE: ClientAddr = ClientAddr::from_v4([10, 0, 0, 1]);
 
@@ -23,6 +23,8 @@ fn alice(store: &Store, is_in: bool) {
         connection: None,
         identity: Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE").into(),
         method: Method::Kerberos,
+        factors: Factors::NONE,
+        enrolled: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,

@@ -12,7 +12,7 @@ use crate::session::{Session, State};
 use crate::store::content::Batch;
 use crate::store::embedded::FILE;
 use crate::store::{Entry, Journal, Store, StoreError, StoredSession, StoredSetting, Wanted, revocation};
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 fn session(number: u64) -> Session {
     let at = BootTime::default();
@@ -22,6 +22,8 @@ fn session(number: u64) -> Session {
         connection: None,
         identity: Arc::new(Identity::new(&format!("user{}", number % 17), "EXAMPLE.TEST", "EXAMPLE")),
         method: Method::Kerberos,
+        factors: Factors::NONE,
+        enrolled: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,
