@@ -146,8 +146,8 @@ impl Evidence {
             closed_from: latest(|one| one.closed_from).filter(|_| open == 0),
             closed_at: latest(|one| one.closed_at),
             traffic_at: latest(|one| one.traffic_at),
-            closed_gap: common_gap(closed, limit),
-            traffic_gap: common_gap(silent, limit),
+            closed_gap: common_gap(&closed, limit),
+            traffic_gap: common_gap(&silent, limit),
             received: bytes(|one| one.received),
             sent: bytes(|one| one.sent),
         }
@@ -186,7 +186,7 @@ impl Quiet {
 type Since = Option<BootTime>;
 
 /// The latest time of at least `limit` in which it was quiet on all, and that is over. It ends where somebody's gap does.
-fn common_gap(all: impl Iterator<Item = Quiet> + Clone, limit: Duration) -> Option<Gap> {
+fn common_gap(all: &(impl Iterator<Item = Quiet> + Clone), limit: Duration) -> Option<Gap> {
     let up_to = |end: BootTime| {
         let mut quiet = all.clone().map(|one| one.up_to(end));
         // The beginning of all time, `None`, is earlier than every moment.

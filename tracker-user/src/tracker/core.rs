@@ -185,7 +185,7 @@ impl Core {
     fn order(&mut self, order: Order) {
         match order {
             Order::Ask(question) => {
-                question(&View { table: &self.table, shared_hosts: &self.shared_host_detector })
+                question(&View { table: &self.table, shared_hosts: &self.shared_host_detector });
             }
             Order::Check { client, connection, reply } => {
                 let decision = self.check(client, connection);
