@@ -39,7 +39,7 @@ use crate::output::Output;
 use crate::private;
 use crate::proxy;
 use crate::proxy::{AccessLog, AllowList, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
-use crate::session::Policy;
+use crate::session::{FactorPolicy, Policy};
 use crate::store::{Entry, Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
@@ -449,6 +449,7 @@ fn policy(config: &Config, since: BootTime) -> Policy {
         timeouts: config.timeouts.clone(),
         max_users: config.licences.max_users,
         devices_per_user: config.licences.devices_per_user,
+        factors: FactorPolicy::default(),
         since,
     }
 }

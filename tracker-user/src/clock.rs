@@ -1,5 +1,7 @@
 //! Time, in two types that never mix: boot time decides, wall time is shown. Nobody else reads a clock.
 
+use std::fmt;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -13,14 +15,35 @@ use tokio::io::unix::AsyncFd;
 
 /// A moment of `CLOCK_BOOTTIME`, in nanoseconds since boot: it never jumps, and goes on while the machine is suspended.
 /// Moments before this boot are negative: a session that outlived a reboot began at one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BootTime(i64);
+///
+/// It is kept with its sign turned over, so that the order of the numbers is the order of the moments. The one number
+/// that no moment has, 0, lets an `Option` of it take no more room.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(NonZeroU64);
+
+const _: () = assert!(size_of::<Option<BootTime>>() == 8);
+
+/// The bit that tells moments before boot from those after it.
+const SIGN: u64 = 1 << 63;
 
 impl BootTime {
     /// The moment as the kernel side writes it: a moment before boot is a number that wrapped around.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos.cast_signed())
+        match NonZeroU64::new(nanos ^ SIGN) {
+            Some(turned) => Self(turned),
+            // The earliest number is the next one's.
+            None => Self(NonZeroU64::MIN),
+        }
+    }
+
+    const fn from_signed(nanos: i64) -> Self {
+        Self::from_nanos(nanos.cast_unsigned())
+    }
+
+    /// The nanoseconds since boot.
+    const fn signed(self) -> i64 {
+        self.as_nanos().cast_signed()
     }
 
     /// A moment in a record or in the settings of the kernel side, where 0 says that it never came.
@@ -32,25 +55,38 @@ impl BootTime {
     /// The moment as the kernel side reads it.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0.cast_unsigned()
+        self.0.get() ^ SIGN
     }
 
     /// The moment `span` later; the end of time where that cannot be expressed.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+        Self::from_signed(self.signed().saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
     }
 
     /// The moment `span` earlier; the beginning of time where that cannot be expressed.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+        Self::from_signed(self.signed().saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
     }
 
     /// How long ago `earlier` was, seen from here; zero if it is still to come.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+        Duration::from_nanos(u64::try_from(self.signed().saturating_sub(earlier.signed())).unwrap_or(0))
+    }
+}
+
+/// The moment of the boot.
+impl Default for BootTime {
+    fn default() -> Self {
+        Self::from_nanos(0)
+    }
+}
+
+impl fmt::Debug for BootTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BootTime({})", self.signed())
     }
 }
 
@@ -59,7 +95,7 @@ impl BootTime {
 pub fn boot_now() -> BootTime {
     // Cannot fail on Linux >= 2.6.39 with this constant; 0 would only make everything look old, which fails closed.
     let now = clock_gettime(Clock::CLOCK_BOOTTIME).unwrap_or(TimeSpec::new(0, 0));
-    BootTime(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+    BootTime::from_signed(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
 }
 
 /// The wall time now, for people and for the store; it decides nothing while the machine is up.
@@ -110,7 +146,7 @@ const READINGS: u32 = 3;
 /// The offset, and by how many nanoseconds it may be wrong: whoever reads two clocks can be interrupted in between.
 fn offset() -> (i64, u64) {
     let reading = || {
-        let (before, wall, after) = (boot_now().0, wall_now().as_nanosecond(), boot_now().0);
+        let (before, wall, after) = (boot_now().signed(), wall_now().as_nanosecond(), boot_now().signed());
         let middle = before + (after - before) / 2;
         (i64::try_from(wall - i128::from(middle)).unwrap_or(i64::MAX), after.abs_diff(before))
     };
@@ -153,13 +189,13 @@ impl Anchor {
     #[must_use]
     pub fn boot(&self, moment: Timestamp) -> BootTime {
         let nanos = moment.as_nanosecond() - self.offset;
-        BootTime(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+        BootTime::from_signed(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
     }
 
     /// The wall time at `moment`, as far as the wall clock's present setting tells.
     #[must_use]
     pub fn wall(&self, moment: BootTime) -> Timestamp {
-        let nanos = i128::from(moment.0) + self.offset;
+        let nanos = i128::from(moment.signed()) + self.offset;
         Timestamp::from_nanosecond(nanos).unwrap_or(if nanos < 0 { Timestamp::MIN } else { Timestamp::MAX })
     }
 }
@@ -200,9 +236,10 @@ impl BootTimer {
         let timer = &self.0.get_ref().0;
         match deadline {
             None => timer.unset()?,
-            Some(BootTime(nanos)) => {
+            Some(moment) => {
                 // An absolute time of 0 would disarm the timer.
-                let at = TimeSpec::from_duration(Duration::from_nanos(nanos.max(1).cast_unsigned()));
+                let at =
+                    TimeSpec::from_duration(Duration::from_nanos(moment.signed().max(1).cast_unsigned()));
                 timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             }
         }
@@ -230,6 +267,16 @@ impl BootTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_before_boot_come_before_those_after_it() {
+        let moments = [i64::MIN + 1, -2, -1, 0, 1, 2, i64::MAX].map(BootTime::from_signed);
+        assert!(moments.is_sorted() && moments.map(BootTime::signed).is_sorted());
+        assert_eq!(BootTime::default().as_nanos(), 0);
+        assert_eq!(BootTime::from_nanos(u64::MAX).after(Duration::from_nanos(2)).as_nanos(), 1);
+        let first = BootTime::from_signed(i64::MIN);
+        assert_eq!((first, first.before(Duration::MAX)), (moments[0], moments[0]));
+    }
 
     #[test]
     fn the_offset_of_a_time_namespace_is_read() {

@@ -8,10 +8,10 @@ mod devices;
 mod effects;
 mod end;
 mod event_loop;
+mod health;
 mod metrics;
 mod resync;
 mod shared;
-mod sight;
 
 use std::sync::Arc;
 
@@ -22,9 +22,10 @@ use crate::audit::{Actor, Audit};
 use crate::clock::boot_now;
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
-use crate::session::settings::Revalidate;
 use crate::session::table::Refused;
-use crate::session::{Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Session, Table, Timeouts};
+use crate::session::{
+    Admission, Decision, HotPolicy, Index, Policy, Proof, Reason, Session, SharedHostDetector, Table,
+};
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
 use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserMessage, UserQuery};
@@ -47,24 +48,7 @@ pub struct Tracker {
 struct Shared {
     index: Arc<Index>,
     audit: Arc<Audit>,
-    live: ArcSwap<Live>,
-}
-
-/// The part of the policy that the hot path reads.
-#[derive(Debug, Default)]
-struct Live {
-    /// Whether a connection that has not been cleared yet is looked at although the session is valid.
-    look_at_new: bool,
-    timeouts: Timeouts,
-}
-
-impl From<&Timeouts> for Live {
-    fn from(timeouts: &Timeouts) -> Self {
-        Self {
-            look_at_new: timeouts.revalidate == Revalidate::OnReopen || timeouts.judges_devices(),
-            timeouts: timeouts.clone(),
-        }
-    }
+    policy: ArcSwap<HotPolicy>,
 }
 
 /// Whose sessions are meant.
@@ -159,7 +143,7 @@ pub struct View<'a> {
     /// The sessions.
     pub table: &'a Table,
     /// The addresses that look like shared hosts.
-    pub overlaps: &'a Overlaps,
+    pub shared_hosts: &'a SharedHostDetector,
 }
 
 type Question = Box<dyn FnOnce(&View<'_>) + Send>;
@@ -170,7 +154,7 @@ enum Order {
     End { part: end::Part, reason: Reason, actor: Option<Actor>, reply: oneshot::Sender<end::Ended> },
     Policy { policy: Policy, reply: oneshot::Sender<()> },
     Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
-    TakeBack { scope: Scope, session: SessionId, before: Option<Session> },
+    Rollback { scope: Scope, session: SessionId, before: Option<Session> },
 }
 
 impl Tracker {
@@ -186,10 +170,10 @@ impl Tracker {
         first: SessionId,
     ) -> std::io::Result<(Self, EventLoop)> {
         let index = Arc::new(Index::default());
-        let live = ArcSwap::from_pointee(Live::from(&policy.timeouts));
+        let hot = ArcSwap::from_pointee(HotPolicy::from(&policy.timeouts));
         let before = kept.policy.unwrap_or_else(|| policy.clone());
         let table = Table::new(first, before, Arc::clone(&index));
-        let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), live });
+        let shared = Arc::new(Shared { index, audit: Arc::clone(&parts.audit), policy: hot });
         let (orders, queue) = mpsc::channel(QUEUE);
         let event_loop = EventLoop::new(|| {
             let mut core = core::Core::new(parts, table, queue, orders.downgrade())?;
@@ -211,19 +195,11 @@ impl Tracker {
         connection: ConnectionId,
         cleared: Option<SessionId>,
     ) -> Option<Decision> {
-        let Shared { index, live, .. } = &*self.shared;
-        let live = live.load();
-        if live.timeouts.is_shared(client) {
-            return index.decide_on(connection, boot_now());
-        }
-        match index.decide(client, boot_now())? {
-            // A new connection must be looked at: were all closed before it, is it another device's?
-            Decision::Allow(admitted) if cleared != Some(admitted.session) && live.look_at_new => None,
-            decision => Some(decision),
-        }
+        let Shared { index, policy, .. } = &*self.shared;
+        index.decide(&policy.load(), client, connection, cleared, boot_now())
     }
 
-    /// The same, after a look at what is recorded of the client, or of the connection on a shared host.
+    /// The same, by the loop: from what is recorded of the client now, or of the connection on a shared host.
     pub async fn check(&self, client: ClientAddr, connection: ConnectionId) -> Decision {
         // A loop that is gone fails closed.
         self.order(|reply| Order::Check { client, connection, reply }).await.unwrap_or(Decision::Challenge)
@@ -232,9 +208,8 @@ impl Tracker {
     /// Whether somebody may be logged in at this address, or many share it.
     #[must_use]
     pub fn is_known(&self, client: ClientAddr) -> bool {
-        let Shared { index, live, .. } = &*self.shared;
-        let is_challenged = || matches!(index.decide(client, boot_now()), Some(Decision::Challenge));
-        live.load().timeouts.is_shared(client) || !is_challenged()
+        let Shared { index, policy, .. } = &*self.shared;
+        !index.is_unknown(&policy.load(), client, boot_now())
     }
 
     /// A verified proof: begins, confirms, renews or takes over the client's session, or on a shared host the connection's.
@@ -252,9 +227,9 @@ impl Tracker {
 
     /// Puts a policy in force. When this returns, every decision goes by it.
     pub async fn set_policy(&self, policy: Policy) {
-        let live = Live::from(&policy.timeouts);
+        let hot = HotPolicy::from(&policy.timeouts);
         self.order(|reply| Order::Policy { policy, reply }).await;
-        self.shared.live.store(Arc::new(live));
+        self.shared.policy.store(Arc::new(hot));
     }
 
     /// Asks the loop a question about the sessions. Keep it short, as everybody else waits: about one client, about what is

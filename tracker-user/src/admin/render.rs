@@ -10,7 +10,7 @@ use crate::links::shown;
 use crate::observe::{Kind, Pinning};
 use crate::ops::{
     Activity, Answer, Explanation, Gap, Host, LoggedOut, Offer, OpenConnection, RuleFinding, SessionDetail,
-    SessionView, Setting, Source, Status, User,
+    SessionView, Setting, Source, Standing, Status, User,
 };
 use crate::session::{State, Timeouts, Verdict};
 
@@ -80,7 +80,7 @@ pub(super) fn session(session: &SessionView) -> wire::Session {
         domain: session.identity.domain().into(),
         realm: session.identity.hidden_realm().map(Into::into),
         method: session.method.to_string(),
-        state: if session.is_stale { "stale" } else { "active" }.into(),
+        state: session.standing.as_str().into(),
         reason: session.reason.map(|reason| reason.to_string()),
         mode: session.mode.to_string(),
         created: session.created,
@@ -148,6 +148,7 @@ pub(super) fn host(host: &Host) -> wire::Host {
         state: host.state.map(|state| match state {
             State::Active => "active".into(),
             State::Stale { .. } => "stale".into(),
+            State::Waiting { .. } => "waiting".into(),
         }),
         open_connections: activity.open_connections,
         receive_rate: host.receive_rate,
@@ -163,11 +164,13 @@ pub(super) fn host(host: &Host) -> wire::Host {
 
 pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
     let (id, user) = explained.session.unzip();
+    let is_waiting = explained.sessions.first().is_some_and(|one| one.standing == Standing::Waiting);
     wire::Explanation {
         client: shown(explained.client).to_string(),
         decision: match explained.answer {
             Answer::Allow => "allow",
             Answer::Challenge => "challenge",
+            Answer::StepUp => "step-up",
             Answer::Deny => "deny",
         }
         .into(),
@@ -178,6 +181,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         domain: user.as_ref().map(|user| user.domain().into()),
         user: user.map(|user| user.user().into()),
         state: explained.verdict.map(|verdict| match verdict {
+            Verdict::Active { .. } if is_waiting => "waiting".into(),
             Verdict::Active { .. } => "active".into(),
             Verdict::Stale { .. } => "stale".into(),
             Verdict::Ended { .. } => "ended".into(),

@@ -140,7 +140,7 @@ pub struct Session {
     pub realm: Option<String>,
     /// How the user proved themselves.
     pub method: String,
-    /// `active` or `stale`.
+    /// `active`, `stale`, or `waiting` for a second factor.
     pub state: String,
     /// Which timeout ran out, when stale.
     pub reason: Option<String>,
@@ -205,8 +205,9 @@ pub struct Connection {
 pub struct Explanation {
     /// The client address.
     pub client: String,
-    /// What a request without credentials gets on a new connection: `allow`, `challenge` (407), or `deny` (403) where the
-    /// conditions do not offer Kerberos to the request that was described.
+    /// What a request without credentials gets on a new connection: `allow`, `challenge` (407), `step-up` (403) where its
+    /// user has to prove a second factor, or `deny` (403) where the conditions do not offer Kerberos to the request that was
+    /// described.
     pub decision: String,
     /// Why, in a sentence.
     pub why: String,
@@ -221,7 +222,7 @@ pub struct Explanation {
     pub user: Option<String>,
     /// Their domain.
     pub domain: Option<String>,
-    /// What the judge says of it: `active`, `stale` or `ended`.
+    /// What the judge says of it: `active`, `waiting`, `stale` or `ended`.
     pub state: Option<String>,
     /// The mode it is judged by.
     pub mode: String,

@@ -13,6 +13,7 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         match explained.decision.as_str() {
             "allow" => "served",
             "deny" => "refused (403)",
+            "step-up" => "asked for a second factor (403)",
             _ => "asked to authenticate (407)",
         },
         explained.why,

@@ -1,7 +1,8 @@
 //! The gateway's side of TCP: listeners and what they are for, the transports of what they accept, and the registry of
-//! the connections that are open.
+//! the connections that are open. And the border where records become evidence.
 
 mod client_stream;
+mod evidence;
 mod listener;
 mod registry;
 mod socket_options;

@@ -12,6 +12,7 @@ use super::ebpf::Kernel;
 use super::error::ObserveError;
 use super::{Observer, Source, socket_dump};
 use crate::clock::{BootTime, boot_now};
+use crate::session::Evidence;
 use crate::types::ClientAddr;
 
 /// What a resync found.
@@ -58,14 +59,14 @@ impl Observer {
     /// time in a row and nothing was opened or closed in between; the repair sends hints as the missed event would have.
     /// The proxy's own eyes miss nothing of what they look at, so there the list is only counted.
     ///
-    /// Where the kernel side does not see any more, it is attached anew first. `each` is told every record, as it was
+    /// Where the kernel side does not see any more, it is attached anew first. `each` is told what every record says, as it was
     /// before anything was repaired: they are read but once.
     ///
     /// # Errors
     /// When the sockets cannot be listed, or the kernel refuses.
-    pub fn resync(&self, each: impl FnMut(ClientAddr, &Record)) -> Result<Resync, ObserveError> {
+    pub fn resync(&self, mut each: impl FnMut(ClientAddr, &Evidence)) -> Result<Resync, ObserveError> {
         self.mend();
-        self.look(true, each)
+        self.look(true, |client, record| each(client, &Evidence::from(record)))
     }
 
     /// Nothing that the records say of the time since a moment is relied upon: what was open then counts as closed from

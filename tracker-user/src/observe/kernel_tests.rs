@@ -170,11 +170,11 @@ fn thousands_of_connections_on_all_cpus_leave_no_trace_but_exact_sums() {
             let resets =
                 (0..ROUNDS).step_by(2).filter(|round| round.is_multiple_of(3)).count() as u32 * THREADS;
             assert_eq!(u64::from(all.changes), 3 * rounds - u64::from(resets));
-            for (client, _) in observer.records().unwrap() {
+            for (client, _) in observer.all_recorded().unwrap() {
                 let one = until(observer, client.ip(), |record| record.connections() == 0);
                 assert_eq!(one.rx % UP as u64, 0);
             }
-            assert_eq!(observer.records().unwrap().len(), 1 + THREADS as usize);
+            assert_eq!(observer.all_recorded().unwrap().len(), 1 + THREADS as usize);
             let resync = observer.resync(|_, _| {}).unwrap();
             assert_eq!((resync.connections, resync.suspected, resync.repaired), (0, 0, 0));
             assert_clean(observer);
@@ -241,7 +241,7 @@ fn other_ports_and_other_namespaces_are_not_seen() {
                 let listener = listen(Ipv4Addr::UNSPECIFIED);
                 exchange(pair(&listener, B), 10, 10);
             });
-            assert_eq!(observer.records().unwrap(), vec![]);
+            assert_eq!(observer.all_recorded().unwrap(), vec![]);
             assert_clean(observer);
         },
     );

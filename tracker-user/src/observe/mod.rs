@@ -49,6 +49,7 @@ use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
 use crate::net::{ClientEvents, Seen, Watcher};
+use crate::session::Evidence;
 pub use compare::Resync;
 use destroy::Destroyer;
 pub use devices::DeviceWatch;
@@ -237,11 +238,19 @@ impl Observer {
     ///
     /// # Errors
     /// When the kernel refuses; not when there is none.
-    pub fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
+    pub(super) fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
         match &self.source {
             Source::Kernel(kernel) => kernel.record(client),
             Source::Eyes { eyes, .. } => Ok(eyes.record(client)),
         }
+    }
+
+    /// What is recorded of the client, whether it may be relied upon or not: for who looks, not for decisions.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when there is no record.
+    pub fn recorded(&self, client: ClientAddr) -> Result<Option<Evidence>, ObserveError> {
+        Ok(self.record(client)?.as_ref().map(Evidence::from))
     }
 
     /// The client has a session from now on: its record is kept for as long as that stands. Where there is none one is
@@ -282,12 +291,12 @@ impl Observer {
         }
     }
 
-    /// All records, in no order.
+    /// What is recorded of all clients, in no order.
     #[cfg(test)]
-    fn records(&self) -> Result<Vec<(ClientAddr, Record)>, ObserveError> {
-        let (mut walk, mut records) = (self.walk(), Vec::new());
-        while self.next_portion(&mut walk, |client, record| records.push((client, *record)))? {}
-        Ok(records)
+    fn all_recorded(&self) -> Result<Vec<(ClientAddr, Evidence)>, ObserveError> {
+        let (mut walk, mut all) = (self.walk(), Vec::new());
+        while self.next_portion(&mut walk, |client, evidence| all.push((client, *evidence)))? {}
+        Ok(all)
     }
 
     /// How many records there are.

@@ -15,6 +15,7 @@ use tracker_ebpf::record::Record;
 use super::error::ObserveError;
 use super::{Observer, Source};
 use crate::clock::{BootTime, boot_now};
+use crate::session::Evidence;
 use crate::types::ClientAddr;
 
 /// What is the matter.
@@ -148,17 +149,18 @@ impl Observer {
         state.fault.is_none().then_some(state.watched_since)
     }
 
-    /// The client's record as it may be relied upon: while the observer is blind, everything is closed and silent since it
-    /// last was not.
+    /// What is known of what the client did, as far as it may be relied upon: while the observer is blind, everything is
+    /// closed and silent since it last was not. `None` if the client has no record.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn evidence(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
+    pub fn evidence(&self, client: ClientAddr) -> Result<Option<Evidence>, ObserveError> {
         let record = self.record(client)?;
-        Ok(match self.sight.fault() {
+        let known = match self.sight.fault() {
             None => record,
             Some((_, since)) => Some(as_known(record.unwrap_or_default(), since)),
-        })
+        };
+        Ok(known.as_ref().map(Evidence::from))
     }
 
     /// Whether the programs should be attached anew, by [`Self::resync`].

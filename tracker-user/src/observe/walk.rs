@@ -1,10 +1,9 @@
 //! A walk over all records, in portions: nobody else waits for longer than one of them takes.
 
-use tracker_ebpf::record::Record;
-
 use super::bpf::Cursor;
 use super::error::ObserveError;
 use super::{Observer, Source};
+use crate::session::Evidence;
 use crate::types::ClientAddr;
 
 /// About so many records are told in one portion.
@@ -30,7 +29,7 @@ impl Observer {
         })
     }
 
-    /// Calls `each` with the next portion of the records, each consistent in itself. False if it was the last one. Some
+    /// Calls `each` with what the next portion of the records says, each consistent in itself. False if it was the last one. Some
     /// microseconds a record: it belongs on a blocking thread.
     ///
     /// # Errors
@@ -38,18 +37,18 @@ impl Observer {
     pub fn next_portion(
         &self,
         walk: &mut RecordWalk,
-        mut each: impl FnMut(ClientAddr, &Record),
+        mut each: impl FnMut(ClientAddr, &Evidence),
     ) -> Result<bool, ObserveError> {
         match (&self.source, &mut walk.0) {
             (Source::Kernel(kernel), Place::Kernel(cursor)) => {
-                kernel.portion(cursor, each)?;
+                kernel.portion(cursor, |client, record| each(client, &Evidence::from(record)))?;
                 Ok(!cursor.is_at_the_end())
             }
             (Source::Eyes { eyes, .. }, Place::Eyes(part)) => {
                 let mut told = 0;
                 while told < PORTION && *part < eyes.parts() {
                     eyes.each_of_part(*part, |client, record| {
-                        each(client, record);
+                        each(client, &Evidence::from(record));
                         told += 1;
                     });
                     *part += 1;

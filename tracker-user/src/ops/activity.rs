@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracker_ebpf::record::Record;
 
 use crate::clock::{Anchor, BootTime};
+use crate::session::{self, Evidence};
 
 /// What is recorded of a client, or of one connection of a shared host.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,21 +42,21 @@ pub struct Gap {
 }
 
 impl Activity {
-    /// What `record` says at `now`.
-    pub(super) fn of(record: &Record, now: BootTime, anchor: &Anchor) -> Self {
-        let stamp = |at: u64| BootTime::from_stamp(at).map(|at| anchor.wall(at));
-        let gap = |start: u64, end: u64| Some(Gap { from: stamp(start)?, until: stamp(end)? });
+    /// What `evidence` says at `now`.
+    pub(super) fn of(evidence: &Evidence, now: BootTime, anchor: &Anchor) -> Self {
+        let wall = |at: BootTime| anchor.wall(at);
+        let gap = |gap: session::Gap| Gap { from: wall(gap.start), until: wall(gap.end) };
         Self {
-            open_connections: record.connections(),
-            is_open: record.is_open(now.as_nanos()),
-            opened: stamp(record.opened_at),
-            closed: stamp(record.closed_by(now.as_nanos())),
-            last_traffic: stamp(record.traffic_at),
-            silent_for: now.since(BootTime::from_nanos(record.traffic_at)),
-            closed_gap: gap(record.closed_gap_start, record.closed_gap_end),
-            traffic_gap: gap(record.traffic_gap_start, record.traffic_gap_end),
-            bytes_received: record.rx,
-            bytes_sent: record.tx,
+            open_connections: evidence.connections(),
+            is_open: evidence.is_open(now),
+            opened: evidence.opened_at.map(wall),
+            closed: evidence.closed_by(now).map(wall),
+            last_traffic: evidence.traffic_at.map(wall),
+            silent_for: now.since(evidence.traffic_at.unwrap_or_default()),
+            closed_gap: evidence.closed_gap.map(gap),
+            traffic_gap: evidence.traffic_gap.map(gap),
+            bytes_received: evidence.received,
+            bytes_sent: evidence.sent,
         }
     }
 

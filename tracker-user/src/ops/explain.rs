@@ -8,7 +8,7 @@ use super::{Activity, Hypothetical, Offer, Ops, OpsError, Parts, SessionView};
 use crate::auth::kerberos::Conditions;
 use crate::clock::{Anchor, boot_now};
 use crate::proxy::decision_log::DecisionRecord;
-use crate::session::{Mode, Policy, Rule, Session, Situation, Verdict, explain};
+use crate::session::{Arrival, Decision, Mode, Policy, Rule, Session, Situation, Verdict, explain};
 use crate::types::{ClientAddr, Identity, SessionId};
 
 /// What a request without credentials gets on a new connection.
@@ -18,6 +18,8 @@ pub enum Answer {
     Allow,
     /// It is asked to prove who it is (407).
     Challenge,
+    /// Its user has to prove a second factor (403).
+    StepUp,
     /// The conditions do not offer Kerberos to the request that was described (403).
     Deny,
 }
@@ -102,19 +104,20 @@ fn explained(
     let read = parts.observer.evidence(client);
     let known = read.as_ref().is_ok_and(Option::is_some);
     // A client that never connected has nothing open; one whose record cannot be read is asked.
-    let record = read.ok().map(Option::unwrap_or_default);
+    let evidence = read.ok().map(Option::unwrap_or_default);
     let now = boot_now();
     let situation = Situation {
         client,
-        shared: is_shared.then_some(sessions),
+        is_shared_host: is_shared,
         session,
-        record: record.as_ref(),
+        evidence: evidence.as_ref(),
         device: parts.observer.neighbour(client),
         watched_since: parts.observer.watched_since(),
+        arrival: Arrival::NEW,
         policy,
         now,
     };
-    let explained = explain(&situation);
+    let explained = explain(&situation, sessions.len());
     let anchor = Anchor::now();
     let findings = explained.findings.into_iter().map(|finding| RuleFinding {
         rule: finding.rule,
@@ -126,12 +129,15 @@ fn explained(
     let conditions = || Conditions::new(&parts.configuration.config().kerberos.conditions).ok();
     let offer = asked.is_described().then(conditions).flatten();
     let offer = offer.map(|conditions| asked.offer(&conditions, client.ip()));
-    // A valid session needs no conditions.
-    let against = offer.as_ref().and_then(Offer::against).filter(|_| !explained.allow);
-    let (answer, why) = match against {
-        Some(step) => (Answer::Deny, format!("Kerberos is not offered to it ({}: {})", step.step, step.why)),
-        None if explained.allow => (Answer::Allow, explained.why),
-        None => (Answer::Challenge, explained.why),
+    // What is not challenged needs no conditions.
+    let (answer, why) = match (&explained.decision, offer.as_ref().and_then(Offer::against)) {
+        (Decision::Challenge, Some(step)) => {
+            (Answer::Deny, format!("Kerberos is not offered to it ({}: {})", step.step, step.why))
+        }
+        (Decision::Challenge, None) => (Answer::Challenge, explained.why),
+        (Decision::Allow(_), _) => (Answer::Allow, explained.why),
+        (Decision::StepUp(_), _) => (Answer::StepUp, explained.why),
+        (Decision::Deny(_), _) => (Answer::Deny, explained.why),
     };
     Explanation {
         client,
@@ -147,6 +153,6 @@ fn explained(
         findings: findings.collect(),
         offer,
         recent: parts.recent.of(client),
-        activity: record.filter(|_| known).map(|record| Activity::of(&record, now, &anchor)),
+        activity: evidence.filter(|_| known).map(|evidence| Activity::of(&evidence, now, &anchor)),
     }
 }

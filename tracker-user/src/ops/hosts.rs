@@ -42,8 +42,8 @@ impl Ops {
         self.walk(async |ops| {
             let mut before: HashMap<ClientAddr, (u64, u64)> = HashMap::new();
             let from = boot_now();
-            ops.each_record(|client, record| {
-                before.insert(client, (record.rx, record.tx));
+            ops.each_recorded(|client, evidence| {
+                before.insert(client, (evidence.received, evidence.sent));
             })
             .await?;
             ops.fits(before.len())?;
@@ -52,19 +52,20 @@ impl Ops {
             let anchor = Anchor::now();
             let span = boot_now().since(from).as_secs_f64().max(1e-3);
             let mut hosts = Vec::with_capacity(before.len());
-            ops.each_record(|client, record| {
-                let (received, sent) = before.get(&client).copied().unwrap_or((record.rx, record.tx));
+            ops.each_recorded(|client, evidence| {
+                let (received, sent) =
+                    before.get(&client).copied().unwrap_or((evidence.received, evidence.sent));
                 let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / span;
                 let Present { users, state } = present.remove(&client).unwrap_or_default();
-                let moved = record.rx + record.tx > 0;
-                let activity = Activity::of(record, boot_now(), &anchor).since_opened();
+                let moved = evidence.received + evidence.sent > 0;
+                let activity = Activity::of(evidence, boot_now(), &anchor).since_opened();
                 hosts.push(Host {
                     client,
                     users,
                     state,
                     activity: Activity { last_traffic: activity.last_traffic.filter(|_| moved), ..activity },
-                    receive_rate: rate(record.rx, received),
-                    send_rate: rate(record.tx, sent),
+                    receive_rate: rate(evidence.received, received),
+                    send_rate: rate(evidence.sent, sent),
                 });
             })
             .await?;

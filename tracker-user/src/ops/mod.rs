@@ -48,7 +48,7 @@ pub use self::hosts::Host;
 pub use self::hypothetical::{Hypothetical, Offer};
 pub use self::logout::LoggedOut;
 pub use self::overlay::Start;
-pub use self::sessions::{SessionDetail, SessionView};
+pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
 pub use self::status::{Licences, ReplayCache, Status, StoreStatus};
 pub use self::users::User;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracker_ebpf::record::Record;
 
 use super::walk::newest_first;
 use super::{Activity, OpenConnection, Ops, OpsError, Parts};
 use crate::audit::TrailEntry;
 use crate::clock::{Anchor, boot_now};
 use crate::links::shown;
-use crate::session::{Mode, Policy, Reason, Session, State, Verdict, judge};
+use crate::session::{Evidence, Mode, Policy, Reason, Session, State, Verdict, judge};
 use crate::types::{ClientAddr, Device, Identity, Method, Scope, SessionId};
 
 /// A session, as it is judged now.
@@ -26,8 +25,8 @@ pub struct SessionView {
     pub identity: Arc<Identity>,
     /// How the user proved themselves.
     pub method: Method,
-    /// Whether it waits for its user.
-    pub is_stale: bool,
+    /// Whether requests are served on it.
+    pub standing: Standing,
     /// Which timeout ran out, where that is known.
     pub reason: Option<Reason>,
     /// The mode it is judged by.
@@ -42,6 +41,29 @@ pub struct SessionView {
     pub device: Option<Device>,
     /// What is recorded of its client, or of its connection; `opened` only while that counts as open.
     pub activity: Activity,
+}
+
+/// Whether requests are served on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They are.
+    Active,
+    /// Not before its user has proved a second factor.
+    Waiting,
+    /// Not before its user has proved themselves again: its timeout ran out.
+    Stale,
+}
+
+impl Standing {
+    /// Its word in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "waiting",
+            Self::Stale => "stale",
+        }
+    }
 }
 
 /// The sessions of one client, and all that belongs to them.
@@ -129,14 +151,14 @@ pub(super) fn nobody_at(client: ClientAddr) -> OpsError {
 }
 
 /// What is recorded of a session's client, or of its connection on a shared host; and how far it may be relied upon.
-pub(super) fn records(parts: &Parts, session: &Session) -> Result<(Record, Record), OpsError> {
+pub(super) fn recorded(parts: &Parts, session: &Session) -> Result<(Evidence, Evidence), OpsError> {
     let Some(connection) = session.connection else {
-        let record = parts.observer.record(session.client)?.unwrap_or_default();
-        return Ok((record, parts.observer.evidence(session.client)?.unwrap_or_default()));
+        let recorded = parts.observer.recorded(session.client)?.unwrap_or_default();
+        return Ok((recorded, parts.observer.evidence(session.client)?.unwrap_or_default()));
     };
     // One that is closed ends its session in this moment.
-    let record = parts.connections.record(session.client, connection).unwrap_or_default();
-    Ok((record, record))
+    let recorded = parts.connections.evidence(session.client, connection).unwrap_or_default();
+    Ok((recorded, recorded))
 }
 
 fn describe(
@@ -145,7 +167,7 @@ fn describe(
     policy: &Policy,
     anchor: &Anchor,
 ) -> Result<SessionView, OpsError> {
-    let (record, evidence) = records(parts, session)?;
+    let (recorded, evidence) = recorded(parts, session)?;
     let peer = session.connection.and_then(|one| parts.connections.peer(session.client, one));
     let now = boot_now();
     let (expires, reason) = match judge(session, &evidence, policy, now) {
@@ -156,14 +178,19 @@ fn describe(
         }
         Verdict::Ended { at } => (Some(at), None),
     };
-    let activity = Activity::of(&record, now, anchor).since_opened();
+    let activity = Activity::of(&recorded, now, anchor).since_opened();
     Ok(SessionView {
         id: session.id,
         scope: session.scope(),
         port: peer.map(|peer| peer.port()),
         identity: Arc::clone(&session.identity),
         method: session.method,
-        is_stale: reason.is_some() || matches!(session.state, State::Stale { .. }),
+        standing: match session.state {
+            _ if reason.is_some() => Standing::Stale,
+            State::Active => Standing::Active,
+            State::Waiting { .. } => Standing::Waiting,
+            State::Stale { .. } => Standing::Stale,
+        },
         reason,
         mode: policy.timeouts.mode,
         created: anchor.wall(session.created),

@@ -103,7 +103,7 @@ impl Ops {
                 stale: view.table.len() - view.table.active(),
                 users: view.table.active_users(),
                 licences: view.table.licences_used(),
-                shared: view.overlaps.warnings(&view.table.policy().timeouts, boot_now()),
+                shared: view.shared_hosts.warnings(&view.table.policy().timeouts, boot_now()),
             });
             let counts = counts.await.ok_or(OpsError::Stopping)?;
             ops.blocking(|parts| status(parts, counts)).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::sessions::records;
+use super::sessions::recorded;
 use super::{Ops, OpsError, Parts};
 use crate::clock::{Anchor, BootTime};
 use crate::session::{Session, State};
@@ -59,7 +59,7 @@ impl Ops {
             let mut walk = ops.walk_sessions().await?;
             let mut users: HashMap<Arc<Identity>, Gathered> = HashMap::new();
             while let Some(portion) = walk.next().await? {
-                for (session, activity) in ops.blocking(|parts| with_records(parts, portion)).await?? {
+                for (session, activity) in ops.blocking(|parts| with_counts(parts, portion)).await?? {
                     let user = users.entry(Arc::clone(&session.identity)).or_default();
                     let (open, received, sent) = activity;
                     user.open_connections = user.open_connections.saturating_add(open);
@@ -87,10 +87,10 @@ fn name(user: &User) -> (&str, &str, Option<&str>) {
 /// Connections, and bytes received and sent.
 type Counted = (u32, u64, u64);
 
-fn with_records(parts: &Parts, portion: Vec<Session>) -> Result<Vec<(Session, Counted)>, OpsError> {
+fn with_counts(parts: &Parts, portion: Vec<Session>) -> Result<Vec<(Session, Counted)>, OpsError> {
     let counted = portion.into_iter().map(|session| {
-        let (record, _) = records(parts, &session)?;
-        Ok((session, (record.connections(), record.rx, record.tx)))
+        let (recorded, _) = recorded(parts, &session)?;
+        Ok((session, (recorded.connections(), recorded.received, recorded.sent)))
     });
     counted.collect()
 }

@@ -6,11 +6,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracker_ebpf::record::Record;
-
 use super::{Ops, OpsError};
 use crate::observe::RecordWalk;
-use crate::session::{Policy, Session};
+use crate::session::{Evidence, Policy, Session};
 use crate::types::{ClientAddr, Scope, SessionId};
 
 /// So many places of the table are looked at in one turn of the loop.
@@ -84,10 +82,10 @@ impl Ops {
         Ok((sessions, policy))
     }
 
-    /// Calls `each` with every record.
-    pub(super) async fn each_record(
+    /// Calls `each` with what is recorded of every client.
+    pub(super) async fn each_recorded(
         &self,
-        mut each: impl FnMut(ClientAddr, &Record),
+        mut each: impl FnMut(ClientAddr, &Evidence),
     ) -> Result<(), OpsError> {
         let mut walk = self.parts().observer.walk();
         loop {
@@ -101,7 +99,7 @@ impl Ops {
     }
 }
 
-type Portion = (RecordWalk, Vec<(ClientAddr, Record)>, bool);
+type Portion = (RecordWalk, Vec<(ClientAddr, Evidence)>, bool);
 
 fn portion(parts: &super::Parts, mut walk: RecordWalk) -> Result<Portion, OpsError> {
     let mut records = Vec::new();

@@ -12,7 +12,7 @@ use super::pages::Page;
 use super::proof;
 use crate::audit::{Ground, Refusal};
 use crate::auth::{Conversation, Credentials, NoOffer, Offer, Scheme};
-use crate::session::Decision;
+use crate::session::{Arrival, Decision};
 use crate::types::{Identity, SessionId, UserMessage};
 
 /// What a connection remembers of who it is served for.
@@ -43,9 +43,10 @@ pub(super) async fn admit(
 ) -> Result<Cleared, Page> {
     // Once a connection: nobody is served, or may log in, on one whose end and whose traffic nobody would notice.
     if !client.auth.is_seen {
-        if !client.io.is_seen() {
+        let arrival = Arrival { is_watched: client.io.is_seen(), ..Arrival::NEW };
+        if let Some(denial) = arrival.denial() {
             client.worker.shared.stats.connections_unseen.inc();
-            return Err(Page::unseen());
+            return Err(Page::denied(denial));
         }
         client.auth.is_seen = true;
     }
@@ -55,7 +56,7 @@ pub(super) async fn admit(
     }
     let credentials = request.field(client.input.unread(), Name::ProxyAuthorization).map(Credentials::parse);
     let verdict = match credentials {
-        None => match existing_session(client).await {
+        None => match existing_session(client).await? {
             Some(cleared) => Ok(cleared),
             // Evaluated only where it matters: a valid session needs no conditions.
             None => Err(ask(client, Evaluation::of(client, request, target, options))),
@@ -71,7 +72,7 @@ pub(super) async fn admit(
         }
         // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
         // user: it is as if it were not there.
-        Some(credentials) => match existing_session(client).await {
+        Some(credentials) => match existing_session(client).await? {
             Some(cleared) => Ok(cleared),
             None => {
                 let evaluation = Evaluation::of(client, request, target, options);
@@ -95,7 +96,7 @@ async fn offered(
         return verdict;
     }
     // Where Kerberos is not offered, credentials for it are as if they were not there.
-    match existing_session(client).await {
+    match existing_session(client).await? {
         Some(cleared) => Ok(cleared),
         None => Err(ask(client, evaluation)),
     }
@@ -105,7 +106,7 @@ async fn offered(
 /// as if they were not there, for as long as the session stands that they proved; and everywhere else it is a replay.
 async fn repeated(client: &mut Client, credentials: &Credentials) -> Option<Cleared> {
     let session = client.auth.conversation.repeats(credentials)?;
-    let cleared = existing_session(client).await?;
+    let cleared = existing_session(client).await.ok()??;
     (client.auth.cleared == Some(session)).then_some(cleared)
 }
 
@@ -127,14 +128,17 @@ pub(super) fn ask(client: &Client, evaluation: Evaluation) -> Page {
     Page::offer(&offer)
 }
 
-/// Who a request without credentials is from, if that is known.
-async fn existing_session(client: &mut Client) -> Option<Cleared> {
+/// Who a request without credentials is from, if that is known; the answer to it where proving who its user is would not
+/// help.
+async fn existing_session(client: &mut Client) -> Result<Option<Cleared>, Page> {
     client.auth.conversation.breaks_off();
     match decision(client).await {
         Decision::Allow(admitted) if bind(client, admitted.session).await => {
-            Some(Cleared { user: admitted.identity, proof: None })
+            Ok(Some(Cleared { user: admitted.identity, proof: None }))
         }
-        _ => None,
+        Decision::Allow(_) | Decision::Challenge => Ok(None),
+        Decision::StepUp(factor) => Err(Page::step_up(factor)),
+        Decision::Deny(denial) => Err(Page::denied(denial)),
     }
 }
 

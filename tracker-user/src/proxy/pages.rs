@@ -9,7 +9,8 @@ use super::http1::{BadFraming, Method, Version, connection};
 use crate::auth::{Cause, Offer, Scheme, Schemes};
 use crate::clock::wall_now;
 use crate::outside;
-use crate::types::UserMessage;
+use crate::session::Denial;
+use crate::types::{Factor, UserMessage};
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -140,8 +141,22 @@ impl Page {
         }
     }
 
-    /// 503: what happens on this connection would not be noticed.
-    pub(super) fn unseen() -> Self {
+    /// 403: the user is known, and has to prove a second factor, for which there is no page yet.
+    pub(super) fn step_up(factor: Factor) -> Self {
+        let what = match factor {
+            Factor::Totp => "a code from your authenticator app",
+            Factor::Passkey => "your passkey",
+        };
+        let message = UserMessage::new("The proxy knows who you are, and needs a second proof: ")
+            .then(what)
+            .then(". It has no page yet where you could give it: ask its operator.");
+        let heading = UserMessage::new("A second factor is needed");
+        Self::headed(StatusCode::FORBIDDEN, &heading, &message, Some(factor.as_str()))
+    }
+
+    /// 503: nobody is served on this connection.
+    pub(super) fn denied(denial: Denial) -> Self {
+        let Denial::Unwatched = denial;
         let text = "The proxy cannot watch over this connection, and serves nobody on a connection that it cannot watch \
                     over. Try again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, &UserMessage::new(text)).retry().closing()

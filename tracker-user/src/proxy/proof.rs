@@ -17,9 +17,10 @@ use crate::auth::{
     Schemes,
 };
 use crate::clock::boot_now;
-use crate::session::{self, Proof};
+use crate::session::table::AdmissionKind;
+use crate::session::{self, Admission, Proof};
 use crate::tracker::Refusal;
-use crate::types::{Identity, Method};
+use crate::types::{Factors, Identity, Method};
 
 /// Verifies credentials: for whom the request is served, or what it is answered, and what is remembered of that.
 pub(super) async fn prove(
@@ -109,7 +110,7 @@ async fn proved(
     proof: Proved,
     fingerprint: Option<Fingerprint>,
 ) -> (Result<Cleared, Page>, DecisionResult) {
-    let Proved { identity, method, factors: _, at, mutual, ticket } = proof;
+    let Proved { identity, method, factors, at, mutual, ticket } = proof;
     client.auth.conversation.succeeds();
     let user = identity.to_string();
     let shared = Arc::clone(&client.worker.shared);
@@ -118,6 +119,8 @@ async fn proved(
         client: client.address,
         identity: Arc::new(identity),
         method,
+        factors,
+        enrolled: Factors::NONE,
         at,
         connection: Some(client.connection.id()),
         device: None,
@@ -126,6 +129,10 @@ async fn proved(
     // this very request, begins or renews it. Twice in a row is no coincidence.
     for _ in 0..2 {
         match gate.prove(offer.clone()).await {
+            Ok(Admission { kind: AdmissionKind::Waits(factor), .. }) => {
+                let why = format!("a second factor is required ({factor})");
+                return (Err(Page::step_up(factor)), DecisionResult::NotAdmitted { user, why });
+            }
             Ok(admission) => {
                 let session = admission.admitted.session;
                 if bind(client, session).await {

@@ -1,89 +1,23 @@
-//! The judge's view of a client, rule by rule: what a request without credentials would get now, which rule decides, and
-//! what would end it. The verdict is [`judge`]'s own; the findings only say what it went by.
+//! A decision in words, rule by rule: what a request without credentials gets in a situation, which rule decides, and what
+//! would end that. What is decided is [`decide`]'s answer; the findings only describe what it went by.
 
 use std::fmt;
 
-use tracker_ebpf::record::{GRACE, Record};
+use tracker_ebpf::record::GRACE;
 
+use super::decide::{Decided, Decision, Rule, Situation, decide, is_replaced, may_have_reopened};
 use super::event::Reason;
-use super::judge::{Clock, Verdict, judge, lifetime_end, may_have_reopened};
+use super::evidence::{Evidence, Gap, Presence};
+use super::judge::{Clock, Verdict, lifetime_end};
 use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Device};
+use crate::types::Factor;
 
 /// What becomes of connections that their client has ended.
 const HALF: &str = "they hold nothing once nothing has been delivered on them for 5s";
 const _: () = assert!(GRACE == 5_000_000_000);
-
-/// All that a decision about a client is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
-    /// The client.
-    pub client: ClientAddr,
-    /// Where it is one of `timeouts.shared-hosts`: the sessions of its connections.
-    pub shared: Option<&'a [Session]>,
-    /// The address's own session, as the table has it.
-    pub session: Option<&'a Session>,
-    /// The kernel's record as far as it may be relied upon, read before `now`; `None` if it cannot be read.
-    pub record: Option<&'a Record>,
-    /// The device at the address now; `None` if it is not known, or a router's.
-    pub device: Option<Device>,
-    /// Since when every connection was watched; `None` while that is in doubt.
-    pub watched_since: Option<BootTime>,
-    /// The policy in force.
-    pub policy: &'a Policy,
-    /// Now.
-    pub now: BootTime,
-}
-
-/// The rules, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Is the address one behind which many users sit?
-    SharedHost,
-    /// Is somebody logged in there?
-    Session,
-    /// Is it still the device that the session was proved from?
-    Device,
-    /// Is what the kernel recorded of it to be had?
-    Record,
-    /// Is the cap over all modes reached?
-    Lifetime,
-    /// Has the session been found stale before?
-    State,
-    /// Was there a gap of the timeout's length, over by now?
-    Gap,
-    /// Is a gap of the timeout's length running?
-    Timeout,
-    /// Does a new connection have to prove itself although nothing ran out?
-    Revalidate,
-}
-
-impl Rule {
-    /// The rule's name, as the API shows it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SharedHost => "shared-host",
-            Self::Session => "session",
-            Self::Device => "device",
-            Self::Record => "record",
-            Self::Lifetime => "lifetime",
-            Self::State => "state",
-            Self::Gap => "gap",
-            Self::Timeout => "timeout",
-            Self::Revalidate => "revalidate",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// What a rule found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +37,8 @@ pub struct Finding {
 /// What [`explain`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whether a request without credentials, on a new connection, is served.
-    pub allow: bool,
+    /// What becomes of a request without credentials.
+    pub decision: Decision,
     /// What the judge says of the session, if there is one to judge.
     pub verdict: Option<Verdict>,
     /// Why, in a sentence.
@@ -117,33 +51,12 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
 }
 
-/// Explains the decision about a client.
+/// Explains the decision about a client. `sessions` is how many sessions there are from its address: on a shared host each
+/// connection has one of its own.
 #[must_use]
-pub fn explain(situation: &Situation<'_>) -> Explanation {
-    let Situation { client, shared, session, record, device, watched_since, policy, now } = *situation;
-    let verdict = match (session, record) {
-        (Some(session), Some(record)) if shared.is_none() => Some(judge(session, record, policy, now)),
-        _ => None,
-    };
-    let another_device = session.is_some_and(|session| is_another(session, device, policy));
-    let unseen = session.is_some_and(|session| may_have_reopened(session, policy, watched_since));
-    let decides = match (shared, session, verdict) {
-        (Some(_), ..) => Rule::SharedHost,
-        (_, None, _) => Rule::Session,
-        _ if another_device => Rule::Device,
-        (_, Some(_), None) => Rule::Record,
-        (_, Some(_), Some(Verdict::Ended { .. })) => Rule::Lifetime,
-        (_, Some(session), Some(Verdict::Stale { .. })) => match session.state {
-            State::Stale { .. } => Rule::State,
-            State::Active if record.is_some_and(|r| Clock::of(session, r, policy).ran_out.is_some()) => {
-                Rule::Gap
-            }
-            State::Active => Rule::Timeout,
-        },
-        (_, Some(_), Some(Verdict::Active { reopened, .. })) if reopened || unseen => Rule::Revalidate,
-        (_, Some(_), Some(Verdict::Active { .. })) => Rule::Timeout,
-    };
-    let allow = decides == Rule::Timeout && matches!(verdict, Some(Verdict::Active { .. }));
+pub fn explain(situation: &Situation<'_>, sessions: usize) -> Explanation {
+    let Situation { session, evidence, arrival, policy, now, .. } = *situation;
+    let Decided { rule: decides, decision, verdict } = decide(situation);
     let deadline = match (verdict, session) {
         (Some(Verdict::Active { deadline, .. }), _) => deadline,
         (Some(Verdict::Stale { .. }), Some(session)) => lifetime_end(session, policy),
@@ -151,69 +64,66 @@ pub fn explain(situation: &Situation<'_>) -> Explanation {
         _ => None,
     };
 
-    let mut findings = vec![shared_host(client, shared)];
-    if shared.is_none() {
-        findings.push(session_finding(client, session));
+    let mut findings = Vec::new();
+    if let Some(denial) = arrival.denial() {
+        findings.push(found(Rule::Watched, denial.to_string()));
+    }
+    findings.push(shared_host(situation, sessions));
+    if session.is_some() || !situation.is_shared_host {
+        findings.push(session_finding(situation));
     }
     if let Some(session) = session {
-        findings.push(device_finding(session, device, policy));
-        findings.push(record_finding(record));
+        findings.push(device_finding(situation, session));
+        findings.push(record_finding(evidence));
         findings.push(lifetime(session, policy, now));
         findings.push(state(session));
-        if let Some(record) = record {
-            let clock = Clock::of(session, record, policy);
-            findings.push(gap(session, record, policy, &clock));
-            findings.push(timeout(record, policy, &clock, now));
-            findings.push(revalidate(session, record, policy, unseen, watched_since));
+        if let Some(evidence) = evidence {
+            let clock = Clock::of(session, evidence, policy);
+            findings.push(gap(session, evidence, policy, &clock));
+            findings.push(timeout(evidence, policy, &clock, now));
+            findings.push(revalidate(situation, session, evidence));
+        }
+        if policy.factors.asks_anybody() {
+            findings.push(factor(session, policy));
         }
     }
     for finding in &mut findings {
         finding.decides = finding.rule == decides;
     }
-    Explanation {
-        allow,
-        verdict,
-        why: why(decides, verdict, situation),
-        ends: ends(verdict, situation),
-        deadline,
-        findings,
-    }
+    let (why, ends) = (why(decides, verdict, situation), ends(verdict, situation));
+    Explanation { decision, verdict, why, ends, deadline, findings }
 }
 
 fn found(rule: Rule, finding: impl Into<String>) -> Finding {
     Finding { rule, finding: finding.into(), since: None, until: None, decides: false }
 }
 
-fn shared_host(client: ClientAddr, shared: Option<&[Session]>) -> Finding {
-    found(
-        Rule::SharedHost,
-        match shared {
-            Some(sessions) => format!(
-                "{client} is in timeouts.shared-hosts: each connection has a session of its own ({} now)",
-                sessions.len()
-            ),
-            None => {
-                format!("{client} is not in timeouts.shared-hosts: who proved themselves there is remembered")
-            }
-        },
-    )
+fn shared_host(situation: &Situation<'_>, sessions: usize) -> Finding {
+    let client = situation.client;
+    let text = if situation.is_shared_host {
+        format!(
+            "{client} is in timeouts.shared-hosts: each connection has a session of its own ({sessions} now)"
+        )
+    } else {
+        format!("{client} is not in timeouts.shared-hosts: who proved themselves there is remembered")
+    };
+    found(Rule::SharedHost, text)
 }
 
-fn session_finding(client: ClientAddr, session: Option<&Session>) -> Finding {
-    let Some(session) = session else {
-        return found(Rule::Session, format!("nobody is logged in from {client}"));
+fn session_finding(situation: &Situation<'_>) -> Finding {
+    let Some(session) = situation.session else {
+        return found(Rule::Session, format!("nobody is logged in from {}", situation.client));
     };
     let text = format!("{} is logged in by {} (session {})", session.identity, session.method, session.id);
     Finding { since: Some(session.created), ..found(Rule::Session, text) }
 }
 
-/// Whether the address has another device than at the proof, and that matters.
-fn is_another(session: &Session, device: Option<Device>, policy: &Policy) -> bool {
-    policy.timeouts.judges_devices() && session.device.zip(device).is_some_and(|(before, now)| before != now)
-}
-
-fn device_finding(session: &Session, device: Option<Device>, policy: &Policy) -> Finding {
+fn device_finding(situation: &Situation<'_>, session: &Session) -> Finding {
+    let Situation { device, arrival, policy, .. } = *situation;
     let known = match (session.device, device) {
+        _ if arrival.is_of_earlier_device => {
+            "the connection was established to another device than the one that is there now".to_owned()
+        }
         (None, _) => "the device of the proof is not known (not on link, or behind a router)".to_owned(),
         (Some(before), None) => format!("proved from {before}; what is there now is not known"),
         (Some(before), Some(now)) if before == now => format!("still the device of the proof, {before}"),
@@ -222,17 +132,17 @@ fn device_finding(session: &Session, device: Option<Device>, policy: &Policy) ->
     found(Rule::Device, format!("device-change = {}: {known}", policy.timeouts.device_change))
 }
 
-fn record_finding(record: Option<&Record>) -> Finding {
-    let Some(record) = record else {
+fn record_finding(evidence: Option<&Evidence>) -> Finding {
+    let Some(evidence) = evidence else {
         return found(Rule::Record, "the client's record cannot be read: in doubt, it is asked");
     };
-    let (open, since) = match (record.open, record.opened_at, record.closes_at()) {
-        (0, 0, _) => ("it has not connected since the record began".to_owned(), None),
-        (0, _, closed) => ("no connection is open".to_owned(), closed.and_then(BootTime::from_stamp)),
-        (1, opened, _) => ("1 connection is open".to_owned(), BootTime::from_stamp(opened)),
-        (open, opened, _) => (format!("{open} connections are open"), BootTime::from_stamp(opened)),
+    let (open, since) = match (evidence.presence(), evidence.opened_at) {
+        (Presence::Closed(_), None) => ("it has not connected since the record began".to_owned(), None),
+        (Presence::Closed(from), Some(_)) => ("no connection is open".to_owned(), from),
+        (Presence::Open, opened) if evidence.open == 1 => ("1 connection is open".to_owned(), opened),
+        (Presence::Open, opened) => (format!("{} connections are open", evidence.open), opened),
     };
-    let text = match record.half {
+    let text = match evidence.half_closed {
         0 => open,
         half => format!("{open}; {half} more were ended by the client, and are not closed: {HALF}"),
     };
@@ -255,6 +165,10 @@ fn state(session: &Session) -> Finding {
             since: Some(session.authenticated),
             ..found(Rule::State, "active: its user proved themselves")
         },
+        State::Waiting { .. } => Finding {
+            since: Some(session.authenticated),
+            ..found(Rule::State, "waiting: its user proved themselves, and has to prove a further factor")
+        },
         State::Stale { reason, since } => {
             let text =
                 format!("stale ({reason}): it waits for {} to prove themselves again", session.identity);
@@ -264,13 +178,13 @@ fn state(session: &Session) -> Finding {
 }
 
 /// The last gap of at least the limit in force when it ended.
-fn gap(session: &Session, record: &Record, policy: &Policy, clock: &Clock) -> Finding {
-    let (name, start, end) = match policy.timeouts.mode {
-        Mode::Session => ("closed period", record.closed_gap_start, record.closed_gap_end),
-        Mode::Traffic => ("silence", record.traffic_gap_start, record.traffic_gap_end),
+fn gap(session: &Session, evidence: &Evidence, policy: &Policy, clock: &Clock) -> Finding {
+    let (name, gap) = match policy.timeouts.mode {
+        Mode::Session => ("closed period", evidence.closed_gap),
+        Mode::Traffic => ("silence", evidence.traffic_gap),
         Mode::Absolute => return found(Rule::Gap, "mode absolute knows no gaps"),
     };
-    let (Some(since), Some(until)) = (BootTime::from_stamp(start), BootTime::from_stamp(end)) else {
+    let Some(Gap { start: since, end: until }) = gap else {
         return found(Rule::Gap, format!("the kernel has latched no {name} of the timeout's length"));
     };
     let text = if clock.ran_out.is_some() {
@@ -285,12 +199,12 @@ fn gap(session: &Session, record: &Record, policy: &Policy, clock: &Clock) -> Fi
     Finding { since: Some(since), until: Some(until), ..found(Rule::Gap, text) }
 }
 
-fn timeout(record: &Record, policy: &Policy, clock: &Clock, now: BootTime) -> Finding {
+fn timeout(evidence: &Evidence, policy: &Policy, clock: &Clock, now: BootTime) -> Finding {
     let (mode, span) = (policy.timeouts.mode, Seconds(policy.timeouts.timeout));
     let Some(since) = clock.runs_from else {
         let text = format!(
             "mode {mode}: the clock of {span} stands still while connections are open ({} now)",
-            record.open
+            evidence.open
         );
         return found(Rule::Timeout, text);
     };
@@ -309,14 +223,10 @@ fn timeout(record: &Record, policy: &Policy, clock: &Clock, now: BootTime) -> Fi
     Finding { since: Some(since), until: Some(until), ..found(Rule::Timeout, text) }
 }
 
-fn revalidate(
-    session: &Session,
-    record: &Record,
-    policy: &Policy,
-    unseen: bool,
-    watched_since: Option<BootTime>,
-) -> Finding {
-    let closed = BootTime::from_stamp(record.left_at).filter(|left| *left > session.judged_from);
+fn revalidate(situation: &Situation<'_>, session: &Session, evidence: &Evidence) -> Finding {
+    let Situation { watched_since, policy, .. } = *situation;
+    let unseen = may_have_reopened(session, policy, watched_since);
+    let closed = evidence.left_at.filter(|left| *left > session.judged_from);
     let text = match (policy.timeouts.revalidate, closed) {
         (Revalidate::OnTimeout, None) => {
             "the client has not closed everything since the proof, nor would it matter"
@@ -335,24 +245,37 @@ fn revalidate(
     Finding { since, ..found(Rule::Revalidate, text) }
 }
 
+fn factor(session: &Session, policy: &Policy) -> Finding {
+    let proved: Vec<&str> = session.factors.iter().map(Factor::as_str).collect();
+    let text = match (policy.factors.missing(&session.proven()), proved.is_empty()) {
+        (Some(factor), _) => format!("second-factor: required and not proved ({factor})"),
+        (None, true) => "second-factor: not required of this user".to_owned(),
+        (None, false) => format!("second-factor: proved ({})", proved.join(", ")),
+    };
+    found(Rule::Factor, text)
+}
+
 fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> String {
     let who = situation.session.map(|session| session.identity.to_string()).unwrap_or_default();
     match (decides, verdict) {
+        (Rule::Watched, _) => "nobody would notice what happens on the connection".into(),
         (Rule::SharedHost, _) => "each connection of a shared host proves itself".into(),
         (Rule::Session, _) => "nobody is logged in there".into(),
-        (Rule::Device, _) => {
+        (Rule::Device, _) if situation.session.is_some_and(|session| is_replaced(situation, session)) => {
             format!("another device than {who}'s is there: the session ends (device-changed)")
         }
+        (Rule::Device, _) => "the connection is of a device that is not there any more".into(),
         (Rule::Record, _) => "what the client did cannot be read".into(),
         (Rule::Lifetime, _) => format!("the lifetime of {who}'s session is over"),
         (Rule::Revalidate, _) => format!("is it still {who}? the client may have come back in between"),
+        (Rule::Factor, _) => format!("{who} proved themselves, but a second factor is required"),
         (_, Some(Verdict::Stale { reason, .. })) => format!("the session of {who} is stale ({reason})"),
         _ => format!("{who} proved themselves, and nothing has run out"),
     }
 }
 
 fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
-    let Situation { session, record, policy, now, .. } = *situation;
+    let Situation { session, evidence, policy, now, .. } = *situation;
     let Some((session, verdict)) = session.zip(verdict) else { return Vec::new() };
     let span = Seconds(policy.timeouts.timeout);
     let who = &session.identity;
@@ -364,18 +287,16 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
             ends.push("another user does: the session ends (kicked) and its connections are closed".into());
         }
         Verdict::Active { .. } => {
-            ends.push(
-                match (policy.timeouts.mode, record.is_some_and(|record| record.is_open(now.as_nanos()))) {
-                    (Mode::Session, true) => {
-                        format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)
-                    }
-                    (Mode::Session, false) => {
-                        format!("{span} without a connection ({})", Reason::ClosedTimeout)
-                    }
-                    (Mode::Traffic, _) => format!("{span} without new data ({})", Reason::TrafficTimeout),
-                    (Mode::Absolute, _) => format!("{span} in all ({})", Reason::AbsoluteTimeout),
-                },
-            );
+            ends.push(match (policy.timeouts.mode, evidence.is_some_and(|evidence| evidence.is_open(now))) {
+                (Mode::Session, true) => {
+                    format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)
+                }
+                (Mode::Session, false) => {
+                    format!("{span} without a connection ({})", Reason::ClosedTimeout)
+                }
+                (Mode::Traffic, _) => format!("{span} without new data ({})", Reason::TrafficTimeout),
+                (Mode::Absolute, _) => format!("{span} in all ({})", Reason::AbsoluteTimeout),
+            });
             if policy.timeouts.revalidate == Revalidate::OnReopen {
                 ends.push("everything closed and opened again: the new connection must prove itself".into());
             }

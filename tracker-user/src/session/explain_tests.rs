@@ -43,6 +43,7 @@ prop_compose! {
             identity: Arc::new(Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
             factors: Factors::NONE,
+            enrolled: Factors::NONE,
             created: at(created),
             authenticated: at(created + proved),
             judged_from: at(created + proved),
@@ -73,6 +74,7 @@ prop_compose! {
             },
             max_users: 0,
             devices_per_user: 5,
+            factors: FactorPolicy::default(),
             since: BootTime::from_nanos(since),
         }
     }
@@ -86,20 +88,21 @@ proptest! {
         session in prop::option::of(session()), record in record(), policy in policy(), now in 1..400_u64,
     ) {
         let client = ClientAddr::from_v4(CLIENT);
-        let now = BootTime::from_nanos(now);
+        let (now, evidence) = (BootTime::from_nanos(now), Evidence::from(&record));
         let situation = Situation {
-            client, shared: None, session: session.as_ref(), record: Some(&record), policy: &policy, now,
-            device: None, watched_since: Some(BootTime::default()),
+            client, is_shared_host: false, session: session.as_ref(), evidence: Some(&evidence), policy: &policy, now,
+            device: None, watched_since: Some(BootTime::default()), arrival: Arrival::NEW,
         };
-        let explained = explain(&situation);
+        let explained = explain(&situation, 0);
+        let allow = matches!(explained.decision, Decision::Allow(_));
         let mut table = Table::new(SessionId::test(1), policy.clone(), Arc::new(Index::default()));
         let known = session.is_some();
         session.into_iter().for_each(|session| table.restore(session));
-        let decision = table.check(client, &record, now, &mut Vec::new());
-        prop_assert_eq!(explained.allow, matches!(decision, Decision::Allow(_)), "{:?}", explained);
+        let decision = table.check(client, &Facts::of(&evidence, now), &mut Vec::new());
+        prop_assert_eq!(&explained.decision, &decision, "{:?}", explained);
         let deciding: Vec<&Finding> = explained.findings.iter().filter(|finding| finding.decides).collect();
         prop_assert_eq!(deciding.len(), 1, "{:?}", explained);
-        if explained.allow {
+        if allow {
             prop_assert!(!explained.ends.is_empty());
             prop_assert_eq!(explained.deadline, table.next_deadline());
         }
@@ -108,7 +111,7 @@ proptest! {
             Rule::Session => prop_assert!(!known),
             Rule::Lifetime => prop_assert!(known && table.is_empty()),
             Rule::State | Rule::Gap => prop_assert!(table.active() == 0),
-            Rule::Timeout => prop_assert_eq!(explained.allow, table.active() == 1),
+            Rule::Timeout => prop_assert_eq!(allow, table.active() == 1),
             Rule::Revalidate => prop_assert!(table.active() == 1),
             rule => prop_assert!(false, "{rule} decides nothing here"),
         }
@@ -121,22 +124,25 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         timeouts: Timeouts::default(),
         max_users: 0,
         devices_per_user: 5,
+        factors: FactorPolicy::default(),
         since: BootTime::default(),
     };
     let client = ClientAddr::from_v4(CLIENT);
     let mut situation = Situation {
         client,
-        shared: Some(&[]),
+        is_shared_host: true,
         session: None,
-        record: None,
+        evidence: None,
         device: None,
+        arrival: Arrival::NEW,
         watched_since: Some(BootTime::default()),
         policy: &policy,
         now: BootTime::from_nanos(1),
     };
     let rule = |explained: &Explanation| explained.findings.iter().find(|f| f.decides).unwrap().rule;
-    let shared = explain(&situation);
-    assert_eq!((shared.allow, rule(&shared)), (false, Rule::SharedHost));
+    let allow = |explained: &Explanation| matches!(explained.decision, Decision::Allow(_));
+    let shared = explain(&situation, 0);
+    assert_eq!((allow(&shared), rule(&shared)), (false, Rule::SharedHost));
     let identity = Arc::new(Identity::new("alice", "R.TEST", "R.TEST"));
     let at = BootTime::from_nanos(1);
     let session = Session {
@@ -146,6 +152,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         identity,
         method: Method::Kerberos,
         factors: Factors::NONE,
+        enrolled: Factors::NONE,
         created: at,
         authenticated: at,
         judged_from: at,
@@ -154,14 +161,14 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         state: State::Active,
         traffic_before: None,
     };
-    situation = Situation { shared: None, session: Some(&session), ..situation };
-    let unreadable = explain(&situation);
-    assert_eq!((unreadable.allow, rule(&unreadable)), (false, Rule::Record));
+    situation = Situation { is_shared_host: false, session: Some(&session), ..situation };
+    let unreadable = explain(&situation, 1);
+    assert_eq!((allow(&unreadable), rule(&unreadable)), (false, Rule::Record));
     // And where it can be read, it is said in words that a person can follow.
-    let record = Record { open: 2, opened_at: 1, ..Record::starting(1) };
-    situation = Situation { record: Some(&record), ..situation };
-    let said = explain(&situation);
-    assert!(said.allow);
+    let evidence = Evidence::from(&Record { open: 2, opened_at: 1, ..Record::starting(1) });
+    situation = Situation { evidence: Some(&evidence), ..situation };
+    let said = explain(&situation, 1);
+    assert!(allow(&said));
     let text: Vec<&str> = said.findings.iter().map(|finding| finding.finding.as_str()).collect();
     assert!(text.contains(&"2 connections are open"), "{text:?}");
     assert!(
@@ -180,15 +187,15 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         ..policy.clone()
     };
     situation = Situation { policy: &on_reopen, ..situation };
-    assert!(explain(&situation).allow);
+    assert!(allow(&explain(&situation, 1)));
     for watched_since in [None, Some(BootTime::from_nanos(2))] {
-        let unwatched = explain(&Situation { watched_since, ..situation });
-        assert_eq!((unwatched.allow, rule(&unwatched)), (false, Rule::Revalidate));
+        let unwatched = explain(&Situation { watched_since, ..situation }, 1);
+        assert_eq!((allow(&unwatched), rule(&unwatched)), (false, Rule::Revalidate));
     }
     let [mine, other] = [1, 2].map(|last| Device::new(&[2, 0, 0, 0, 0, last]));
     let proved_from = Session { device: mine, ..session.clone() };
-    for (device, allow) in [(mine, true), (None, true), (other, false)] {
-        let explained = explain(&Situation { session: Some(&proved_from), device, ..situation });
-        assert_eq!((explained.allow, rule(&explained) == Rule::Device), (allow, !allow));
+    for (device, allowed) in [(mine, true), (None, true), (other, false)] {
+        let explained = explain(&Situation { session: Some(&proved_from), device, ..situation }, 1);
+        assert_eq!((allow(&explained), rule(&explained) == Rule::Device), (allowed, !allowed));
     }
 }

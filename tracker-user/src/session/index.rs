@@ -1,29 +1,61 @@
-//! What readers on the hot path see: one entry per valid session, one table read and one comparison per request.
+//! What readers on the hot path see: one entry per session that is served or waits for a factor, one table read and one
+//! comparison per request.
+//!
+//! It is a cache of [`decide`](super::decide())'s answer. An entry was published with the evidence of some moment; until
+//! `good_until` no gap can complete, so that the same rules give the same answer. It answers by itself only what does
+//! not depend on anything that may have changed since: [`Index::decide`] says when. A property holds it to what `decide`
+//! says (`decide_tests`).
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
+use super::decide::{Admitted, Decision};
 use super::piece_map::{Keyed, PieceMap};
+use super::settings::{Revalidate, Timeouts};
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factor, Scope, SessionId};
 
-/// A request is served in the name of this session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// The session.
-    pub session: SessionId,
-    /// Its user.
-    pub identity: Arc<Identity>,
+/// The part of the policy that the hot path goes by.
+#[derive(Clone, Debug, Default)]
+pub struct HotPolicy {
+    /// Whether a connection that has not been cleared yet is decided about by the loop although the session is valid.
+    evaluates_new_connections: bool,
+    /// Which addresses are shared hosts.
+    timeouts: Timeouts,
 }
 
-/// What is to be done with a request that carries no credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+impl From<&Timeouts> for HotPolicy {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            evaluates_new_connections: timeouts.revalidate == Revalidate::OnReopen
+                || timeouts.judges_devices(),
+            timeouts: timeouts.clone(),
+        }
+    }
+}
+
+/// What was decided, for as long as it is good.
+#[derive(Debug)]
+pub(super) enum Answer {
     /// Serve it.
     Allow(Admitted),
-    /// Ask the client to prove who it is.
-    Challenge,
+    /// Ask for this factor.
+    StepUp(Factor),
+}
+
+impl Answer {
+    /// Whether it holds for a connection that was cleared for this session.
+    fn is_of(&self, cleared: Option<SessionId>) -> bool {
+        matches!(self, Self::Allow(admitted) if cleared == Some(admitted.session))
+    }
+
+    fn decision(&self) -> Decision {
+        match self {
+            Self::Allow(admitted) => Decision::Allow(admitted.clone()),
+            Self::StepUp(factor) => Decision::StepUp(*factor),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,7 +64,7 @@ struct Entry<K> {
     good_until: BootTime,
     /// The policy by which it was judged.
     epoch: u64,
-    admitted: Admitted,
+    answer: Answer,
 }
 
 impl<K: Copy + Eq + Hash> Keyed for Entry<K> {
@@ -59,48 +91,83 @@ pub struct Index {
 }
 
 impl Index {
-    /// What is to be done at `now`; `None` if the record has to be read first, because a gap may have passed.
+    /// What is to be done at `now` with a request on this connection; `cleared` is the session that the connection was
+    /// cleared for before. `None` if the loop has to be asked, because
+    ///
+    /// - a gap may have passed since the evidence was read, or another policy came into force, or
+    /// - the policy looks at new connections (has their client left meanwhile? is it another device?), and this one has
+    ///   not been cleared for the session.
+    ///
+    /// The connection is one that is watched. Where there is no entry nobody is served: there is no session, or one that
+    /// is stale.
     #[must_use]
-    pub fn decide(&self, client: ClientAddr, now: BootTime) -> Option<Decision> {
-        self.look(shard_of_client(&self.clients, client), client, now)
+    pub fn decide(
+        &self,
+        policy: &HotPolicy,
+        client: ClientAddr,
+        connection: ConnectionId,
+        cleared: Option<SessionId>,
+        now: BootTime,
+    ) -> Option<Decision> {
+        if policy.timeouts.is_shared(client) {
+            return self
+                .answer(shard_of_connection(&self.connections, connection), connection, now, |_| true);
+        }
+        let is_good = |answer: &Answer| !policy.evaluates_new_connections || answer.is_of(cleared);
+        self.answer(shard_of_client(&self.clients, client), client, now, is_good)
     }
 
-    /// The same for a connection of a shared host.
+    /// The same of a client address, or of a connection of a shared host, for a connection that was cleared.
     #[must_use]
-    pub fn decide_on(&self, connection: ConnectionId, now: BootTime) -> Option<Decision> {
-        self.look(shard_of_connection(&self.connections, connection), connection, now)
+    pub fn published(&self, scope: impl Into<Scope>, now: BootTime) -> Option<Decision> {
+        let scope = scope.into();
+        match scope.connection {
+            None => self.answer(shard_of_client(&self.clients, scope.client), scope.client, now, |_| true),
+            Some(one) => self.answer(shard_of_connection(&self.connections, one), one, now, |_| true),
+        }
     }
 
-    fn look<K: Copy + Eq + Hash>(
+    /// Whether nobody may be logged in at this address, which is no shared host's.
+    #[must_use]
+    pub fn is_unknown(&self, policy: &HotPolicy, client: ClientAddr, now: BootTime) -> bool {
+        let is_nobodys = || {
+            let published = self.published(client, now);
+            matches!(published, Some(Decision::Challenge | Decision::StepUp(_)))
+        };
+        !policy.timeouts.is_shared(client) && is_nobodys()
+    }
+
+    /// What the entry says at `now`, where it is not outdated and `is_good` agrees.
+    fn answer<K: Copy + Eq + Hash>(
         &self,
         shard: &RwLock<PieceMap<Entry<K>>>,
         key: K,
         now: BootTime,
+        is_good: impl FnOnce(&Answer) -> bool,
     ) -> Option<Decision> {
         let entries = shard.read().unwrap_or_else(PoisonError::into_inner);
-        match entries.get(key) {
-            None => Some(Decision::Challenge),
-            Some(entry) if now < entry.good_until && entry.epoch == self.epoch.load(Ordering::Acquire) => {
-                Some(Decision::Allow(entry.admitted.clone()))
-            }
-            Some(_) => None,
-        }
+        let Some(Entry { good_until, epoch, answer, .. }) = entries.get(key) else {
+            return Some(Decision::Challenge);
+        };
+        let is_current = now < *good_until && *epoch == self.epoch.load(Ordering::Acquire);
+        (is_current && is_good(answer)).then(|| answer.decision())
     }
 
-    pub(super) fn publish(&self, scope: Scope, good_until: BootTime, admitted: Admitted) {
+    pub(super) fn publish(&self, scope: Scope, good_until: BootTime, answer: Answer) {
         let epoch = self.epoch.load(Ordering::Acquire);
         match scope.connection {
             None => {
                 let shard = shard_of_client(&self.clients, scope.client);
-                insert(shard, Entry { key: scope.client, good_until, epoch, admitted });
+                insert(shard, Entry { key: scope.client, good_until, epoch, answer });
             }
             Some(connection) => {
                 let shard = shard_of_connection(&self.connections, connection);
-                insert(shard, Entry { key: connection, good_until, epoch, admitted });
+                insert(shard, Entry { key: connection, good_until, epoch, answer });
             }
         }
     }
 
+    /// Another policy is in force: nothing that was published is good any more.
     pub(super) fn outdate(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }

@@ -1,12 +1,11 @@
-//! The judge: what a session, the kernel's record of its client, the policy and a moment come to.
+//! The judge: what a session, the evidence about its client, the policy and a moment come to.
 //!
 //! A session is expired if the gap of its mode has been running for the timeout, **or** if a gap of at least the limit
 //! was latched by the kernel after the session was last proved. The second half is what makes a late, stopped or dead
 //! daemon decide exactly as one that was awake.
 
-use tracker_ebpf::record::Record;
-
 use super::event::Reason;
+use super::evidence::{Evidence, Gap, Presence};
 use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
@@ -17,7 +16,7 @@ use crate::clock::BootTime;
 pub enum Verdict {
     /// Requests are served.
     Active {
-        /// Until this moment no gap of the timeout's length can complete: the record need not be read again before.
+        /// Until this moment no gap of the timeout's length can complete: the evidence need not be read again before.
         good_until: BootTime,
         /// When the session will go stale or end if nothing more happens; `None` while nothing runs.
         deadline: Option<BootTime>,
@@ -29,7 +28,7 @@ pub enum Verdict {
     Stale {
         /// Which timeout.
         reason: Reason,
-        /// When it ran out, as far as the record tells.
+        /// When it ran out, as far as the evidence tells.
         since: BootTime,
     },
     /// The lifetime is over, at this moment.
@@ -39,7 +38,7 @@ pub enum Verdict {
     },
 }
 
-/// The clock that a mode goes by, as the record has it.
+/// The clock that a mode goes by, as the evidence has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Clock {
     /// What a session goes stale for by it.
@@ -52,29 +51,28 @@ pub(super) struct Clock {
 
 impl Clock {
     /// The clock of `session` under `policy`.
-    pub(super) fn of(session: &Session, record: &Record, policy: &Policy) -> Self {
+    pub(super) fn of(session: &Session, evidence: &Evidence, policy: &Policy) -> Self {
         let timeout = policy.timeouts.timeout;
         let proved = session.judged_from;
         // A gap counts from the proof on, and only if it ended under the policy in force: another mode or timeout, set
         // since, does not reach back.
-        let latched = |start: u64, end: u64| {
-            let (start, end) = (BootTime::from_nanos(start).max(proved), BootTime::from_nanos(end));
-            let counts = end != BootTime::default() && end > policy.since && end.since(start) >= timeout;
-            counts.then(|| start.after(timeout))
+        let latched = |gap: Option<Gap>| {
+            let Gap { start, end } = gap?;
+            let start = start.max(proved);
+            (end > policy.since && end.since(start) >= timeout).then(|| start.after(timeout))
         };
         let (reason, ran_out, runs_from) = match policy.timeouts.mode {
             Mode::Session => {
-                // May be still to come: while all that is left are connections that the client has ended.
-                let closed = record.closes_at().map(|at| seen(session, at));
-                (Reason::ClosedTimeout, latched(record.closed_gap_start, record.closed_gap_end), closed)
+                let closed = match evidence.presence() {
+                    Presence::Open => None,
+                    // May be still to come: while all that is left are connections that the client has ended.
+                    Presence::Closed(from) => Some(seen(session, from)),
+                };
+                (Reason::ClosedTimeout, latched(evidence.closed_gap), closed)
             }
             Mode::Traffic => {
-                let silent = seen(session, record.traffic_at);
-                (
-                    Reason::TrafficTimeout,
-                    latched(record.traffic_gap_start, record.traffic_gap_end),
-                    Some(silent),
-                )
+                let silent = seen(session, evidence.traffic_at);
+                (Reason::TrafficTimeout, latched(evidence.traffic_gap), Some(silent))
             }
             Mode::Absolute => (Reason::AbsoluteTimeout, None, Some(session.counted_from)),
         };
@@ -82,10 +80,10 @@ impl Clock {
     }
 }
 
-/// A stamp of the record, as the session sees it: what happened before its proof, or never, is the proof's own moment.
-fn seen(session: &Session, at: u64) -> BootTime {
+/// A moment in the evidence, as the session sees it: what happened before its proof, or never, is the proof's own moment.
+fn seen(session: &Session, at: Option<BootTime>) -> BootTime {
     let proved = session.judged_from;
-    BootTime::from_stamp(at).map_or(proved, |at| at.max(proved))
+    at.map_or(proved, |at| at.max(proved))
 }
 
 /// When the lifetime of `session` is over, if it has one.
@@ -94,9 +92,9 @@ pub fn lifetime_end(session: &Session, policy: &Policy) -> Option<BootTime> {
     policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime))
 }
 
-/// Judges `session` at `now` by what the kernel recorded of its client.
+/// Judges `session` at `now` by the evidence about its client.
 #[must_use]
-pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime) -> Verdict {
+pub fn judge(session: &Session, evidence: &Evidence, policy: &Policy, now: BootTime) -> Verdict {
     let lifetime_end = lifetime_end(session, policy);
     if let Some(at) = lifetime_end.filter(|end| now >= *end) {
         return Verdict::Ended { at };
@@ -106,7 +104,7 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
     }
 
     let timeout = policy.timeouts.timeout;
-    let Clock { reason, runs_from, ran_out } = Clock::of(session, record, policy);
+    let Clock { reason, runs_from, ran_out } = Clock::of(session, evidence, policy);
     if let Some(since) = ran_out {
         return Verdict::Stale { reason, since };
     }
@@ -117,7 +115,7 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
 
     // Where it does not run yet, it may begin at once.
     let until = runs_from.map_or(now, |start| start.min(now)).after(timeout);
-    let left_since = seen(session, record.left_at) > session.judged_from;
+    let left_since = seen(session, evidence.left_at) > session.judged_from;
     Verdict::Active {
         good_until: lifetime_end.map_or(until, |end| until.min(end)),
         deadline: match (timeout_end, lifetime_end) {
@@ -126,13 +124,4 @@ pub fn judge(session: &Session, record: &Record, policy: &Policy, now: BootTime)
         },
         reopened: policy.timeouts.revalidate == Revalidate::OnReopen && left_since,
     }
-}
-
-/// Whether the client may have come back since its proof without anybody seeing it: every connection has been watched
-/// only since `watched_since`, or is not watched now. With `revalidate = "on-reopen"` the first new connection must then
-/// prove itself, as after a reopening that was seen.
-#[must_use]
-pub fn may_have_reopened(session: &Session, policy: &Policy, watched_since: Option<BootTime>) -> bool {
-    policy.timeouts.revalidate == Revalidate::OnReopen
-        && watched_since.is_none_or(|watched| session.authenticated < watched)
 }

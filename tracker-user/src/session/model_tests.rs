@@ -10,7 +10,7 @@ use tracker_ebpf::record::{Direction, GRACE, Record};
 use super::settings::{Mode, Revalidate, Timeouts};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 const SECOND: u64 = 1_000_000_000;
 const TIMEOUT: u64 = 10 * SECOND;
@@ -90,6 +90,7 @@ fn policy(mode: Mode, lifetime: bool, revalidate: Revalidate) -> Policy {
         },
         max_users: 0,
         devices_per_user: 5,
+        factors: FactorPolicy::default(),
         since: BootTime::default(),
     }
 }
@@ -111,23 +112,23 @@ impl Daemon {
 
     fn hint(&mut self, client: ClientAddr, record: &Record, now: BootTime) {
         if !self.asleep {
-            self.table.look(client, record, now, &mut self.trail);
+            self.table.refresh_by(client, record, now, &mut self.trail);
         }
     }
 
     fn fire(&mut self, record: &Record, now: BootTime) {
         while !self.asleep {
             let Some((_, client)) = self.table.pop_due(now) else { break };
-            self.table.look(client, record, now, &mut self.trail);
+            self.table.refresh_by(client, record, now, &mut self.trail);
         }
     }
 
     /// As the proxy does it: a connection that has not been cleared asks the table where reopening matters.
     fn authorise(&mut self, client: ClientAddr, record: &Record, now: BootTime, cleared: bool) -> Decision {
         let table_first = self.table.policy().timeouts.revalidate == Revalidate::OnReopen && !cleared;
-        match self.index.decide(client, now) {
+        match self.index.published(client, now) {
             Some(decision) if !table_first => decision,
-            _ => self.table.check(client, record, now, &mut self.trail),
+            _ => self.table.check_by(client, record, now, &mut self.trail),
         }
     }
 }
@@ -356,12 +357,14 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                         client,
                         identity: Arc::clone(&people[usize::from(user)]),
                         method: Method::Kerberos,
+                        factors: Factors::NONE,
+                        enrolled: Factors::NONE,
                         at: at(given),
                         connection: None,
                         device: None,
                     };
                     for daemon in &mut daemons {
-                        let admission = daemon.table.prove(&proof, &record, at(now), &mut daemon.trail);
+                        let admission = daemon.table.prove_by(&proof, &record, at(now), &mut daemon.trail);
                         prop_assert_eq!(
                             admission.map(|a| a.admitted.identity),
                             Ok(Arc::clone(&proof.identity))
@@ -375,7 +378,7 @@ fn run(mode: Mode, lifetime: bool, revalidate: Revalidate, steps: &[Step]) -> Re
                             assert_eq!(session.id, admitted.session);
                             (u8::from(admitted.identity == people[1]), session.created.as_nanos())
                         }),
-                        Decision::Challenge => None,
+                        Decision::Challenge | Decision::StepUp(_) | Decision::Deny(_) => None,
                     };
                     prop_assert_eq!(decided, expected, "the daemon that is {}, at {}", name, now);
                 }

@@ -3,11 +3,12 @@
 use tracker_ebpf::abi;
 use tracker_ebpf::abi::{TRAFFIC_BOTH, TRAFFIC_CLIENT};
 
+use super::factors::FactorPolicy;
 use super::settings::{Timeouts, TrafficDirection};
 use crate::clock::BootTime;
 use crate::types::{ClientAddr, ConnectionId, Scope};
 
-/// The timeouts and licences in force, and since when they are.
+/// The timeouts, licences and demands in force, and since when they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The timeouts.
@@ -17,6 +18,8 @@ pub struct Policy {
     pub max_users: u32,
     /// How many client addresses one licence covers. A user's connections on a shared host are one together.
     pub devices_per_user: u32,
+    /// Who must prove a second factor.
+    pub factors: FactorPolicy,
     /// When this policy came into force: gaps that ended earlier are not judged by it.
     pub since: BootTime,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::event::Reason;
+use super::factors::Proven;
 use crate::clock::BootTime;
 use crate::types::{ClientAddr, ConnectionId, Device, Factors, Identity, Method, Scope, SessionId, Traffic};
 
@@ -11,6 +12,12 @@ use crate::types::{ClientAddr, ConnectionId, Device, Factors, Identity, Method, 
 pub enum State {
     /// Yes, while the judge agrees.
     Active,
+    /// No: its user proved themselves, but a further factor is required. It takes no licence, and waits for that factor, or
+    /// for its end.
+    Waiting {
+        /// Requests have been served on it before: it went stale, or what is required has changed.
+        was_served: bool,
+    },
     /// No: its timeout ran out at `since`. It waits for its user to prove themselves again, or for its end.
     Stale {
         /// Which timeout.
@@ -35,6 +42,8 @@ pub struct Session {
     pub method: Method,
     /// The further factors that were proved with it.
     pub factors: Factors,
+    /// The further factors that the user had set up by then.
+    pub enrolled: Factors,
     /// The hardware address behind the client address when its user last proved themselves, where it is known and tells
     /// this client from others.
     pub device: Option<Device>,
@@ -61,5 +70,18 @@ impl Session {
     #[must_use]
     pub const fn scope(&self) -> Scope {
         Scope { client: self.client, connection: self.connection }
+    }
+
+    /// Whether anybody was ever served on it: one that still waits for a factor of its login has not begun.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Waiting { was_served: false })
+    }
+
+    /// What its user has proved.
+    #[must_use]
+    pub fn proven(&self) -> Proven<'_> {
+        let Self { identity, method, factors, enrolled, .. } = self;
+        Proven { identity, method: *method, factors: *factors, enrolled: *enrolled }
     }
 }

@@ -14,7 +14,7 @@ use super::settings::{Mode, Revalidate, Timeouts};
 use super::table::AdmissionKind;
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Method, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Method, Scope, SessionId};
 
 const TIMEOUT: u64 = 10_000;
 const LIFETIME: u64 = 45_000;
@@ -50,12 +50,22 @@ fn policy(mode: Mode, lifetime: bool, listed: bool) -> Policy {
         },
         max_users: 0,
         devices_per_user: DEVICES,
+        factors: FactorPolicy::default(),
         since: BootTime::default(),
     }
 }
 
 fn proof(client: ClientAddr, connection: Option<ConnectionId>, user: u8, now: u64) -> Proof {
-    Proof { client, identity: person(user), method: Method::Kerberos, at: at(now), connection, device: None }
+    Proof {
+        client,
+        identity: person(user),
+        method: Method::Kerberos,
+        factors: Factors::NONE,
+        enrolled: Factors::NONE,
+        at: at(now),
+        connection,
+        device: None,
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -186,8 +196,12 @@ fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), Te
                 let connection = truth.id;
                 if let Step::Prove(_, user) = *step {
                     let record = if listed { truth.record } else { busy(now) };
-                    let admission =
-                        table.prove(&proof(SHARED, Some(connection), user, now), &record, at(now), &mut out);
+                    let admission = table.prove_by(
+                        &proof(SHARED, Some(connection), user, now),
+                        &record,
+                        at(now),
+                        &mut out,
+                    );
                     prop_assert_eq!(admission.map(|a| a.admitted.identity), Ok(person(user)));
                     if listed {
                         truth.prove(user, mode, lifetime, now);
@@ -196,9 +210,9 @@ fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), Te
                 }
                 if listed {
                     let scope = Scope::connection(SHARED, connection);
-                    let decision = match index.decide_on(connection, at(now)) {
+                    let decision = match index.published(Scope::connection(SHARED, connection), at(now)) {
                         Some(decision) => decision,
-                        None => table.check(scope, &truth.record, at(now), &mut out),
+                        None => table.check_by(scope, &truth.record, at(now), &mut out),
                     };
                     let decided = match decision {
                         Decision::Allow(admitted) => table.session(scope).map(|session| {
@@ -209,16 +223,16 @@ fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), Te
                             let user = (0..3).find(|user| person(*user) == admitted.identity).unwrap();
                             (user, session.created.as_nanos())
                         }),
-                        Decision::Challenge => None,
+                        Decision::Challenge | Decision::StepUp(_) | Decision::Deny(_) => None,
                     };
                     prop_assert_eq!(decided, truth.served(mode, lifetime, now), "slot {} at {}", slot, now);
                 } else if !address_proved {
-                    prop_assert_eq!(index.decide(SHARED, at(now)), Some(Decision::Challenge));
+                    prop_assert_eq!(index.published(SHARED, at(now)), Some(Decision::Challenge));
                 }
             }
             Step::ProveElsewhere(user) => {
                 let record = busy(now);
-                table.prove(&proof(ORDINARY, None, user, now), &record, at(now), &mut out).unwrap();
+                table.prove_by(&proof(ORDINARY, None, user, now), &record, at(now), &mut out).unwrap();
             }
             Step::LogoutClient => {
                 let scopes: Vec<Scope> = table.of(SHARED).map(Session::scope).collect();
@@ -258,7 +272,7 @@ fn run(mode: Mode, lifetime: bool, awake: bool, steps: &[Step]) -> Result<(), Te
         while let Some((_, scope)) = awake.then(|| table.pop_due(at(now))).flatten() {
             let own = slots.iter().flatten().find(|truth| scope.connection == Some(truth.id));
             let record = own.map_or(busy(now), |truth| truth.record);
-            table.look(scope, &record, at(now), &mut out);
+            table.refresh_by(scope, &record, at(now), &mut out);
         }
 
         // Whatever is counted is what all sessions together say.
@@ -333,7 +347,7 @@ impl World {
     fn prove(&mut self, connection: u64, user: u8) -> Result<Admission, Refused> {
         let record = Record { open: 1, opened_at: self.now, traffic_at: self.now, ..Record::default() };
         let proof = proof(SHARED, Some(id(connection)), user, self.now);
-        self.table.prove(&proof, &record, at(self.now), &mut self.out)
+        self.table.prove_by(&proof, &record, at(self.now), &mut self.out)
     }
 
     /// Reasons and users of what ended, and the connections that were destroyed for it.
@@ -374,10 +388,13 @@ fn a_connection_that_closes_ends_its_session_and_the_deadline_reaches_the_others
     assert_eq!(world.ended(), [(Reason::ClosedTimeout, "user1".into(), Some(id(1)))]);
     // An address as a whole does not close that way.
     world.table.closed(SHARED.into(), at(world.now + 5), &mut world.out);
-    assert_eq!(world.index.decide_on(id(1), at(world.now)), Some(Decision::Challenge));
+    assert_eq!(
+        world.index.published(Scope::connection(SHARED, id(1)), at(world.now)),
+        Some(Decision::Challenge)
+    );
     let (due, scope) = world.table.pop_due(at(world.now + LIFETIME)).unwrap();
     assert_eq!((due, scope), (at(world.now + LIFETIME), Scope::connection(SHARED, id(2))));
-    world.table.look(scope, &Record { open: 1, ..Record::default() }, due, &mut world.out);
+    world.table.refresh_by(scope, &Record { open: 1, ..Record::default() }, due, &mut world.out);
     assert_eq!(world.ended(), [(Reason::Lifetime, "user2".into(), Some(id(2)))]);
     assert!(world.table.is_empty() && world.table.next_deadline().is_none());
 }
@@ -417,11 +434,11 @@ fn listing_and_unlisting_end_what_is_there_at_once() {
     assert_eq!(world.ended(), [(Reason::Admin, "user1".into(), None)]);
     assert_eq!((world.table.len(), world.table.licences_used()), (0, 0));
     world.prove(1, 1).unwrap();
-    assert!(matches!(world.index.decide_on(id(1), now), Some(Decision::Allow(_))));
+    assert!(matches!(world.index.published(Scope::connection(SHARED, id(1)), now), Some(Decision::Allow(_))));
     world.out.clear();
     world.table.set_policy(policy(Mode::Session, true, false), now, &mut world.out);
     assert_eq!(world.ended(), [(Reason::Admin, "user1".into(), Some(id(1)))]);
-    assert_eq!(world.index.decide(SHARED, now), Some(Decision::Challenge), "nothing is revived");
+    assert_eq!(world.index.published(SHARED, now), Some(Decision::Challenge), "nothing is revived");
     // An address that is shared by now, kept by a version that let its session be.
     world.prove(1, 1).unwrap();
     let kept = world.table.session(SHARED).cloned().unwrap();
@@ -435,7 +452,7 @@ fn listing_and_unlisting_end_what_is_there_at_once() {
 fn without_a_connection_nobody_is_logged_in_on_a_shared_host() {
     let mut world = World::new(|_| ());
     let proof = proof(SHARED, None, 1, world.now);
-    let refused = world.table.prove(&proof, &busy(world.now), at(world.now), &mut world.out);
+    let refused = world.table.prove_by(&proof, &busy(world.now), at(world.now), &mut world.out);
     assert_eq!(refused, Err(Refused::SharedHost));
     assert!(world.table.is_empty() && world.out.is_empty());
 }

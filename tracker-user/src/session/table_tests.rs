@@ -11,7 +11,7 @@ use super::settings::{Mode, OnTimeout, Revalidate, Timeouts};
 use super::table::{AdmissionKind, STALE_RETENTION};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Identity, Method, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Method, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -29,6 +29,7 @@ impl World {
             timeouts: Timeouts { timeout: TIMEOUT, mode: Mode::Session, ..Timeouts::default() },
             max_users: 0,
             devices_per_user: 5,
+            factors: FactorPolicy::default(),
             since: BootTime::default(),
         };
         change(&mut policy);
@@ -60,6 +61,8 @@ impl World {
             client: client_number(client),
             identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
             method: Method::Kerberos,
+            factors: Factors::NONE,
+            enrolled: Factors::NONE,
             at: self.now(),
             connection: Some(ConnectionId::new(NonZeroU64::new(7).unwrap())),
             device: None,
@@ -68,14 +71,14 @@ impl World {
 
     fn prove(&mut self, client: u8, user: &str, record: &Record) -> Result<Admission, Refused> {
         let proof = self.proof(client, user);
-        self.table.prove(&proof, record, self.now(), &mut self.out)
+        self.table.prove_by(&proof, record, self.now(), &mut self.out)
     }
 
     /// Lets the deadlines that are due fire, as the loop does.
     fn fire(&mut self, record: &Record) -> usize {
         let mut fired = 0;
         while let Some((_, client)) = self.table.pop_due(self.now()) {
-            self.table.look(client, record, self.now(), &mut self.out);
+            self.table.refresh_by(client, record, self.now(), &mut self.out);
             fired += 1;
         }
         fired
@@ -130,14 +133,14 @@ fn a_proof_that_came_earlier_does_not_kick_out_who_came_later() {
     let bob = world.prove(1, "bob", &record).unwrap();
     world.wait(Duration::from_millis(1));
     world.trail();
-    let outcome = world.table.prove(&earlier, &record, world.now(), &mut world.out);
+    let outcome = world.table.prove_by(&earlier, &record, world.now(), &mut world.out);
     assert_eq!((outcome, world.trail()), (Err(Refused::Overtaken), vec![]));
     let now = world.now();
-    let decision = world.table.check(client_number(1), &record, now, &mut world.out);
+    let decision = world.table.check_by(client_number(1), &record, now, &mut world.out);
     assert_eq!(decision, Decision::Allow(bob.admitted));
     // One of bob's own that is late changes nothing; a new one of alice's does.
     let late = Proof { at: earlier.at, ..world.proof(1, "bob") };
-    assert!(world.table.prove(&late, &record, now, &mut world.out).is_ok());
+    assert!(world.table.prove_by(&late, &record, now, &mut world.out).is_ok());
     assert_eq!(world.prove(1, "alice", &record).unwrap().kind, AdmissionKind::TookOver);
 }
 
@@ -150,7 +153,7 @@ fn the_same_user_again_keeps_session_and_creation_and_nothing_is_closed() {
     record.on_close(world.now, false);
     world.wait(TIMEOUT);
     assert_eq!(
-        world.table.check(client_number(1), &record, world.now(), &mut world.out),
+        world.table.check_by(client_number(1), &record, world.now(), &mut world.out),
         Decision::Challenge
     );
     world.trail();
@@ -213,7 +216,7 @@ fn an_open_client_has_no_deadline_in_mode_session() {
     world.prove(1, "alice", &record).unwrap();
     assert_eq!(world.table.next_deadline(), None);
     record.on_close(world.now, false);
-    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.table.refresh_by(client_number(1), &record, world.now(), &mut world.out);
     assert_eq!(world.table.next_deadline(), Some(world.now().after(TIMEOUT)));
 }
 
@@ -223,12 +226,12 @@ fn readers_decide_by_the_index_alone_while_no_gap_can_have_passed() {
     let record = world.open_record();
     let admission = world.prove(1, "alice", &record).unwrap();
     let allow = Some(Decision::Allow(admission.admitted));
-    assert_eq!(world.index.decide(client_number(1), world.now()), allow);
+    assert_eq!(world.index.published(client_number(1), world.now()), allow);
     world.wait(TIMEOUT - Duration::from_nanos(1));
-    assert_eq!(world.index.decide(client_number(1), world.now()), allow);
+    assert_eq!(world.index.published(client_number(1), world.now()), allow);
     world.wait(Duration::from_nanos(1));
-    assert_eq!(world.index.decide(client_number(1), world.now()), None, "the record has to be read");
-    assert_eq!(world.index.decide(client_number(2), world.now()), Some(Decision::Challenge));
+    assert_eq!(world.index.published(client_number(1), world.now()), None, "the record has to be read");
+    assert_eq!(world.index.published(client_number(2), world.now()), Some(Decision::Challenge));
 }
 
 #[test]
@@ -240,7 +243,7 @@ fn a_new_policy_outdates_what_was_published_under_the_old_one() {
     policy.timeouts.timeout = Duration::from_secs(1);
     policy.since = world.now();
     world.table.set_policy(policy, world.now(), &mut world.out);
-    assert_eq!(world.index.decide(client_number(1), world.now()), None);
+    assert_eq!(world.index.published(client_number(1), world.now()), None);
 }
 
 #[test]
@@ -256,7 +259,7 @@ fn a_gap_that_another_policy_latched_does_not_reach_back() {
     policy.timeouts.mode = Mode::Traffic;
     policy.since = world.now();
     world.table.set_policy(policy, world.now(), &mut world.out);
-    let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
+    let decision = world.table.check_by(client_number(1), &record, world.now(), &mut world.out);
     assert!(matches!(decision, Decision::Allow(_)));
 }
 
@@ -285,7 +288,7 @@ fn a_stale_session_takes_no_licence_and_is_forgotten_after_a_day() {
     let mut record = world.open_record();
     world.prove(1, "alice", &record).unwrap();
     record.on_close(world.now, false);
-    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.table.refresh_by(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);
     assert_eq!((world.table.licences_used(), world.table.active(), world.table.len()), (0, 0, 1));
@@ -303,15 +306,15 @@ fn what_could_not_be_kept_is_taken_back_without_a_word() {
     // A login: as if it had never been.
     let login = world.prove(1, "alice", &record).unwrap();
     world.trail();
-    world.table.take_back(client_number(1), login.admitted.session, None, world.now(), &mut world.out);
+    world.table.rollback(client_number(1), login.admitted.session, None, &mut world.out);
     assert_eq!(world.trail(), ["destroy except None", "keep"]);
     assert_eq!((world.table.len(), world.table.licences_used()), (0, 0));
-    assert_eq!(world.index.decide(client_number(1), world.now()), Some(Decision::Challenge));
+    assert_eq!(world.index.published(client_number(1), world.now()), Some(Decision::Challenge));
 
     // A renewal: it goes on waiting.
     world.prove(1, "alice", &record).unwrap();
     record.on_close(world.now, false);
-    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.table.refresh_by(client_number(1), &record, world.now(), &mut world.out);
     world.wait(TIMEOUT);
     world.fire(&record);
     let before = world.table.session(client_number(1)).cloned();
@@ -319,16 +322,16 @@ fn what_could_not_be_kept_is_taken_back_without_a_word() {
     assert_eq!((renewed.kind, world.table.licences_used()), (AdmissionKind::Renewed, 1));
     world.trail();
     let stale = before.clone().unwrap().state;
-    world.table.take_back(client_number(1), renewed.admitted.session, before, world.now(), &mut world.out);
-    world.table.look(client_number(1), &record, world.now(), &mut world.out);
+    world.table.rollback(client_number(1), renewed.admitted.session, before, &mut world.out);
+    world.table.refresh_by(client_number(1), &record, world.now(), &mut world.out);
     assert_eq!(world.trail(), ["keep"]);
     assert_eq!(world.table.session(client_number(1)).map(|session| session.state), Some(stale));
     assert_eq!((world.table.licences_used(), world.table.active(), world.table.len()), (0, 0, 1));
-    assert_eq!(world.index.decide(client_number(1), world.now()), Some(Decision::Challenge));
+    assert_eq!(world.index.published(client_number(1), world.now()), Some(Decision::Challenge));
     // Somebody else has come meanwhile: that session is not meant.
     world.prove(1, "bob", &record).unwrap();
     world.trail();
-    world.table.take_back(client_number(1), renewed.admitted.session, None, world.now(), &mut world.out);
+    world.table.rollback(client_number(1), renewed.admitted.session, None, &mut world.out);
     assert_eq!(world.trail(), [""; 0]);
 }
 
@@ -392,17 +395,17 @@ fn who_leaves_between_the_proof_and_its_admission_has_left_after_the_proof() {
     record.on_close(world.now, false);
     world.wait(Duration::from_millis(3));
     let proof = Proof { at: given, ..world.proof(1, "alice") };
-    let admitted = world.table.prove(&proof, &record, world.now(), &mut world.out).unwrap().admitted;
+    let admitted = world.table.prove_by(&proof, &record, world.now(), &mut world.out).unwrap().admitted;
     let session = world.table.session(client_number(1)).unwrap();
     assert_eq!((session.created, session.authenticated, session.judged_from), (world.now(), given, given));
     record.on_open(world.now, TIMEOUT.as_nanos() as u64);
-    let decision = world.table.check(client_number(1), &record, world.now(), &mut world.out);
+    let decision = world.table.check_by(client_number(1), &record, world.now(), &mut world.out);
     assert_eq!(decision, Decision::Challenge, "the next one is asked");
 
     // Another proof, read before that one and admitted after it, does not bring the clock back.
     world.prove(1, "alice", &record).unwrap();
     let late = Proof { at: given, ..world.proof(1, "alice") };
-    world.table.prove(&late, &record, world.now(), &mut world.out).unwrap();
+    world.table.prove_by(&late, &record, world.now(), &mut world.out).unwrap();
     let session = world.table.session(client_number(1)).unwrap();
     assert_eq!(
         (session.id, session.authenticated, session.judged_from),

@@ -1,5 +1,6 @@
 //! The policy in force, as the store keeps it: after a restart, what happened meanwhile is judged by it first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -7,11 +8,39 @@ use serde::{Deserialize, Serialize};
 
 use super::text;
 use crate::clock::{Anchor, BootTime};
+use crate::session::factors::Demand;
 use crate::session::settings::{DeviceChange, Mode, OnTimeout, Revalidate, TrafficDirection};
-use crate::session::{Policy, Timeouts};
+use crate::session::{FactorPolicy, Policy, Timeouts};
+use crate::types::Method;
 
 /// The form below. A form with another number is another version's.
 const FORM: u32 = 1;
+
+/// Which of a realm's users are asked for a second factor.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StoredDemand {
+    IfEnrolled,
+    Always,
+}
+
+impl From<Demand> for StoredDemand {
+    fn from(demand: Demand) -> Self {
+        match demand {
+            Demand::IfEnrolled => Self::IfEnrolled,
+            Demand::Always => Self::Always,
+        }
+    }
+}
+
+impl From<StoredDemand> for Demand {
+    fn from(stored: StoredDemand) -> Self {
+        match stored {
+            StoredDemand::IfEnrolled => Self::IfEnrolled,
+            StoredDemand::Always => Self::Always,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +64,9 @@ pub struct StoredPolicy {
     shared_hosts: Vec<IpNet>,
     max_users: u32,
     devices_per_user: u32,
+    factors_by_realm: BTreeMap<String, StoredDemand>,
+    #[serde(with = "text::list")]
+    methods_trusted_alone: Vec<Method>,
     /// Since when it was in force, in nanoseconds of the boot below.
     since: i64,
     /// The boot that it was in force in.
@@ -47,7 +79,8 @@ impl StoredPolicy {
     /// What is to be kept of `policy`.
     #[must_use]
     pub fn new(policy: &Policy, boot: &str, anchor: &Anchor) -> Self {
-        let Policy { timeouts, max_users, devices_per_user, since } = policy;
+        let Policy { timeouts, max_users, devices_per_user, factors, since } = policy;
+        let FactorPolicy { realms, trusted } = factors;
         let Timeouts {
             timeout,
             mode,
@@ -72,6 +105,11 @@ impl StoredPolicy {
             shared_hosts: shared_hosts.clone(),
             max_users: *max_users,
             devices_per_user: *devices_per_user,
+            factors_by_realm: realms
+                .iter()
+                .map(|(realm, demand)| (realm.clone(), (*demand).into()))
+                .collect(),
+            methods_trusted_alone: trusted.clone(),
             since: since.as_nanos().cast_signed(),
             boot: boot.to_owned(),
             offset: anchor.offset(),
@@ -102,7 +140,10 @@ impl StoredPolicy {
             device_change: self.device_change,
             shared_hosts: self.shared_hosts.clone(),
         };
-        Policy { timeouts, max_users: self.max_users, devices_per_user: self.devices_per_user, since }
+        let realms = self.factors_by_realm.iter().map(|(realm, demand)| (realm.clone(), (*demand).into()));
+        let factors = FactorPolicy { realms: realms.collect(), trusted: self.methods_trusted_alone.clone() };
+        let Self { max_users, devices_per_user, .. } = *self;
+        Policy { timeouts, max_users, devices_per_user, factors, since }
     }
 
     /// How the clocks stood to each other, if that was in this boot.
@@ -150,10 +191,18 @@ mod tests {
         })
     }
 
+    fn factors() -> impl Strategy<Value = FactorPolicy> {
+        let demand = prop_oneof![Just(Demand::IfEnrolled), Just(Demand::Always)];
+        let realms = prop::collection::btree_map("[a-z.]{1,12}", demand, 0..3);
+        (realms, prop::collection::vec(Just(Method::Kerberos), 0..2))
+            .prop_map(|(realms, trusted)| FactorPolicy { realms, trusted })
+    }
+
     proptest! {
         #[test]
-        fn any_policy_comes_back_as_it_was(timeouts in timeouts(), max_users: u32, devices_per_user: u32, since: u64, offset: i64) {
-            let policy = Policy { timeouts, max_users, devices_per_user, since: BootTime::from_nanos(since) };
+        fn any_policy_comes_back_as_it_was(timeouts in timeouts(), factors in factors(), max_users: u32, devices_per_user: u32, since: u64, offset: i64) {
+            let since = BootTime::from_nanos(since);
+            let policy = Policy { timeouts, max_users, devices_per_user, factors, since };
             let stored = StoredPolicy::new(&policy, "this", &Anchor::from_offset(offset));
             let read = StoredPolicy::read(&serde_json::to_vec(&stored).unwrap()).unwrap();
             prop_assert_eq!(&read.restore("this"), &policy);
@@ -169,6 +218,7 @@ mod tests {
             timeouts: Timeouts::default(),
             max_users: 0,
             devices_per_user: 5,
+            factors: FactorPolicy::default(),
             since: BootTime::default(),
         };
         let stored = StoredPolicy::new(&policy, "this", &Anchor::from_offset(0));

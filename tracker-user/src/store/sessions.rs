@@ -3,7 +3,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::record::Record;
 
 use super::text;
 use crate::clock::{Anchor, BootTime};
@@ -24,6 +23,8 @@ pub struct PortableSession {
     method: Method,
     #[serde(with = "text::list", default)]
     factors: Vec<Factor>,
+    #[serde(with = "text::list", default)]
+    enrolled: Vec<Factor>,
     #[serde(with = "text::optional", default)]
     device: Option<Device>,
     created: i64,
@@ -56,6 +57,7 @@ impl PortableSession {
             identity,
             method,
             factors,
+            enrolled,
             device,
             created,
             authenticated,
@@ -72,13 +74,15 @@ impl PortableSession {
             key: identity.key().to_string(),
             method: *method,
             factors: factors.iter().collect(),
+            enrolled: enrolled.iter().collect(),
             device: *device,
             created: nanos(*created),
             authenticated: nanos(*authenticated),
             judged_from: nanos(*judged_from),
             counted_from: nanos(*counted_from),
             stale: match state {
-                State::Active => None,
+                // Whether a factor is missing is judged by the policy that is in force then.
+                State::Active | State::Waiting { .. } => None,
                 State::Stale { reason, since } => Some(Stale(*reason, nanos(*since))),
             },
             traffic_before: traffic_before.map(|Traffic { rx, tx }| (rx, tx)),
@@ -118,6 +122,7 @@ impl PortableSession {
             identity: Identity::restore(&self.user, &self.domain, &self.key).into(),
             method: self.method,
             factors: self.factors.iter().copied().collect(),
+            enrolled: self.enrolled.iter().copied().collect(),
             device: self.device,
             created: moment(self.created),
             authenticated: moment(self.authenticated),
@@ -141,16 +146,6 @@ impl PortableSession {
             }
         }
         Some(session)
-    }
-}
-
-/// When the client was last active, as far as its record tells at `now`.
-#[must_use]
-pub fn last_seen(record: &Record, now: BootTime) -> BootTime {
-    match record.closes_at() {
-        None => now,
-        // A moment that is still to come is now.
-        Some(closed) => BootTime::from_nanos(closed).min(now).max(BootTime::from_nanos(record.traffic_at)),
     }
 }
 
@@ -178,6 +173,7 @@ mod tests {
             identity: Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE").into(),
             method: Method::Kerberos,
             factors: Factors::NONE.with(Factor::Totp),
+            enrolled: Factors::NONE.with(Factor::Totp).with(Factor::Passkey),
             device: Device::new(&[2, 0, 0, 0, 0, 1]),
             created: now.before(Duration::from_secs(100)),
             authenticated: now.before(Duration::from_secs(50)),

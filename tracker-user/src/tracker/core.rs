@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 use tracker_ebpf::abi::Hint;
-use tracker_ebpf::record::Record;
 
 use super::metrics::Metrics;
 use super::{Order, Parts, Refusal, View, resync};
@@ -19,7 +18,10 @@ use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
 use crate::observe::{Events, Kind, Observer, Pinning};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Decision, Effect, Overlaps, Policy, Proof, Reason, Session, Table};
+use crate::session::{
+    Admission, Arrival, Decision, Effect, Evidence, Facts, Policy, Proof, Reason, Session,
+    SharedHostDetector, Table,
+};
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
 use crate::types::{ClientAddr, ConnectionId, Scope, Traffic};
@@ -28,9 +30,9 @@ use crate::types::{ClientAddr, ConnectionId, Scope, Traffic};
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// How many sessions are looked at, or ended, in one turn when all have to be.
+/// How many sessions are refreshed, or ended, in one turn when all have to be.
 pub(super) const PER_TURN: usize = 256;
-/// When a deadline's record cannot be read, it is tried again after this long.
+/// When the evidence for a deadline cannot be read, it is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Core {
@@ -49,8 +51,8 @@ pub(super) struct Core {
     pub(super) effects: Vec<Effect>,
     /// What moved on the connections whose closing is being dealt with: the registry does not have them any more.
     pub(super) last_counted: HashMap<ConnectionId, Traffic>,
-    /// The places of the table still to be looked at because something about all sessions may have changed.
-    pub(super) to_look: Range<usize>,
+    /// The places of the table still to be refreshed because something about all sessions may have changed.
+    pub(super) to_refresh: Range<usize>,
     /// Clients whose records nobody has used for long, still to be forgotten.
     pub(super) to_forget: Vec<ClientAddr>,
     pub(super) resync: Option<resync::Running>,
@@ -58,11 +60,11 @@ pub(super) struct Core {
     pub(super) amiss: u64,
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
-    pub(super) overlaps: Overlaps,
-    /// The records cannot be relied upon.
-    pub(super) blind: bool,
+    pub(super) shared_host_detector: SharedHostDetector,
+    /// The observer is degraded: the records cannot be relied upon.
+    pub(super) degraded: bool,
     /// When something was last done about that.
-    pub(super) mended: BootTime,
+    pub(super) reattached_at: BootTime,
 }
 
 impl Core {
@@ -73,7 +75,7 @@ impl Core {
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
         let Parts { observer, events, connections, audit, journal, threads, metrics } = parts;
-        // What an earlier run lost does not matter: everybody is looked at now.
+        // What an earlier run lost does not matter: everybody is refreshed now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
             table,
@@ -90,14 +92,14 @@ impl Core {
             timer_set: None,
             effects: Vec::new(),
             last_counted: HashMap::new(),
-            to_look: 0..0,
+            to_refresh: 0..0,
             to_forget: Vec::new(),
             resync: None,
             amiss,
             look_twice: false,
-            overlaps: Overlaps::default(),
-            blind: false,
-            mended: BootTime::default(),
+            shared_host_detector: SharedHostDetector::default(),
+            degraded: false,
+            reattached_at: BootTime::default(),
         })
     }
 
@@ -108,7 +110,7 @@ impl Core {
             matches!(self.observer.kind(), Kind::Ebpf { pinning: Pinning::Kept { adopted: true, .. }, .. });
         for mut session in sessions {
             // Records that begin anew have counted nothing of what was before.
-            if !counts_on || self.observer.record(session.client).ok().flatten().is_none() {
+            if !counts_on || self.observer.recorded(session.client).ok().flatten().is_none() {
                 session.traffic_before = None;
             }
             // Without a record, gaps would not be latched; a record that is there already knows more.
@@ -132,7 +134,7 @@ impl Core {
         if let Err(error) = self.observer.settle() {
             error!(%error, "the records could not be compared with the sockets");
         }
-        self.look_at_everyone();
+        self.refresh_everyone();
         self.release_all();
         // The kernel side latched gaps by the old policy until here.
         if let Err(error) = self.observer.apply(policy.for_observer()) {
@@ -141,13 +143,13 @@ impl Core {
         self.connections.apply(policy.for_observer());
         if *self.table.policy() != policy {
             self.table.set_policy(policy, boot_now(), &mut self.effects);
-            self.look_at_everyone();
+            self.refresh_everyone();
         }
         // An earlier version kept the sessions of addresses that were listed as shared meanwhile.
         self.table.end_misplaced(boot_now(), &mut self.effects);
         self.carry_out(None);
         self.keep_policy();
-        self.sight_changed();
+        self.health_changed();
         self.publish();
     }
 
@@ -169,14 +171,14 @@ impl Core {
                 hint = self.events.hints.next() => self.hint(hint),
                 left = self.connections.left() => self.left(&left),
                 () = self.events.devices.changed() => {
-                    self.look_at_devices();
+                    self.refresh_devices();
                     self.carry_out(None);
                 }
                 () = self.timer.expired() => self.timer_set = None,
                 _ = counters_tick.tick() => self.read_counters(),
                 _ = resync_tick.tick() => self.compare_with_sockets(),
                 outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
-                () = std::future::ready(()), if !self.to_look.is_empty() => self.look_at_some(),
+                () = std::future::ready(()), if !self.to_refresh.is_empty() => self.refresh_some(),
                 () = std::future::ready(()), if !self.to_forget.is_empty() => self.forget_some(),
             }
             self.fire_deadlines();
@@ -186,7 +188,9 @@ impl Core {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Ask(question) => question(&View { table: &self.table, overlaps: &self.overlaps }),
+            Order::Ask(question) => {
+                question(&View { table: &self.table, shared_hosts: &self.shared_host_detector });
+            }
             Order::Check { client, connection, reply } => {
                 let decision = self.check(client, connection);
                 // Whoever asked may have gone; the decision stands all the same.
@@ -198,10 +202,10 @@ impl Core {
                 let _ = reply.send(());
             }
             Order::Prove { proof, reply } => self.prove(&proof, reply),
-            Order::TakeBack { scope, session, before } => {
-                self.table.take_back(scope, session, before, boot_now(), &mut self.effects);
+            Order::Rollback { scope, session, before } => {
+                self.table.rollback(scope, session, before, &mut self.effects);
                 self.carry_out(None);
-                self.look(scope);
+                self.refresh(scope);
             }
         }
     }
@@ -212,14 +216,22 @@ impl Core {
             return self.check_connection(client, connection);
         }
         // The first packet of another device has told the kernel who it is; by now it is told to us.
-        self.look_at_devices();
-        self.look_at_device(client);
-        let decision = match self.record(client) {
-            Some(record) => self.table.check(client, &record, boot_now(), &mut self.effects),
-            None => Decision::Challenge,
+        self.refresh_devices();
+        let evidence = self.evidence(client);
+        // Who comes here is asked as a new connection is, also if it was cleared before: the index knows about those for as
+        // long as anything can be said without the evidence. The proxy has made sure that the connection is watched.
+        let arrival = Arrival {
+            is_of_earlier_device: self.is_earlier_devices(client, Some(connection)),
+            ..Arrival::NEW
         };
-        let is_asked = self.may_have_reopened(client) || self.is_earlier_devices(client, Some(connection));
-        let decision = if is_asked { Decision::Challenge } else { decision };
+        let facts = Facts {
+            evidence: evidence.as_ref(),
+            device: self.device_now(client),
+            watched_since: self.observer.watched_since(),
+            arrival,
+            now: boot_now(),
+        };
+        let decision = self.table.check(client, &facts, &mut self.effects);
         self.carry_out(None);
         decision
     }
@@ -240,7 +252,7 @@ impl Core {
                     if admission.kind != AdmissionKind::Confirmed
                         && let Some((orders, scope)) = back.upgrade().zip(scope)
                     {
-                        let _ = orders.blocking_send(Order::TakeBack { scope, session, before });
+                        let _ = orders.blocking_send(Order::Rollback { scope, session, before });
                     }
                     Err(Refusal::NotKept(unkept.problem))
                 }
@@ -264,16 +276,16 @@ impl Core {
         // only now begins with the proof: nothing was closed after it that the record does not know of.
         let tracked = self.observer.track(proof.client, proof.at, &self.connections, proof.connection);
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
-        self.look_at_devices();
-        self.look_at_device(proof.client);
+        self.refresh_devices();
+        self.refresh_device(proof.client);
         if self.is_earlier_devices(proof.client, proof.connection) {
             return Err(Refusal::AnotherDevice);
         }
         let proof = &Proof { device: self.device_of(proof), ..proof.clone() };
-        let record = self.record(proof.client).ok_or_else(|| {
+        let evidence = self.evidence(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
-        let admission = self.table.prove(proof, &record, boot_now(), &mut self.effects)?;
+        let admission = self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?;
         self.count_from_here(proof.client.into(), admission.kind);
         Ok(admission)
     }
@@ -294,7 +306,7 @@ impl Core {
         self.table.set_policy(policy, boot_now(), &mut self.effects);
         self.carry_out(None);
         self.keep_policy();
-        self.look_at_all();
+        self.refresh_all();
     }
 
     fn keep_policy(&self) {
@@ -316,53 +328,51 @@ impl Core {
         if self.table.session(hint.client).is_none() {
             return;
         }
-        self.look(hint.client.into());
+        self.refresh(hint.client.into());
         self.carry_out(None);
         if hint.kind == tracker_ebpf::abi::HINT_CLOSED {
             self.metrics.closure.observe(boot_now().since(BootTime::from_nanos(hint.at)).as_secs_f64());
         }
     }
 
-    /// Judges a session anew, and returns what the record of its client says; what comes of it is still to be carried out.
-    fn look(&mut self, scope: Scope) -> Option<Record> {
+    /// Judges a session anew, and returns what is known of its client; what comes of it is still to be carried out.
+    fn refresh(&mut self, scope: Scope) -> Option<Evidence> {
         if let Some(connection) = scope.connection {
-            self.look_at_connection(scope.client, connection);
+            self.refresh_connection(scope.client, connection);
             return None;
         }
         let client = scope.client;
-        self.look_at_device(client);
-        let record = self.record(client);
-        match &record {
-            Some(record) => {
-                self.table.look(client, record, boot_now(), &mut self.effects);
-            }
-            // Decisions are made afresh from the record, so a look put off endangers nobody.
+        self.refresh_device(client);
+        let evidence = self.evidence(client);
+        match &evidence {
+            Some(evidence) => self.table.refresh(client, evidence, boot_now(), &mut self.effects),
+            // Decisions are made from evidence that is read afresh, so a refresh put off endangers nobody.
             None => self.table.postpone(client, boot_now().after(RETRY)),
         }
-        record
+        evidence
     }
 
-    pub(super) fn look_at_all(&mut self) {
+    pub(super) fn refresh_all(&mut self) {
         // Whoever logs in from now on is judged by that.
-        self.to_look = 0..self.table.places();
+        self.to_refresh = 0..self.table.places();
     }
 
-    fn look_at_everyone(&mut self) {
-        self.look_at_all();
-        while !self.to_look.is_empty() {
-            self.look_at_some();
+    fn refresh_everyone(&mut self) {
+        self.refresh_all();
+        while !self.to_refresh.is_empty() {
+            self.refresh_some();
         }
     }
 
-    fn look_at_some(&mut self) {
+    fn refresh_some(&mut self) {
         let mut seen = Vec::new();
-        let portion = PER_TURN.min(self.to_look.len());
+        let portion = PER_TURN.min(self.to_refresh.len());
         let scopes: Vec<Scope> =
-            self.table.portion(self.to_look.start, portion).map(Session::scope).collect();
-        self.to_look.start += portion;
+            self.table.portion(self.to_refresh.start, portion).map(Session::scope).collect();
+        self.to_refresh.start += portion;
         for scope in scopes {
-            if let Some(record) = self.look(scope) {
-                seen.extend(self.seen(scope.client, &record));
+            if let Some(evidence) = self.refresh(scope) {
+                seen.extend(self.seen(scope.client, &evidence));
             }
         }
         self.carry_out(None);
@@ -374,7 +384,7 @@ impl Core {
         for _ in 0..PER_TURN {
             let Some((due, scope)) = self.table.pop_due(now) else { break };
             self.metrics.deadline.observe(now.since(due).as_secs_f64());
-            self.look(scope);
+            self.refresh(scope);
         }
         self.carry_out(None);
         let next = self.table.next_deadline();
@@ -386,11 +396,11 @@ impl Core {
         }
     }
 
-    /// The record as it is now, as far as it can be relied upon; `None` where it cannot be read, which is logged and counted, and fails closed.
-    fn record(&self, client: ClientAddr) -> Option<Record> {
+    /// What is known of the client now; `None` where that cannot be read, which is logged and counted, and fails closed.
+    fn evidence(&self, client: ClientAddr) -> Option<Evidence> {
         match self.observer.evidence(client) {
             // A client that never connected has nothing open.
-            Ok(record) => Some(record.unwrap_or_default()),
+            Ok(evidence) => Some(evidence.unwrap_or_default()),
             Err(error) => {
                 self.metrics.unreadable.inc();
                 error!(%client, %error, "the client's record cannot be read");

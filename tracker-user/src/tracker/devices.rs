@@ -8,7 +8,7 @@ use crate::types::{ClientAddr, ConnectionId, Device};
 impl Core {
     /// Takes note of what became of the neighbour table: sessions whose client is another device now end. What comes of
     /// it is still to be carried out.
-    pub(super) fn look_at_devices(&mut self) {
+    pub(super) fn refresh_devices(&mut self) {
         let judging = self.judges_devices();
         let table = &self.table;
         let concern =
@@ -19,13 +19,20 @@ impl Core {
     }
 
     /// The same for one client, by what the neighbour table has now.
-    pub(super) fn look_at_device(&mut self, client: ClientAddr) {
+    pub(super) fn refresh_device(&mut self, client: ClientAddr) {
         if self.judges_devices()
             && let Some(before) = self.proved_from(client)
             && let Some(device) = self.observer.another_device(client, before)
         {
             self.judge_device(client, device);
         }
+    }
+
+    /// The device at the client's address now, as far as a decision needs it: another than its session was proved from, or that
+    /// one.
+    pub(super) fn device_now(&self, client: ClientAddr) -> Option<Device> {
+        let before = self.proved_from(client).filter(|_| self.judges_devices())?;
+        Some(self.observer.another_device(client, before).unwrap_or(before))
     }
 
     /// Whether what was there at the proof was a router's was decided then, and is not looked at again: by now others may

@@ -44,7 +44,9 @@ impl Core {
             match effect {
                 Effect::Destroy { .. } => connections_closed = closed.next(),
                 Effect::Audit(event) => {
-                    if let Some(suspected) = self.overlaps.observe(&event, connections_closed.unwrap_or(0)) {
+                    if let Some(suspected) =
+                        self.shared_host_detector.observe(&event, connections_closed.unwrap_or(0))
+                    {
                         self.metrics.shared_suspected.inc();
                         if suspected.is_new {
                             warn!("{}", suspected.suspicion.sentence());
@@ -60,7 +62,7 @@ impl Core {
                 }
                 Effect::Keep(client) => {
                     self.release(client);
-                    entries.push(Entry::Session(client, self.table.session(client).cloned()));
+                    entries.push(Entry::Session(client, self.table.kept(client).cloned()));
                 }
             }
         }
@@ -133,16 +135,16 @@ impl Core {
 
     /// What has been counted so far for a client, or for one of its connections on a shared host.
     pub(super) fn counted(&self, scope: Scope) -> Option<Traffic> {
-        let record = match scope.connection {
-            None => self.observer.record(scope.client).ok().flatten(),
+        let evidence = match scope.connection {
+            None => self.observer.recorded(scope.client).ok().flatten(),
             Some(connection) => {
                 if let Some(traffic) = self.last_counted.get(&connection) {
                     return Some(*traffic);
                 }
-                self.connections.record(scope.client, connection)
+                self.connections.evidence(scope.client, connection)
             }
         };
-        record.map(|record| Traffic { rx: record.rx, tx: record.tx })
+        evidence.map(|seen| Traffic { rx: seen.received, tx: seen.sent })
     }
 }
 

@@ -6,13 +6,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 use tracker_ebpf::abi::Counter;
-use tracker_ebpf::record::Record;
 
 use super::core::{Core, PER_TURN, RESYNC_EVERY};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::{ObserveError, Resync};
-use crate::session::State;
-use crate::store::sessions::last_seen;
+use crate::session::{Evidence, State};
 use crate::types::ClientAddr;
 
 /// The record of a client without session or connection is kept for this long after it was last used.
@@ -25,7 +23,7 @@ pub(super) type Running = oneshot::Receiver<Outcome>;
 
 impl Core {
     pub(super) fn read_counters(&mut self) {
-        self.check_sight();
+        self.check_health();
         let counters = match self.observer.counters() {
             Ok(counters) => counters,
             Err(error) => return warn!(%error, "the observer's counters cannot be read"),
@@ -59,8 +57,8 @@ impl Core {
             let began = boot_now();
             let old = began.before(RECORD_RETENTION);
             let mut unused = Vec::new();
-            let resync = observer.resync(|client, record| {
-                if record.connections() == 0 && last_seen(record, began) < old {
+            let resync = observer.resync(|client, evidence| {
+                if evidence.connections() == 0 && evidence.last_active(began) < old {
                     unused.push(client);
                 }
             })?;
@@ -104,9 +102,9 @@ impl Core {
 
     /// When the client was last active, to be kept: after a reboot the records are gone, and this is what is known. Only
     /// what may have moved since the last sweep is worth a write.
-    pub(super) fn seen(&self, client: ClientAddr, record: &Record) -> Option<(ClientAddr, BootTime)> {
+    pub(super) fn seen(&self, client: ClientAddr, evidence: &Evidence) -> Option<(ClientAddr, BootTime)> {
         let now = boot_now();
-        let last = last_seen(record, now);
+        let last = evidence.last_active(now);
         let is_active = self.table.session(client).is_some_and(|session| session.state == State::Active);
         let moved = now.since(last) < RESYNC_EVERY * 2;
         (is_active && moved).then_some((client, last))
@@ -114,7 +112,7 @@ impl Core {
 
     pub(super) fn resynced(&mut self, outcome: Outcome) {
         self.metrics.resyncs.inc();
-        self.sight_changed();
+        self.health_changed();
         let (resync, idle) = match outcome {
             Ok(done) => done,
             Err(error) => return error!(%error, "the records could not be compared with the sockets"),
@@ -130,7 +128,7 @@ impl Core {
             warn!(repaired, "records differed from the sockets and were repaired");
         }
         self.to_forget = idle;
-        self.look_at_all();
+        self.refresh_all();
     }
 
     /// In portions: many may have been left alone at the same time, and everybody else waits.

@@ -5,16 +5,16 @@ use super::Refusal;
 use super::core::Core;
 use crate::clock::boot_now;
 use crate::net::Left;
-use crate::session::{Admission, Decision, Proof};
+use crate::session::{Admission, Arrival, Decision, Facts, Proof};
 use crate::types::{ClientAddr, ConnectionId, Scope};
 
 impl Core {
     /// Admits a proof for the connection that carried it. From here on what happens on that is recorded; if it closes, the
     /// registry tells, unless it has closed already.
     pub(super) fn admit_on_connection(&mut self, scope: Scope, proof: &Proof) -> Result<Admission, Refusal> {
-        let record = scope.connection.and_then(|one| self.connections.watch(scope.client, one, proof.at));
-        let record = record.ok_or_else(|| Refusal::Untracked("its connection has ended".into()))?;
-        let admission = self.table.prove(proof, &record, boot_now(), &mut self.effects)?;
+        let watched = scope.connection.and_then(|one| self.connections.watch(scope.client, one, proof.at));
+        let evidence = watched.ok_or_else(|| Refusal::Untracked("its connection has ended".into()))?;
+        let admission = self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?;
         self.count_from_here(scope, admission.kind);
         Ok(admission)
     }
@@ -26,7 +26,7 @@ impl Core {
                 self.last_counted.insert(connection, traffic);
                 self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
             } else {
-                self.look_at_connection(client, connection);
+                self.refresh_connection(client, connection);
             }
         }
         self.carry_out(None);
@@ -35,24 +35,24 @@ impl Core {
 
     /// A request on a connection of a shared host: what counts is what happened on that.
     pub(super) fn check_connection(&mut self, client: ClientAddr, connection: ConnectionId) -> Decision {
-        let decision = match self.connections.record(client, connection) {
-            Some(record) => {
-                let scope = Scope::connection(client, connection);
-                self.table.check(scope, &record, boot_now(), &mut self.effects)
-            }
-            None => Decision::Challenge,
+        let evidence = self.connections.evidence(client, connection);
+        let facts = Facts {
+            evidence: evidence.as_ref(),
+            device: None,
+            watched_since: self.observer.watched_since(),
+            arrival: Arrival::NEW,
+            now: boot_now(),
         };
+        let decision = self.table.check(Scope::connection(client, connection), &facts, &mut self.effects);
         self.carry_out(None);
         decision
     }
 
-    pub(super) fn look_at_connection(&mut self, client: ClientAddr, connection: ConnectionId) {
-        let (scope, now) = (Scope::connection(client, connection), boot_now());
-        match self.connections.record(client, connection) {
-            Some(record) => {
-                self.table.look(scope, &record, now, &mut self.effects);
-            }
-            None => self.table.closed(scope, now, &mut self.effects),
+    pub(super) fn refresh_connection(&mut self, client: ClientAddr, connection: ConnectionId) {
+        let scope = Scope::connection(client, connection);
+        match self.connections.evidence(client, connection) {
+            Some(evidence) => self.table.refresh(scope, &evidence, boot_now(), &mut self.effects),
+            None => self.table.closed(scope, boot_now(), &mut self.effects),
         }
     }
 }

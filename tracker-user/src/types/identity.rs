@@ -56,7 +56,8 @@ impl Identity {
     }
 
     /// The realm, in lower case.
-    fn realm(&self) -> &str {
+    #[must_use]
+    pub fn realm(&self) -> &str {
         self.key().rsplit_once('@').map_or("", |(_, realm)| realm)
     }
 

@@ -11,6 +11,7 @@ use tracker_ebpf::record::{Direction, Record};
 
 use crate::clock::BootTime;
 use crate::net::{Connection, Connections, Signal};
+use crate::session::Evidence;
 use crate::types::{ClientAddr, ConnectionId, Traffic};
 
 /// A connection with a record of its own was closed, or its client has ended its side.
@@ -62,10 +63,10 @@ impl Connections {
         self.rules.direction.store(settings.direction, Relaxed);
     }
 
-    /// Keeps a record of this connection from now on, and returns it; one that is kept already goes on. Its last traffic
+    /// Keeps a record of this connection from now on, and returns what it says; one that is kept already goes on. Its last traffic
     /// was `at`, as far as it is known. When the connection closes, [`Self::closed`] tells. `None` if it is closed.
     #[must_use]
-    pub fn watch(&self, client: ClientAddr, connection: ConnectionId, at: BootTime) -> Option<Record> {
+    pub fn watch(&self, client: ClientAddr, connection: ConnectionId, at: BootTime) -> Option<Evidence> {
         // While this is held, the connection does not leave the map.
         let own = self.clients.get(&client)?;
         let connection = own.get(&connection).filter(|connection| connection.signal() != Signal::End)?;
@@ -82,13 +83,13 @@ impl Connections {
         if connection.has_ended() {
             connection.note_end(at);
         }
-        connection.own_record()
+        connection.evidence()
     }
 
-    /// The record that is kept of this connection; `None` if there is none, or if the connection is closed.
+    /// What the record says that is kept of this connection; `None` if there is none, or if the connection is closed.
     #[must_use]
-    pub fn record(&self, client: ClientAddr, connection: ConnectionId) -> Option<Record> {
-        self.find(client, connection)?.own_record()
+    pub fn evidence(&self, client: ClientAddr, connection: ConnectionId) -> Option<Evidence> {
+        self.find(client, connection)?.evidence()
     }
 
     /// The client's end of a connection.
@@ -121,10 +122,10 @@ impl Connections {
 }
 
 impl Connection {
-    fn own_record(&self) -> Option<Record> {
-        let record = *self.own.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rx, tx) = self.bytes();
-        Some(Record { rx, tx, ..record })
+    fn evidence(&self) -> Option<Evidence> {
+        let evidence = Evidence::from(&*self.own.get()?.lock().unwrap_or_else(PoisonError::into_inner));
+        let (received, sent) = self.bytes();
+        Some(Evidence { received, sent, ..evidence })
     }
 
     /// New data moved on it. Costs nothing where no record is kept.

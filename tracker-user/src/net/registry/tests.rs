@@ -10,6 +10,7 @@ use tracker_ebpf::abi::{Settings, TRAFFIC_CLIENT};
 
 use super::*;
 use crate::net::ByteStream as _;
+use crate::session::evidence::{Gap, Presence};
 
 async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -187,22 +188,23 @@ async fn a_record_of_its_own_latches_silences_and_ends_with_the_connection() {
     let (mut near, mut far) = pair(&registry).await;
     let (other, _other_far) = pair(&registry).await;
     let (client, id) = (near.connection().client(), near.connection().id());
-    assert_eq!(registry.record(client, id), None, "nothing is kept unless it is asked for");
+    assert_eq!(registry.evidence(client, id), None, "nothing is kept unless it is asked for");
     assert_eq!(registry.peer(client, id), Some(far.local_addr().unwrap()));
 
     let begun = boot_now();
     let record = registry.watch(client, id, begun).unwrap();
-    assert_eq!((record.open, record.traffic_at, record.traffic_gap_end), (1, begun.as_nanos(), 0));
+    assert_eq!((record.open, record.traffic_at, record.traffic_gap), (1, Some(begun), None));
     tokio::time::sleep(LIMIT * 2).await;
     near.write_all(b"hi").await.unwrap();
-    assert_eq!(registry.record(client, id).unwrap().traffic_at, begun.as_nanos(), "not in this direction");
+    assert_eq!(registry.evidence(client, id).unwrap().traffic_at, Some(begun), "not in this direction");
     far.write_all(b"hello").await.unwrap();
     let before = boot_now();
     near.read_exact(&mut [0; 5]).await.unwrap();
-    let record = registry.record(client, id).unwrap();
-    assert!(record.traffic_at >= before.as_nanos() && record.traffic_at <= boot_now().as_nanos());
-    assert_eq!((record.traffic_gap_start, record.traffic_gap_end), (begun.as_nanos(), record.traffic_at));
-    assert_eq!((record.rx, record.tx), (5, 2));
+    let record = registry.evidence(client, id).unwrap();
+    let moved = record.traffic_at.unwrap();
+    assert!(moved >= before && moved <= boot_now());
+    assert_eq!(record.traffic_gap, Some(Gap { start: begun, end: moved }));
+    assert_eq!((record.received, record.sent), (5, 2));
     let again = registry.watch(client, id, boot_now()).unwrap();
     assert_eq!(again, record, "it goes on");
 
@@ -212,7 +214,7 @@ async fn a_record_of_its_own_latches_silences_and_ends_with_the_connection() {
     assert!(closed.len() == 1 && (closed[0].client, closed[0].connection) == (client, id), "{closed:?}");
     assert_eq!(closed[0].closed_after, Some(Traffic { rx: 5, tx: 2 }));
     assert!(closed[0].at >= before);
-    assert_eq!((registry.record(client, id), registry.watch(client, id, before)), (None, None));
+    assert_eq!((registry.evidence(client, id), registry.watch(client, id, before)), (None, None));
 }
 
 #[tokio::test]
@@ -223,7 +225,7 @@ async fn what_its_client_has_ended_is_told_and_recorded_whichever_comes_first() 
         let (client, id) = (near.connection().client(), near.connection().id());
         let begun = boot_now();
         if is_watched_first {
-            assert_eq!(registry.watch(client, id, begun).unwrap().closes_at(), None);
+            assert_eq!(registry.watch(client, id, begun).unwrap().presence(), Presence::Open);
         }
         far.shutdown().await.unwrap();
         assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
@@ -235,10 +237,10 @@ async fn what_its_client_has_ended_is_told_and_recorded_whichever_comes_first() 
             );
         }
         let record = registry.watch(client, id, begun).unwrap();
-        assert_eq!((record.open, record.half), (0, 1));
+        assert_eq!((record.open, record.half_closed), (0, 1));
         near.write_all(b"more").await.unwrap();
-        let later = registry.record(client, id).unwrap();
-        assert!(later.closes_at() > record.closes_at() && later.half == 1);
+        let later = registry.evidence(client, id).unwrap();
+        assert!(later.closed_from > record.closed_from && later.half_closed == 1);
     }
 }
 

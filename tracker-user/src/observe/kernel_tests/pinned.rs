@@ -209,7 +209,7 @@ fn detach_removes_everything() {
         assert!(!Observer::detach(&pins.0).unwrap());
         let (observer, _hints) = pins.start(|_| ()).unwrap();
         assert!(matches!(pinning(&observer), Pinning::Kept { adopted: false, replaced: None, .. }));
-        assert_eq!(observer.records().unwrap(), vec![]);
+        assert_eq!(observer.all_recorded().unwrap(), vec![]);
         drop(old);
     });
 }

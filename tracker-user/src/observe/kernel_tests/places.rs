@@ -28,7 +28,7 @@ fn what_another_program_gets_on_our_port_at_its_own_address_is_not_watched() {
         |observer, _| {
             let (ours, theirs) = (listen(OURS), listen(THEIRS));
             let (client, server) = (TcpStream::connect(at(THEIRS)).unwrap(), theirs.accept().unwrap().0);
-            assert_eq!(observer.records().unwrap(), vec![]);
+            assert_eq!(observer.all_recorded().unwrap(), vec![]);
             let resync = observer.resync(|_, _| {}).unwrap();
             assert_eq!(
                 (resync.clients, resync.connections),
@@ -42,7 +42,7 @@ fn what_another_program_gets_on_our_port_at_its_own_address_is_not_watched() {
             exchange(own, 10, 10);
             until(observer, A, |record| record.open == 0);
             exchange((client, server), 10, 10);
-            assert_eq!(observer.records().unwrap().len(), 1);
+            assert_eq!(observer.all_recorded().unwrap().len(), 1);
             assert_clean(observer);
         },
     );
@@ -58,7 +58,8 @@ fn a_listener_at_every_ipv4_address_leaves_ipv6_alone() {
             let ours = listen(Ipv4Addr::UNSPECIFIED);
             let _sixth = (TcpStream::connect(at(Ipv6Addr::LOCALHOST)).unwrap(), theirs.accept().unwrap());
             let own = pair(&ours, A);
-            let watched: Vec<_> = observer.records().unwrap().into_iter().map(|(client, _)| client).collect();
+            let watched: Vec<_> =
+                observer.all_recorded().unwrap().into_iter().map(|(client, _)| client).collect();
             assert_eq!(watched, [A.into()]);
             drop(own);
         },
@@ -99,7 +100,7 @@ fn hosts_with_one_link_local_address_on_two_links_are_two_clients() {
                 assert_eq!(observer.connections(client(*link)).unwrap().len(), 1);
                 open.push((there, here));
             }
-            assert_eq!(observer.records().unwrap().len(), 2);
+            assert_eq!(observer.all_recorded().unwrap().len(), 2);
             let resync = observer.resync(|_, _| {}).unwrap();
             assert_eq!((resync.clients, resync.connections, resync.suspected), (2, 2, 0));
             // One of them leaves; the other stays.

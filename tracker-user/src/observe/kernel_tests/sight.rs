@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::*;
 use super::lab::*;
 use super::pinned::Cgroup;
+use crate::session::Evidence;
 
 fn kernel(observer: &Observer) -> &Kernel {
     match &observer.source {
@@ -36,7 +37,7 @@ fn unseen_gap(gap: u64, check: impl FnOnce(&Observer, TcpListener, BootTime) + S
         let first = pair(&listener, A);
         assert!(observer.check());
         assert_eq!(observer.blindness(), None);
-        assert_eq!(observer.evidence(A.into()).unwrap(), find(&observer, A));
+        assert_eq!(observer.evidence(A.into()).unwrap(), find(&observer, A).as_ref().map(Evidence::from));
 
         detach(&observer, "watch");
         let before = boot_now();
@@ -51,7 +52,7 @@ fn unseen_gap(gap: u64, check: impl FnOnce(&Observer, TcpListener, BootTime) + S
         // The record does not know, and what is believed is not what it says.
         assert_eq!(record(&observer, A).open, 1);
         let believed = observer.evidence(A.into()).unwrap().unwrap();
-        assert_eq!((believed.open, believed.closed_at), (0, blindness.since.as_nanos()));
+        assert_eq!((believed.open, believed.closed_at), (0, Some(blindness.since)));
         assert_eq!(observer.evidence(C.into()).unwrap().unwrap().open, 0);
 
         observer.resync(|_, _| {}).unwrap();

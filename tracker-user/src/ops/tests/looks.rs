@@ -21,7 +21,10 @@ async fn sessions_are_told_the_newest_first() {
     assert_eq!(ids, (1_000..1_600).rev().collect::<Vec<_>>());
     let first = sessions.last().unwrap();
     assert_eq!((first.scope.client, &first.identity), (client(0), &user(0)));
-    assert!(!first.is_stale && first.expires.is_some() && first.reason.is_none(), "{first:?}");
+    assert!(
+        first.standing == Standing::Active && first.expires.is_some() && first.reason.is_none(),
+        "{first:?}"
+    );
 }
 
 #[tokio::test]

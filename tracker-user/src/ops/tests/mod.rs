@@ -80,6 +80,7 @@ impl Rig {
             timeouts: Config::default().timeouts,
             max_users: 0,
             devices_per_user: 5,
+            factors: crate::session::FactorPolicy::default(),
             since: boot_now(),
         };
         let parts = crate::tracker::Parts {
@@ -186,6 +187,7 @@ fn session(number: u32) -> Session {
         identity: user(number / 5),
         method: Method::Kerberos,
         factors: Factors::NONE,
+        enrolled: Factors::NONE,
         traffic_before: None,
         device: None,
         created: now,

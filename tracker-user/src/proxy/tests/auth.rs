@@ -303,6 +303,33 @@ async fn without_a_licence_the_page_says_so_and_names_nobody() {
 }
 
 #[tokio::test]
+async fn who_has_to_prove_a_second_factor_is_told_so_with_credentials_and_without() {
+    let lab = Lab::new(FakeGate { missing: Some(Factor::Totp), ..FakeGate::default() }, options(443));
+    let (to, connections) = Origin::new().await.serve(OK);
+    let mut client = lab.client().await;
+    assert_eq!(client.ask(get(to, "")).await.status(), 407, "nobody is known yet");
+    for credentials in [negotiate("user alice"), String::new(), negotiate("user alice")] {
+        let answer = client.ask(get(to, &credentials)).await;
+        assert_eq!(answer.status(), 403);
+        let text = answer.text();
+        assert!(
+            text.contains("A second factor is needed") && text.contains("your authenticator app"),
+            "{text}"
+        );
+        assert!(!text.contains("alice") && answer.field("Proxy-Authenticate").is_none(), "{text}");
+    }
+    assert_eq!(connections.load(Relaxed), 0, "nothing was passed on");
+}
+
+#[tokio::test]
+async fn where_no_proof_would_help_none_is_asked_for() {
+    let denial = Some(Denial::Unwatched);
+    let lab = Lab::new(FakeGate { denial, ..FakeGate::default() }, options(443));
+    let answer = lab.client().await.ask(get("192.0.2.1:80".parse().unwrap(), "")).await;
+    assert_eq!((answer.status(), answer.field("Proxy-Authenticate")), (503, None));
+}
+
+#[tokio::test]
 async fn on_a_shared_host_each_connection_proves_itself() {
     let lab = Lab::new(FakeGate { shared: true, ..FakeGate::default() }, options(443));
     let (to, _) = Origin::new().await.serve(OK);

@@ -24,9 +24,9 @@ use crate::auth::kerberos::{Cause, TicketVerifier};
 use crate::auth::{Failure, Handshake, Rejection, Scheme};
 use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
-use crate::session::{Admission, Admitted, Decision, Proof};
+use crate::session::{Admission, Admitted, Decision, Denial, Proof};
 use crate::tracker::Refusal;
-use crate::types::{ClientAddr, ConnectionId, Identity, PortRange, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factor, Identity, PortRange, Scope, SessionId};
 
 /// Admits whoever proves themselves, and remembers them until told otherwise.
 #[derive(Default)]
@@ -34,6 +34,10 @@ pub(super) struct FakeGate {
     open: bool,
     shared: bool,
     licences_used_up: bool,
+    /// This further factor is required of everybody.
+    missing: Option<Factor>,
+    /// Nothing is served, whoever asks.
+    denial: Option<Denial>,
     sessions: Mutex<HashMap<Scope, Admitted>>,
     refused: Mutex<Vec<String>>,
     next: AtomicUsize,
@@ -74,7 +78,13 @@ impl Gate for FakeGate {
             self.admit(client, Arc::new(Identity::new("anybody", "R", "R")));
         }
         let known = self.sessions.lock().unwrap().get(&client).cloned();
-        Box::pin(async move { known.map_or(Decision::Challenge, Decision::Allow) })
+        let decision = match (self.denial, known, self.missing) {
+            (Some(denial), ..) => Decision::Deny(denial),
+            (None, None, _) => Decision::Challenge,
+            (None, Some(_), Some(factor)) => Decision::StepUp(factor),
+            (None, Some(admitted), None) => Decision::Allow(admitted),
+        };
+        Box::pin(async move { decision })
     }
 
     fn prove(&self, proof: Proof) -> gate::Answer<'_, Result<Admission, Refusal>> {
@@ -84,7 +94,10 @@ impl Gate for FakeGate {
             }
             let connection = proof.connection.expect("the proxy has one");
             let admitted = self.admit(self.scope(proof.client, connection), proof.identity);
-            Ok(Admission { admitted, kind: AdmissionKind::LoggedIn })
+            Ok(Admission {
+                admitted,
+                kind: self.missing.map_or(AdmissionKind::LoggedIn, AdmissionKind::Waits),
+            })
         })
     }
 

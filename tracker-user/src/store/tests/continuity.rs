@@ -24,6 +24,7 @@ fn alice(store: &Store, is_in: bool) {
         identity: Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE").into(),
         method: Method::Kerberos,
         factors: Factors::NONE,
+        enrolled: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,

@@ -22,6 +22,7 @@ fn session(number: u64) -> Session {
         identity: Arc::new(Identity::new(&format!("user{}", number % 17), "EXAMPLE.TEST", "EXAMPLE")),
         method: Method::Kerberos,
         factors: Factors::NONE,
+        enrolled: Factors::NONE,
         device: None,
         created: at,
         authenticated: at,

@@ -208,7 +208,13 @@ fn the_policy_in_force_is_kept_as_a_policy() {
     let store = Arc::new(Store::open(directory.path(), None).unwrap());
     assert_eq!(store.policy().unwrap(), None);
     let timeouts = Timeouts { shared_hosts: vec!["10.0.0.0/8".parse().unwrap()], ..Timeouts::default() };
-    let policy = Policy { timeouts, max_users: 7, devices_per_user: 5, since: boot_now() };
+    let policy = Policy {
+        timeouts,
+        max_users: 7,
+        devices_per_user: 5,
+        factors: crate::session::FactorPolicy::default(),
+        since: boot_now(),
+    };
     let journal = Journal::start(Arc::clone(&store)).unwrap();
     journal.submit(vec![Entry::Policy(Box::new(policy.clone()))], None);
     journal.close();

@@ -1,4 +1,4 @@
-//! Who has sessions: one identity in memory per user, however many sessions they have, and what they take of the licences.
+//! The users who have sessions: one identity in memory per user, however many sessions they have, and what they take of the licences.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use super::policy::Policy;
 use super::table::Refused;
 use crate::types::{ClientAddr, Identity, Scope};
 
-/// See the module.
+/// The users who have sessions, and how many.
 #[derive(Debug, Default)]
-pub(super) struct People {
+pub(super) struct Users {
     users: HashMap<Arc<Identity>, Count>,
     /// How many users have an active session.
     active: usize,
@@ -28,7 +28,7 @@ struct Count {
     devices: u32,
 }
 
-impl People {
+impl Users {
     /// How many users have an active session.
     pub(super) const fn active(&self) -> usize {
         self.active

@@ -11,7 +11,7 @@ use super::settings::{Mode, Timeouts};
 use super::table::STALE_RETENTION;
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, Identity, Method, SessionId};
+use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 const CLIENTS: u16 = 40;
@@ -40,7 +40,8 @@ proptest! {
             timeouts: Timeouts { timeout: TIMEOUT, mode: Mode::Session, ..Timeouts::default() },
             max_users: 0,
             devices_per_user: 3,
-            since: BootTime::default(),
+            factors: FactorPolicy::default(),
+        since: BootTime::default(),
         };
         let index = Arc::new(Index::default());
         let mut table = Table::new(SessionId::test(1), policy.clone(), Arc::clone(&index));
@@ -54,12 +55,12 @@ proptest! {
                     let proof = Proof {
                         client: address(client),
                         identity: Arc::new(Identity::new(&format!("user{user}"), "R", "R")),
-                        method: Method::Kerberos,
+                        method: Method::Kerberos, factors: Factors::NONE, enrolled: Factors::NONE,
                         at,
                         connection: None,
                         device: None,
                     };
-                    let admission = table.prove(&proof, &record, at, &mut out).unwrap();
+                    let admission = table.prove_by(&proof, &record, at, &mut out).unwrap();
                     prop_assert_eq!(admission.admitted.identity, proof.identity);
                 }
                 Step::End(client) => {
@@ -70,13 +71,13 @@ proptest! {
             let at = BootTime::from_nanos(now);
             while let Some((due, client)) = table.pop_due(at) {
                 prop_assert!(due <= at);
-                table.look(client, &record, at, &mut out);
+                table.refresh_by(client, &record, at, &mut out);
             }
             out.clear();
 
             let (mut devices, mut due) = (BTreeMap::<String, u32>::new(), Vec::new());
             for session in table.sessions() {
-                due.extend(match judge(session, &record, &policy, at) {
+                due.extend(match judge(session, &Evidence::from(&record), &policy, at) {
                     Verdict::Active { deadline, .. } => {
                         *devices.entry(session.identity.key().to_owned()).or_default() += 1;
                         deadline
@@ -94,7 +95,7 @@ proptest! {
             for client in (0..CLIENTS).map(address) {
                 let session = table.session(client).filter(|session| session.state == State::Active);
                 let served = session.map(|session| (session.id, Arc::clone(&session.identity)));
-                let published = match index.decide(client, at) {
+                let published = match index.published(client, at) {
                     Some(Decision::Allow(admitted)) => Some((admitted.session, admitted.identity)),
                     _ => None,
                 };

@@ -1,4 +1,4 @@
-//! Do many users sit behind one address? Where they do and it is not in `timeouts.shared-hosts`, each login there is a
+//! Detects shared hosts. Do many users sit behind one address? Where they do and it is not in `timeouts.shared-hosts`, each login there is a
 //! kick-out: they take turns while their connections overlap.
 //!
 //! One address is suspected when a kick-out meets a user whose session was still valid and whose connections were still
@@ -27,7 +27,7 @@ const KICKS: usize = 1_000;
 
 /// What kick-outs tell about addresses.
 #[derive(Debug, Default)]
-pub struct Overlaps {
+pub struct SharedHostDetector {
     kicks: VecDeque<Kick>,
     /// The one that was nourished last stands last.
     suspicions: VecDeque<Suspicion>,
@@ -72,7 +72,7 @@ pub struct Suspected {
     pub is_new: bool,
 }
 
-impl Overlaps {
+impl SharedHostDetector {
     /// Looks at an event of which `closed` connections were closed.
     pub fn observe(&mut self, event: &Event, closed: usize) -> Option<Suspected> {
         let What::Ended { reason: Reason::Kicked, by: Some(by), was_stale, .. } = &event.what else {
@@ -160,16 +160,16 @@ mod tests {
 
     #[test]
     fn a_kick_out_of_somebody_who_is_still_there_is_suspicious() {
-        let mut overlaps = Overlaps::default();
-        assert!(overlaps.observe(&kick(0, 1, "alice", "bob", false), 2).is_some_and(|seen| seen.is_new));
+        let mut detector = SharedHostDetector::default();
+        assert!(detector.observe(&kick(0, 1, "alice", "bob", false), 2).is_some_and(|seen| seen.is_new));
         assert_eq!(
-            overlaps.warnings(&listing(&[]), at(1)),
+            detector.warnings(&listing(&[]), at(1)),
             ["10.0.0.1: alice and bob take turns while their connections overlap: a shared host? add it to \
              timeouts.shared-hosts"]
         );
         // Again: counted, but no news.
-        assert!(overlaps.observe(&kick(5, 1, "bob", "carol", false), 1).is_some_and(|seen| !seen.is_new));
-        let warnings = overlaps.warnings(&listing(&[]), at(6));
+        assert!(detector.observe(&kick(5, 1, "bob", "carol", false), 1).is_some_and(|seen| !seen.is_new));
+        let warnings = detector.warnings(&listing(&[]), at(6));
         assert!(
             warnings.len() == 1 && warnings[0].contains("bob and carol") && warnings[0].contains("(2 times)")
         );
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn who_sits_down_where_somebody_has_left_is_not() {
-        let mut overlaps = Overlaps::default();
-        assert!(overlaps.observe(&kick(0, 1, "alice", "bob", false), 0).is_none(), "nothing was open");
-        assert!(overlaps.observe(&kick(1, 1, "bob", "carol", true), 3).is_none(), "the timeout had run out");
+        let mut detector = SharedHostDetector::default();
+        assert!(detector.observe(&kick(0, 1, "alice", "bob", false), 0).is_none(), "nothing was open");
+        assert!(detector.observe(&kick(1, 1, "bob", "carol", true), 3).is_none(), "the timeout had run out");
         let logout = What::Ended {
             reason: Reason::Logout,
             duration: Duration::from_secs(1),
@@ -187,42 +187,42 @@ mod tests {
             was_stale: false,
             traffic_before: None,
         };
-        assert!(overlaps.observe(&Event { what: logout, ..kick(2, 1, "carol", "x", false) }, 3).is_none());
-        assert_eq!(overlaps.warnings(&listing(&[]), at(3)), [""; 0]);
+        assert!(detector.observe(&Event { what: logout, ..kick(2, 1, "carol", "x", false) }, 3).is_none());
+        assert_eq!(detector.warnings(&listing(&[]), at(3)), [""; 0]);
     }
 
     #[test]
     fn turns_within_the_window_are_suspicious_on_one_address() {
         let window = WINDOW.as_secs();
-        let mut overlaps = Overlaps::default();
-        assert!(overlaps.observe(&kick(0, 1, "alice", "bob", true), 0).is_none());
-        assert!(overlaps.observe(&kick(1, 2, "bob", "alice", true), 0).is_none(), "another address");
+        let mut detector = SharedHostDetector::default();
+        assert!(detector.observe(&kick(0, 1, "alice", "bob", true), 0).is_none());
+        assert!(detector.observe(&kick(1, 2, "bob", "alice", true), 0).is_none(), "another address");
         assert!(
-            overlaps.observe(&kick(window, 1, "bob", "alice", true), 0).is_none(),
+            detector.observe(&kick(window, 1, "bob", "alice", true), 0).is_none(),
             "the window has passed"
         );
-        assert!(overlaps.observe(&kick(window + 9, 1, "alice", "bob", true), 0).is_some());
+        assert!(detector.observe(&kick(window + 9, 1, "alice", "bob", true), 0).is_some());
     }
 
     #[test]
     fn a_suspicion_expires_and_is_news_again_and_a_listed_address_is_not_named() {
         let kept = KEPT.as_secs();
-        let mut overlaps = Overlaps::default();
-        overlaps.observe(&kick(0, 1, "alice", "bob", false), 1);
-        assert_eq!(overlaps.warnings(&listing(&[]), at(kept - 1)).len(), 1);
-        assert_eq!(overlaps.warnings(&listing(&["10.0.0.0/24"]), at(1)), [""; 0]);
-        assert_eq!(overlaps.warnings(&listing(&[]), at(kept)), [""; 0]);
-        assert!(overlaps.observe(&kick(kept, 1, "bob", "alice", false), 1).is_some_and(|seen| seen.is_new));
+        let mut detector = SharedHostDetector::default();
+        detector.observe(&kick(0, 1, "alice", "bob", false), 1);
+        assert_eq!(detector.warnings(&listing(&[]), at(kept - 1)).len(), 1);
+        assert_eq!(detector.warnings(&listing(&["10.0.0.0/24"]), at(1)), [""; 0]);
+        assert_eq!(detector.warnings(&listing(&[]), at(kept)), [""; 0]);
+        assert!(detector.observe(&kick(kept, 1, "bob", "alice", false), 1).is_some_and(|seen| seen.is_new));
     }
 
     #[test]
     fn memory_is_bounded_and_the_newest_are_named() {
-        let mut overlaps = Overlaps::default();
+        let mut detector = SharedHostDetector::default();
         for of in 0..5_000 {
-            overlaps.observe(&kick(u64::from(of) / 100, of, "alice", "bob", false), 1);
+            detector.observe(&kick(u64::from(of) / 100, of, "alice", "bob", false), 1);
         }
-        assert!(overlaps.kicks.len() <= KICKS && overlaps.suspicions.len() <= SUSPICIONS);
-        let warnings = overlaps.warnings(&listing(&[]), at(60));
+        assert!(detector.kicks.len() <= KICKS && detector.suspicions.len() <= SUSPICIONS);
+        let warnings = detector.warnings(&listing(&[]), at(60));
         assert!(warnings.len() == SHOWN && warnings[0].starts_with("10.0.19.135:"), "{warnings:?}");
     }
 }
