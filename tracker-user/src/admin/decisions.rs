@@ -1,22 +1,22 @@
 //! The conditions and the last decisions, as the API shows them.
 
 use super::wire;
-use crate::auth::kerberos::conditions::{Finding, Outcome};
+use crate::auth::kerberos::conditions::{Finding, StepOutcome};
 use crate::auth::kerberos::enctype;
 use crate::auth::kerberos::negotiate::{Details, context_flags};
 use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
 
 pub(super) fn step(finding: &Finding) -> wire::Step {
     let outcome = match finding.outcome {
-        Outcome::Denied => "denied",
-        Outcome::Passed => "passed",
-        Outcome::PassedOver => "passed-over",
+        StepOutcome::Denied => "denied",
+        StepOutcome::Passed => "passed",
+        StepOutcome::PassedOver => "passed-over",
     };
     wire::Step {
         step: finding.step.to_string(),
         outcome: outcome.into(),
         why: finding.why.into(),
-        decides: finding.outcome == Outcome::Denied,
+        decides: finding.outcome == StepOutcome::Denied,
     }
 }
 

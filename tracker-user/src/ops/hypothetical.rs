@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::auth::kerberos::Conditions;
-use crate::auth::kerberos::conditions::{Finding, Outcome, RequestFacts};
+use crate::auth::kerberos::conditions::{Finding, StepOutcome, RequestFacts};
 
 /// A request that nobody has made, as far as it was described.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ impl Offer {
     /// The step that speaks against it, if one does.
     #[must_use]
     pub fn against(&self) -> Option<&Finding> {
-        self.steps.iter().find(|step| step.outcome == Outcome::Denied)
+        self.steps.iter().find(|step| step.outcome == StepOutcome::Denied)
     }
 }
 

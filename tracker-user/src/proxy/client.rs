@@ -92,7 +92,7 @@ pub(super) struct Refusal {
 }
 
 /// What is wrong with a request that cannot be read, for the person at the client.
-fn unreadable(bad: &BadRequest) -> UserMessage {
+pub(super) fn unreadable(bad: &BadRequest) -> UserMessage {
     UserMessage::new("The request cannot be understood: ")
         .then(match bad {
             BadRequest::Framing(bad) => framing(*bad),

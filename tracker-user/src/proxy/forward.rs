@@ -89,7 +89,7 @@ enum Problem {
 }
 
 /// What is wrong with an origin's answer, for the person at the client.
-fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
+pub(super) fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
     match bad {
         BadResponse::Syntax => origin.then(" answered with something that is not HTTP."),
         BadResponse::TooLarge => origin.then(" answered with a head that is too large."),

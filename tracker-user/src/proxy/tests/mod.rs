@@ -8,6 +8,7 @@ mod life;
 mod origins;
 mod tls;
 mod tunnels;
+mod voices;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -226,6 +227,16 @@ impl Lab {
     /// Everybody is served.
     fn open() -> Self {
         Self::new(FakeGate { open: true, ..FakeGate::default() }, options(443))
+    }
+
+    /// The same, where loopback is no origin of its own: but one address of it is.
+    fn open_to_loopback() -> Self {
+        let options = ProxyOptions {
+            connect_ports: vec![PortRange::one(443)],
+            allow_destinations: AllowList::new(["127.0.0.1"]),
+            ..ProxyOptions::default()
+        };
+        Self::new(FakeGate { open: true, ..FakeGate::default() }, options)
     }
 
     /// Everybody has to prove themselves first.
