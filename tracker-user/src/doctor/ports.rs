@@ -181,7 +181,7 @@ mod tests {
         let mut config = Config::default();
         config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
         let found = checks(&config, None);
-        let expected = config.listeners().into_iter().filter(|listen| listen.is_in_effect()).count() - 1;
+        let expected = config.listeners().into_iter().filter(Listen::is_in_effect).count() - 1;
         assert_eq!(found.len(), expected, "{found:?}");
     }
 }

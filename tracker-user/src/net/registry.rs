@@ -98,9 +98,9 @@ pub struct ConnectionInfo {
     pub carries: Carries,
     /// The session it was last served on.
     pub session: Option<SessionId>,
-    /// Bytes received from the client.
+    /// Payload bytes received from the client.
     pub rx: u64,
-    /// Bytes sent to the client.
+    /// Payload bytes sent to the client.
     pub tx: u64,
 }
 
@@ -380,7 +380,7 @@ impl Connection {
         }
     }
 
-    /// Bytes received from and sent to the client.
+    /// Payload bytes received from and sent to the client.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (self.rx.load(Relaxed), self.tx.load(Relaxed))

@@ -114,11 +114,11 @@ async fn an_idle_tunnel_in_memory_waits() {
     for word in ["one", "two"] {
         client.write_all(word.as_bytes()).await.unwrap();
         let goal = moved + 3;
-        poll_fn(|cx| match half.poll(cx, &mut near, &mut far, &mut moved) {
+        let arrive = poll_fn(|cx| match half.poll(cx, &mut near, &mut far, &mut moved) {
             Poll::Pending if moved < goal => Poll::Pending,
-            other => Poll::Ready(assert!(other.is_pending())),
-        })
-        .await;
+            other => Poll::Ready(other.is_pending()),
+        });
+        assert!(arrive.await, "it goes on");
         let mut got = [0; 3];
         origin.read_exact(&mut got).await.unwrap();
         assert_eq!(got, word.as_bytes());
