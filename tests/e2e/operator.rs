@@ -198,6 +198,22 @@ fn the_admin_socket_is_not_for_everyone() -> Result<()> {
     Ok(())
 }
 
+/// As what cleans up in /run does.
+#[test]
+fn a_removed_admin_socket_is_made_anew() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    std::fs::remove_file(lab.gateway.socket())?;
+    assert_eq!(lab.gateway.ctl(&["status"])?.exit, 69);
+    until("the socket", SOON, || (lab.gateway.ctl(&["status"]).ok()?.exit == 0).then_some(()))?;
+    let mode = std::fs::metadata(lab.gateway.socket())?.permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660, "{mode:o}");
+    lab.login(0, "alice")
+}
+
 #[test]
 fn the_audit_trail_tells_the_story() -> Result<()> {
     if lab::skipped() {

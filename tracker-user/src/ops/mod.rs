@@ -114,7 +114,7 @@ impl Default for Limits {
             walks: 4,
             wait: Duration::from_secs(3),
             patience: Duration::from_secs(12),
-            entries: 4 << 20,
+            entries: 2 << 20,
             followers: 16,
             rate_span: Duration::from_millis(500),
         }
