@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::audit::{Actor, Audit, Event, Setting, TrailEntry};
+use crate::audit::{Actor, Audit, Event, SettingEvent, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
 use crate::store::{Journal, Store, StoreError, StoredSetting};
@@ -276,7 +276,7 @@ impl Live {
         how: &'static str,
     ) {
         for key in changed {
-            let setting = Setting {
+            let setting = SettingEvent {
                 key: key.name(),
                 before: key.get(before),
                 after: key.get(&config),
