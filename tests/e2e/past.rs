@@ -1,13 +1,14 @@
 //! Who had this address when, and why a client is served or asked.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lab::Lab;
 use lab::answers::{list, same_user};
 use lab::wait::{silence, until};
 use serde_json::Value;
 
 use crate::common::{
-    PAST_TIMEOUT, SOON, becomes_stale, has_ended, is_let_through, mode, session, status_without_credentials,
+    ORIGIN, PAST_TIMEOUT, SOON, becomes_stale, has_ended, is_let_through, mode, session,
+    status_without_credentials, url,
 };
 
 /// The users in a history, in its order.
@@ -132,5 +133,77 @@ fn explain_says_what_is_decided_and_why() -> Result<()> {
     let explained = explain(1)?;
     assert_eq!((rule(&explained), &explained["shared"]), ("shared-host", &true.into()), "{explained:#}");
     assert!(!has_ended(&lab, 0, "kicked"));
+    Ok(())
+}
+
+/// So much is downloaded at once: more than anything else that a session moves.
+const DOWNLOAD: u64 = 300_000;
+
+/// What moved during the newest session of a client, received and sent, after that has ended: the trail and the history must
+/// say the same.
+fn moved(lab: &Lab, client: usize) -> Result<Option<(u64, u64)>> {
+    let history = lab.gateway.ask(&["history", "--client", &lab.address(client)])?;
+    let sessions = list(&history, "history");
+    let last = sessions.iter().find(|past| past["state"] == "ended").context("a session that has ended")?;
+    let events = lab.gateway.ask(&["events", "--since", "1h"])?;
+    let of_it = |event: &&Value| event["event"] == "ended" && event["session"] == last["session"];
+    let ended = list(&events, "events").into_iter().find(of_it).context("its end")?;
+    assert_eq!((&ended["rx"], &ended["tx"]), (&last["rx"], &last["tx"]), "{ended:#} {last:#}");
+    Ok(ended["rx"].as_u64().zip(ended["tx"].as_u64()))
+}
+
+/// Plausible for so many downloads and a few requests.
+fn is_about(moved: Option<(u64, u64)>, downloads: u64) -> bool {
+    let most = downloads * DOWNLOAD + DOWNLOAD / 4;
+    moved.is_some_and(|(rx, tx)| (50..50_000).contains(&rx) && (downloads * DOWNLOAD..most).contains(&tx))
+}
+
+#[test]
+fn an_end_says_how_much_moved_during_the_session() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    for (observer, goes_on) in [("", true), ("[observer]\nmode = \"proxy\"\n", false)] {
+        let mut lab = Lab::start(&format!("[timeouts]\nproxy-auth-timeout = \"10m\"\n{observer}"))?;
+        let download = |lab: &Lab| -> Result<()> {
+            assert_eq!(lab.curl(0).get(&url(&format!("bytes/{DOWNLOAD}")))?.code, 200);
+            Ok(())
+        };
+        let address = lab.address(0);
+        lab.login(0, "alice")?;
+        download(&lab)?;
+        download(&lab)?;
+        lab.login(0, "bob")?;
+        let alices = moved(&lab, 0)?;
+        assert!(is_about(alices, 2), "{observer:?}: {alices:?}");
+
+        // Whoever comes next counts from their own login; and over a restart as far as the counters go on.
+        download(&lab)?;
+        lab.gateway.kill();
+        lab.gateway.start()?;
+        lab.gateway.ask(&["logout", &address])?;
+        let bobs = moved(&lab, 0)?;
+        assert!(if goes_on { is_about(bobs, 1) } else { bobs.is_none() }, "{observer:?}: {bobs:?}");
+        let text = people(&lab, &["history", "--client", &address])?;
+        assert!(text.contains("SENT") && (!goes_on || text.contains(" KiB")), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_of_a_shared_host_has_its_own_count() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("[timeouts]\nshared-hosts = [\"10.77.0.0/24\"]\n")?;
+    let mut raw = lab.raw(0)?;
+    raw.get(ORIGIN, &lab.credentials(0, "alice")?)?;
+    assert_eq!(raw.answer()?.0.code, 200);
+    raw.get(&url(&format!("bytes/{DOWNLOAD}")), "")?;
+    assert_eq!(raw.answer()?.0.code, 200);
+    drop(raw);
+    until("the session's end", SOON, || has_ended(&lab, 0, "closed-timeout").then_some(()))?;
+    let counted = moved(&lab, 0)?;
+    assert!(is_about(counted, 1), "{counted:?}");
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use tracing::info;
 
 pub use self::actor::{Actor, Via};
-pub use self::event::{Event, Kind, Named, Refused, SessionEvent, SettingChange, TrailEntry};
+pub use self::event::{Event, Kind, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
 use crate::clock::boot_now;
@@ -200,7 +200,7 @@ mod tests {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let keeper = Arc::clone(&kept);
         audit.keep_in(Box::new(move |entry| keeper.lock().unwrap().push(entry)));
-        let setting = SettingChange {
+        let setting = SettingEvent {
             key: "a.b",
             before: "1".into(),
             after: "2".into(),

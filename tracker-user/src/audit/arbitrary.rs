@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Actor, Event, Refused, SessionEvent, SettingChange, Via};
+use super::{Actor, Event, RefusedEvent, SessionEvent, SettingEvent, Via};
 use crate::clock::BootTime;
 use crate::session;
 use crate::session::{Proved, Reason, What};
@@ -91,7 +91,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         prop::option::of(identity()),
         prop::option::of(any::<u64>()),
     );
-    let refused = refused.prop_map(|(client, cause, why, method, user, count)| Refused {
+    let refused = refused.prop_map(|(client, cause, why, method, user, count)| RefusedEvent {
         client,
         cause,
         why: why.into(),
@@ -100,7 +100,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         count,
     });
     let setting = ("[a-z0-9]{0,9}", "[a-z0-9]{0,9}", select(&["set", "unset", "file"][..]), actor());
-    let setting = setting.prop_map(|(before, after, how, actor)| SettingChange {
+    let setting = setting.prop_map(|(before, after, how, actor)| SettingEvent {
         key: "a.b",
         before,
         after,

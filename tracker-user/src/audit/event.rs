@@ -65,9 +65,9 @@ pub enum Event {
     /// To a session.
     Session(SessionEvent),
     /// Somebody was refused.
-    Refused(Refused),
+    Refused(RefusedEvent),
     /// A setting was changed.
-    Setting(SettingChange),
+    Setting(SettingEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
     Replaced(Cow<'static, str>),
 }
@@ -94,7 +94,7 @@ impl From<session::Event> for SessionEvent {
 
 /// Somebody was refused.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refused {
+pub struct RefusedEvent {
     /// From where; `None` for what is said of many clients together.
     pub client: Option<ClientAddr>,
     /// Why, in a word of a fixed set.
@@ -111,7 +111,7 @@ pub struct Refused {
 
 /// A setting was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingChange {
+pub struct SettingEvent {
     /// Its full key.
     pub key: &'static str,
     /// Its value before.
@@ -124,7 +124,7 @@ pub struct SettingChange {
     pub actor: Actor,
 }
 
-impl fmt::Display for SettingChange {
+impl fmt::Display for SettingEvent {
     /// `key = value`, as it is now.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}", self.key, self.after)
@@ -168,7 +168,7 @@ impl Event {
 
     /// Somebody was refused.
     #[must_use]
-    pub const fn refused(&self) -> Option<&Refused> {
+    pub const fn refused(&self) -> Option<&RefusedEvent> {
         match self {
             Self::Refused(refused) => Some(refused),
             Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
@@ -177,7 +177,7 @@ impl Event {
 
     /// A setting was changed.
     #[must_use]
-    pub const fn setting(&self) -> Option<&SettingChange> {
+    pub const fn setting(&self) -> Option<&SettingEvent> {
         match self {
             Self::Setting(setting) => Some(setting),
             Self::Session(_) | Self::Refused(_) | Self::Replaced(_) => None,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Event, Refused, TrailEntry};
+use super::event::{Event, RefusedEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::outside;
 use crate::types::{ClientAddr, Identity, Method};
@@ -102,8 +102,8 @@ impl<'a> Refusal<'a> {
         self.ground.label()
     }
 
-    fn event(&self) -> Refused {
-        Refused {
+    fn event(&self) -> RefusedEvent {
+        RefusedEvent {
             client: Some(self.client),
             cause: self.ground.word(),
             why: outside::shown(self.why, outside::SENTENCE).into(),
@@ -188,11 +188,11 @@ impl Refusals {
         let of_one = each.into_values().filter_map(|each| {
             let last = each.last?;
             let refused = last.event.refused()?.clone();
-            let event = Event::Refused(Refused { count: Some(each.held_back), ..refused });
+            let event = Event::Refused(RefusedEvent { count: Some(each.held_back), ..refused });
             Some(Arc::new(TrailEntry { time: last.time, event }))
         });
         let of_many = beyond.into_iter().map(|(cause, count)| {
-            TrailEntry::now(Event::Refused(Refused {
+            TrailEntry::now(Event::Refused(RefusedEvent {
                 client: None,
                 cause,
                 why: "refusals of many clients, which have no lines of their own".into(),

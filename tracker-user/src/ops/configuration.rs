@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::overlay::{Start, overlay};
 use super::{OpsError, Setting, Source};
-use crate::audit::{Actor, Audit, Event, SettingChange, TrailEntry};
+use crate::audit::{Actor, Audit, Event, SettingEvent, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
 use crate::store::{Journal, Store, StoredSetting};
@@ -196,7 +196,7 @@ impl Configuration {
         how: &'static str,
     ) {
         for key in changed {
-            let setting = SettingChange {
+            let setting = SettingEvent {
                 key: key.name(),
                 before: key.get(before),
                 after: key.get(&config),

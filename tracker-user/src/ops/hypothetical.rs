@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::auth::kerberos::Conditions;
-use crate::auth::kerberos::conditions::{Finding, StepOutcome, RequestFacts};
+use crate::auth::kerberos::conditions::{Finding, RequestFacts, StepOutcome};
 
 /// A request that nobody has made, as far as it was described.
 #[derive(Clone, Debug, Default)]

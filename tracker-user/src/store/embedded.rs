@@ -15,7 +15,7 @@ use super::continuity::{FileFacts, Found, Note, Record, Tip, nanos};
 use super::error::StoreError;
 use super::open::{self, Open, Seen};
 use super::revocation::{self, Mark, Revocation};
-use super::schema::{self, Identity};
+use super::schema::{self, Imprint};
 use crate::clock::{Anchor, BootTime, boot_id, wall_now};
 use crate::observe::Witness;
 use crate::private;
@@ -131,7 +131,7 @@ impl Store {
                  and settings are what it says"
             );
         }
-        let Identity { tip, first_session, .. } = seen.says;
+        let Imprint { tip, first_session, .. } = seen.says;
         let number = tip.map_or(0, |tip| tip.number);
         Ok(Self {
             directory: directory.into(),
@@ -270,7 +270,7 @@ impl Store {
         if written.is_err() {
             if self.is_unusable() {
                 self.reopen(&mut progress);
-            } else if let Ok(says) = self.read(schema::identity) {
+            } else if let Ok(says) = self.read(schema::imprint) {
                 progress.last = says.tip;
             }
         }

@@ -11,7 +11,7 @@ use super::backend::Backend;
 use super::continuity::FileFacts;
 use super::embedded::FILE;
 use super::error::StoreError;
-use super::schema::{self, Identity, Layout, SCHEMA};
+use super::schema::{self, Imprint, Layout, SCHEMA};
 use crate::types::GatewayId;
 use crate::{panics, private};
 
@@ -35,7 +35,7 @@ pub(super) struct Seen {
     /// It was made just now.
     pub(super) is_new: bool,
     /// What it says it is.
-    pub(super) says: Identity,
+    pub(super) says: Imprint,
 }
 
 /// Opens the database in `directory`, and makes it where it is missing. The state directory's lock is held. `look` is
@@ -49,7 +49,7 @@ pub(super) fn open(
     if !path.try_exists().map_err(|source| unusable(directory, source))? {
         let open = create(directory, &path)?;
         // The first transaction says whose it is.
-        look(Seen { file: facts(&path, directory)?, is_new: true, says: Identity::default() })?;
+        look(Seen { file: facts(&path, directory)?, is_new: true, says: Imprint::default() })?;
         return Ok(open);
     }
     let file = OpenOptions::new().read(true).write(true).open(&path);
@@ -64,8 +64,8 @@ pub(super) fn open(
         let open = build(file, directory, &path)?;
         let layout = layout(&open).map_err(foreign)?;
         let says = match layout {
-            Layout::Known(_) => identity(&open).map_err(foreign)?,
-            Layout::Empty => Identity::default(),
+            Layout::Known(_) => imprint(&open).map_err(foreign)?,
+            Layout::Empty => Imprint::default(),
             Layout::Newer(found) => {
                 return Err(StoreError::Newer { path: path.clone(), found, known: SCHEMA });
             }
@@ -139,8 +139,8 @@ pub(super) fn facts(path: &Path, directory: &Path) -> Result<FileFacts, StoreErr
     Ok(FileFacts::of(&meta))
 }
 
-fn identity(open: &Open) -> Result<Identity, redb::Error> {
-    schema::identity(&open.database.begin_read()?)
+fn imprint(open: &Open) -> Result<Imprint, redb::Error> {
+    schema::imprint(&open.database.begin_read()?)
 }
 
 fn layout(open: &Open) -> Result<Layout, redb::Error> {

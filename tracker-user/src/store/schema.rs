@@ -106,7 +106,7 @@ pub(super) fn stamp(write: &WriteTransaction, tip: Tip, id: u128) -> Result<(), 
 
 /// What a database says it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct Imprint {
     /// The last transaction; none in a new one, and in one of an early version.
     pub(super) tip: Option<Tip>,
     /// The store's number; likewise.
@@ -118,8 +118,8 @@ pub(super) struct Identity {
 }
 
 /// Reads what the database says it is.
-pub(super) fn identity(read: &ReadTransaction) -> Result<Identity, redb::Error> {
-    let Some(meta) = existing(read.open_table(META))? else { return Ok(Identity::default()) };
+pub(super) fn imprint(read: &ReadTransaction) -> Result<Imprint, redb::Error> {
+    let Some(meta) = existing(read.open_table(META))? else { return Ok(Imprint::default()) };
     let get =
         |name: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|value| value.value())) };
     let whole = |[high, low]: [&str; 2]| -> Result<Option<u128>, redb::Error> {
@@ -127,7 +127,7 @@ pub(super) fn identity(read: &ReadTransaction) -> Result<Identity, redb::Error> 
         Ok(halves.map(|(high, low)| u128::from(high) << 64 | u128::from(low)))
     };
     let gateway = get(GATEWAY)?.and_then(|number| u32::try_from(number).ok());
-    Ok(Identity {
+    Ok(Imprint {
         tip: whole(RUN)?.zip(get(TRANSACTION)?).map(|(run, number)| Tip { run, number }),
         id: whole(ID)?,
         gateway: gateway.and_then(GatewayId::new),

@@ -108,10 +108,14 @@ impl Core {
     pub(super) fn restore(&mut self, sessions: Vec<Session>, rebooted: &[ClientAddr], policy: Policy) {
         let counts_on =
             matches!(self.observer.kind(), Kind::Ebpf { pinning: Pinning::Kept { adopted: true, .. }, .. });
+        let mut to_rewrite = rebooted.to_vec();
         for mut session in sessions {
-            // Records that begin anew have counted nothing of what was before.
-            if !counts_on || self.observer.recorded(session.client).ok().flatten().is_none() {
+            // Records that begin anew have counted nothing of what was before. The next restart must not think so, either.
+            if session.traffic_before.is_some()
+                && (!counts_on || self.observer.recorded(session.client).ok().flatten().is_none())
+            {
                 session.traffic_before = None;
+                to_rewrite.push(session.client);
             }
             // Without a record, gaps would not be latched; a record that is there already knows more.
             let (client, tracked) =
@@ -123,9 +127,9 @@ impl Core {
                 self.table.end(client, Reason::Shutdown, boot_now(), &mut self.effects);
             }
         }
-        // Their times are written anew in this boot's, so that the next restart reads them as they are.
+        // Times of another boot are written anew in this boot's, so that the next restart reads them as they are.
         // In portions, so that the first logins need not wait for all of them.
-        for portion in rebooted.chunks(PER_TURN) {
+        for portion in to_rewrite.chunks(PER_TURN) {
             self.effects.extend(portion.iter().copied().map(Effect::Keep));
             self.carry_out(None);
         }

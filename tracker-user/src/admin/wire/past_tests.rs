@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
-use crate::audit::{Refused, SessionEvent, SettingChange, TrailEntry};
+use crate::audit::{RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
 use crate::session;
 use crate::session::{Proved, Reason, What};
 use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
@@ -45,14 +45,14 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
                 }
             }
         }
-        audit::Event::Refused(Refused { client, cause, why, method, user, count }) => {
+        audit::Event::Refused(RefusedEvent { client, cause, why, method, user, count }) => {
             prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
             prop_assert_eq!((line.cause.as_deref(), line.reason.as_deref()), (Some(*cause), Some(&**why)));
             prop_assert_eq!((read::<Method>(line.method.as_ref()), line.count), (*method, *count));
             let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
             prop_assert!(user.as_ref().map_or(named.is_none(), |user| names(user, named, domain, realm)));
         }
-        audit::Event::Setting(SettingChange { key, before, after, how, actor }) => {
+        audit::Event::Setting(SettingEvent { key, before, after, how, actor }) => {
             prop_assert_eq!(line.setting.clone(), Some(format!("{key} = {after}")));
             prop_assert_eq!((line.before.as_ref(), line.reason.as_deref()), (Some(before), Some(*how)));
             prop_assert_eq!(line.actor.as_ref(), Some(actor));

@@ -1,7 +1,7 @@
 //! The audit trail: as far back as the store has it, on with what happens, and never cut short without a word.
 
 use super::*;
-use crate::audit::{Event, Kind, Refused, TrailEntry};
+use crate::audit::{Event, Kind, RefusedEvent, TrailEntry};
 use crate::tracker::Whose;
 
 /// So many events that only the store has.
@@ -9,8 +9,14 @@ async fn stored(rig: &Rig, count: i64) {
     let begin = wall_now().as_second() - 10_000;
     let event = |second| {
         let time = Timestamp::from_second(begin + second).unwrap();
-        let refused =
-            Refused { client: None, cause: "dns", why: "".into(), method: None, user: None, count: None };
+        let refused = RefusedEvent {
+            client: None,
+            cause: "dns",
+            why: "".into(),
+            method: None,
+            user: None,
+            count: None,
+        };
         Entry::Event(Arc::new(TrailEntry { time, event: Event::Refused(refused) }))
     };
     let (told, kept) = tokio::sync::oneshot::channel();

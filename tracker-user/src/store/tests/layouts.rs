@@ -110,7 +110,7 @@ fn layout_2_is_brought_up_to_date_and_its_sessions_are_this_gateways() {
     schema::migrate(&write, 2, gateway).unwrap();
     write.commit().unwrap();
     let read = database.begin_read().unwrap();
-    let said = schema::identity(&read).unwrap();
+    let said = schema::imprint(&read).unwrap();
     assert_eq!(
         (schema::layout(&read).unwrap(), said.gateway),
         (schema::Layout::Known(SCHEMA), Some(gateway))
