@@ -277,9 +277,7 @@ impl Core {
         let record = self.record(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
-        let admission = self.table.prove(proof, &record, boot_now(), &mut self.effects)?;
-        self.count_from_here(proof.client.into(), admission.kind);
-        Ok(admission)
+        Ok(self.table.prove(proof, &record, boot_now(), &mut self.effects)?)
     }
 
     fn end(
@@ -333,15 +331,6 @@ impl Core {
 
     fn keep_policy(&self) {
         self.journal.submit(vec![Entry::Policy(Box::new(self.table.policy().clone()))], None);
-    }
-
-    /// If a session began, what moves during it is counted from what stands there now.
-    pub(super) fn count_from_here(&mut self, scope: Scope, kind: AdmissionKind) {
-        if matches!(kind, AdmissionKind::LoggedIn | AdmissionKind::TookOver)
-            && let Some(counted) = self.counted(scope)
-        {
-            self.table.counts_from(scope, counted);
-        }
     }
 
     fn hint(&mut self, hint: Hint) {
