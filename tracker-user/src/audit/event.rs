@@ -237,7 +237,7 @@ impl Event {
 
     /// The reason as a metric may show it: from a fixed set of words, or empty.
     #[must_use]
-    pub fn reason_label(&self) -> &'static str {
+    pub(super) fn reason_label(&self) -> &'static str {
         match self {
             Self::Session(of) => of.event.what.reason().map_or("", session::Reason::as_str),
             Self::Refused(refused) => refused.cause,

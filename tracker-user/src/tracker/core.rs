@@ -289,9 +289,7 @@ impl Core {
         let evidence = self.evidence(proof.client).ok_or_else(|| {
             Refusal::Untracked("the client's record cannot be read; see trackerctl status".into())
         })?;
-        let admission = self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?;
-        self.count_from_here(proof.client.into(), admission.kind);
-        Ok(admission)
+        Ok(self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?)
     }
 
     fn set_policy(&mut self, policy: Policy) {
@@ -315,15 +313,6 @@ impl Core {
 
     fn keep_policy(&self) {
         self.journal.submit(vec![Entry::Policy(Box::new(self.table.policy().clone()))], None);
-    }
-
-    /// If a session began, what moves during it is counted from what stands there now.
-    pub(super) fn count_from_here(&mut self, scope: Scope, kind: AdmissionKind) {
-        if matches!(kind, AdmissionKind::LoggedIn | AdmissionKind::TookOver)
-            && let Some(counted) = self.counted(scope)
-        {
-            self.table.counts_from(scope, counted);
-        }
     }
 
     fn hint(&mut self, hint: Hint) {

@@ -35,6 +35,7 @@ impl Core {
         let mut moved = self.moved_on_connections(&effects);
         let mut closed = self.destroy(&effects).into_iter();
         self.moved_by_clients(&effects, &mut moved);
+        self.count_from_logins(&effects);
         let mut moved = moved.into_iter();
         let anchor = Anchor::now();
         let mut connections_closed = None;
@@ -126,6 +127,19 @@ impl Core {
         }
     }
 
+    /// What moves during the sessions that begin with these effects is counted from what stands there now: what their
+    /// predecessors moved stands there already.
+    fn count_from_logins(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Audit(event @ Event { what: What::Login(_), .. }) = effect {
+                let scope = Scope { client: event.client, connection: event.connection };
+                if let Some(counted) = self.counted(scope) {
+                    self.table.counts_from(scope, counted);
+                }
+            }
+        }
+    }
+
     /// What moved during the session that ended: the difference to what was counted at its login. `None` where either cannot be
     /// read, or where the counter was set back.
     fn moved(&self, event: &Event) -> Option<Traffic> {
@@ -134,7 +148,7 @@ impl Core {
     }
 
     /// What has been counted so far for a client, or for one of its connections on a shared host.
-    pub(super) fn counted(&self, scope: Scope) -> Option<Traffic> {
+    fn counted(&self, scope: Scope) -> Option<Traffic> {
         let evidence = match scope.connection {
             None => self.observer.recorded(scope.client).ok().flatten(),
             Some(connection) => {

@@ -14,9 +14,7 @@ impl Core {
     pub(super) fn admit_on_connection(&mut self, scope: Scope, proof: &Proof) -> Result<Admission, Refusal> {
         let watched = scope.connection.and_then(|one| self.connections.watch(scope.client, one, proof.at));
         let evidence = watched.ok_or_else(|| Refusal::Untracked("its connection has ended".into()))?;
-        let admission = self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?;
-        self.count_from_here(scope, admission.kind);
-        Ok(admission)
+        Ok(self.table.prove(proof, &evidence, boot_now(), &mut self.effects)?)
     }
 
     /// Connections of shared hosts were closed: their sessions end. Or their clients have ended them: their time may run.
