@@ -44,6 +44,9 @@ pub(super) enum Answer {
     StepUp(Factor),
 }
 
+// The factor lies where the session does: an entry takes no more for it.
+const _: () = assert!(size_of::<Answer>() == size_of::<Admitted>());
+
 impl Answer {
     /// Whether it holds for a connection that was cleared for this session.
     fn is_of(&self, cleared: Option<SessionId>) -> bool {
