@@ -3,6 +3,6 @@
 mod registry;
 
 pub use registry::{
-    Carries, ClientEvents, ClientStream, Connection, ConnectionInfo, Connections, Left, Limits, Over, Seen,
-    Signal, Watcher,
+    Carried, Carries, ClientEvents, ClientStream, Connection, ConnectionInfo, Connections, Left, Limits,
+    Over, Seen, Signal, Watcher,
 };

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 
 use tracing::info;
 
-use super::client::Client;
-use super::destination::Target;
-use super::http1::{Method, Name, Request};
+use super::exchange::Peer;
+use super::message::{Method, Name, RequestHead};
 use super::options::ProxyOptions;
 use crate::auth::conditions::{Asked, Denied, Finding, STEPS};
 use crate::auth::recent::{Came, Decided};
@@ -25,22 +24,20 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Evaluates the conditions for a request, whose head is what is unread.
-    pub(super) fn at(client: &Client, request: &Request, target: &Target, options: &ProxyOptions) -> Self {
-        let head = client.input.unread();
-        let field = |name| request.field(head, name).map(String::from_utf8_lossy);
+    /// Evaluates the conditions for a request.
+    pub(super) fn at(peer: &Peer, head: &RequestHead, options: &ProxyOptions) -> Self {
+        let field = |name| head.field(name).map(String::from_utf8_lossy);
         let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
-        let raw = request.target(head);
-        let path = match target.path(raw) {
+        let path = match head.path() {
             b"" => "/".into(),
             path => String::from_utf8_lossy(path),
         };
         let asked = Asked {
-            client: Some(client.address.ip()),
+            client: Some(peer.address().ip()),
             cookie: cookie.as_deref(),
             // A plain proxy is not told by which name it was reached.
             server_name: None,
-            path_and_query: (request.method != Method::Connect).then_some(&*path),
+            path_and_query: (head.method() != Method::Connect).then_some(&*path),
             user_agent: user_agent.as_deref(),
         };
         let mut findings = Vec::with_capacity(STEPS);
@@ -49,7 +46,7 @@ impl Look {
             if options.debugging {
                 info!(
                     target: "kerberos",
-                    client = %shown(client.address),
+                    client = %shown(peer.address()),
                     step = %finding.step,
                     outcome = ?finding.outcome,
                     why = finding.why,
@@ -60,23 +57,27 @@ impl Look {
             }
         });
         // Secrets are found in queries: one is kept only where it is what was decided by.
-        let shown = match raw.iter().position(|&b| b == b'?') {
-            Some(end) if !options.conditions.look_at_urls() => raw.get(..end).unwrap_or_default(),
-            _ => raw,
+        let mut url = match head.scheme() {
+            b"" => Vec::new(),
+            scheme => [scheme, b"://"].concat(),
         };
+        url.extend_from_slice(head.authority());
+        let path = head.path();
+        let end = path.iter().position(|&b| b == b'?').filter(|_| !options.conditions.look_at_urls());
+        url.extend_from_slice(path.get(..end.unwrap_or(path.len())).unwrap_or_default());
         Self {
             offered,
             findings,
-            method: request.method_name(head),
-            url: outside::shown_bytes(shown, outside::NAME),
+            method: head.method_name(),
+            url: outside::shown_bytes(&url, outside::NAME),
             user_agent: user_agent.map(|agent| outside::shown(&agent, outside::NAME).into_owned()),
         }
     }
 
     /// Remembers what came of it.
-    pub(super) fn came(self, client: &Client, result: Came) {
+    pub(super) fn came(self, peer: &Peer, result: Came) {
         let Self { findings, method, url, user_agent, .. } = self;
         let decided = Decided { at: wall_now(), method, url, user_agent, findings, result };
-        client.worker.shared.recent.keep(client.address, decided);
+        peer.worker().shared.recent.keep(peer.address(), decided);
     }
 }

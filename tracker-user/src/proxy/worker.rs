@@ -17,10 +17,9 @@ use tracing::{debug, warn};
 
 use super::access::Lane;
 use super::dial::Names;
-use super::heads::Heads;
-use super::leftover::Leftovers;
+use super::front::http1::{self, Heads, Leftovers};
 use super::pool::Pool;
-use super::{Shared, client, descriptors};
+use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
 use crate::observe::Routes;
 use crate::types::ClientAddr;
@@ -137,7 +136,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 };
                 let taken = shared.take_in(client, stream, peer, || worker.make_room());
                 let Some(stream) = taken else { continue };
-                let serving = client::run(Rc::clone(&worker), stream);
+                let serving = http1::run(Rc::clone(&worker), stream);
                 tokio::task::spawn_local(shared.tasks.track_future(serving));
             }
             // The client has gone again.

@@ -35,14 +35,6 @@ impl ClientStream {
         &self.connection
     }
 
-    /// Whether the connection is no more: reset, or ended by both sides. A client that has only said its last word is
-    /// still there.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        // The kernel knows no peer of a closed socket.
-        self.stream.peer_addr().is_err()
-    }
-
     /// Whether there may be something to read; wakes the task when there is. See [`TcpStream::poll_read_ready`].
     ///
     /// # Errors

@@ -1,11 +1,11 @@
 //! Whether what happens on a connection is seen: on one that nobody sees, no session may be used or held.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
 use super::LOOKED_AT;
 use crate::clock::BootTime;
-use crate::net::{ClientStream, Connection, Connections, Signal};
+use crate::net::{Connection, Connections, Signal};
 use crate::types::{ClientAddr, ConnectionId};
 
 /// How a connection is seen.
@@ -69,6 +69,12 @@ impl Connections {
         left.into_iter().filter(|client| !self.clients.contains_key(client)).collect()
     }
 
+    /// Whether what happens on this connection is seen. Costs a system call.
+    #[must_use]
+    pub fn is_seen(&self, connection: &Connection) -> bool {
+        self.look_at(connection) != Seen::No
+    }
+
     fn look_at(&self, connection: &Connection) -> Seen {
         let state = connection.guarded();
         let Some(fd) = state.fd else { return Seen::No };
@@ -80,13 +86,5 @@ impl Connections {
 
     fn look(&self, socket: BorrowedFd<'_>) -> Seen {
         self.watcher.as_ref().map_or(Seen::Open, |watcher| watcher.look(socket))
-    }
-}
-
-impl ClientStream {
-    /// Whether what happens on this connection is seen. Costs a system call.
-    #[must_use]
-    pub fn is_seen(&self) -> bool {
-        self.registry.look(self.stream.as_fd()) != Seen::No
     }
 }

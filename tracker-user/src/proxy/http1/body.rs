@@ -67,7 +67,7 @@ impl Body {
     }
 
     /// Content in chunks.
-    pub(super) const fn chunked() -> Self {
+    pub(in crate::proxy) const fn chunked() -> Self {
         Self::Chunked(Chunks::new())
     }
 
