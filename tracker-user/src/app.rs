@@ -22,9 +22,10 @@ use crate::admin::report::Sources;
 use crate::admin::server::AdminServer;
 use crate::audit;
 use crate::audit::{Actor, Audit, AuditEvent, Via};
-use crate::auth::negotiate;
-use crate::auth::negotiate::{Account, Counters, Verifier};
-use crate::auth::{Conditions, NameRules, Recent};
+use crate::auth::Verifier;
+use crate::auth::kerberos::negotiate;
+use crate::auth::kerberos::negotiate::{Account, Counters};
+use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -35,7 +36,7 @@ use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode,
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
-use crate::proxy::{AccessLog, AllowList, BindError, Proxy, ProxyOptions, Stats};
+use crate::proxy::{AccessLog, AllowList, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
 use crate::session::Policy;
 use crate::store::{Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
@@ -170,16 +171,16 @@ impl App {
         let (tracker, event_loop) = Tracker::new(parts, last, policy, text)
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
-        let verifier = Verifier::start(kerberos(&config), Counters::new(&registry)?)
+        let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
-        let verifier = Arc::new(verifier);
-        let recent = Arc::new(Recent::default());
+        let verifier = Arc::new(Verifier::new(verifier));
+        let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
-            recent: Arc::clone(&recent),
+            decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
             stats,
             access,
@@ -228,7 +229,7 @@ impl App {
             observer,
             connections,
             audit,
-            recent,
+            recent: decisions,
             live: Arc::clone(&live),
             store,
             journal: Arc::clone(&journal),
@@ -238,9 +239,10 @@ impl App {
             listen: listen.into(),
             warnings: Arc::new(move || {
                 let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
-                let replay = keys.replay_problem().map(|problem| problem.to_string());
+                let replay = keys.tickets().replay_problem().map(|problem| problem.to_string());
                 let exposure = exposure.map(|exposure| exposure.to_string());
-                keys.problem()
+                keys.tickets()
+                    .problem()
                     .into_iter()
                     .chain(replay)
                     .chain(exposure)
@@ -449,7 +451,7 @@ fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
     Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
         Box::pin(async move {
-            verifier.configure(kerberos(&config));
+            verifier.tickets().configure(kerberos(&config));
             proxy.configure(proxy_options(&config));
             let policy = policy(&config, boot_now());
             let text = kept::text(&config, &policy);

@@ -25,7 +25,7 @@ use crate::session::table::Refused;
 use crate::session::{Admission, Decision, Index, Overlaps, Policy, Proof, Reason, Session, Table, Timeouts};
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserQuery};
+use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserMessage, UserQuery};
 
 pub use self::metrics::Metrics;
 
@@ -93,6 +93,24 @@ pub enum Refusal {
     /// The client's record cannot be kept, so that it could not be told from the next one.
     #[error("{0}")]
     Untracked(String),
+}
+
+impl Refusal {
+    /// What happened and what to do, for the person at the client; `Display` is for operators.
+    #[must_use]
+    pub const fn user_message(&self) -> UserMessage {
+        UserMessage::new(match self {
+            Self::Policy(refused) => return refused.user_message(),
+            Self::Stopping => "The proxy is stopping.",
+            Self::NotKept(_) | Self::Untracked(_) => {
+                "You cannot be logged in at this moment. Try again; if that does not help, the proxy's operator finds the \
+                 reason in its status and log."
+            }
+            Self::AnotherDevice => {
+                "Another computer has appeared at your computer's address. Load the page again."
+            }
+        })
+    }
 }
 
 /// Sessions ended, but the database could not be told.

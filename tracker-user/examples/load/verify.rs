@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tracker::auth::negotiate::{Counters, Offer, Options, Outcome, Verifier};
+use tracker::auth::kerberos::TicketVerifier;
+use tracker::auth::kerberos::negotiate::{Counters, Options};
+use tracker::auth::{Context, Credentials, Outcome, Verifier};
+use tracker::clock::boot_now;
 
 use crate::figures;
 use crate::kerberos::Kerberos;
@@ -33,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let kerberos = Kerberos::new(&args.service)?;
     let tokens: Vec<Vec<u8>> = (0..args.tokens).map(|_| kerberos.raw()).collect::<Result<_>>()?;
     let options = Options { keytab: Some(args.keytab.clone()), ..Options::default() };
-    let verifier = Verifier::start(options, Counters::hidden()?)?;
+    let verifier = Verifier::new(TicketVerifier::start(options, Counters::hidden()?)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     figures::ready()?;
     let begun = Instant::now();
@@ -45,8 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 let token = tokens.borrow_mut().next();
                 let Some(token) = token else { return Ok(times) };
                 let one = Instant::now();
-                match verifier.verify(Offer::first(token)).await {
-                    Ok(Outcome::Proved { .. }) => times.push(one.elapsed()),
+                let context = Context { handshake: None, channel_binding: None, arrival: boot_now() };
+                match verifier.verify(Credentials::Negotiate(token), context).await {
+                    Outcome::Proved(_) => times.push(one.elapsed()),
                     other => bail!("a good token was not accepted: {other:?}"),
                 }
             }

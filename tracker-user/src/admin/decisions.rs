@@ -1,10 +1,10 @@
 //! The conditions and the last decisions, for the API.
 
 use super::wire;
-use crate::auth::conditions::{Asked, Conditions, Finding, Outcome};
-use crate::auth::enctype;
-use crate::auth::negotiate::{Details, context_flags};
-use crate::auth::recent::{Came, Decided};
+use crate::auth::kerberos::conditions::{Conditions, Finding, Outcome, RequestFacts};
+use crate::auth::kerberos::enctype;
+use crate::auth::kerberos::negotiate::{Details, context_flags};
+use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
 
 /// A request that nobody has made, as far as it was described.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl Hypothetical {
     /// Its way through the conditions; `client` is where it would come from.
     #[must_use]
     pub fn walk(&self, conditions: &Conditions, client: std::net::IpAddr) -> wire::Walk {
-        let asked = Asked {
+        let facts = RequestFacts {
             client: Some(client),
             cookie: self.cookie.as_deref(),
             server_name: self.host.as_deref(),
@@ -37,7 +37,7 @@ impl Hypothetical {
             user_agent: self.user_agent.as_deref(),
         };
         let mut findings = Vec::new();
-        let offered = conditions.evaluate(&asked, |finding| findings.push(finding)).is_ok();
+        let offered = conditions.evaluate(&facts, |finding| findings.push(finding)).is_ok();
         wire::Walk { offered, steps: findings.iter().map(step).collect() }
     }
 }
@@ -68,8 +68,8 @@ fn step(finding: &Finding) -> wire::Step {
 
 /// A decision as the API tells it.
 #[must_use]
-pub(super) fn decision(decided: Decided) -> wire::Decision {
-    let Decided { at, method, url, user_agent, findings, result } = decided;
+pub(super) fn decision(record: DecisionRecord) -> wire::Decision {
+    let DecisionRecord { at, method, url, user_agent, findings, result } = record;
     let mut decision = wire::Decision {
         at,
         method: method.into_owned(),
@@ -83,30 +83,30 @@ pub(super) fn decision(decided: Decided) -> wire::Decision {
         ticket: None,
     };
     decision.result = match result {
-        Came::Challenged => "challenged",
-        Came::NotOffered(denied) => {
+        DecisionResult::Challenged => "challenged",
+        DecisionResult::NotOffered(denied) => {
             decision.why = Some(denied.to_string());
             "not-offered"
         }
-        Came::GivenUp(cause) => {
+        DecisionResult::Suppressed(cause) => {
             decision.cause = Some(cause.label().into());
             "given-up"
         }
-        Came::Continued => "continued",
-        Came::Accepted { user, ticket } => {
+        DecisionResult::Continued => "continued",
+        DecisionResult::Accepted { user, ticket } => {
             decision.user = Some(user);
-            decision.ticket = Some(accepted(*ticket, at));
+            decision.ticket = ticket.map(|ticket| accepted(*ticket, at));
             "accepted"
         }
-        Came::NotAdmitted { user, why } => {
+        DecisionResult::NotAdmitted { user, why } => {
             (decision.user, decision.why) = (Some(user), Some(why));
             "not-admitted"
         }
-        Came::Refused { cause, why } => {
+        DecisionResult::Refused { cause, why } => {
             (decision.cause, decision.why) = (Some(cause.label().into()), Some(why));
             "refused"
         }
-        Came::Unavailable(why) => {
+        DecisionResult::Unavailable(why) => {
             decision.why = Some(why);
             "unavailable"
         }

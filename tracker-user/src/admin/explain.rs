@@ -5,7 +5,7 @@ use tracker_ebpf::record::Record;
 use super::decisions::{Hypothetical, decision};
 use super::report::{ReportError, Sources};
 use super::wire;
-use crate::auth::Conditions;
+use crate::auth::kerberos::Conditions;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::links::shown;
 use crate::session::{Situation, Verdict, explain};

@@ -10,15 +10,16 @@ use tracker_ebpf::record::Record;
 
 use super::wire;
 use crate::audit::Audit;
-use crate::auth::negotiate;
-use crate::auth::negotiate::Account;
-use crate::auth::{Recent, Verifier};
+use crate::auth::Verifier;
+use crate::auth::kerberos::negotiate;
+use crate::auth::kerberos::negotiate::Account;
 use crate::clock::{Anchor, BootTime, boot_now};
 use crate::config::show_span;
 use crate::links::shown;
 use crate::live::Live;
 use crate::net::Connections;
 use crate::observe::{Kind, ObserveError, Observer, Pinning};
+use crate::proxy::DecisionLog;
 use crate::session::{Policy, Session, State, Timeouts, Verdict, judge};
 use crate::store::{Journal, Store, StoreError};
 use crate::threads::{Busy, Threads};
@@ -40,7 +41,7 @@ pub struct Sources {
     /// What happened.
     pub audit: Arc<Audit>,
     /// The last decisions about requests that had to prove themselves.
-    pub recent: Arc<Recent>,
+    pub recent: Arc<DecisionLog>,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// What survives.
@@ -163,7 +164,7 @@ impl Sources {
             },
             replay_cache: wire::ReplayCache {
                 file: negotiate::replay_file().map(|file| file.display().to_string()),
-                problem: self.verifier.replay_problem().map(|problem| problem.finding),
+                problem: self.verifier.tickets().replay_problem().map(|problem| problem.finding),
             },
             timeouts: in_short(&config.timeouts),
             warnings,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use self::decisions::{Decision, Step, Ticket, Walk};
 
 use crate::audit::{Actor, AuditEvent};
-use crate::auth::negotiate::Account;
+use crate::auth::kerberos::negotiate::Account;
 use crate::live::Source;
 use crate::store;
 

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{AuditEvent, Kind};
-use crate::auth::negotiate::Cause;
 use crate::clock::{BootTime, wall_now};
 use crate::links::shown;
 use crate::types::{ClientAddr, Identity, Method};
@@ -24,8 +23,8 @@ const KEPT: usize = 512;
 /// Why somebody was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ground {
-    /// Their credentials prove nothing.
-    Credentials(Cause),
+    /// Their credentials prove nothing, for the cause of this label.
+    Credentials(&'static str),
     /// Credentials cannot be verified at present: the gateway's fault.
     Unavailable,
     /// The licences are in use.
@@ -47,7 +46,7 @@ impl Ground {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Credentials(cause) => cause.label(),
+            Self::Credentials(label) => label,
             _ => self.label(),
         }
     }
@@ -215,7 +214,7 @@ mod tests {
         let mut refusals = Refusals::default();
         let mut told = Vec::new();
         for number in 0..100_000 {
-            told.extend(refusals.note(&refusal(number % 20_000, Ground::Credentials(Cause::Ntlm)), at(1)));
+            told.extend(refusals.note(&refusal(number % 20_000, Ground::Credentials("ntlm")), at(1)));
         }
         assert!(told.len() <= LINES as usize, "{}", told.len());
         assert!(refusals.each.len() <= KEPT);

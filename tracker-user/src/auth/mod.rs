@@ -1,19 +1,25 @@
-//! How a user proves who they are. Free of proxy types: whoever has a token asks here who sent it.
+//! Who somebody is: what a client sends to prove it, what it is offered to prove it with, and what came of that. Free of
+//! proxy types: whoever has credentials asks here whose they are.
+//!
+//! [`Credentials`] are what came, parsed once; an [`Offer`] is what may come; a [`Conversation`] is what one connection
+//! remembers between the two; [`Verifier`] turns the one into an [`Outcome`]. None of these knows a method. What is
+//! Kerberos is in [`kerberos`].
 
-mod ap_req;
-pub mod conditions;
-mod credential;
-pub mod decode;
-mod der;
-pub mod enctype;
-pub mod inquiry;
-mod kdc_reply;
-pub mod names;
-pub mod negotiate;
-pub mod recent;
-pub mod token;
+mod cause;
+mod conversation;
+mod credentials;
+mod fingerprint;
+pub mod kerberos;
+mod offer;
+mod outcome;
+mod password;
+mod verifier;
 
-pub use conditions::Conditions;
-pub use names::NameRules;
-pub use negotiate::{Outcome, Pending, Refused, Verifier, VerifyError};
-pub use recent::Recent;
+pub use cause::Cause;
+pub use conversation::{Conversation, Reaction};
+pub use credentials::{BadBasic, Credentials, MAX_BASIC, Malformed};
+pub use fingerprint::Fingerprint;
+pub use offer::{NoOffer, Offer, Scheme, Schemes};
+pub use outcome::{Failure, Handshake, Outcome, Proved, Rejection};
+pub use password::Password;
+pub use verifier::{Context, Verifier};

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use serde_json::Value;
 
 use crate::admin::client::ClientError;
-use crate::auth::decode::{Line, explain};
-use crate::auth::token;
+use crate::auth::kerberos::decode::{Line, explain};
+use crate::auth::{Credentials, Malformed};
 
 /// More than any token takes in base64.
 const MOST: u64 = 1024 * 1024;
@@ -22,12 +22,21 @@ pub(super) fn decode(words: &[String]) -> Result<Vec<Line>, ClientError> {
         }
         words => words.join(" "),
     };
-    let token = token::parse(credentials(&text).as_bytes());
-    Ok(explain(&token.map_err(|error| ClientError::Wrong(error.to_string()))?))
+    match Credentials::parse(field(&text).as_bytes()) {
+        Credentials::Negotiate(token) => Ok(explain(&token)),
+        Credentials::Malformed(Malformed::Negotiate(bad)) => Err(ClientError::Wrong(bad.to_string())),
+        other => {
+            let why = format!(
+                "the scheme {:?} was used: only Negotiate tokens can be decoded",
+                other.scheme_name()
+            );
+            Err(ClientError::Wrong(why))
+        }
+    }
 }
 
 /// The field's value, however much of the field was given: `Proxy-Authorization: Negotiate X`, `Negotiate X` or `X`.
-fn credentials(text: &str) -> String {
+fn field(text: &str) -> String {
     let text = text.trim();
     let value = text.split_once(':').map_or(text, |(_, value)| value).trim();
     let has_scheme = value.split_whitespace().count() > 1;
@@ -61,7 +70,11 @@ mod tests {
             "Proxy-Authorization: Negotiate YWJj",
             "authorization: negotiate  YWJj",
         ] {
-            assert_eq!(token::parse(credentials(text).as_bytes()).unwrap(), b"abc", "{text}");
+            assert_eq!(
+                Credentials::parse(field(text).as_bytes()),
+                Credentials::Negotiate(b"abc".to_vec()),
+                "{text}"
+            );
         }
         assert!(decode(&["Basic x:y".to_owned()]).is_err());
     }

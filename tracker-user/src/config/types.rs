@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::values::{Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy};
+use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::session::settings::Timeouts;
-use crate::types::{AddressPattern, PortRange};
+use crate::types::PortRange;
 
 /// Where the embedded database lives: the file hierarchy standard's place for what survives a reboot.
 pub const STATE_DIR: &str = "/var/lib/tracker";
@@ -35,10 +36,6 @@ pub const DEVICES_PER_USER: u32 = 5;
 pub const KEEP_DOMAIN: bool = true;
 /// A principal's own name needs no configuration elsewhere.
 pub const AUTH_TO_LOCAL: bool = false;
-/// `PortalGuard`'s cookie by which a browser opts out of Kerberos.
-pub const OPT_OUT_COOKIE: &str = "PstarNoKerberos";
-/// Every browser is offered Kerberos: today's browsers all answer it properly.
-pub const ALL_BROWSERS: &str = "*";
 /// Kerio Control's port of the web pages and the logout URL.
 pub const PORTAL_HTTP_PORT: u16 = 4080;
 /// Kerio Control's port of the web pages under TLS.
@@ -195,7 +192,7 @@ pub struct Kerberos {
     /// Whether computers' own accounts are users.
     pub machine_accounts: MachineAccounts,
     /// `[kerberos.conditions]`
-    pub conditions: Conditions,
+    pub conditions: ConditionSettings,
 }
 
 impl Default for Kerberos {
@@ -206,43 +203,7 @@ impl Default for Kerberos {
             domains: BTreeMap::new(),
             auth_to_local: AUTH_TO_LOCAL,
             machine_accounts: MachineAccounts::default(),
-            conditions: Conditions::default(),
-        }
-    }
-}
-
-/// When Kerberos is offered: `PortalGuard`'s `SSOConditions`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Conditions {
-    /// Kerberos is never offered.
-    pub disabled: bool,
-    /// Every decision is logged with its reasons, and every accepted ticket with all that it says.
-    pub debugging: bool,
-    /// The cookie by which a browser opts out; `None`: it cannot.
-    pub opt_out_cookie: Option<String>,
-    /// Clients that are offered Kerberos; empty: all.
-    pub ip_allow: Vec<AddressPattern>,
-    /// Clients that are not.
-    pub ip_deny: Vec<AddressPattern>,
-    /// Names of this host under which Kerberos works, in lower case; empty: all.
-    pub spns: Vec<String>,
-    /// Regular expressions on path and query where Kerberos is not offered.
-    pub url_deny: Vec<String>,
-    /// Parts of User-Agent, in any case; `*` is all, an empty list none.
-    pub browsers: Vec<String>,
-}
-
-impl Default for Conditions {
-    fn default() -> Self {
-        Self {
-            disabled: false,
-            debugging: false,
-            opt_out_cookie: Some(OPT_OUT_COOKIE.to_owned()),
-            ip_allow: Vec::new(),
-            ip_deny: Vec::new(),
-            spns: Vec::new(),
-            url_deny: Vec::new(),
-            browsers: vec![ALL_BROWSERS.to_owned()],
+            conditions: ConditionSettings::default(),
         }
     }
 }

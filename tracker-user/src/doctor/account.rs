@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid, User};
 
 use super::{Case, within};
-use crate::auth::negotiate::Account;
+use crate::auth::kerberos::negotiate::Account;
 
 /// The unit that docs/trackerd.service is installed as.
 const UNIT: &str = "trackerd.service";

@@ -10,9 +10,9 @@ use jiff::SignedDuration;
 
 use super::kerberos::Services;
 use super::{Check, Entries, listed};
-use crate::auth::enctype;
-use crate::auth::inquiry::{self, Asked, Place, Refusal, Ticket, Why, Word};
-use crate::auth::negotiate::KeytabEntry;
+use crate::auth::kerberos::enctype;
+use crate::auth::kerberos::kdc_probe::{self, Asked, Place, Refusal, Ticket, Why, Word};
+use crate::auth::kerberos::negotiate::KeytabEntry;
 use crate::clock::boot_now;
 
 const KDC: &str = "kdc";
@@ -52,7 +52,7 @@ fn listen(keytab: Option<&Path>, services: &[String], minutes: &mut Minutes) {
     let (keytab, services) = (keytab.map(Path::to_path_buf), services.to_vec());
     let asks = thread::Builder::new()
         .name("doctor-kdc".into())
-        .spawn(move || inquiry::inquire(keytab.as_deref(), &services, &tell));
+        .spawn(move || kdc_probe::inquire(keytab.as_deref(), &services, &tell));
     let begun = boot_now();
     let mut realm_begun = begun;
     loop {

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::account::Known;
 use super::{Check, Entries, is_root, listed};
 use crate::admin::wire::{self, Status};
-use crate::auth::negotiate::{self, KeytabEntry, KeytabProblem, ReplayProblem};
-use crate::auth::{enctype, inquiry};
+use crate::auth::kerberos::negotiate::{self, KeytabEntry, KeytabProblem, ReplayProblem};
+use crate::auth::kerberos::{enctype, kdc_probe};
 
 const KEYTAB: &str = "keytab";
 const REPLAY: &str = "replay-cache";
@@ -79,7 +79,7 @@ pub(super) fn checks(entries: &Entries, keytab: Option<&Path>, account: Option<&
     let path = negotiate::file_meant(keytab);
     let path = path.map_or_else(|| "the keytab of KRB5_KTNAME".to_owned(), |path| path.display().to_string());
     let mut checks = match entries {
-        Ok(entries) => contents(&path, entries, &inquiry::permitted().unwrap_or_default()),
+        Ok(entries) => contents(&path, entries, &kdc_probe::permitted().unwrap_or_default()),
         Err(problem) => vec![unreadable(problem)],
     };
     checks.extend(rights(keytab, account));

@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::wire;
-use crate::auth::negotiate::{self, KeytabEntry, KeytabProblem};
+use crate::auth::kerberos::negotiate::{self, KeytabEntry, KeytabProblem};
 use crate::config::{Config, ConfigError};
 
 /// How a thing is. The order is that of gravity.

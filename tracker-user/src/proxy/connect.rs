@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::access::Entry;
-use super::admit::Authorized;
+use super::authorize::Authorized;
 use super::destination::Destination;
 use super::dial::dial;
 use super::exchange::{Downstream, Peer, Reply};
@@ -20,6 +20,7 @@ use super::stats::Held;
 use super::tunnel::{Moved, Side, tunnel};
 use super::worker::Worker;
 use crate::net::{Carries, ClientStream};
+use crate::types::UserMessage;
 
 /// Makes the tunnel, and tells the client.
 pub(super) async fn connect<D: Downstream>(
@@ -34,18 +35,24 @@ pub(super) async fn connect<D: Downstream>(
     // Its memory is not held while the origin is waited for.
     drop(head);
     if !ports::are_open(&options.connect_ports, destination.port) {
-        let text = format!("Tunnels to port {} are not allowed by this proxy.", destination.port);
-        return Err(ports::closed(peer, down.entry(), destination, text));
+        let port = UserMessage::new("Tunnels to port ").number(destination.port);
+        let text = port.then(" are not allowed by this proxy.");
+        return Err(ports::closed(peer, down.entry(), destination, &text));
     }
     if has_content {
         // It would have to be told from the tunnel's first bytes.
-        return Err(Reply::bad_request("A CONNECT request has no content."));
+        return Err(Reply::bad_request(&UserMessage::new("A CONNECT request has no content.")));
     }
     peer.connection().carry(down.number(), Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
     down.timer().clear();
-    let dialled = dial(peer, down.entry(), destination, options).await;
-    let origin = dialled.map_err(|failure| failure.reply(destination))?;
+    let origin = match dial(peer, down.entry(), destination, options).await {
+        Ok(origin) => origin,
+        Err(failure) => {
+            down.entry().line().problem = Some(failure.to_string());
+            return Err(failure.reply(destination));
+        }
+    };
     down.timer().set(options.header_timeout);
     if down.open_tunnel(authorized.mutual_auth.as_deref()).await.is_err() {
         return Ok(None);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::exchange::Reply;
 use super::message::{Method, RequestHead};
 use crate::outside;
+use crate::types::UserMessage;
 
 /// Names longer than this are not in the DNS.
 const MAX_NAME: usize = 253;
@@ -45,6 +46,17 @@ pub(super) enum BadDestination {
     Host,
     #[error("the port is missing or not a number from 1 to 65535")]
     Port,
+}
+
+impl BadDestination {
+    /// For the person at the client.
+    const fn user_words(self) -> &'static str {
+        match self {
+            Self::UserInfo => "the address must not contain a user name or password.",
+            Self::Host => "the host name is missing or contains characters that host names do not have.",
+            Self::Port => "the port is missing or not a number from 1 to 65535.",
+        }
+    }
 }
 
 impl Destination {
@@ -107,9 +119,10 @@ impl Destination {
     pub(super) fn of(head: &RequestHead) -> Result<Self, Reply> {
         let authority = std::str::from_utf8(head.authority()).map_err(|_| BadDestination::Host);
         let default_port = (head.method() != Method::Connect).then_some(80);
-        authority
-            .and_then(|authority| Self::parse(authority, default_port))
-            .map_err(|problem| Reply::bad_request(format!("The request's target cannot be used: {problem}.")))
+        authority.and_then(|authority| Self::parse(authority, default_port)).map_err(|problem| {
+            let message = UserMessage::new("The request's target cannot be used: ");
+            Reply::bad_request(&message.then(problem.user_words()))
+        })
     }
 }
 
@@ -117,7 +130,8 @@ impl Destination {
 pub(super) fn check_form(head: &RequestHead) -> Result<(), Reply> {
     if head.method() == Method::Connect {
         if head.authority().iter().any(|b| matches!(b, b'/' | b'?' | b'#')) {
-            return Err(Reply::bad_request("A CONNECT request names a host and a port, and nothing else."));
+            let text = "A CONNECT request names a host and a port, and nothing else.";
+            return Err(Reply::bad_request(&UserMessage::new(text)));
         }
         return Ok(());
     }
@@ -126,14 +140,13 @@ pub(super) fn check_form(head: &RequestHead) -> Result<(), Reply> {
         return Ok(());
     }
     if scheme.is_empty() {
-        return Err(Reply::bad_request(
+        return Err(Reply::bad_request(&UserMessage::new(
             "This is a proxy, not a web server. Set it as the proxy of your browser, and ask for complete addresses (http://...).",
-        ));
+        )));
     }
     let scheme = outside::shown_bytes(scheme, outside::WORD);
-    Err(Reply::bad_request(format!(
-        "This proxy fetches http:// addresses; for {scheme}:// the client has to ask for a tunnel (CONNECT)."
-    )))
+    let message = UserMessage::new("This proxy fetches http:// addresses; for ").name(&scheme);
+    Err(Reply::bad_request(&message.then(":// the client has to ask for a tunnel (CONNECT).")))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::{descriptors, sockets};
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
 use crate::threads::{Busy, Size};
+use crate::types::UserMessage;
 
 /// How long the addresses of a name are believed. The system's resolver does not tell how long they are good for, so this
 /// is short: it spares a question per connection where many are made at once.
@@ -67,7 +68,7 @@ impl Names {
     }
 }
 
-/// Why there is no connection.
+/// Why there is no connection; `Display` is for operators.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("its name cannot be resolved ({0})")]
@@ -82,7 +83,6 @@ pub(super) enum Failure {
     Short,
     #[error("this proxy does not connect to {address}: {why}")]
     Denied { address: IpAddr, why: Denied },
-    /// The operator's words stay in the log.
     #[error("the proxy cannot tell at this moment where {address} leads; try again")]
     Unknown { address: IpAddr },
     #[error("{address} cannot be reached ({error})")]
@@ -99,8 +99,32 @@ impl Failure {
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
             Self::Unknown { .. } | Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let reply = Reply::new(status, format!("{} is not reached: {self}.", destination.key));
+        let reply = Reply::new(status, &self.user_message(destination));
         if status == StatusCode::SERVICE_UNAVAILABLE { reply.retry() } else { reply }
+    }
+
+    /// For the person at the client: not the addresses that the name has for the gateway, nor its system's words.
+    fn user_message(&self, destination: &Destination) -> UserMessage {
+        let message = UserMessage::new("").name(&destination.key).then(" is not reached: ");
+        message.then(match self {
+            Self::Name(_) => "its name cannot be resolved.",
+            Self::NameTimeout => "its name took too long to be resolved.",
+            Self::NoAddress => "its name has no address.",
+            Self::Busy => "too many names wait to be resolved; try again.",
+            Self::Short => "this proxy has too many open connections at present; try again.",
+            Self::Denied { why, .. } => why.user_words(),
+            Self::Unknown { .. } => "the proxy cannot tell at this moment where it leads; try again.",
+            Self::Connect { error, .. } => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "it refused the connection.",
+                io::ErrorKind::ConnectionReset => "it broke the connection off.",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    "there is no way to it."
+                }
+                io::ErrorKind::TimedOut => "it did not answer in time.",
+                _ => "it cannot be connected to.",
+            },
+            Self::ConnectTimeout { .. } => "it did not answer in time.",
+        })
     }
 }
 

@@ -8,10 +8,10 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::admit::Authorized;
+use super::authorize::Authorized;
 use super::destination::Destination;
 use super::dial::{Failure, dial};
-use super::exchange::{Answer, Downstream, Peer, Reply};
+use super::exchange::{Answer, Downstream, Peer, Reply, framing};
 use super::http1::{BadResponse, Broke, Onward, ResponseContent, ResponseHead, onward};
 use super::message::{Method, RequestHead, RequestLine};
 use super::options::ProxyOptions;
@@ -19,6 +19,7 @@ use super::pool::{NoAnswer, Origin};
 use super::ports;
 use super::tunnel::Side;
 use crate::net::Carries;
+use crate::types::UserMessage;
 
 /// So many interim answers (1xx) may come before the final one.
 const MAX_INTERIM: usize = 1000;
@@ -35,8 +36,9 @@ pub(super) async fn forward<D: Downstream>(
     let (method, to) = (head.method_name(), Arc::clone(&destination.key));
     peer.connection().carry(down.number(), Carries::Request { method, to });
     if !ports::are_open(&options.forward_ports, destination.port) {
-        let text = format!("Requests to port {} are not allowed by this proxy.", destination.port);
-        return Err(ports::closed(peer, down.entry(), destination, text));
+        let port = UserMessage::new("Requests to port ").number(destination.port);
+        let text = port.then(" are not allowed by this proxy.");
+        return Err(ports::closed(peer, down.entry(), destination, &text));
     }
     let forwards = head.max_forwards();
     if forwards == Some(0) {
@@ -84,6 +86,18 @@ enum Problem {
     ClientGone,
 }
 
+/// What is wrong with an origin's answer, for the person at the client.
+fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
+    match bad {
+        BadResponse::Syntax => origin.then(" answered with something that is not HTTP."),
+        BadResponse::TooLarge => origin.then(" answered with a head that is too large."),
+        BadResponse::Endless => origin.then(" gave no answer: it sends interim answers without end."),
+        BadResponse::Framing(bad) => {
+            origin.then(" gave an answer of which the end cannot be told: ").then(framing(bad)).then(".")
+        }
+    }
+}
+
 /// One request on its way to an origin, and the answer on its way back.
 struct Forwarding<'a, D> {
     peer: &'a Peer,
@@ -108,8 +122,8 @@ impl<D: Downstream> Forwarding<'_, D> {
         let head = origin.response();
         if head.status() == 101 {
             let Some(protocol) = head.upgrade().filter(|_| self.upgrades) else {
-                let text = "The origin changed the protocol without being asked.";
-                return Err(Reply::new(StatusCode::BAD_GATEWAY, text).closing());
+                let text = UserMessage::new("The origin changed the protocol without being asked.");
+                return Err(Reply::new(StatusCode::BAD_GATEWAY, &text).closing());
             };
             self.down.entry().line().status = Some(StatusCode::SWITCHING_PROTOCOLS);
             let answer = final_answer(head, self.options, self.authorized, false);
@@ -121,9 +135,9 @@ impl<D: Downstream> Forwarding<'_, D> {
             return Ok(Some(Side { io: origin.io, early: origin.input.into_bytes() }));
         }
         if head.status() == 407 {
-            let key = &self.destination.key;
-            let text = format!("{key} asks for proxy credentials, which only a proxy may do.");
-            return Err(Reply::new(StatusCode::BAD_GATEWAY, text));
+            let origin = UserMessage::new("").name(&self.destination.key);
+            let text = origin.then(" asks for proxy credentials, which only a proxy may do.");
+            return Err(Reply::new(StatusCode::BAD_GATEWAY, &text));
         }
         let content = match head.content(self.line.method) {
             Ok(content) => content,
@@ -266,35 +280,27 @@ impl<D: Downstream> Forwarding<'_, D> {
         }
     }
 
-    fn reply(&self, problem: &Problem) -> Reply {
-        let origin = &self.destination.key;
+    fn reply(&mut self, problem: &Problem) -> Reply {
+        let origin = UserMessage::new("").name(&self.destination.key);
         let (status, text) = match problem {
-            Problem::Dial(failure) => return failure.reply(self.destination),
+            Problem::Dial(failure) => {
+                self.down.entry().line().problem = Some(failure.to_string());
+                return failure.reply(self.destination);
+            }
             Problem::ClientBroke | Problem::ClientGone => {
-                return Reply::bad_request(
+                return Reply::bad_request(&UserMessage::new(
                     "The request broke off before its end, or its content is malformed.",
-                );
+                ));
             }
             Problem::TimedOut => {
-                (StatusCode::GATEWAY_TIMEOUT, format!("{origin} did not answer the request in time."))
+                (StatusCode::GATEWAY_TIMEOUT, origin.then(" did not answer the request in time."))
             }
-            Problem::NoAnswer(NoAnswer::Bad(BadResponse::TooLarge)) => {
-                (StatusCode::BAD_GATEWAY, format!("The head of {origin}'s answer is too large."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(BadResponse::Syntax)) => {
-                (StatusCode::BAD_GATEWAY, format!("{origin} answered with something that is not HTTP."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Endless)) => {
-                (StatusCode::BAD_GATEWAY, format!("{origin} gave no answer: {bad}."))
-            }
-            Problem::NoAnswer(NoAnswer::Bad(bad @ BadResponse::Framing(_))) => {
-                (StatusCode::BAD_GATEWAY, format!("It cannot be told where {origin}'s answer ends: {bad}."))
-            }
+            Problem::NoAnswer(NoAnswer::Bad(bad)) => (StatusCode::BAD_GATEWAY, bad_answer(*bad, origin)),
             Problem::NoAnswer(NoAnswer::Closed) => (
                 StatusCode::BAD_GATEWAY,
-                format!("{origin} closed the connection before it had answered the request."),
+                origin.then(" closed the connection before it had answered the request."),
             ),
         };
-        Reply::new(status, text)
+        Reply::new(status, &text)
     }
 }

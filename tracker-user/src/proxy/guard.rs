@@ -31,6 +31,22 @@ pub(super) enum Denied {
     Own,
 }
 
+impl Denied {
+    /// For the person at the client. Which addresses are the gateway's own is not said.
+    pub(super) const fn user_words(self) -> &'static str {
+        match self {
+            Self::Loopback => "this proxy does not connect to loopback addresses.",
+            Self::Unspecified => "this proxy does not connect to the unspecified address.",
+            Self::LinkLocal => "this proxy does not connect to link-local addresses.",
+            Self::Multicast => "this proxy does not connect to multicast addresses.",
+            Self::Broadcast => "this proxy does not connect to broadcast addresses.",
+            Self::Metadata => "this proxy does not connect to metadata addresses.",
+            Self::Reserved => "this proxy does not connect to reserved addresses.",
+            Self::Own => "this proxy does not connect to where it leads.",
+        }
+    }
+}
+
 /// Why an address is not connected to.
 #[derive(Debug)]
 pub(super) enum Barred {

@@ -2,14 +2,14 @@
 //!
 //! [`Proxy::bind`] takes the ports, [`Proxy::spawn`] begins to serve, [`Running`] is the handle on what runs. Each core
 //! has a thread, a runtime and listening sockets of its own (`worker`); per connection there is one task (`front`). A
-//! front makes an exchange of each request (`exchange`), which goes through `admit` (for whom?), then `forward` or `connect`
-//! (whereto?), and ends as a line of the access log (`access`).
+//! front makes an exchange of each request (`exchange`), which goes through `authorize` (for whom?), then `forward` or
+//! `connect` (whereto?), and ends as a line of the access log (`access`).
 
 pub mod access;
-mod admit;
-mod asked;
+mod authorize;
 mod buffer;
 mod connect;
+pub mod decision_log;
 mod descriptors;
 mod destination;
 mod dial;
@@ -25,7 +25,6 @@ pub mod options;
 mod penalty;
 mod pool;
 mod ports;
-mod proof;
 mod sockets;
 mod splice;
 pub mod stats;
@@ -49,10 +48,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::access::AccessLog;
+pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
-use crate::auth::{Recent, Verifier};
+use crate::auth::Verifier;
 use crate::net::Connections;
 use crate::threads::Threads;
 
@@ -66,7 +66,7 @@ pub struct Parts {
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
     /// Where decisions are remembered.
-    pub recent: Arc<Recent>,
+    pub decisions: Arc<DecisionLog>,
     /// Where connections are registered.
     pub connections: Arc<Connections>,
     /// What is counted.
@@ -83,7 +83,7 @@ pub struct Parts {
 struct Shared {
     gate: Arc<dyn Gate>,
     verifier: Arc<Verifier>,
-    recent: Arc<Recent>,
+    decisions: Arc<DecisionLog>,
     connections: Arc<Connections>,
     stats: Stats,
     access: AccessLog,
@@ -134,7 +134,7 @@ impl Proxy {
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(listen: &[SocketAddr], parts: Parts) -> Result<Self, BindError> {
-        let Parts { gate, verifier, recent, connections, stats, access, options, workers } = parts;
+        let Parts { gate, verifier, decisions, connections, stats, access, options, workers } = parts;
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
         for &address in listen {
@@ -148,7 +148,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             gate,
             verifier,
-            recent,
+            decisions,
             connections,
             stats,
             access,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::auth::Conditions;
+use crate::auth::kerberos::Conditions;
+use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::config;
 use crate::types::PortRange;
 
@@ -89,7 +90,7 @@ impl Default for ProxyOptions {
 
 /// The configuration's own defaults: Kerberos is offered to every browser.
 fn everybody() -> Conditions {
-    Conditions::new(&config::Conditions::default()).unwrap_or_default()
+    Conditions::new(&ConditionSettings::default()).unwrap_or_default()
 }
 
 /// Addresses and host names that are let through.

@@ -6,7 +6,7 @@ use super::access::Entry;
 use super::destination::Destination;
 use super::exchange::{Peer, Reply};
 use crate::audit::{Ground, Refusal};
-use crate::types::PortRange;
+use crate::types::{PortRange, UserMessage};
 
 /// Where something else than HTTP and TLS is spoken, so that a request's lines could be taken for commands: browsers do
 /// not go there either (the "bad ports" of the Fetch standard, section 2.9). No range opens one of them; who means it names it.
@@ -24,12 +24,12 @@ pub(super) fn are_open(ranges: &[PortRange], port: u16) -> bool {
 }
 
 /// The answer to a request for a port that is not open, which is counted and told in the audit trail.
-pub(super) fn closed(peer: &Peer, entry: &Entry, destination: &Destination, text: String) -> Reply {
+pub(super) fn closed(peer: &Peer, entry: &Entry, destination: &Destination, message: &UserMessage) -> Reply {
     let shared = &peer.worker().shared;
     shared.stats.destinations_refused.inc();
-    let why = format!("{}: {text}", destination.key);
+    let why = format!("{}: {}", destination.key, message.as_str());
     shared.gate.refused(&Refusal::of_request(peer.address(), Ground::Port, entry.user(), &why));
-    Reply::new(StatusCode::FORBIDDEN, text)
+    Reply::new(StatusCode::FORBIDDEN, message)
 }
 
 #[cfg(test)]

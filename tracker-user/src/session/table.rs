@@ -19,7 +19,7 @@ use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::OnTimeout;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Device, Identity, Method, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Device, Identity, Method, Scope, SessionId, UserMessage};
 
 /// How long a stale session whose client does not count as open waits for its user before it is forgotten.
 pub const STALE_RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -80,6 +80,26 @@ pub enum Refused {
     /// Somebody else has proved themselves from there since.
     #[error("somebody else has proved themselves from this address since these credentials came")]
     Overtaken,
+}
+
+impl Refused {
+    /// What happened and what to do, for the person at the client; `Display` is for operators.
+    #[must_use]
+    pub const fn user_message(self) -> UserMessage {
+        UserMessage::new(match self {
+            Self::Licences { .. } => {
+                "You cannot be logged in: as many users are logged in as this proxy has licences for. Try again later, or ask \
+                 its operator."
+            }
+            Self::SharedHost => {
+                "You cannot be logged in at this moment: many people use the proxy from your computer's address, and it could \
+                 not tell which of them you are. Try again."
+            }
+            Self::Overtaken => {
+                "Somebody else has logged in from your computer's address in the meantime. Load the page again."
+            }
+        })
+    }
 }
 
 /// See the module.

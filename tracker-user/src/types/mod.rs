@@ -9,6 +9,7 @@ mod method;
 mod port_range;
 mod scope;
 mod session_id;
+mod user_message;
 mod user_name;
 
 pub use address_pattern::{AddressPattern, parse_stars, show_network};
@@ -20,4 +21,5 @@ pub use port_range::PortRange;
 pub use scope::Scope;
 pub use session_id::SessionId;
 pub use tracker_ebpf::abi::ClientAddr;
+pub use user_message::UserMessage;
 pub use user_name::{DisplayName, UserQuery};

@@ -10,7 +10,7 @@ pub(in crate::proxy) struct Answer<'a> {
     pub(in crate::proxy) via: &'a str,
     /// The origin asks for something that may authenticate the connection. The connection is kept for this client then.
     pub(in crate::proxy) binds_connection: bool,
-    /// See [`super::mutual_auth`].
+    /// The gateway's own proof (RFC 4559, section 5), the value of `Proxy-Authenticate`.
     pub(in crate::proxy) mutual_auth: Option<&'a str>,
 }
 

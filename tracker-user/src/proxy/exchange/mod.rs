@@ -21,7 +21,7 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 
 pub(super) use self::answer::Answer;
-pub(super) use self::pages::mutual_auth;
+pub(super) use self::pages::framing;
 pub(super) use self::peer::Peer;
 pub(super) use self::reply::Reply;
 use super::access::Entry;
@@ -30,7 +30,8 @@ use super::message::{Method, Name, RequestHead};
 use super::pool::Origin;
 use super::timer::Timer;
 use super::tunnel::Side;
-use super::{admit, connect, forward};
+use super::{authorize, connect, forward};
+use crate::types::UserMessage;
 
 /// The client is no longer there, or does not take what it is sent in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,13 +124,14 @@ async fn pass_on<D: Downstream>(
         line.path.push('/');
     }
     if head.repeats(Name::Host) {
-        return Err(Reply::bad_request("The request has more than one Host field."));
+        return Err(Reply::bad_request(&UserMessage::new("The request has more than one Host field.")));
     }
     if head.is_loop(&options.via) {
-        let text = format!("This request for {} has come back to the proxy that sent it.", destination.key);
-        return Err(Reply::new(StatusCode::LOOP_DETECTED, text));
+        let text = UserMessage::new("This request for ").name(&destination.key);
+        let text = text.then(" has come back to the proxy that sent it.");
+        return Err(Reply::new(StatusCode::LOOP_DETECTED, &text));
     }
-    let authorized = admit::admit(peer, &head, &options).await?;
+    let authorized = authorize::authorize(peer, &head, &options).await?;
     peer.serves(&authorized);
     down.entry().line().user = Some(Arc::clone(&authorized.user));
     down.timer().set(options.response_timeout);

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use http::StatusCode;
 
 use super::Reply;
-use crate::auth::conditions::Denied;
-use crate::auth::negotiate::Cause;
-use crate::auth::token;
+use crate::auth::{Cause, Offer, Schemes};
 use crate::outside;
+use crate::proxy::http1::BadFraming;
+use crate::types::UserMessage;
 
 /// One column that is pleasant to read on any screen, in light and dark.
 macro_rules! style {
@@ -31,76 +31,94 @@ const CHALLENGE: &str = concat!(
 );
 
 impl Reply {
-    /// `text` is plain: it is escaped here.
-    pub(in crate::proxy) fn new(status: StatusCode, text: impl AsRef<str>) -> Self {
-        Self::headed(status, status.canonical_reason().unwrap_or("Error"), text.as_ref(), None)
+    /// A page for the person at the client. It takes nothing but a [`UserMessage`], so that no words of an operator's get onto it.
+    pub(in crate::proxy) fn new(status: StatusCode, message: &UserMessage) -> Self {
+        let heading = UserMessage::new(status.canonical_reason().unwrap_or("Error"));
+        Self::headed(status, &heading, message, None)
     }
 
-    /// With a heading of its own; `word` is what the person may tell the operator.
-    fn headed(status: StatusCode, heading: &str, text: &str, word: Option<&str>) -> Self {
+    /// With a heading of its own; `label` is what the person may tell the operator.
+    fn headed(
+        status: StatusCode,
+        heading: &UserMessage,
+        message: &UserMessage,
+        label: Option<&'static str>,
+    ) -> Self {
         let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-        let mut html = String::with_capacity(640 + text.len());
+        let mut html = String::with_capacity(640 + message.as_str().len());
         let _ = write!(
             html,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {reason}</title>{style}</head>\n\
-             <body><h1>{heading}</h1>\n<p>",
+             <body><h1>",
             style = style!(),
         );
-        escape(text, &mut html);
-        let word = word.map(|word| format!(" ({word})")).unwrap_or_default();
-        let _ = write!(html, "</p>\n<small>{code} from the proxy{word}</small>\n</body></html>\n");
+        escape(heading.as_str(), &mut html);
+        html.push_str("</h1>\n<p>");
+        escape(message.as_str(), &mut html);
+        let label = label.map(|label| format!(" ({label})")).unwrap_or_default();
+        let _ = write!(html, "</p>\n<small>{code} from the proxy{label}</small>\n</body></html>\n");
         Self::page(status, html.into())
     }
 
-    /// 407: asks the client to prove who its user is; with a token where a handshake goes on or was refused with one.
-    pub(in crate::proxy) fn challenge(answer: Option<&[u8]>) -> Self {
-        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, Cow::Borrowed(CHALLENGE))
-            .authenticate(negotiate(answer))
+    /// What a request is answered that has to prove itself: 407, or 403 where it cannot.
+    pub(in crate::proxy) fn offer(offer: &Offer) -> Self {
+        match offer {
+            Offer::Schemes(schemes) => Self::challenge(*schemes, None),
+            Offer::Portal(address) => Self::portal(address),
+            Offer::Nothing(why) => {
+                Self::headed(StatusCode::FORBIDDEN, &why.heading(), &why.user_message(), Some(why.label()))
+            }
+        }
     }
 
-    /// 407: the credentials proved nothing, others may; with a token that tells the client's library why.
-    pub(in crate::proxy) fn refused(cause: Cause, answer: Option<&[u8]>) -> Self {
-        let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        Self::headed(status, cause.heading(), cause.for_people(), Some(cause.label()))
-            .authenticate(negotiate(answer))
-    }
-
-    /// 403: nothing is offered, since nothing that the client has would help.
-    pub(in crate::proxy) fn given_up(cause: Cause) -> Self {
-        Self::headed(StatusCode::FORBIDDEN, cause.heading(), cause.for_people(), Some(cause.label()))
-    }
-
-    /// 403: the conditions do not offer Kerberos, and there is nothing else yet.
-    pub(in crate::proxy) fn not_offered(denied: Denied) -> Self {
-        let text = format!(
-            "{} It has no other way to know who you are: use another browser or computer, or ask its operator.",
-            denied.step.for_people()
+    /// 403: leads to the page where people log in.
+    fn portal(address: &str) -> Self {
+        let mut html = String::with_capacity(640 + 2 * address.len());
+        let mut link = String::with_capacity(address.len());
+        escape(address, &mut link);
+        let _ = write!(
+            html,
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>403 Forbidden</title>{style}</head>\n\
+             <body><h1>Log in to use this proxy</h1>\n<p><a href=\"{link}\">{link}</a></p>\n\
+             <small>403 from the proxy</small>\n</body></html>\n",
+            style = style!(),
         );
-        Self::headed(StatusCode::FORBIDDEN, "You cannot log in here", &text, Some(&denied.to_string()))
+        Self::page(StatusCode::FORBIDDEN, html.into())
+    }
+
+    /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on.
+    pub(in crate::proxy) fn challenge(schemes: Schemes, message: Option<&[u8]>) -> Self {
+        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, Cow::Borrowed(CHALLENGE))
+            .challenging(schemes, message)
+    }
+
+    /// 407: the credentials proved nothing, others may; with a message that tells the client's library why.
+    pub(in crate::proxy) fn rejected(cause: Cause, schemes: Schemes, message: Option<&[u8]>) -> Self {
+        let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        Self::headed(status, &cause.heading(), &cause.user_message(), Some(cause.label()))
+            .challenging(schemes, message)
     }
 
     /// 503: what happens on this connection would not be noticed.
     pub(in crate::proxy) fn unseen() -> Self {
         let text = "The proxy cannot watch over this connection, and serves nobody on a connection that it cannot watch \
                     over. Try again.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).retry().closing()
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, &UserMessage::new(text)).retry().closing()
     }
 
     /// A request that cannot be understood: what follows on the connection cannot be either.
-    pub(in crate::proxy) fn bad_request(text: impl AsRef<str>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text).closing()
+    pub(in crate::proxy) fn bad_request(message: &UserMessage) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message).closing()
     }
 }
 
-/// The gateway's own proof that it is who the client's ticket is for, as the value of `Proxy-Authenticate` in the answer to
-/// a request that was admitted (mutual authentication; RFC 4559, section 5).
-pub(in crate::proxy) fn mutual_auth(token: &[u8]) -> String {
-    format!("Negotiate {}", token::encode(token))
-}
-
-/// The challenge, with a token where a handshake goes on.
-fn negotiate(token: Option<&[u8]>) -> Cow<'static, str> {
-    token.map_or(Cow::Borrowed("Negotiate"), |token| mutual_auth(token).into())
+/// What is wrong with a message's framing, for the person at the client.
+pub(in crate::proxy) const fn framing(bad: BadFraming) -> &'static str {
+    match bad {
+        BadFraming::Length => "its Content-Length is not one number",
+        BadFraming::Coding => "its transfer coding is not chunked",
+        BadFraming::Both => "it has both a Transfer-Encoding and a Content-Length",
+    }
 }
 
 fn escape(text: &str, html: &mut String) {
@@ -119,11 +137,33 @@ fn escape(text: &str, html: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Scheme;
 
     #[test]
     fn what_clients_sent_cannot_become_markup() {
         let mut html = String::new();
         escape("<script>alert('a&b')</script>\n", &mut html);
         assert_eq!(html, "&lt;script&gt;alert(&#39;a&amp;b&#39;)&lt;/script&gt;\\n");
+    }
+
+    #[test]
+    fn an_offer_is_a_challenge_a_link_or_a_reason() {
+        let challenges = |reply: &Reply| {
+            let mut found = Vec::new();
+            reply.each_field(|name, value| {
+                if name == "Proxy-Authenticate" {
+                    found.push(value.to_owned());
+                }
+            });
+            found
+        };
+        let both = Schemes::NEGOTIATE.then(Scheme::Basic);
+        let challenge = Reply::offer(&Offer::Schemes(both));
+        assert_eq!(challenge.status(), 407);
+        assert_eq!(challenges(&challenge), ["Negotiate", "Basic realm=\"proxy\", charset=\"UTF-8\""]);
+        let portal = Reply::offer(&Offer::Portal("https://proxy.test:4081/login?a=b&c".into()));
+        assert_eq!((portal.status().as_u16(), challenges(&portal).len()), (403, 0));
+        let link = "<a href=\"https://proxy.test:4081/login?a=b&amp;c\">";
+        assert!(portal.content().contains(link), "{}", portal.content());
     }
 }

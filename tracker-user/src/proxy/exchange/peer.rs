@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Reply;
+use crate::auth::Conversation;
 use crate::net::Connection;
-use crate::proxy::admit::{AuthState, Authorized};
+use crate::proxy::authorize::Authorized;
 use crate::proxy::destination::{Destination, check_form};
 use crate::proxy::limits::Conduct;
 use crate::proxy::message::{Method, RequestHead};
@@ -19,7 +20,8 @@ pub(in crate::proxy) struct Peer {
     worker: Rc<Worker>,
     connection: Arc<Connection>,
     address: ClientAddr,
-    conversation: RefCell<AuthState>,
+    conversation: RefCell<Conversation>,
+    session: Cell<Option<SessionId>>,
     conduct: Conduct,
     is_proved: Cell<bool>,
     is_seen: Cell<bool>,
@@ -63,6 +65,7 @@ impl Peer {
             connection,
             address,
             conversation: RefCell::default(),
+            session: Cell::new(None),
             is_proved: Cell::new(false),
             is_seen: Cell::new(false),
             pinned: RefCell::default(),
@@ -86,8 +89,22 @@ impl Peer {
     }
 
     /// What has been said on the connection about who its user is. Not to be held over a wait.
-    pub(in crate::proxy) fn conversation(&self) -> RefMut<'_, AuthState> {
+    pub(in crate::proxy) fn conversation(&self) -> RefMut<'_, Conversation> {
         self.conversation.borrow_mut()
+    }
+
+    /// The session that the connection was cleared for last: it ends with that.
+    pub(in crate::proxy) const fn session(&self) -> Option<SessionId> {
+        self.session.get()
+    }
+
+    /// From now on it is this one. False if it was before. See [`Connection::bind`] for what to ask then.
+    pub(in crate::proxy) fn bind(&self, session: SessionId) -> bool {
+        if self.session.replace(Some(session)) == Some(session) {
+            return false;
+        }
+        self.connection.bind(session);
+        true
     }
 
     /// How the client behaves.

@@ -4,13 +4,19 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
+use crate::auth::{Scheme, Schemes};
+
 /// An answer of our own. Its content is small, and nothing in it is markup that came from outside.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Reply {
     status: StatusCode,
     content: Cow<'static, str>,
-    /// Values of `Proxy-Authenticate`: challenges, or the gateway's own proof.
-    authenticate: Vec<Cow<'static, str>>,
+    /// What the client may prove its user with.
+    schemes: Schemes,
+    /// A message of Negotiate for the client.
+    message: Option<String>,
+    /// The gateway's own proof.
+    mutual_auth: Option<String>,
     closes: bool,
     retry: bool,
 }
@@ -23,21 +29,28 @@ impl Reply {
 
     /// An answer with a page of HTML.
     pub(super) const fn page(status: StatusCode, html: Cow<'static, str>) -> Self {
-        Self { status, content: html, authenticate: Vec::new(), closes: false, retry: false }
+        Self {
+            status,
+            content: html,
+            schemes: Schemes::NONE,
+            message: None,
+            mutual_auth: None,
+            closes: false,
+            retry: false,
+        }
     }
 
-    /// With one more value of `Proxy-Authenticate`.
-    pub(super) fn authenticate(mut self, value: impl Into<Cow<'static, str>>) -> Self {
-        self.authenticate.push(value.into());
+    /// Challenges the client to prove its user with one of these; with a message where a handshake of Negotiate goes on.
+    pub(super) fn challenging(mut self, schemes: Schemes, message: Option<&[u8]>) -> Self {
+        self.schemes = schemes;
+        self.message = message.map(|message| Scheme::Negotiate.message(message));
         self
     }
 
     /// With the gateway's own proof, where the request brought credentials that proved something.
-    pub(in crate::proxy) fn proved(self, mutual_auth: Option<String>) -> Self {
-        match mutual_auth {
-            Some(token) => self.authenticate(token),
-            None => self,
-        }
+    pub(in crate::proxy) fn proved(mut self, mutual_auth: Option<String>) -> Self {
+        self.mutual_auth = mutual_auth;
+        self
     }
 
     /// Asks for the connection to be closed after it.
@@ -71,7 +84,7 @@ impl Reply {
     pub(in crate::proxy) fn each_field(&self, mut put: impl FnMut(&str, &str)) {
         put("Content-Type", "text/html; charset=utf-8");
         put("Cache-Control", "no-store");
-        for value in &self.authenticate {
+        for value in self.schemes.challenges(self.message.as_deref()).chain(self.mutual_auth.as_deref()) {
             put("Proxy-Authenticate", value);
         }
         if self.retry {

@@ -15,6 +15,7 @@ mod transfer;
 
 pub(super) use self::body::{Body, Coding};
 pub(super) use self::discard::Discard;
+pub(super) use self::framing::BadFraming;
 pub(super) use self::head_end::HeadEnd;
 pub(super) use self::request::{BadRequest, Onward, Request, onward};
 pub(super) use self::response::{BadResponse, Response, ResponseContent, ResponseHead};

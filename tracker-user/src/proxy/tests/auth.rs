@@ -1,7 +1,7 @@
 //! Who is served.
 
 use super::*;
-use crate::auth::recent::Came;
+use crate::proxy::decision_log::DecisionResult;
 
 fn get(to: SocketAddr, more: &str) -> String {
     format!("GET http://{to}/ HTTP/1.1\r\nHost: x\r\n{more}\r\n")
@@ -19,7 +19,7 @@ async fn a_challenge_then_a_login_and_then_no_credentials_are_needed() {
 
     let login = client.ask(get(to, &negotiate("user alice"))).await;
     assert_eq!((login.status(), login.text().as_str()), (200, "ok"));
-    let proof = format!("Negotiate {}", token::encode(b"mutual"));
+    let proof = Scheme::Negotiate.message(b"mutual");
     assert_eq!(login.field("proxy-authenticate"), Some(proof.as_str()));
 
     for client in [&mut client, &mut lab.client().await] {
@@ -41,7 +41,7 @@ async fn a_handshake_over_two_legs() {
     let (to, _) = Origin::new().await.serve(OK);
     let mut client = lab.client().await;
     let first = client.ask(get(to, &negotiate("first"))).await;
-    let go_on = format!("Negotiate {}", token::encode(b"go on"));
+    let go_on = Scheme::Negotiate.message(b"go on");
     assert_eq!((first.status(), first.field("proxy-authenticate")), (407, Some(go_on.as_str())));
     assert_eq!(client.ask(get(to, &negotiate("second"))).await.status(), 200);
 
@@ -117,7 +117,7 @@ fn with(credentials: &str) -> String {
 async fn refused_credentials_are_asked_for_again_but_not_for_ever() {
     let lab = Lab::closed();
     let mut client = lab.client().await;
-    let reject = format!("Negotiate {}", token::encode(b"rejected"));
+    let reject = Scheme::Negotiate.message(b"rejected");
     for (credentials, answer) in
         [(negotiate("bad"), reject.as_str()), ("Proxy-Authorization: Negotiate %\r\n".into(), "Negotiate")]
     {
@@ -248,16 +248,16 @@ async fn what_was_decided_is_remembered_but_not_what_a_session_clears() {
     client.ask(get(to, &negotiate("first"))).await;
     client.ask(get(to, &negotiate("second"))).await;
     client.ask(get(to, "")).await;
-    let recent = lab.recent.of("127.0.0.1".parse().unwrap());
+    let recent = lab.decisions.of("127.0.0.1".parse().unwrap());
     let results: Vec<_> = recent.iter().rev().map(|decided| &decided.result).collect();
     assert!(
         matches!(
             results.as_slice(),
             [
-                Came::Challenged,
-                Came::Refused { cause: Cause::WrongKey, .. },
-                Came::Continued,
-                Came::Accepted { .. }
+                DecisionResult::Challenged,
+                DecisionResult::Refused { cause: crate::auth::Cause::Kerberos(Cause::WrongKey), .. },
+                DecisionResult::Continued,
+                DecisionResult::Accepted { .. }
             ]
         ),
         "{results:?}"

@@ -18,8 +18,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::auth::negotiate::{Acceptor, Cause, Counters, Details, Outcome, Pending, Refused, VerifyError};
-use crate::auth::token;
+use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
+use crate::auth::kerberos::{Cause, TicketVerifier};
+use crate::auth::{Failure, Handshake, Rejection, Scheme};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Proof};
 use crate::tracker::Refusal;
@@ -101,25 +102,25 @@ struct FakeAcceptor {
     used: Mutex<Vec<String>>,
 }
 
-fn refused(cause: Cause, why: &str, answer: Option<Vec<u8>>) -> Result<Outcome, VerifyError> {
-    Err(VerifyError::Refused(Refused { cause, why: why.into(), answer }))
+fn refused(cause: Cause, why: &str, answer: Option<Vec<u8>>) -> Result<Progress, Failure> {
+    Err(Failure::Rejected(Rejection { cause: cause.into(), why: why.into(), answer }))
 }
 
 impl Acceptor for FakeAcceptor {
     fn accept(
         &self,
-        pending: Option<Pending>,
+        handshake: Option<Handshake>,
         token: &[u8],
-        _bindings: Option<&[u8]>,
-    ) -> Result<Outcome, VerifyError> {
+        _channel_binding: Option<&[u8]>,
+    ) -> Result<Progress, Failure> {
         let text = String::from_utf8_lossy(token);
-        match (&*text, pending.is_some()) {
+        match (&*text, handshake.is_some()) {
             ("first", false) => {
-                Ok(Outcome::Continue { pending: Pending::new(()), answer: b"go on".to_vec() })
+                Ok(Progress::Continue { handshake: Handshake::new(()), answer: b"go on".to_vec() })
             }
             ("second", true) => Ok(proved("legged")),
-            ("busy", _) => Err(VerifyError::Busy),
-            ("down", _) => Err(VerifyError::Unavailable("the keytab is gone".into())),
+            ("busy", _) => Err(Failure::Busy),
+            ("down", _) => Err(Failure::Unavailable("the keytab is gone".into())),
             ("ntlm", _) => refused(Cause::Ntlm, "the client sent NTLM", None),
             (other, _) => {
                 if let Some(name) = other.strip_prefix("user ") {
@@ -139,8 +140,8 @@ impl Acceptor for FakeAcceptor {
     }
 }
 
-fn proved(name: &str) -> Outcome {
-    Outcome::Proved {
+fn proved(name: &str) -> Progress {
+    Progress::Proved {
         identity: Identity::new(name, "R", "R"),
         answer: Some(b"mutual".to_vec()),
         details: Box::new(Details::of_nothing()),
@@ -149,7 +150,7 @@ fn proved(name: &str) -> Outcome {
 
 /// A header with a token in it.
 pub(super) fn negotiate(token: &str) -> String {
-    format!("Proxy-Authorization: Negotiate {}\r\n", token::encode(token.as_bytes()))
+    format!("Proxy-Authorization: {}\r\n", Scheme::Negotiate.message(token.as_bytes()))
 }
 
 /// A proxy on loopback.
@@ -158,7 +159,7 @@ pub(super) struct Lab {
     gate: Arc<FakeGate>,
     connections: Arc<Connections>,
     stats: Stats,
-    recent: Arc<Recent>,
+    decisions: Arc<DecisionLog>,
     running: Running,
 }
 
@@ -179,14 +180,14 @@ impl Lab {
     fn with_workers(gate: FakeGate, options: ProxyOptions, workers: usize) -> Self {
         let gate = Arc::new(gate);
         let connections = Arc::new(Connections::new(None));
-        let (stats, recent) = (Stats::new().unwrap(), Arc::new(Recent::default()));
+        let (stats, decisions) = (Stats::new().unwrap(), Arc::new(DecisionLog::default()));
         let parts = Parts {
             gate: Arc::clone(&gate) as Arc<dyn Gate>,
-            verifier: Arc::new(
-                Verifier::with(Arc::new(FakeAcceptor::default()), 1, 16, Counters::hidden().unwrap())
+            verifier: Arc::new(Verifier::new(
+                TicketVerifier::with(Arc::new(FakeAcceptor::default()), 1, 16, Counters::hidden().unwrap())
                     .unwrap(),
-            ),
-            recent: Arc::clone(&recent),
+            )),
+            decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
             stats: stats.clone(),
             access: AccessLog::off(),
@@ -195,7 +196,7 @@ impl Lab {
         };
         let proxy = Proxy::bind(&["127.0.0.1:0".parse().unwrap()], parts).unwrap();
         let address = proxy.addresses()[0];
-        Self { address, gate, connections, stats, recent, running: proxy.spawn() }
+        Self { address, gate, connections, stats, decisions, running: proxy.spawn() }
     }
 
     /// Everybody is served.

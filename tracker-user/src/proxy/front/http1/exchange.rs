@@ -149,7 +149,7 @@ impl Downstream for Exchange<'_> {
         let rest = self.take_rest();
         let is_challenge = reply.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         // A handshake over several legs would be broken off with the connection.
-        let is_handshake = is_challenge && self.peer.conversation().pending.is_some();
+        let is_handshake = is_challenge && self.peer.conversation().is_in_handshake();
         let is_connect = self.line.method == Method::Connect;
         let closes = reply.closes()
             || (is_connect && !(is_challenge && self.is_all_said()))

@@ -27,20 +27,21 @@ use crate::net::{ClientStream, Signal};
 use crate::proxy::access::Entry;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::connect;
-use crate::proxy::exchange::{ClientGone, Peer, Reply, serve};
+use crate::proxy::exchange::{ClientGone, Peer, Reply, framing, serve};
 use crate::proxy::http1::{BadRequest, HeadEnd, MAX_HEAD, Request};
 use crate::proxy::message::{Method, Name, RequestHead, Version};
 use crate::proxy::stats::Held;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Side;
 use crate::proxy::worker::Worker;
+use crate::types::UserMessage;
 
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long one on which Negotiate is not offered any more: whoever gets a ticket meanwhile and loads the page again then
 /// does so on a new connection, where it is.
-const GIVEN_UP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+const SUPPRESSED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take to be told that its request cannot be read.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -99,6 +100,17 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
     }
 }
 
+/// What is wrong with a request that cannot be read, for the person at the client.
+fn unreadable(bad: &BadRequest) -> UserMessage {
+    UserMessage::new("The request cannot be understood: ")
+        .then(match bad {
+            BadRequest::Framing(bad) => framing(*bad),
+            BadRequest::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
+            BadRequest::Syntax(_) | BadRequest::TooLarge => "it is not HTTP/1",
+        })
+        .then(".")
+}
+
 /// Whether a request asks for the same tunnel as the one before, with credentials.
 fn asks_again(peer: &Peer, head: &RequestHead) -> bool {
     head.method() == Method::Connect
@@ -144,10 +156,10 @@ impl Wire {
             let options = self.worker.shared.options.load();
             (options.idle_timeout, options.header_timeout)
         };
-        self.timer.set(match (peer.is_proved(), peer.conversation().given_up) {
+        self.timer.set(match (peer.is_proved(), peer.conversation().is_suppressed()) {
             (true, _) => idle,
-            (false, None) => idle.min(UNPROVED_IDLE_TIMEOUT),
-            (false, Some(_)) => idle.min(GIVEN_UP_IDLE_TIMEOUT),
+            (false, false) => idle.min(UNPROVED_IDLE_TIMEOUT),
+            (false, true) => idle.min(SUPPRESSED_IDLE_TIMEOUT),
         });
         let mut end = HeadEnd::default();
         let mut has_begun = false;
@@ -201,13 +213,15 @@ impl Wire {
     async fn refuse(&mut self, peer: &Peer, bad: &BadRequest) {
         let (status, text) = match bad {
             BadRequest::TooLarge => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, format!("It cannot be served: {bad}."))
+                let text = UserMessage::new("The head of the request is larger than ")
+                    .number(MAX_HEAD as u64 / 1024);
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text.then(" KiB, or has too many fields."))
             }
-            _ => (StatusCode::BAD_REQUEST, format!("The request cannot be understood: {bad}.")),
+            _ => (StatusCode::BAD_REQUEST, unreadable(bad)),
         };
         debug!(client = %peer.address(), %bad, "a request could not be read");
         peer.conduct().fails();
-        let reply = Reply::new(status, text);
+        let reply = Reply::new(status, &text);
         self.entry.begin(Cow::Borrowed(""));
         let line = self.entry.line();
         line.status = Some(status);

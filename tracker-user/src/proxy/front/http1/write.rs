@@ -120,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::proxy::http1::{Response, ResponseHead};
+    use crate::types::UserMessage;
 
     /// Has `write` write an origin's answer down.
     fn written(head: &str, mutual_auth: Option<&str>, write: impl FnOnce(&Answer<'_>) -> Vec<u8>) -> String {
@@ -184,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_head_request_gets_the_head_only() {
-        let page = Reply::new(StatusCode::NOT_FOUND, "x").retry().proved(Some("Negotiate x".into()));
+        let page = Reply::new(StatusCode::NOT_FOUND, &UserMessage::new("x"))
+            .retry()
+            .proved(Some("Negotiate x".into()));
         let text = String::from_utf8(reply(&page, Version::Http10, Method::Head, true)).unwrap();
         assert!(text.starts_with("HTTP/1.0 404 Not Found\r\nDate: ") && text.ends_with("\r\n\r\n"), "{text}");
         for line in [

@@ -1,7 +1,7 @@
 //! The truth table of the conditions, generated, and the document's own examples.
 
 use super::*;
-use crate::config::Config;
+use crate::types::parse_stars;
 
 /// Whether a list is there, and whether the request matches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +13,37 @@ enum List {
 
 const LISTS: [List; 3] = [List::Absent, List::Hit, List::Miss];
 
-fn conditions(text: &str) -> Conditions {
-    let config = Config::parse(&format!("[kerberos.conditions]\n{text}"), "test").unwrap();
-    Conditions::new(&config.kerberos.conditions).unwrap()
+/// A network, or one address of its own.
+fn network(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap_or_else(|_| text.parse::<IpAddr>().unwrap().into())
 }
 
-fn decided(conditions: &Conditions, asked: &Asked<'_>) -> Option<Step> {
-    conditions.evaluate(asked, |_| ()).err().map(|denied| denied.step)
+/// The conditions that a text says, one `key = value` a line, as the configuration's file does.
+fn conditions(text: &str) -> Conditions {
+    let mut settings = ConditionSettings::default();
+    for (key, value) in text.parse::<toml::Table>().unwrap() {
+        let list = || value.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap().to_owned());
+        let pattern =
+            |text: &str| parse_stars(text).unwrap_or_else(|| AddressPattern::Network(network(text)));
+        let patterns = || list().map(|entry| pattern(&entry)).collect();
+        match key.as_str() {
+            "disabled" => settings.disabled = value.as_bool().unwrap(),
+            "opt-out-cookie" => {
+                settings.opt_out_cookie = value.as_str().filter(|name| !name.is_empty()).map(Into::into);
+            }
+            "ip-allow" => settings.ip_allow = patterns(),
+            "ip-deny" => settings.ip_deny = patterns(),
+            "spns" => settings.spns = list().collect(),
+            "url-deny" => settings.url_deny = list().collect(),
+            "browsers" => settings.browsers = list().collect(),
+            other => panic!("{other}"),
+        }
+    }
+    Conditions::new(&settings).unwrap()
+}
+
+fn decided(conditions: &Conditions, facts: &RequestFacts<'_>) -> Option<Step> {
+    conditions.evaluate(facts, |_| ()).err().map(|denied| denied.step)
 }
 
 /// What the document says, written down a second time and plainly.
@@ -82,7 +106,7 @@ fn every_combination_decides_as_documented_and_at_the_documented_step() {
                                     List::Miss => "a=b; PstarNoKerberos=0",
                                     _ => "a=b; PstarNoKerberos=1",
                                 };
-                                let asked = Asked {
+                                let facts = RequestFacts {
                                     client: Some("10.10.10.102".parse().unwrap()),
                                     cookie: Some(cookie_field),
                                     server_name: Some("SSO.acme.test"),
@@ -90,7 +114,7 @@ fn every_combination_decides_as_documented_and_at_the_documented_step() {
                                     user_agent: Some("Mozilla/5.0 Chrome/156.0"),
                                 };
                                 let expected = expected(disabled, cookie, allow, deny, names, url, browser);
-                                assert_eq!(decided(&conditions(&text), &asked), expected, "{text}");
+                                assert_eq!(decided(&conditions(&text), &facts), expected, "{text}");
                                 combinations += 1;
                             }
                         }
@@ -106,8 +130,8 @@ fn every_combination_decides_as_documented_and_at_the_documented_step() {
 fn each_step_is_told_once_in_order_and_nothing_after_the_one_that_decides() {
     let conditions = conditions("ip-deny = [\"10.0.0.1\"]\n");
     let mut steps = Vec::new();
-    let asked = Asked { client: Some("10.0.0.1".parse().unwrap()), ..Asked::default() };
-    conditions.evaluate(&asked, |finding| steps.push((finding.step, finding.outcome))).unwrap_err();
+    let facts = RequestFacts { client: Some("10.0.0.1".parse().unwrap()), ..RequestFacts::default() };
+    conditions.evaluate(&facts, |finding| steps.push((finding.step, finding.outcome))).unwrap_err();
     assert_eq!(
         steps,
         [
@@ -124,14 +148,14 @@ fn what_a_proxied_request_lacks_is_passed_over() {
         "ip-allow = [\"fd00::/8\"]\nspns = [\"proxy.acme.test\"]\nurl-deny = [\"/secret\"]\nbrowsers = [\"firefox\"]\n",
     );
     // A CONNECT: no cookie, no path, and nobody knows by which name the client reached the proxy.
-    let connect = Asked {
+    let connect = RequestFacts {
         client: Some("fd00::7".parse().unwrap()),
         user_agent: Some("Mozilla/5.0 Firefox/153.0"),
-        ..Asked::default()
+        ..RequestFacts::default()
     };
     assert_eq!(decided(&all, &connect), None);
     assert_eq!(
-        decided(&all, &Asked { client: Some("10.0.0.1".parse().unwrap()), ..connect }),
+        decided(&all, &RequestFacts { client: Some("10.0.0.1".parse().unwrap()), ..connect }),
         Some(Step::Addresses)
     );
 }
@@ -145,8 +169,8 @@ fn the_documents_examples() {
         ("10.10.10.102", Some(Step::Addresses)),
         ("172.16.0.1", Some(Step::Addresses)),
     ] {
-        let asked = Asked { client: Some(client.parse().unwrap()), ..Asked::default() };
-        assert_eq!(decided(&lan, &asked), step, "{client}");
+        let facts = RequestFacts { client: Some(client.parse().unwrap()), ..RequestFacts::default() };
+        assert_eq!(decided(&lan, &facts), step, "{client}");
     }
 
     let browsers = conditions("browsers = [\"MSIE\", \"Trident/\", \"Chrome/\", \"Firefox/\"]\n");
@@ -155,16 +179,24 @@ fn the_documents_examples() {
         (Some("curl/7.88.1"), Some(Step::Browser)),
         (None, Some(Step::Browser)),
     ] {
-        assert_eq!(decided(&browsers, &Asked { user_agent: agent, ..Asked::default() }), step, "{agent:?}");
+        assert_eq!(
+            decided(&browsers, &RequestFacts { user_agent: agent, ..RequestFacts::default() }),
+            step,
+            "{agent:?}"
+        );
     }
-    assert_eq!(decided(&conditions("browsers = []\n"), &Asked::default()), Some(Step::Browser));
+    assert_eq!(decided(&conditions("browsers = []\n"), &RequestFacts::default()), Some(Step::Browser));
 
     // Exact, in any case, and no part of a name.
     let names = conditions("spns = [\"host\", \"host.acme.com\", \"sso.acme.com\"]\n");
     for (name, step) in
         [("HOST.acme.com", None), ("acme.com", Some(Step::Names)), ("myhost", Some(Step::Names))]
     {
-        assert_eq!(decided(&names, &Asked { server_name: Some(name), ..Asked::default() }), step, "{name}");
+        assert_eq!(
+            decided(&names, &RequestFacts { server_name: Some(name), ..RequestFacts::default() }),
+            step,
+            "{name}"
+        );
     }
 
     // As a regular expression, on path and query.
@@ -174,6 +206,10 @@ fn the_documents_examples() {
         ("/sso/go.ashx?id=somevalue", Some(Step::Url)),
         ("/sso/go.ashx?id=other", None),
     ] {
-        assert_eq!(decided(&urls, &Asked { path_and_query: Some(url), ..Asked::default() }), step, "{url}");
+        assert_eq!(
+            decided(&urls, &RequestFacts { path_and_query: Some(url), ..RequestFacts::default() }),
+            step,
+            "{url}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Uid, faccessat};
 
-use crate::auth::credential::GssError;
+use crate::auth::kerberos::credential::GssError;
 
 /// The directory where nothing names another (MIT's own default).
 const DIRECTORY: &str = "/var/tmp";

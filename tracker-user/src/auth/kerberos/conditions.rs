@@ -9,11 +9,52 @@ use std::net::IpAddr;
 
 use regex::RegexSet;
 
-use crate::types::AddressPattern;
+use crate::types::{AddressPattern, UserMessage};
+
+/// `PortalGuard`'s cookie by which a browser opts out of Kerberos.
+pub const OPT_OUT_COOKIE: &str = "PstarNoKerberos";
+/// Every browser is offered Kerberos: today's browsers all answer it properly.
+pub const ALL_BROWSERS: &str = "*";
+
+/// When Kerberos is offered, as an operator sets it: `PortalGuard`'s `SSOConditions`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConditionSettings {
+    /// Kerberos is never offered.
+    pub disabled: bool,
+    /// Every decision is logged with its reasons, and every accepted ticket with all that it says.
+    pub debugging: bool,
+    /// The cookie by which a browser opts out; `None`: it cannot.
+    pub opt_out_cookie: Option<String>,
+    /// Clients that are offered Kerberos; empty: all.
+    pub ip_allow: Vec<AddressPattern>,
+    /// Clients that are not.
+    pub ip_deny: Vec<AddressPattern>,
+    /// Names of this host under which Kerberos works, in lower case; empty: all.
+    pub spns: Vec<String>,
+    /// Regular expressions on path and query where Kerberos is not offered.
+    pub url_deny: Vec<String>,
+    /// Parts of User-Agent, in any case; `*` is all, an empty list none.
+    pub browsers: Vec<String>,
+}
+
+impl Default for ConditionSettings {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            debugging: false,
+            opt_out_cookie: Some(OPT_OUT_COOKIE.to_owned()),
+            ip_allow: Vec::new(),
+            ip_deny: Vec::new(),
+            spns: Vec::new(),
+            url_deny: Vec::new(),
+            browsers: vec![ALL_BROWSERS.to_owned()],
+        }
+    }
+}
 
 /// What is known of a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked<'a> {
+pub struct RequestFacts<'a> {
     /// The client; `None` is a question about no client in particular.
     pub client: Option<IpAddr>,
     /// The Cookie field.
@@ -46,19 +87,35 @@ pub enum Step {
 impl Step {
     /// Why Kerberos is not offered, for the person at the client.
     #[must_use]
-    pub const fn for_people(self) -> &'static str {
-        match self {
+    pub const fn user_message(self) -> UserMessage {
+        UserMessage::new(match self {
             Self::Disabled => "Logging in is switched off on this proxy.",
             Self::Cookie => "This browser has been told, by a cookie, not to log in to this proxy.",
             Self::Addresses => "This proxy does not let your computer's address log in.",
             Self::Names => "This proxy does not go by the name that your computer uses for it.",
-            Self::Url => "This proxy does not ask who you are for this page, and does not show it to nobody.",
+            Self::Url => {
+                "This proxy lets nobody log in for this page, and shows it only to people who are logged in."
+            }
             Self::Browser => "This proxy does not accept logins from this browser or program.",
+        })
+    }
+
+    /// As a page names it: a word that its reader can tell the operator.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Disabled => "logins-off",
+            Self::Cookie => "cookie",
+            Self::Addresses => "address",
+            Self::Names => "proxy-name",
+            Self::Url => "url",
+            Self::Browser => "browser",
         }
     }
 }
 
 impl fmt::Display for Step {
+    /// For operators: the keys of the configuration that it goes by.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Disabled => "disabled",
@@ -125,23 +182,23 @@ pub struct Conditions {
 pub const STEPS: usize = 6;
 
 /// What a step looks at.
-type Look = fn(&Conditions, &Asked<'_>) -> (Outcome, &'static str);
+type Test = fn(&Conditions, &RequestFacts<'_>) -> (Outcome, &'static str);
 
 impl Conditions {
-    /// The conditions that the configuration names.
+    /// The conditions that the settings name.
     ///
     /// # Errors
     /// When a pattern is no regular expression; the configuration is checked for that when it is read.
-    pub fn new(config: &crate::config::Conditions) -> Result<Self, BadPattern> {
+    pub fn new(settings: &ConditionSettings) -> Result<Self, BadPattern> {
         let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
         Ok(Self {
-            disabled: config.disabled,
-            opt_out_cookie: config.opt_out_cookie.clone(),
-            ip_allow: config.ip_allow.clone(),
-            ip_deny: config.ip_deny.clone(),
-            spns: lower(&config.spns),
-            url_deny: RegexSet::new(&config.url_deny).map_err(|error| BadPattern(error.to_string()))?,
-            browsers: lower(&config.browsers),
+            disabled: settings.disabled,
+            opt_out_cookie: settings.opt_out_cookie.clone(),
+            ip_allow: settings.ip_allow.clone(),
+            ip_deny: settings.ip_deny.clone(),
+            spns: lower(&settings.spns),
+            url_deny: RegexSet::new(&settings.url_deny).map_err(|error| BadPattern(error.to_string()))?,
+            browsers: lower(&settings.browsers),
         })
     }
 
@@ -155,8 +212,8 @@ impl Conditions {
     ///
     /// # Errors
     /// When it is not, with the step that decided.
-    pub fn evaluate(&self, asked: &Asked<'_>, mut note: impl FnMut(Finding)) -> Result<(), Denied> {
-        let steps: [(Step, Look); STEPS] = [
+    pub fn evaluate(&self, facts: &RequestFacts<'_>, mut note: impl FnMut(Finding)) -> Result<(), Denied> {
+        let steps: [(Step, Test); STEPS] = [
             (Step::Disabled, Self::disabled),
             (Step::Cookie, Self::cookie),
             (Step::Addresses, Self::addresses),
@@ -164,8 +221,8 @@ impl Conditions {
             (Step::Url, Self::url),
             (Step::Browser, Self::browser),
         ];
-        for (step, look) in steps {
-            let (outcome, why) = look(self, asked);
+        for (step, test) in steps {
+            let (outcome, why) = test(self, facts);
             note(Finding { step, outcome, why });
             if outcome == Outcome::Denied {
                 return Err(Denied { step, why });
@@ -174,7 +231,7 @@ impl Conditions {
         Ok(())
     }
 
-    fn disabled(&self, _: &Asked<'_>) -> (Outcome, &'static str) {
+    fn disabled(&self, _: &RequestFacts<'_>) -> (Outcome, &'static str) {
         if self.disabled {
             (Outcome::Denied, "Kerberos is switched off")
         } else {
@@ -182,8 +239,8 @@ impl Conditions {
         }
     }
 
-    fn cookie(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
-        match (&self.opt_out_cookie, asked.cookie) {
+    fn cookie(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+        match (&self.opt_out_cookie, facts.cookie) {
             (None, _) => (Outcome::PassedOver, "no cookie opts out"),
             (_, None) => (Outcome::PassedOver, "the request has no cookie"),
             (Some(name), Some(field)) if opts_out(field, name) => {
@@ -195,8 +252,8 @@ impl Conditions {
 
     /// The allow list first, and the deny list only if that was satisfied: an address is denied implicitly as soon as
     /// there is an allow list, and allowed implicitly as long as there is none.
-    fn addresses(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
-        let Some(client) = asked.client else { return (Outcome::PassedOver, "the client is not known") };
+    fn addresses(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+        let Some(client) = facts.client else { return (Outcome::PassedOver, "the client is not known") };
         let on = |list: &[AddressPattern]| list.iter().any(|pattern| pattern.matches(client));
         match (self.ip_allow.is_empty(), self.ip_deny.is_empty()) {
             (true, true) => (Outcome::PassedOver, "there is no list of addresses"),
@@ -208,8 +265,8 @@ impl Conditions {
         }
     }
 
-    fn names(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
-        match asked.server_name {
+    fn names(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+        match facts.server_name {
             _ if self.spns.is_empty() => (Outcome::PassedOver, "there is no list of names"),
             None => (Outcome::PassedOver, "the name that the client used for this host is not known"),
             Some(name) if self.spns.iter().any(|spn| spn.eq_ignore_ascii_case(name)) => {
@@ -219,8 +276,8 @@ impl Conditions {
         }
     }
 
-    fn url(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
-        match asked.path_and_query {
+    fn url(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+        match facts.path_and_query {
             _ if self.url_deny.is_empty() => (Outcome::PassedOver, "there is no list of URLs"),
             None => (Outcome::PassedOver, "the request has no path"),
             Some(url) if self.url_deny.is_match(url) => {
@@ -230,14 +287,14 @@ impl Conditions {
         }
     }
 
-    fn browser(&self, asked: &Asked<'_>) -> (Outcome, &'static str) {
+    fn browser(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
         if self.browsers.is_empty() {
             return (Outcome::Denied, "the list of browsers is empty");
         }
         if self.browsers.iter().any(|browser| browser == "*") {
             return (Outcome::Passed, "every browser will do");
         }
-        let Some(agent) = asked.user_agent else {
+        let Some(agent) = facts.user_agent else {
             return (Outcome::Denied, "the request does not say which browser it comes from");
         };
         let agent = agent.to_lowercase();

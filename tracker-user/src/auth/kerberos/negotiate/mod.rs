@@ -1,18 +1,16 @@
 //! The Negotiate scheme (RFC 4559): tokens in, identities out, never on an async thread.
 //!
-//! [`Verifier`] is a bounded pool of threads in front of an [`Acceptor`]. What blocks or panics in there (the keytab, the
+//! [`TicketVerifier`] is a bounded pool of threads in front of an [`Acceptor`]. What blocks or panics in there (the keytab, the
 //! replay cache, a name service) stays in there: the async side waits at most [`VERIFY_TIMEOUT`] and hears of a full
 //! queue at once.
 
 mod acceptor;
-mod cause;
 mod counters;
 mod details;
 mod keytab;
 mod queue;
 mod replay;
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::num::NonZero;
@@ -24,7 +22,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-pub use cause::Cause;
 pub use counters::Counters;
 pub use details::{Details, Inside, context_flags};
 pub(super) use keytab::unusable;
@@ -33,17 +30,15 @@ pub use replay::{ReplayProblem, replay_file, replay_problem};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
+use super::cause::Cause;
 pub use super::credential::KeytabEntry;
 use super::names::NameRules;
-use super::token::BadToken;
+use crate::auth::outcome::{Failure, Handshake, VERIFY_TIMEOUT};
 use crate::types::Identity;
 
 /// How many tokens may wait for each thread. A token takes well under a millisecond, so a full queue is a wait that
 /// clients hardly notice; more than that is better told to them.
 pub const QUEUE_PER_THREAD: usize = 64;
-
-/// How long a token may take, waiting included.
-pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the verifier goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,34 +51,14 @@ pub struct Options {
     pub debugging: bool,
 }
 
-/// A handshake that waits for the client's next token. It belongs to the connection that it came on.
-pub struct Pending(Box<dyn Any + Send>);
-
-impl Pending {
-    /// Wraps an acceptor's own state.
-    pub fn new(state: impl Any + Send) -> Self {
-        Self(Box::new(state))
-    }
-
-    fn into<T: Any>(self) -> Option<T> {
-        self.0.downcast().ok().map(|state| *state)
-    }
-}
-
-impl fmt::Debug for Pending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pending")
-    }
-}
-
 /// What a token came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Progress {
     /// It proves this.
     Proved {
         /// Who.
         identity: Identity,
-        /// The last token for the client: the gateway's own proof.
+        /// The last token for the client: what the gateway proves in turn.
         answer: Option<Vec<u8>>,
         /// For the log.
         details: Box<Details>,
@@ -91,58 +66,24 @@ pub enum Outcome {
     /// The handshake needs another token from the client.
     Continue {
         /// To be passed in with it.
-        pending: Pending,
+        handshake: Handshake,
         /// What the client needs to make it.
         answer: Vec<u8>,
     },
 }
 
-/// A token that proves nothing.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// Why, in a word.
-    pub cause: Cause,
-    /// Why, and what probably helps, in one line.
-    pub why: String,
-    /// A token that tells the client's library why.
-    pub answer: Option<Vec<u8>>,
-}
-
-/// Why a token was not accepted.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The queue is full: try again in a moment.
-    #[error("too many logins wait to be verified")]
-    Busy,
-    /// It took longer than [`VERIFY_TIMEOUT`].
-    #[error("verifying the token took longer than {} s", VERIFY_TIMEOUT.as_secs())]
-    TimedOut,
-    /// No token can be verified now; the gateway is to blame, not the client.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It proves nothing.
-    #[error("{}", .0.why)]
-    Refused(Refused),
-}
-
-impl VerifyError {
-    pub(crate) fn refused(cause: Cause, why: impl Into<String>) -> Self {
-        Self::Refused(Refused { cause, why: why.into(), answer: None })
-    }
-}
-
 /// Who verifies one token, blocking.
 pub trait Acceptor: Send + Sync + 'static {
-    /// One leg of a handshake; `bindings` as in [`Offer::bindings`].
+    /// One leg of a handshake; `channel_binding` as in [`Attempt::channel_binding`].
     ///
     /// # Errors
     /// When the token is not accepted.
     fn accept(
         &self,
-        pending: Option<Pending>,
+        handshake: Option<Handshake>,
         token: &[u8],
-        bindings: Option<&[u8]>,
-    ) -> Result<Outcome, VerifyError>;
+        channel_binding: Option<&[u8]>,
+    ) -> Result<Progress, Failure>;
 
     /// What keeps every token from being accepted, and the remedy.
     fn problem(&self) -> Option<String> {
@@ -158,23 +99,22 @@ pub trait Acceptor: Send + Sync + 'static {
     fn configure(&self, _options: Options) {}
 }
 
-/// What a client offers.
+/// One token, and what it is verified with.
 #[derive(Debug)]
-pub struct Offer {
+pub struct Attempt {
     /// What an earlier token of the same handshake left.
-    pub pending: Option<Pending>,
-    /// The token, as it was read from its field.
-    pub token: Result<Vec<u8>, BadToken>,
-    /// The TLS connection that it came on, as channel bindings name it (RFC 5929): a token that was made for another one
-    /// is refused. `None` where there is no TLS.
-    pub bindings: Option<Arc<[u8]>>,
+    pub handshake: Option<Handshake>,
+    /// The token.
+    pub token: Vec<u8>,
+    /// See [`crate::auth::Context::channel_binding`].
+    pub channel_binding: Option<Arc<[u8]>>,
 }
 
-impl Offer {
+impl Attempt {
     /// The first token of a handshake, without a channel.
     #[must_use]
     pub const fn first(token: Vec<u8>) -> Self {
-        Self { pending: None, token: Ok(token), bindings: None }
+        Self { handshake: None, token, channel_binding: None }
     }
 }
 
@@ -182,8 +122,8 @@ impl Offer {
 const LOOKS_AT_THE_END: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// See the module.
-pub struct Verifier {
+/// Verifies tokens, on threads of its own.
+pub struct TicketVerifier {
     acceptor: Arc<dyn Acceptor>,
     queue: Arc<Queue<Job>>,
     counters: Counters,
@@ -191,19 +131,17 @@ pub struct Verifier {
 }
 
 struct Job {
-    pending: Option<Pending>,
-    token: Vec<u8>,
-    bindings: Option<Arc<[u8]>>,
-    reply: oneshot::Sender<Result<Outcome, VerifyError>>,
+    attempt: Attempt,
+    reply: oneshot::Sender<Result<Progress, Failure>>,
 }
 
-impl fmt::Debug for Verifier {
+impl fmt::Debug for TicketVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("queued", &self.queued()).finish_non_exhaustive()
+        f.debug_struct("TicketVerifier").field("queued", &self.queued()).finish_non_exhaustive()
     }
 }
 
-impl Verifier {
+impl TicketVerifier {
     /// Verifies with GSSAPI, on as many threads as there are cores: what could keep one of them waiting (the replay cache)
     /// would keep more waiting. A bad keytab is no error here: it may become good; [`Self::problem`] tells.
     ///
@@ -240,24 +178,23 @@ impl Verifier {
     ///
     /// # Errors
     /// When it is not accepted, or cannot be looked at.
-    pub async fn verify(&self, offer: Offer) -> Result<Outcome, VerifyError> {
-        let Offer { pending, token, bindings } = offer;
-        let token = token.map_err(|bad| {
-            let cause = Cause::from(&bad);
-            self.counters.refused(cause);
-            VerifyError::refused(cause, format!("{bad}: {}", cause.remedy()))
-        })?;
+    pub async fn verify(&self, attempt: Attempt) -> Result<Progress, Failure> {
         let (reply, answer) = oneshot::channel();
-        if self.queue.push(Job { pending, token, bindings, reply }).is_err() {
-            return Err(VerifyError::Busy);
+        if self.queue.push(Job { attempt, reply }).is_err() {
+            return Err(Failure::Busy);
         }
         match tokio::time::timeout(VERIFY_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => {
-                Err(VerifyError::refused(Cause::Other, "verifying the token failed inside the gateway"))
+                Err(Failure::rejected(Cause::Other, "verifying the token failed inside the gateway"))
             }
-            Err(_) => Err(VerifyError::TimedOut),
+            Err(_) => Err(Failure::TimedOut),
         }
+    }
+
+    /// What is counted.
+    pub(in crate::auth) const fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// What keeps every token from being accepted, and the remedy.
@@ -284,7 +221,7 @@ impl Verifier {
     }
 }
 
-impl Drop for Verifier {
+impl Drop for TicketVerifier {
     fn drop(&mut self) {
         self.queue.close();
         // A thread that is still in the library while the process ends, and be it only to give back what it held, makes it
@@ -303,12 +240,13 @@ impl Drop for Verifier {
 }
 
 fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
-    while let Some(Job { pending, token, bindings, reply }) = queue.pop() {
+    while let Some(Job { attempt, reply }) = queue.pop() {
         // Whoever asked may have gone away in the meantime.
         if reply.is_closed() {
             continue;
         }
-        let accept = || acceptor.accept(pending, &token, bindings.as_deref());
+        let Attempt { handshake, token, channel_binding } = attempt;
+        let accept = || acceptor.accept(handshake, &token, channel_binding.as_deref());
         let result = catch_unwind(AssertUnwindSafe(accept));
         // Without a result the sender is dropped, which is the answer.
         if let Ok(result) = result {

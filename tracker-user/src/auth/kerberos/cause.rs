@@ -4,9 +4,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::auth::credential::Opened;
-use crate::auth::names::BadName;
-use crate::auth::token::BadToken;
+use super::credential::Opened;
+use super::names::BadName;
+use super::token::BadToken;
+use crate::types::UserMessage;
 
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,8 +20,6 @@ pub enum Cause {
     Garbage,
     /// It is larger than any that is looked at.
     TooLarge,
-    /// The field names another scheme.
-    Scheme,
     /// It was used before.
     Replay,
     /// The clocks of client and gateway differ by too much.
@@ -81,12 +80,11 @@ const WORDS: &[(&str, Cause)] = &[
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::Ntlm,
         Self::NoKerberos,
         Self::Garbage,
         Self::TooLarge,
-        Self::Scheme,
         Self::Replay,
         Self::ClockSkew,
         Self::Expired,
@@ -116,7 +114,6 @@ impl Cause {
             Self::NoKerberos => "no-kerberos",
             Self::Garbage => "garbage",
             Self::TooLarge => "too-large",
-            Self::Scheme => "scheme",
             Self::Replay => "replay",
             Self::ClockSkew => "clock-skew",
             Self::Expired => "expired",
@@ -151,7 +148,6 @@ impl Cause {
             Self::TooLarge => {
                 "the ticket is larger than any known directory makes it: the user is in too many groups"
             }
-            Self::Scheme => "the client was set to another scheme: set it to Negotiate",
             Self::Replay => {
                 "the same token was sent twice: check for a client that repeats requests, or for somebody who has captured it"
             }
@@ -195,11 +191,11 @@ impl Cause {
         }
     }
 
-    /// The same in a few words, as the heading of a page.
+    /// What happened, in a few words for the person at the client.
     #[must_use]
-    pub const fn heading(self) -> &'static str {
-        match self {
-            Self::Ntlm | Self::NoKerberos | Self::Scheme => "No Kerberos ticket",
+    pub const fn heading(self) -> UserMessage {
+        UserMessage::new(match self {
+            Self::Ntlm | Self::NoKerberos => "No Kerberos ticket",
             Self::Garbage | Self::TooLarge | Self::Other => "Your login was not understood",
             Self::Replay => "Your login was used before",
             Self::ClockSkew => "Your computer's clock is wrong",
@@ -212,20 +208,20 @@ impl Cause {
             Self::ChannelBindings => "Your login came from elsewhere",
             Self::Name => "You are not a user of this proxy",
             Self::MachineAccount => "A computer is not a user of this proxy",
-        }
+        })
     }
 
     /// What happened and what to do, for the person at the client. Names nobody, and nothing of the gateway's inside.
     #[must_use]
-    pub const fn for_people(self) -> &'static str {
-        match self {
+    pub const fn user_message(self) -> UserMessage {
+        UserMessage::new(match self {
             Self::Ntlm => {
                 "Your browser sent an NTLM login, which this proxy does not accept, instead of a Kerberos ticket. That is what \
                  browsers do when your computer has no ticket for this proxy. Log in to your domain (or run kinit) where its \
                  servers can be reached, and use the proxy by its full name, not by its address. A name and password typed \
                  into a box of the browser will not help."
             }
-            Self::NoKerberos | Self::Scheme => {
+            Self::NoKerberos => {
                 "Your browser tried another way to log in than Kerberos. Log in to your domain (or run kinit), and use the \
                  proxy by its full name, so that your computer gets a ticket for it."
             }
@@ -268,15 +264,13 @@ impl Cause {
                 "Your Kerberos ticket is good, but its name is not one of a user of this proxy. Log in as yourself, and load \
                  the page again."
             }
-        }
+        })
     }
 }
 
 impl From<&BadToken> for Cause {
     fn from(bad: &BadToken) -> Self {
         match bad {
-            BadToken::NotNegotiate(scheme) if scheme.eq_ignore_ascii_case("NTLM") => Self::Ntlm,
-            BadToken::NotNegotiate(_) => Self::Scheme,
             BadToken::Empty | BadToken::NotBase64 => Self::Garbage,
             BadToken::TooLarge => Self::TooLarge,
         }
@@ -382,7 +376,10 @@ mod tests {
         let labels: std::collections::HashSet<_> = Cause::ALL.iter().map(|cause| cause.label()).collect();
         assert_eq!(labels.len(), Cause::ALL.len());
         for cause in Cause::ALL {
-            assert!(cause.for_people().ends_with('.') && !cause.heading().is_empty(), "{cause:?}");
+            assert!(
+                cause.user_message().as_str().ends_with('.') && !cause.heading().as_str().is_empty(),
+                "{cause:?}"
+            );
             assert!(cause == Cause::Other || !cause.remedy().is_empty(), "{cause:?}");
         }
     }

@@ -3,23 +3,24 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::auth::outcome::Rejection;
 
 struct Fake<F>(F);
 
-impl<F: Fn(&[u8]) -> Result<Outcome, VerifyError> + Send + Sync + 'static> Acceptor for Fake<F> {
+impl<F: Fn(&[u8]) -> Result<Progress, Failure> + Send + Sync + 'static> Acceptor for Fake<F> {
     fn accept(
         &self,
-        _pending: Option<Pending>,
+        _handshake: Option<Handshake>,
         token: &[u8],
-        _bindings: Option<&[u8]>,
-    ) -> Result<Outcome, VerifyError> {
+        _channel_binding: Option<&[u8]>,
+    ) -> Result<Progress, Failure> {
         (self.0)(token)
     }
 }
 
-fn proved(user: &str) -> Outcome {
+fn proved(user: &str) -> Progress {
     let details = Box::new(Details::of_nothing());
-    Outcome::Proved { identity: Identity::new(user, "R", "R"), answer: None, details }
+    Progress::Proved { identity: Identity::new(user, "R", "R"), answer: None, details }
 }
 
 fn counters() -> Counters {
@@ -36,10 +37,10 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
         gate.lock().unwrap().recv().unwrap();
         Ok(proved("alice"))
     });
-    let verifier = Arc::new(Verifier::with(Arc::new(fake), 1, 2, counters()).unwrap());
+    let verifier = Arc::new(TicketVerifier::with(Arc::new(fake), 1, 2, counters()).unwrap());
     let verify = || {
         let verifier = Arc::clone(&verifier);
-        tokio::spawn(async move { verifier.verify(Offer::first(vec![1])).await })
+        tokio::spawn(async move { verifier.verify(Attempt::first(vec![1])).await })
     };
     let first = verify();
     begins.recv().await.unwrap();
@@ -47,21 +48,21 @@ async fn a_full_queue_is_told_at_once_and_the_rest_is_served() {
     while verifier.queued() < 2 {
         tokio::task::yield_now().await;
     }
-    assert!(matches!(verifier.verify(Offer::first(vec![1])).await, Err(VerifyError::Busy)));
+    assert!(matches!(verifier.verify(Attempt::first(vec![1])).await, Err(Failure::Busy)));
     for _ in 0..3 {
         release.send(()).unwrap();
     }
     for task in [first].into_iter().chain(waiting) {
-        assert!(matches!(task.await.unwrap(), Ok(Outcome::Proved { .. })));
+        assert!(matches!(task.await.unwrap(), Ok(Progress::Proved { .. })));
     }
 }
 
 #[tokio::test]
 async fn a_panic_stays_in_its_thread() {
     let fake = Fake(|token: &[u8]| if token == b"bad" { panic!("as asked") } else { Ok(proved("alice")) });
-    let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
-    assert!(matches!(verifier.verify(Offer::first(b"bad".to_vec())).await, Err(VerifyError::Refused(_))));
-    assert!(verifier.verify(Offer::first(b"good".to_vec())).await.is_ok());
+    let verifier = TicketVerifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
+    assert!(matches!(verifier.verify(Attempt::first(b"bad".to_vec())).await, Err(Failure::Rejected(_))));
+    assert!(verifier.verify(Attempt::first(b"good".to_vec())).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,8 +72,8 @@ async fn a_hang_ends_for_the_async_side() {
             thread::park();
         }
     });
-    let verifier = Verifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
-    assert!(matches!(verifier.verify(Offer::first(vec![1])).await, Err(VerifyError::TimedOut)));
+    let verifier = TicketVerifier::with(Arc::new(fake), 1, 8, counters()).unwrap();
+    assert!(matches!(verifier.verify(Attempt::first(vec![1])).await, Err(Failure::TimedOut)));
 }
 
 #[tokio::test]
@@ -85,8 +86,8 @@ async fn when_the_verifier_is_gone_no_thread_holds_anything_of_the_library() {
     });
     let acceptor = Arc::new(fake);
     let held = Arc::downgrade(&acceptor);
-    let verifier = Verifier::with(acceptor, 2, 8, counters()).unwrap();
-    let mut asked = Box::pin(verifier.verify(Offer::first(vec![1])));
+    let verifier = TicketVerifier::with(acceptor, 2, 8, counters()).unwrap();
+    let mut asked = Box::pin(verifier.verify(Attempt::first(vec![1])));
     tokio::select! {
         _ = &mut asked => panic!("it takes longer than to begin"),
         begun = begins.recv() => begun.unwrap(),
@@ -102,17 +103,17 @@ async fn a_bad_keytab_is_named_and_nothing_is_accepted() {
     let path = dir.path().join("empty.keytab");
     std::fs::write(&path, b"").unwrap();
     let options = Options { keytab: Some(path.clone()), ..Options::default() };
-    let verifier = Verifier::start(options.clone(), counters()).unwrap();
+    let verifier = TicketVerifier::start(options.clone(), counters()).unwrap();
     let problem = verifier.problem().unwrap();
     assert!(problem.contains("empty.keytab") && problem.contains("is empty"), "{problem}");
     let krb5 = b"\x60\x0d\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\x00".to_vec();
-    match verifier.verify(Offer::first(krb5)).await {
-        Err(VerifyError::Unavailable(why)) => assert_eq!(why, problem),
+    match verifier.verify(Attempt::first(krb5)).await {
+        Err(Failure::Unavailable(why)) => assert_eq!(why, problem),
         other => panic!("{other:?}"),
     }
     // What could not be accepted anyway is told all the same.
-    match verifier.verify(Offer::first(b"NTLMSSP\0".to_vec())).await {
-        Err(VerifyError::Refused(refused)) => assert_eq!(refused.cause, Cause::Ntlm),
+    match verifier.verify(Attempt::first(b"NTLMSSP\0".to_vec())).await {
+        Err(Failure::Rejected(refused)) => assert_eq!(refused.cause, Cause::Ntlm.into()),
         other => panic!("{other:?}"),
     }
     let missing = Options { keytab: Some(dir.path().join("none")), ..options };
@@ -141,7 +142,8 @@ async fn garbage_gets_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keytab");
     std::fs::write(&path, file).unwrap();
-    let verifier = Verifier::start(Options { keytab: Some(path), ..Options::default() }, counters()).unwrap();
+    let verifier =
+        TicketVerifier::start(Options { keytab: Some(path), ..Options::default() }, counters()).unwrap();
     assert_eq!(verifier.problem(), None);
 
     let spnego = b"\x60\x1e\x06\x06\x2b\x06\x01\x05\x05\x02\xa0\x14garbage-garbage-garb".to_vec();
@@ -153,8 +155,8 @@ async fn garbage_gets_a_reason() {
         (spnego, "damaged"),
         (krb5, ""),
     ] {
-        match verifier.verify(Offer::first(token)).await {
-            Err(VerifyError::Refused(Refused { why, .. })) => {
+        match verifier.verify(Attempt::first(token)).await {
+            Err(Failure::Rejected(Rejection { why, .. })) => {
                 assert!(why.contains(words) && !why.contains('\n') && why.len() > 10, "{why:?}");
             }
             other => panic!("{other:?}"),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{Level, debug, enabled, info};
 
-use crate::auth::ap_req::{TicketPart, flag_names, named};
-use crate::auth::enctype;
-use crate::auth::token::Kind;
+use crate::auth::kerberos::ap_req::{TicketPart, flag_names, named};
+use crate::auth::kerberos::enctype;
+use crate::auth::kerberos::token::Kind;
 
 /// What is worth knowing of an accepted ticket.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::credential::{self, GssError, Keytab, KeytabEntry};
+use crate::auth::kerberos::credential::{self, GssError, Keytab, KeytabEntry};
 
 /// No keytab is this large.
 const MAX_SIZE: u64 = 16 << 20;

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::cause::{Cause, explain};
 use super::details::Inside;
 use super::keytab::{self, KeytabProblem, Stamp};
 use super::replay::{self, ReplayProblem};
-use super::{Acceptor, Counters, Details, Options, Outcome, Pending, Refused, VerifyError};
-use crate::auth::ap_req::ApReq;
-use crate::auth::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
-use crate::auth::token::{self, Kind};
+use super::{Acceptor, Counters, Details, Options, Progress};
+use crate::auth::kerberos::ap_req::ApReq;
+use crate::auth::kerberos::cause::{Cause, explain};
+use crate::auth::kerberos::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
+use crate::auth::kerberos::token::{self, Kind};
+use crate::auth::outcome::{Failure, Handshake, Rejection};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::outside;
 
@@ -74,8 +75,8 @@ struct Leg {
 }
 
 impl Leg {
-    fn step(&mut self, keys: &Keys, token: &[u8], bindings: Option<&[u8]>) -> Result<Step, GssError> {
-        keys.lend(|credential| self.context.accept(credential, token, bindings)).flatten()
+    fn step(&mut self, keys: &Keys, token: &[u8], channel_binding: Option<&[u8]>) -> Result<Step, GssError> {
+        keys.lend(|credential| self.context.accept(credential, token, channel_binding)).flatten()
     }
 }
 
@@ -117,13 +118,13 @@ impl GssAcceptor {
     }
 
     /// The replay cache failed: every token fails, whoever it is from.
-    fn replay_failed(&self, error: &GssError) -> VerifyError {
+    fn replay_failed(&self, error: &GssError) -> Failure {
         let problem = ReplayProblem::said(error);
         self.counters.replay_cache_failed();
         if self.replay().replace(problem.clone()).is_none() {
             warn!(%problem, "no Kerberos ticket can be accepted");
         }
-        VerifyError::Unavailable(problem.to_string())
+        Failure::Unavailable(problem.to_string())
     }
 
     fn replay_worked(&self) {
@@ -158,14 +159,14 @@ fn load(options: &Options) -> (Result<Arc<Keys>, KeytabProblem>, Option<Stamp>) 
 impl Acceptor for GssAcceptor {
     fn accept(
         &self,
-        pending: Option<Pending>,
+        handshake: Option<Handshake>,
         token: &[u8],
-        bindings: Option<&[u8]>,
-    ) -> Result<Outcome, VerifyError> {
-        let outcome = self.leg(pending, token, bindings);
+        channel_binding: Option<&[u8]>,
+    ) -> Result<Progress, Failure> {
+        let outcome = self.leg(handshake, token, channel_binding);
         match &outcome {
-            Ok(Outcome::Proved { details, .. }) => self.counters.ticket(details.enctype),
-            Err(VerifyError::Refused(Refused { cause, .. })) => self.counters.refused(*cause),
+            Ok(Progress::Proved { details, .. }) => self.counters.ticket(details.enctype),
+            Err(Failure::Rejected(Rejection { cause, .. })) => self.counters.refused(*cause),
             _ => {}
         }
         outcome
@@ -193,29 +194,29 @@ impl Acceptor for GssAcceptor {
 impl GssAcceptor {
     fn leg(
         &self,
-        pending: Option<Pending>,
+        handshake: Option<Handshake>,
         token: &[u8],
-        bindings: Option<&[u8]>,
-    ) -> Result<Outcome, VerifyError> {
+        channel_binding: Option<&[u8]>,
+    ) -> Result<Progress, Failure> {
         let (options, keys) = self.current(false);
-        let (mut leg, begins) = match pending.and_then(Pending::into::<Leg>) {
+        let (mut leg, begins) = match handshake.and_then(Handshake::into::<Leg>) {
             Some(leg) => (leg, false),
             None => {
                 let kind = token::triage(token);
                 self.counters.token(kind);
-                hopeful(kind)?;
+                precheck(kind)?;
                 (Leg { context: Context::new(), kind, bytes: 0 }, true)
             }
         };
-        let mut keys = keys.map_err(|problem| VerifyError::Unavailable(problem.to_string()))?;
+        let mut keys = keys.map_err(|problem| Failure::Unavailable(problem.to_string()))?;
         leg.bytes = leg.bytes.saturating_add(token.len());
         let request = ApReq::in_token(token);
         if let Some(request) = request.as_ref().filter(|request| request.service_bytes > MAX_SERVICE) {
             let cause = Cause::UnknownService;
             let text = format!("the ticket is for a name of {} bytes", request.service_bytes);
-            return Err(VerifyError::refused(cause, explain(cause, &text, None, wall_now())));
+            return Err(Failure::rejected(cause, explain(cause, &text, None, wall_now())));
         }
-        let mut step = leg.step(&keys, token, bindings);
+        let mut step = leg.step(&keys, token, channel_binding);
         // A ticket may be newer than the keys that were read; the client need not hear of that.
         if step.is_err()
             && begins
@@ -223,38 +224,38 @@ impl GssAcceptor {
         {
             keys = renewed;
             leg.context = Context::new();
-            step = leg.step(&keys, token, bindings);
+            step = leg.step(&keys, token, channel_binding);
         }
         match step {
-            Ok(Step::Continue(answer)) => Ok(Outcome::Continue { pending: Pending::new(leg), answer }),
+            Ok(Step::Continue(answer)) => Ok(Progress::Continue { handshake: Handshake::new(leg), answer }),
             Ok(Step::Done(peer)) => {
                 self.replay_worked();
                 proved(&options, &keys, peer, &leg, request)
             }
             Err(error) if replay::is_at_fault(&error) => Err(self.replay_failed(&error)),
-            Err(error) => Err(VerifyError::Refused(refused(&keys, token, request.as_ref(), error))),
+            Err(error) => Err(Failure::Rejected(rejection(&keys, token, request.as_ref(), error))),
         }
     }
 }
 
 /// What cannot be Kerberos is told from what only fails.
-fn hopeful(kind: Kind) -> Result<(), VerifyError> {
+fn precheck(kind: Kind) -> Result<(), Failure> {
     let cause = match kind {
         Kind::Spnego { kerberos: true, .. } | Kind::Krb5 | Kind::MsKrb5 => return Ok(()),
         Kind::Ntlm | Kind::Spnego { ntlm: true, .. } => Cause::Ntlm,
         Kind::Spnego { .. } | Kind::Other => Cause::NoKerberos,
         Kind::SpnegoResponse | Kind::Garbage => Cause::Garbage,
     };
-    Err(VerifyError::refused(cause, format!("the client sent {kind}: {}", cause.remedy())))
+    Err(Failure::rejected(cause, format!("the client sent {kind}: {}", cause.remedy())))
 }
 
 /// What the library refused, and why, as far as the ticket tells.
-fn refused(keys: &Keys, token: &[u8], request: Option<&ApReq<'_>>, error: GssError) -> Refused {
+fn rejection(keys: &Keys, token: &[u8], request: Option<&ApReq<'_>>, error: GssError) -> Rejection {
     let GssError { text, answer, .. } = error;
     // The client had its chance to go on with Kerberos, and did not.
     let cause = if token::goes_on_with_ntlm(token) { Cause::Ntlm } else { Cause::of(&text) };
     let opened = request.and_then(|request| keys.keytab.look_into(request));
-    Refused { cause, why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
+    Rejection { cause: cause.into(), why: explain(cause, &text, opened.as_ref(), wall_now()), answer }
 }
 
 fn proved(
@@ -263,9 +264,9 @@ fn proved(
     peer: Peer,
     leg: &Leg,
     request: Option<ApReq<'_>>,
-) -> Result<Outcome, VerifyError> {
+) -> Result<Progress, Failure> {
     if !peer.kerberos || peer.anonymous {
-        return Err(VerifyError::refused(
+        return Err(Failure::rejected(
             Cause::Name,
             "the client proved nobody: its mechanism or its name is anonymous",
         ));
@@ -273,7 +274,7 @@ fn proved(
     let identity = options
         .names
         .identity(&peer.principal, local_name)
-        .map_err(|problem| VerifyError::refused(Cause::from(&problem), problem.to_string()))?;
+        .map_err(|problem| Failure::rejected(Cause::from(&problem), problem.to_string()))?;
     let opened =
         request.as_ref().filter(|_| options.debugging).and_then(|request| keys.keytab.look_into(request));
     let details = Details {
@@ -288,5 +289,5 @@ fn proved(
         flags: peer.flags,
         inside: opened.as_ref().map(|opened| Inside::from(&opened.ticket)),
     };
-    Ok(Outcome::Proved { identity, answer: peer.answer, details: Box::new(details) })
+    Ok(Progress::Proved { identity, answer: peer.answer, details: Box::new(details) })
 }

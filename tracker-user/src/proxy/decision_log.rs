@@ -11,8 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::conditions::{Denied, Finding};
-use super::negotiate::{Cause, Details};
+use crate::auth::Cause;
+use crate::auth::kerberos::Details;
+use crate::auth::kerberos::conditions::{Denied, Finding};
 use crate::outside;
 use crate::types::ClientAddr;
 
@@ -26,7 +27,7 @@ pub const MOST_BYTES: usize = 4 * 1024;
 
 /// One decision.
 #[derive(Clone, Debug)]
-pub struct Decided {
+pub struct DecisionRecord {
     /// When.
     pub at: Timestamp,
     /// The request's method.
@@ -38,26 +39,26 @@ pub struct Decided {
     /// The conditions, step by step.
     pub findings: Vec<Finding>,
     /// What it came to.
-    pub result: Came,
+    pub result: DecisionResult,
 }
 
 /// What a request came to.
 #[derive(Clone, Debug)]
-pub enum Came {
-    /// It was asked to prove itself (407).
+pub enum DecisionResult {
+    /// It was asked to prove itself (407, or a page that leads to where that is done).
     Challenged,
     /// The conditions did not offer Kerberos (403).
     NotOffered(Denied),
-    /// Negotiate had failed on its connection before, and was not offered again (403).
-    GivenUp(Cause),
+    /// Credentials had failed on its connection before, and nothing was offered again (403).
+    Suppressed(Cause),
     /// Its handshake needs another token (407).
     Continued,
     /// It proved this user.
     Accepted {
         /// The user, as shown.
         user: String,
-        /// The ticket.
-        ticket: Box<Details>,
+        /// The ticket, where one proved it.
+        ticket: Option<Box<Details>>,
     },
     /// It proved this user, who was not admitted.
     NotAdmitted {
@@ -77,9 +78,9 @@ pub enum Came {
     Unavailable(String),
 }
 
-/// See the module.
+/// The last decisions of the clients that were last decided about.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct DecisionLog {
     inner: Mutex<Inner>,
 }
 
@@ -94,12 +95,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Kept {
     last: u64,
-    decisions: VecDeque<Decided>,
+    decisions: VecDeque<DecisionRecord>,
 }
 
-impl Recent {
+impl DecisionLog {
     /// Keeps a decision.
-    pub fn keep(&self, client: ClientAddr, mut decided: Decided) {
+    pub fn keep(&self, client: ClientAddr, mut decided: DecisionRecord) {
         decided.make_fit();
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;
@@ -121,7 +122,7 @@ impl Recent {
 
     /// What is kept of a client, the newest first.
     #[must_use]
-    pub fn of(&self, client: ClientAddr) -> Vec<Decided> {
+    pub fn of(&self, client: ClientAddr) -> Vec<DecisionRecord> {
         let inner = self.lock();
         inner
             .clients
@@ -135,7 +136,7 @@ impl Recent {
     }
 }
 
-impl Decided {
+impl DecisionRecord {
     /// What clients have sent is cut, and kept in no more memory than it then takes.
     fn make_fit(&mut self) {
         let Self { method, url, user_agent, findings, result, .. } = self;
@@ -149,17 +150,24 @@ impl Decided {
         }
         findings.shrink_to_fit();
         match result {
-            Came::Challenged | Came::NotOffered(_) | Came::GivenUp(_) | Came::Continued => {}
-            Came::Accepted { user, ticket } => {
+            DecisionResult::Challenged
+            | DecisionResult::NotOffered(_)
+            | DecisionResult::Suppressed(_)
+            | DecisionResult::Continued => {}
+            DecisionResult::Accepted { user, ticket } => {
                 make_fit(user, 2 * outside::NAME);
-                make_fit(&mut ticket.principal, 2 * outside::NAME);
-                make_fit(&mut ticket.service, 2 * outside::NAME);
+                if let Some(ticket) = ticket {
+                    make_fit(&mut ticket.principal, 2 * outside::NAME);
+                    make_fit(&mut ticket.service, 2 * outside::NAME);
+                }
             }
-            Came::NotAdmitted { user, why } => {
+            DecisionResult::NotAdmitted { user, why } => {
                 make_fit(user, 2 * outside::NAME);
                 make_fit(why, outside::SENTENCE);
             }
-            Came::Refused { why, .. } | Came::Unavailable(why) => make_fit(why, outside::SENTENCE),
+            DecisionResult::Refused { why, .. } | DecisionResult::Unavailable(why) => {
+                make_fit(why, outside::SENTENCE);
+            }
         }
     }
 }
@@ -176,15 +184,16 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::auth::kerberos;
 
-    fn decided(url: &str) -> Decided {
-        Decided {
+    fn record(url: &str) -> DecisionRecord {
+        DecisionRecord {
             at: Timestamp::UNIX_EPOCH,
             method: "GET".into(),
             url: url.into(),
             user_agent: None,
             findings: Vec::new(),
-            result: Came::Challenged,
+            result: DecisionResult::Challenged,
         }
     }
 
@@ -194,9 +203,9 @@ mod tests {
 
     #[test]
     fn the_newest_of_each_client_are_kept_and_the_newest_is_first() {
-        let recent = Recent::default();
+        let recent = DecisionLog::default();
         for number in 0..PER_CLIENT + 3 {
-            recent.keep(client(1), decided(&number.to_string()));
+            recent.keep(client(1), record(&number.to_string()));
         }
         let urls: Vec<_> = recent.of(client(1)).into_iter().map(|decided| decided.url).collect();
         let expected: Vec<_> = (3..PER_CLIENT + 3).rev().map(|number| number.to_string()).collect();
@@ -206,12 +215,12 @@ mod tests {
 
     #[test]
     fn the_clients_that_were_silent_longest_are_forgotten() {
-        let recent = Recent::default();
+        let recent = DecisionLog::default();
         for number in 0..CLIENTS {
-            recent.keep(client(number), decided("first"));
+            recent.keep(client(number), record("first"));
         }
-        recent.keep(client(0), decided("second"));
-        recent.keep(client(CLIENTS), decided("first"));
+        recent.keep(client(0), record("second"));
+        recent.keep(client(CLIENTS), record("first"));
         assert_eq!(recent.of(client(0)).len(), 2);
         assert!(recent.of(client(1)).is_empty());
         assert_eq!(recent.of(client(CLIENTS)).len(), 1);
@@ -221,16 +230,17 @@ mod tests {
 
     #[test]
     fn what_would_do_something_on_a_terminal_is_taken_out() {
-        let recent = Recent::default();
-        recent.keep(client(1), Decided { user_agent: Some("a\u{9b}31m".into()), ..decided("/\u{1b}c") });
+        let recent = DecisionLog::default();
+        recent
+            .keep(client(1), DecisionRecord { user_agent: Some("a\u{9b}31m".into()), ..record("/\u{1b}c") });
         let kept = &recent.of(client(1))[0];
         assert_eq!((kept.url.as_str(), kept.user_agent.as_deref()), ("/\\u{1b}c", Some("a\\u{9b}31m")));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let recent = Recent::default();
-        recent.keep(client(1), decided(&"ü".repeat(outside::NAME)));
+        let recent = DecisionLog::default();
+        recent.keep(client(1), record(&"ü".repeat(outside::NAME)));
         let url = &recent.of(client(1))[0].url;
         assert!(url.len() <= outside::NAME + '…'.len_utf8() && url.ends_with("ü…"));
     }
@@ -244,23 +254,24 @@ mod tests {
         let mut ticket = Details::of_nothing();
         (ticket.principal, ticket.service) = (huge.clone(), huge.clone());
         for result in [
-            Came::Refused { cause: Cause::UnknownService, why: huge.clone() },
-            Came::NotAdmitted { user: huge.clone(), why: huge.clone() },
-            Came::Accepted { user: huge.clone(), ticket: Box::new(ticket.clone()) },
-            Came::Unavailable(huge.clone()),
+            DecisionResult::Refused { cause: kerberos::Cause::UnknownService.into(), why: huge.clone() },
+            DecisionResult::NotAdmitted { user: huge.clone(), why: huge.clone() },
+            DecisionResult::Accepted { user: huge.clone(), ticket: Some(Box::new(ticket.clone())) },
+            DecisionResult::Unavailable(huge.clone()),
         ] {
-            let mut decided = Decided {
+            let mut decided = DecisionRecord {
                 method: huge.clone().into(),
                 user_agent: Some(huge.clone()),
-                findings: Vec::with_capacity(crate::auth::conditions::STEPS),
+                findings: Vec::with_capacity(crate::auth::kerberos::conditions::STEPS),
                 result,
-                ..decided(&huge)
+                ..record(&huge)
             };
             decided.make_fit();
             let text = match &decided.result {
-                Came::Refused { why, .. } | Came::Unavailable(why) => why.capacity(),
-                Came::NotAdmitted { user, why } => user.capacity() + why.capacity(),
-                Came::Accepted { user, ticket } => {
+                DecisionResult::Refused { why, .. } | DecisionResult::Unavailable(why) => why.capacity(),
+                DecisionResult::NotAdmitted { user, why } => user.capacity() + why.capacity(),
+                DecisionResult::Accepted { user, ticket } => {
+                    let ticket = ticket.as_ref().unwrap();
                     size_of::<Details>()
                         + user.capacity()
                         + ticket.principal.capacity()
@@ -270,8 +281,8 @@ mod tests {
             };
             let Cow::Owned(method) = &decided.method else { panic!("{:?}", decided.method) };
             let agent = decided.user_agent.as_ref().unwrap();
-            let findings = crate::auth::conditions::STEPS * size_of::<Finding>();
-            let all = size_of::<Decided>()
+            let findings = crate::auth::kerberos::conditions::STEPS * size_of::<Finding>();
+            let all = size_of::<DecisionRecord>()
                 + findings
                 + method.capacity()
                 + decided.url.capacity()

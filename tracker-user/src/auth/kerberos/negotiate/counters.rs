@@ -2,9 +2,9 @@
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use super::cause::Cause;
-use crate::auth::enctype;
-use crate::auth::token::Kind;
+use crate::auth::Cause;
+use crate::auth::kerberos::token::Kind;
+use crate::auth::kerberos::{self, enctype};
 
 /// The encryption types that get a label of their own.
 const ENCTYPES: [i32; 5] = [18, 17, 20, 19, 23];
@@ -57,7 +57,11 @@ impl Counters {
             "tracker_negotiate_refused_total",
             "Tokens that proved nothing, by the probable cause",
             "cause",
-            &Cause::ALL.map(Cause::label),
+            &kerberos::Cause::ALL
+                .map(kerberos::Cause::label)
+                .into_iter()
+                .chain([Cause::SCHEME])
+                .collect::<Vec<_>>(),
         )?;
         let enctypes = ENCTYPES.iter().filter_map(|number| enctype::known(*number));
         let tickets = vec(
@@ -77,7 +81,7 @@ impl Counters {
         self.tokens.with_label_values(&[kind.label()]).inc();
     }
 
-    pub(super) fn refused(&self, cause: Cause) {
+    pub(in crate::auth) fn refused(&self, cause: Cause) {
         self.refused.with_label_values(&[cause.label()]).inc();
     }
 
@@ -101,7 +105,8 @@ mod tests {
         let counters = Counters::new(&registry).unwrap();
         counters.token(Kind::Spnego { kerberos: true, ntlm: true });
         counters.token(Kind::Ntlm);
-        counters.refused(Cause::Ntlm);
+        counters.refused(kerberos::Cause::Ntlm.into());
+        counters.refused(Cause::Scheme);
         counters.ticket(18);
         counters.ticket(99);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -110,6 +115,7 @@ mod tests {
             "tracker_negotiate_tokens_total{kind=\"ntlm\"} 1",
             "tracker_negotiate_tokens_total{kind=\"garbage\"} 0",
             "tracker_negotiate_refused_total{cause=\"ntlm\"} 1",
+            "tracker_negotiate_refused_total{cause=\"scheme\"} 1",
             "tracker_negotiate_refused_total{cause=\"replay\"} 0",
             "tracker_negotiate_tickets_total{enctype=\"aes256-cts-hmac-sha1-96\"} 1",
             "tracker_negotiate_tickets_total{enctype=\"other\"} 1",

@@ -34,16 +34,16 @@ fn with_a_real_realm() {
 
 async fn check(keytab: PathBuf) {
     let options = Options { keytab: Some(keytab), debugging: true, ..Options::default() };
-    let verifier = Verifier::start(options, Counters::hidden().unwrap()).unwrap();
+    let verifier = TicketVerifier::start(options, Counters::hidden().unwrap()).unwrap();
     a_ticket_tells_everything(&verifier).await;
     tokens_keep_to_their_channel(&verifier).await;
 }
 
-async fn a_ticket_tells_everything(verifier: &Verifier) {
+async fn a_ticket_tells_everything(verifier: &TicketVerifier) {
     let mut client = Client::new(CtxFlags::GSS_C_MUTUAL_FLAG | CtxFlags::GSS_C_DELEG_FLAG);
     let token = client.token(None);
-    let Ok(Outcome::Proved { identity, answer, details }) =
-        verifier.verify(Offer::first(token.clone())).await
+    let Ok(Progress::Proved { identity, answer, details }) =
+        verifier.verify(Attempt::first(token.clone())).await
     else {
         panic!("a good token was refused");
     };
@@ -59,9 +59,9 @@ async fn a_ticket_tells_everything(verifier: &Verifier) {
     client.0.step(answer.as_deref(), None).unwrap();
     assert!(client.0.is_complete());
     // The second time it is a replay, of whose ticket is told.
-    match verifier.verify(Offer::first(token)).await {
-        Err(VerifyError::Refused(refused)) => {
-            assert_eq!(refused.cause, Cause::Replay, "{refused:?}");
+    match verifier.verify(Attempt::first(token)).await {
+        Err(Failure::Rejected(refused)) => {
+            assert_eq!(refused.cause, Cause::Replay.into(), "{refused:?}");
             assert!(refused.why.contains("a ticket of alice@R.TEST"), "{refused:?}");
         }
         other => panic!("{other:?}"),
@@ -69,7 +69,7 @@ async fn a_ticket_tells_everything(verifier: &Verifier) {
 }
 
 /// RFC 5929: bound to this channel, to another, or to none.
-async fn tokens_keep_to_their_channel(verifier: &Verifier) {
+async fn tokens_keep_to_their_channel(verifier: &TicketVerifier) {
     const HERE: &[u8] = b"tls-server-end-point:here";
     for (bound, came_on, accepted, is_bound) in [
         (Some(HERE), Some(HERE), true, true),
@@ -79,16 +79,16 @@ async fn tokens_keep_to_their_channel(verifier: &Verifier) {
         (Some(HERE), None, true, false),
     ] {
         let token = Client::new(CtxFlags::GSS_C_MUTUAL_FLAG).token(bound);
-        let offer = Offer { bindings: came_on.map(Into::into), ..Offer::first(token) };
-        match verifier.verify(offer).await {
-            Ok(Outcome::Proved { details, .. }) => {
+        let attempt = Attempt { channel_binding: came_on.map(Into::into), ..Attempt::first(token) };
+        match verifier.verify(attempt).await {
+            Ok(Progress::Proved { details, .. }) => {
                 assert!(accepted, "{bound:?} on {came_on:?}");
                 let told = context_flags(details.flags).contains("channel-bound");
                 assert_eq!(told, is_bound, "{bound:?} on {came_on:?}");
             }
-            Err(VerifyError::Refused(refused)) => {
+            Err(Failure::Rejected(refused)) => {
                 assert!(!accepted, "{bound:?} on {came_on:?}: {refused:?}");
-                assert_eq!(refused.cause, Cause::ChannelBindings, "{refused:?}");
+                assert_eq!(refused.cause, Cause::ChannelBindings.into(), "{refused:?}");
             }
             other => panic!("{other:?}"),
         }

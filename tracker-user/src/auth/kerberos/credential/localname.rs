@@ -44,7 +44,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::auth::names::{BadName, NameRules};
+    use crate::auth::kerberos::names::{BadName, NameRules};
 
     const RULES: &str = "[libdefaults]
  default_realm = EXAMPLE.TEST

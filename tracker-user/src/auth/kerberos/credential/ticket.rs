@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::keytab::Keytab;
 use super::krb5::{Code, ContextHandle, Data, KeyBlock, LibraryContext};
-use crate::auth::ap_req::{
+use crate::auth::kerberos::ap_req::{
     ApReq, Encrypted, TicketPart, USAGE_AUTHENTICATOR, USAGE_TICKET, authenticator_time,
 };
 

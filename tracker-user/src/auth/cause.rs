@@ -1,0 +1,68 @@
+//! Why credentials prove nothing, whatever their method: one word for logs and metrics, a remedy for operators, a sentence
+//! for the person at the client.
+
+use super::kerberos;
+use crate::types::UserMessage;
+
+/// Why credentials were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// They are of a scheme that is not offered.
+    Scheme,
+    /// What is wrong with a Kerberos ticket, or with what came in its place.
+    Kerberos(kerberos::Cause),
+}
+
+impl Cause {
+    /// The word for [`Self::Scheme`], which is counted with the causes of Kerberos.
+    pub(super) const SCHEME: &str = "scheme";
+
+    /// As logs, metrics and the audit trail name it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Scheme => Self::SCHEME,
+            Self::Kerberos(cause) => cause.label(),
+        }
+    }
+
+    /// What probably helps, for operators; empty where nothing is known to.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Scheme => "the client was set to another scheme: set it to Negotiate",
+            Self::Kerberos(cause) => cause.remedy(),
+        }
+    }
+
+    /// What happened, in a few words for the person at the client.
+    #[must_use]
+    pub const fn heading(self) -> UserMessage {
+        match self {
+            // What is asked for instead.
+            Self::Scheme => kerberos::Cause::NoKerberos.heading(),
+            Self::Kerberos(cause) => cause.heading(),
+        }
+    }
+
+    /// What happened and what to do, for the person at the client.
+    #[must_use]
+    pub const fn user_message(self) -> UserMessage {
+        match self {
+            Self::Scheme => kerberos::Cause::NoKerberos.user_message(),
+            Self::Kerberos(cause) => cause.user_message(),
+        }
+    }
+
+    /// The client has shown that it has nothing better: asked again, it would ask its user for a password that cannot help.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Kerberos(kerberos::Cause::Ntlm | kerberos::Cause::NoKerberos))
+    }
+}
+
+impl From<kerberos::Cause> for Cause {
+    fn from(cause: kerberos::Cause) -> Self {
+        Self::Kerberos(cause)
+    }
+}

@@ -1,0 +1,207 @@
+//! What a request's credentials prove, and what the client is told when that is nothing.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tracing::debug;
+
+use super::evaluation::Evaluation;
+use super::{Authorized, ask, bind};
+use crate::audit;
+use crate::audit::Ground;
+use crate::auth::{
+    Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Reaction, Rejection, Scheme,
+    Schemes,
+};
+use crate::clock::boot_now;
+use crate::proxy::decision_log::DecisionResult;
+use crate::proxy::exchange::{Peer, Reply};
+use crate::session::{self, Proof};
+use crate::tracker::Refusal;
+use crate::types::{Identity, Method};
+
+/// Verifies credentials: for whom the request is served, or what it is answered, and what is remembered of that.
+pub(super) async fn prove(
+    peer: &Peer,
+    credentials: Credentials,
+) -> (Result<Authorized, Reply>, DecisionResult) {
+    // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
+    // had left before it was read cannot be told from one that left before its proof.
+    let arrival = boot_now();
+    if peer.connection().is_gone() {
+        let why = "the client had left when its credentials were read";
+        return (Err(challenge(None).closing()), DecisionResult::Unavailable(why.into()));
+    }
+    let shared = Arc::clone(&peer.worker().shared);
+    let stats = &shared.stats;
+    let fingerprint = credentials.fingerprint();
+    let context = Context {
+        handshake: peer.conversation().take_handshake(),
+        // A proxy without TLS has no channel that credentials could be bound to.
+        channel_binding: None,
+        arrival,
+    };
+    let (page, result) = match shared.verifier.verify(credentials, context).await {
+        Outcome::Proved(proof) => {
+            stats.proofs_accepted.inc();
+            if let Some(ticket) = &proof.ticket {
+                ticket.log(&peer.address());
+            }
+            return proved(peer, proof, fingerprint).await;
+        }
+        Outcome::Continue { handshake, answer } => {
+            stats.proofs_continued.inc();
+            // Unless it goes on to prove somebody.
+            peer.conduct().fails();
+            peer.conversation().goes_on(handshake);
+            (challenge(Some(&answer)), DecisionResult::Continued)
+        }
+        Outcome::Failed(Failure::Rejected(rejection)) => {
+            stats.proofs_refused.inc();
+            rejected(peer, rejection)
+        }
+        Outcome::Failed(failure) => {
+            let why = failure.to_string();
+            if matches!(failure, Failure::Unavailable(_)) {
+                stats.proofs_unavailable.inc();
+                tell(peer, Ground::Unavailable, None, &why);
+            } else {
+                stats.proofs_busy.inc();
+                debug!(client = %peer.address(), problem = %why, "a proof was put off");
+            }
+            let page = Reply::new(StatusCode::SERVICE_UNAVAILABLE, &failure.user_message()).retry();
+            (page, DecisionResult::Unavailable(why))
+        }
+    };
+    (Err(page), result)
+}
+
+/// The answer to credentials of a scheme that is not offered, where no session stands: they are as if they were not there.
+/// The first of a connection are told as refused, so that whoever wonders finds the reason; a client that has
+/// nothing else sends them with each request.
+pub(super) async fn not_offered(peer: &Peer, credentials: Credentials, evaluation: Evaluation) -> Reply {
+    let is_told = {
+        let mut conversation = peer.conversation();
+        let is_offered = matches!(conversation.offer(evaluation.offered), Offer::Schemes(_));
+        !is_offered || !conversation.tells_scheme()
+    };
+    if is_told {
+        return ask(peer, evaluation);
+    }
+    let shared = Arc::clone(&peer.worker().shared);
+    let context = Context { handshake: None, channel_binding: None, arrival: boot_now() };
+    let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
+        shared.verifier.verify(credentials, context).await
+    else {
+        return ask(peer, evaluation);
+    };
+    shared.stats.proofs_refused.inc();
+    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    evaluation.record(peer, DecisionResult::Refused { cause, why });
+    Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
+}
+
+/// Good credentials: they begin a session, or confirm or renew the one that stands.
+async fn proved(
+    peer: &Peer,
+    proof: Proved,
+    fingerprint: Option<Fingerprint>,
+) -> (Result<Authorized, Reply>, DecisionResult) {
+    let Proved { identity, method, factors: _, at, mutual, ticket } = proof;
+    peer.conversation().succeeds();
+    let user = identity.to_string();
+    let shared = Arc::clone(&peer.worker().shared);
+    let gate = &shared.gate;
+    let offer = Proof {
+        client: peer.address(),
+        identity: Arc::new(identity),
+        method,
+        at,
+        connection: Some(peer.connection().id()),
+        device: None,
+    };
+    // The session may end, or its time run out, between the proof and the last look at it: then this proof, which is of
+    // this very request, begins or renews it. Twice in a row is no coincidence.
+    for _ in 0..2 {
+        match gate.prove(offer.clone()).await {
+            Ok(admission) => {
+                let session = admission.admitted.session;
+                if bind(peer, session).await {
+                    if let Some(fingerprint) = fingerprint {
+                        peer.conversation().remember(fingerprint, session);
+                    }
+                    let user_proved = admission.admitted.identity;
+                    let mutual_auth = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
+                    let authorized = Authorized { user: user_proved, session, mutual_auth };
+                    return (Ok(authorized), DecisionResult::Accepted { user, ticket });
+                }
+            }
+            Err(refusal) => {
+                shared.stats.proofs_not_admitted.inc();
+                let why = refusal.to_string();
+                if let Some(ground) = ground(&refusal) {
+                    tell(peer, ground, Some((&offer.identity, method)), &why);
+                }
+                return (Err(not_admitted(&refusal)), DecisionResult::NotAdmitted { user, why });
+            }
+        }
+    }
+    (Err(challenge(None)), DecisionResult::Challenged)
+}
+
+/// Puts a refusal into the audit trail; of whom, and how they have proved it, where they have.
+fn tell(peer: &Peer, ground: Ground, proved: Option<(&Identity, Method)>, why: &str) {
+    // Nothing else than Negotiate is looked at.
+    let method = proved.map_or(Method::Kerberos, |(_, method)| method);
+    let user = proved.map(|(user, _)| user);
+    let refusal = audit::Refusal { client: peer.address(), ground, why, method: Some(method), user };
+    peer.worker().shared.gate.refused(&refusal);
+}
+
+/// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
+const fn ground(refusal: &Refusal) -> Option<Ground> {
+    match refusal {
+        Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
+        Refusal::NotKept(_) => Some(Ground::NotKept),
+        Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
+            Some(Ground::Untracked)
+        }
+        // Who has proved themselves since stands in the trail.
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
+    }
+}
+
+/// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
+fn not_admitted(refusal: &Refusal) -> Reply {
+    let page = |status| Reply::new(status, &refusal.user_message());
+    match refusal {
+        // 403, not 407: other credentials of the same user would not help.
+        Refusal::Policy(session::Refused::Licences { .. }) => page(StatusCode::FORBIDDEN),
+        Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
+            page(StatusCode::SERVICE_UNAVAILABLE).retry()
+        }
+        Refusal::Policy(session::Refused::Overtaken) => challenge(None),
+        Refusal::AnotherDevice => challenge(None).closing(),
+        Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
+    }
+}
+
+/// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
+fn rejected(peer: &Peer, rejection: Rejection) -> (Reply, DecisionResult) {
+    let Rejection { cause, why, answer } = rejection;
+    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    peer.conduct().fails();
+    let Reaction { asks_again, closes } = peer.conversation().fails(cause);
+    let page = if asks_again {
+        Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
+    } else {
+        Reply::offer(&Offer::Nothing(NoOffer::Suppressed(cause)))
+    };
+    let page = if closes { page.closing() } else { page };
+    (page, DecisionResult::Refused { cause, why })
+}
+
+/// 407 by Negotiate; with a token where a handshake goes on.
+fn challenge(answer: Option<&[u8]>) -> Reply {
+    Reply::challenge(Schemes::NEGOTIATE, answer)
+}
