@@ -6,10 +6,7 @@ use std::sync::Arc;
 use super::exchange::Reply;
 use super::message::{Method, RequestHead};
 use crate::outside;
-use crate::types::UserMessage;
-
-/// Names longer than this are not in the DNS.
-const MAX_NAME: usize = 253;
+use crate::types::{UserMessage, is_host_name};
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +98,7 @@ impl Destination {
         if let Ok(address) = text.parse::<std::net::Ipv4Addr>() {
             return Ok(Host::Address(address.into()));
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        let labels_are_good = name.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        });
-        if name.len() > MAX_NAME || !labels_are_good {
+        if !is_host_name(text) {
             return Err(BadDestination::Host);
         }
         Ok(Host::Name(text.to_ascii_lowercase().into()))

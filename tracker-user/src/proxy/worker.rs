@@ -49,6 +49,25 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// One of so many.
+    pub(super) fn new(shared: Arc<Shared>, of: usize) -> Self {
+        let routes = Routes::default();
+        if let Err(error) = routes.prepare() {
+            warn!(%error, "the kernel cannot be asked for routes yet");
+        }
+        Self {
+            pool: Pool::new(&shared.stats),
+            names: Names::default(),
+            leftovers: Leftovers::default(),
+            routes,
+            log: shared.access.lane(&shared.stats.access_lost),
+            heads: Rc::new(Heads::new(of, &shared.stats)),
+            shared,
+            of,
+            accept_warned: Cell::default(),
+        }
+    }
+
     /// Descriptors are short: gives up idle connections to origins, and asks the other cores to. False if this core has none.
     pub(super) fn make_room(&self) -> bool {
         self.shared.descriptors_are_short();
@@ -97,21 +116,7 @@ async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<TcpListener>, begin:
     if begin.await.is_err() {
         return;
     }
-    let routes = Routes::default();
-    if let Err(error) = routes.prepare() {
-        warn!(%error, "the kernel cannot be asked for routes yet");
-    }
-    let worker = Rc::new(Worker {
-        pool: Pool::new(&shared.stats),
-        names: Names::default(),
-        leftovers: Leftovers::default(),
-        routes,
-        log: shared.access.lane(&shared.stats.access_lost),
-        heads: Rc::new(Heads::new(of, &shared.stats)),
-        shared: Arc::clone(&shared),
-        of,
-        accept_warned: Cell::default(),
-    });
+    let worker = Rc::new(Worker::new(Arc::clone(&shared), of));
     for listener in listeners {
         tokio::task::spawn_local(accept(Rc::clone(&worker), listener));
     }

@@ -13,6 +13,8 @@ mod request;
 mod response;
 mod transfer;
 
+#[cfg(test)]
+pub(super) use self::body::Step;
 pub(super) use self::body::{Body, Coding};
 pub(super) use self::discard::Discard;
 pub(super) use self::framing::BadFraming;

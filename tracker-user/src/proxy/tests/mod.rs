@@ -21,6 +21,7 @@ use super::*;
 use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
 use crate::auth::kerberos::{Cause, TicketVerifier};
 use crate::auth::{Failure, Handshake, Rejection, Scheme};
+use crate::config::AllowedDestination;
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Proof};
 use crate::tracker::Refusal;
@@ -164,16 +165,16 @@ pub(super) struct Lab {
 }
 
 /// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long.
-fn options(connect_port: u16) -> ProxyOptions {
+pub(super) fn options(connect_port: u16) -> ProxyOptions {
     ProxyOptions {
         connect_ports: vec![PortRange::one(connect_port)],
-        allow_destinations: AllowList::new(["127.0.0.0/8"]),
+        allow_destinations: AllowList::new(&[AllowedDestination::Network("127.0.0.0/8".parse().unwrap())]),
         ..ProxyOptions::default()
     }
 }
 
 impl Lab {
-    fn new(gate: FakeGate, options: ProxyOptions) -> Self {
+    pub(super) fn new(gate: FakeGate, options: ProxyOptions) -> Self {
         Self::with_workers(gate, options, 1)
     }
 
@@ -200,12 +201,12 @@ impl Lab {
     }
 
     /// Everybody is served.
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         Self::new(FakeGate { open: true, ..FakeGate::default() }, options(443))
     }
 
     /// Everybody has to prove themselves first.
-    fn closed() -> Self {
+    pub(super) fn closed() -> Self {
         Self::new(FakeGate::default(), options(443))
     }
 
@@ -214,6 +215,14 @@ impl Lab {
         while self.stats.origins_idle.get() != count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    pub(super) const fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.running.shared)
     }
 
     async fn client(&self) -> Peer {
@@ -234,18 +243,22 @@ pub(super) struct Message {
 }
 
 impl Message {
+    pub(super) fn start(&self) -> &str {
+        &self.start
+    }
+
     fn status(&self) -> u16 {
         self.start.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (field, value) = line.split_once(':')?;
             field.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -255,7 +268,7 @@ impl Peer {
         Self(BufReader::new(stream))
     }
 
-    async fn send(&mut self, text: impl AsRef<[u8]>) {
+    pub(super) async fn send(&mut self, text: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(text.as_ref()).await.unwrap();
     }
 
@@ -277,7 +290,7 @@ impl Peer {
     }
 
     /// A whole message; `has_body` is false for answers to HEAD and the like.
-    async fn read(&mut self, has_body: bool) -> Message {
+    pub(super) async fn read(&mut self, has_body: bool) -> Message {
         let mut message = self.head().await;
         if !has_body {
             return message;
@@ -325,7 +338,7 @@ impl Peer {
     }
 
     /// Whether the other side has closed.
-    async fn is_closed(&mut self) -> bool {
+    pub(super) async fn is_closed(&mut self) -> bool {
         let mut rest = [0; 1];
         !matches!(within(self.0.read(&mut rest)).await, Ok(1))
     }
@@ -340,20 +353,20 @@ pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
 pub(super) struct Origin(TcpListener);
 
 impl Origin {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
 
-    async fn accept(&self) -> Peer {
+    pub(super) async fn accept(&self) -> Peer {
         Peer::new(within(self.0.accept()).await.unwrap().0)
     }
 
     /// Answers every request on every connection, and counts the connections.
-    fn serve(self, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    pub(super) fn serve(self, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
         let (address, count) = (self.address(), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&count);
         tokio::spawn(async move {
@@ -373,4 +386,4 @@ impl Origin {
     }
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
