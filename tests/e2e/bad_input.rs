@@ -9,7 +9,7 @@ use lab::Lab;
 use lab::gateway::{self, PROXY_PORT};
 use lab::net::GATEWAY_V6;
 
-use crate::common::{ORIGIN, SOON, is_let_through, is_refused_for, session, url};
+use crate::common::{ORIGIN, SOON, is_for_people, is_let_through, is_refused_for, session, url};
 
 /// The gateway goes on: the session is there, a new one can be made, and nothing in the log looks like a panic.
 fn is_unharmed(lab: &Lab) -> Result<()> {
@@ -90,6 +90,7 @@ fn a_full_record_map_logs_nobody_in_and_forgets_nobody() -> Result<()> {
     assert_eq!(reply.code, 503, "{reply:?}");
     let page = reply.text();
     assert!(page.contains("cannot be logged in") && !page.contains("max-records"), "for people: {page}");
+    is_for_people(&lab, &page)?;
     is_refused_for(&lab, 1, &["observer.max-records"])?;
     assert!(lab.gateway.events()?.iter().any(|event| event.text.contains(r#""cause":"untracked""#)));
     assert!(is_let_through(&lab, 0), "who is logged in stays logged in");

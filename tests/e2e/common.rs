@@ -3,9 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
-use lab::answers::{Event, Session};
+use lab::answers::{Event, Session, list};
 use lab::gateway::PROXY_PORT;
 use lab::raw::Raw;
 use lab::wait::until;
@@ -89,6 +89,32 @@ pub(crate) fn is_refused_for(lab: &Lab, client: usize, words: &[&str]) -> Result
     };
     until(&format!("a refusal that names {words:?}"), SOON, is_told)
         .with_context(|| format!("the audit trail:\n{:#?}", lab.gateway.events()))
+}
+
+/// Checks that a page has nothing on it that is meant for the operator: no key of the configuration, no path, no command of
+/// theirs. What the operator is told stands in the audit trail and the log.
+pub(crate) fn is_for_people(lab: &Lab, page: &str) -> Result<()> {
+    let body = page.split_once("<body>").map_or(page, |(_, body)| body);
+    // As it is shown: a tag ends a word.
+    let shown: Vec<&str> =
+        body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text)).collect();
+    let shown = shown.join(" ");
+    let settings = lab.gateway.ask(&["get"])?;
+    let settings = list(&settings, "settings");
+    ensure!(settings.len() > 20, "{settings:#?}");
+    for key in settings.iter().filter_map(|setting| setting["key"].as_str()) {
+        let short = key.rsplit('.').next().unwrap_or(key);
+        for name in [key, short].into_iter().filter(|name| name.contains(['.', '-'])) {
+            ensure!(!shown.contains(name), "the key {name} is on a page: {shown}");
+        }
+    }
+    for tool in ["trackerctl", "trackerd", "systemctl", "setspn", "ktadd", "keytab", "krb5.conf", "os error"]
+    {
+        ensure!(!shown.contains(tool), "{tool} is on a page: {shown}");
+    }
+    let is_path = |word: &str| word.trim_start_matches(['(', '"', '\'']).starts_with('/');
+    ensure!(!shown.split_whitespace().any(is_path), "a path is on a page: {shown}");
+    Ok(())
 }
 
 /// The gateway's link-local address on each cable of [`lay_cable`].

@@ -8,7 +8,7 @@ use lab::answers::{Event, list};
 use lab::wait::until;
 use lab::{Lab, gateway};
 
-use crate::common::{ORIGIN, SOON, is_let_through, session, status_without_credentials};
+use crate::common::{ORIGIN, SOON, is_for_people, is_let_through, session, status_without_credentials};
 
 /// How long it may take until a disk is found to have room again.
 const RECOVERY: Duration = Duration::from_secs(15);
@@ -65,8 +65,12 @@ fn a_full_disk_logs_nobody_in_and_brings_nobody_back() -> Result<()> {
     }
     let (mut lab, page) = lab_on_a_full_disk()?;
     assert!(page.contains("cannot be logged in") && !page.contains("make room"), "for people: {page}");
-    let told =
-        |event: &Event| event.text.contains(r#""cause":"not-kept""#) && event.reason.contains("make room");
+    is_for_people(&lab, &page)?;
+    let told = |event: &Event| {
+        event.text.contains(r#""cause":"not-kept""#)
+            && event.reason.contains("make room")
+            && event.reason.contains("state-dir")
+    };
     assert!(lab.gateway.events()?.iter().any(told), "for operators: {:#?}", lab.gateway.events());
     assert!(is_let_through(&lab, 0) && is_let_through(&lab, 1), "who is logged in stays so");
     let status = lab.gateway.ask(&["status"])?;

@@ -8,7 +8,7 @@ use lab::origin::{ECHO_PORT, RESET_PORT, SINK_PORT};
 use lab::raw::Raw;
 use lab::wait::{Stopwatch, until};
 
-use crate::common::{ORIGIN, SOON, url};
+use crate::common::{ORIGIN, SOON, is_for_people, url};
 
 /// A gateway on which alice has logged in from client 0.
 fn logged_in() -> Result<Lab> {
@@ -394,7 +394,16 @@ fn a_failed_origin_gets_a_clear_page() -> Result<()> {
         let reply = lab.curl(0).limit(Duration::from_secs(60)).get(target)?;
         assert!(codes.contains(&reply.code), "{target}: {reply:?}");
         assert!(reply.text().contains(".example.test"), "the page names the destination: {reply:?}");
+        is_for_people(&lab, &reply.text())?;
+        assert!(
+            !reply.text().contains("10.78.0."),
+            "where the gateway finds it is the operator's: {reply:?}"
+        );
     }
+    // What the system said stands in the access log.
+    let told =
+        || lab.gateway.log().contains("10.78.0.2:8181 cannot be reached (Connection refused").then_some(());
+    until("the access log to say why a destination was not reached", SOON, told)?;
     let reply = lab.curl(0).get("https://nowhere.example.test/")?;
     assert_eq!(reply.exit, 56, "{reply:?}");
     assert!([502, 504].contains(&reply.connect_code), "{reply:?}");

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use anyhow::Result;
 use lab::Lab;
 
-use crate::common::{ORIGIN, SOON};
+use crate::common::{ORIGIN, SOON, is_for_people};
 
 /// What clients 0, 1, ... are told who submit the same credentials, all at once.
 fn submit(lab: &Lab, clients: usize, credentials: &str) -> Result<Vec<u16>> {
@@ -107,6 +107,7 @@ fn a_record_of_used_tokens_that_cannot_be_used_is_not_blamed_on_users() -> Resul
             "{reply:?}"
         );
         assert!(!reply.text().contains("used-tokens"), "the operator's words: {}", reply.text());
+        is_for_people(&lab, &reply.text())?;
         let events = lab.gateway.events()?;
         assert!(events.iter().any(|event| event.text.contains(r#""cause":"unavailable""#)), "{events:?}");
         assert!(!events.iter().any(|event| event.text.contains(r#""cause":"other""#)), "{events:?}");

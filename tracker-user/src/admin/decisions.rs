@@ -1,7 +1,7 @@
 //! The conditions and the last decisions, for the API.
 
 use super::wire;
-use crate::auth::kerberos::conditions::{Conditions, Finding, Outcome, RequestFacts};
+use crate::auth::kerberos::conditions::{Conditions, Finding, RequestFacts, StepOutcome};
 use crate::auth::kerberos::enctype;
 use crate::auth::kerberos::negotiate::{Details, context_flags};
 use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
@@ -54,15 +54,15 @@ fn path_and_query(url: &str) -> Option<&str> {
 
 fn step(finding: &Finding) -> wire::Step {
     let outcome = match finding.outcome {
-        Outcome::Denied => "denied",
-        Outcome::Passed => "passed",
-        Outcome::PassedOver => "passed-over",
+        StepOutcome::Denied => "denied",
+        StepOutcome::Passed => "passed",
+        StepOutcome::PassedOver => "passed-over",
     };
     wire::Step {
         step: finding.step.to_string(),
         outcome: outcome.into(),
         why: finding.why.into(),
-        decides: finding.outcome == Outcome::Denied,
+        decides: finding.outcome == StepOutcome::Denied,
     }
 }
 

@@ -19,7 +19,7 @@ pub const MAX_BASIC: usize = 1024;
 const MAX_SCHEME: usize = 16;
 
 /// What a client sent to prove who its user is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// A token of the Negotiate scheme (RFC 4559).
     Negotiate(Vec<u8>),

@@ -148,14 +148,14 @@ proptest! {
             Credentials::Negotiate(token) => {
                 prop_assert!(!token.is_empty() && token.len() <= MAX_TOKEN);
                 // What it says is what is sent back for it.
-                prop_assert_eq!(parse(&Scheme::Negotiate.message(token)), credentials.clone());
+                prop_assert_eq!(&parse(&Scheme::Negotiate.message(token)), &credentials);
                 "negotiate"
             }
             Credentials::Malformed(Malformed::Negotiate(_)) => "negotiate",
             Credentials::Basic { user, password } => {
                 prop_assert!(!user.contains(':'));
                 let again = basic_field(format!("{user}:{}", password.reveal()));
-                prop_assert_eq!(parse(&again), credentials.clone());
+                prop_assert_eq!(&parse(&again), &credentials);
                 "basic"
             }
             Credentials::Malformed(Malformed::Basic(_)) => "basic",

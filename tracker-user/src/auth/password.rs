@@ -4,8 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A password. It does not print itself, and its memory is overwritten when it is dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// A password. It does not print itself, cannot be copied, and its memory is overwritten when it is dropped.
+#[derive(PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {

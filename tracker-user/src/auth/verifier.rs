@@ -81,3 +81,104 @@ impl Verifier {
         Failure::rejected(cause, format!("{why}: {}", cause.remedy()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::kerberos::Cause as Kerberos;
+    use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details};
+    use crate::auth::outcome::Rejection;
+    use crate::types::Identity;
+
+    /// `again` needs another token, `no` is refused, everything else proves alice.
+    struct Fake;
+
+    impl Acceptor for Fake {
+        fn accept(
+            &self,
+            handshake: Option<Handshake>,
+            token: &[u8],
+            channel_binding: Option<&[u8]>,
+        ) -> Result<Progress, Failure> {
+            match token {
+                b"again" => {
+                    Ok(Progress::Continue { handshake: Handshake::new(7_u8), answer: b"more".to_vec() })
+                }
+                b"no" => Err(Failure::rejected(Kerberos::Expired, "it has ended")),
+                _ => {
+                    let goes_on = handshake.and_then(Handshake::into::<u8>) == Some(7);
+                    let details = Details::of_nothing();
+                    let answer = [&[u8::from(goes_on)], channel_binding.unwrap_or_default()].concat();
+                    let identity = Identity::new("alice", "R.TEST", "");
+                    Ok(Progress::Proved { identity, answer: Some(answer), details: Box::new(details) })
+                }
+            }
+        }
+    }
+
+    fn verifier(registry: &prometheus::Registry) -> Verifier {
+        let counters = Counters::new(registry).unwrap();
+        Verifier::new(TicketVerifier::with(Arc::new(Fake), 1, 4, counters).unwrap())
+    }
+
+    fn context(handshake: Option<Handshake>) -> Context {
+        Context { handshake, channel_binding: Some(b"tls"[..].into()), arrival: BootTime::from_nanos(42) }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_proves_by_kerberos_without_a_further_factor_from_when_it_came() {
+        let verifier = verifier(&prometheus::Registry::new());
+        let negotiate = |token: &[u8]| Credentials::Negotiate(token.to_vec());
+        let Outcome::Continue { handshake, answer } =
+            verifier.verify(negotiate(b"again"), context(None)).await
+        else {
+            panic!("a handshake goes on");
+        };
+        assert_eq!(answer, b"more");
+        let Outcome::Proved(proof) = verifier.verify(negotiate(b"x"), context(Some(handshake))).await else {
+            panic!("alice is proved");
+        };
+        assert_eq!(
+            (proof.identity.user(), proof.method, proof.factors),
+            ("alice", Method::Kerberos, Factors::NONE)
+        );
+        assert_eq!((proof.at, proof.ticket.is_some()), (BootTime::from_nanos(42), true));
+        // The handshake and the channel have come through.
+        assert_eq!(proof.mutual.as_deref(), Some(&b"\x01tls"[..]));
+        let Outcome::Failed(failure) = verifier.verify(negotiate(b"no"), context(None)).await else {
+            panic!("it is refused");
+        };
+        assert_eq!((failure.label(), failure.to_string().as_str()), ("expired", "it has ended"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_offered_or_malformed_is_refused_for_its_cause_and_counted() {
+        let registry = prometheus::Registry::new();
+        let verifier = verifier(&registry);
+        for (field, cause, words) in [
+            ("Basic YTpzZWNyZXQ=", Cause::Scheme, "the scheme \"Basic\" was used, which is not offered: "),
+            ("Basic %", Cause::Scheme, "the scheme \"Basic\" was used"),
+            ("Bearer c2VjcmV0", Cause::Scheme, "the scheme \"Bearer\" was used"),
+            ("ntlm c2VjcmV0", Kerberos::Ntlm.into(), "the scheme \"ntlm\" was used"),
+            ("Negotiate", Kerberos::Garbage.into(), "the Negotiate token is empty"),
+            ("Negotiate %", Kerberos::Garbage.into(), "not base64"),
+        ] {
+            let outcome = verifier.verify(Credentials::parse(field.as_bytes()), context(None)).await;
+            let Outcome::Failed(Failure::Rejected(Rejection { cause: found, why, answer: None })) = outcome
+            else {
+                panic!("{field}: {outcome:?}");
+            };
+            assert_eq!(found, cause, "{field}");
+            assert!(why.starts_with(words) || why.contains(words), "{field}: {why}");
+            assert!(
+                why.ends_with(cause.remedy()) && !why.contains("secret") && !why.contains("c2V"),
+                "{why}"
+            );
+        }
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for (label, count) in [("scheme", 3), ("ntlm", 1), ("garbage", 2)] {
+            let line = format!("tracker_negotiate_refused_total{{cause=\"{label}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use super::kerberos::Services;
 use super::{Check, Entries, listed};
 use crate::auth::kerberos::enctype;
-use crate::auth::kerberos::kdc_probe::{self, Asked, Place, Refusal, Ticket, Why, Word};
+use crate::auth::kerberos::kdc_probe::{self, Place, ProbeEvent, Refusal, ServiceAnswer, Ticket, Why};
 use crate::auth::kerberos::negotiate::KeytabEntry;
 use crate::clock::boot_now;
 
@@ -52,7 +52,7 @@ fn listen(keytab: Option<&Path>, services: &[String], minutes: &mut Minutes) {
     let (keytab, services) = (keytab.map(Path::to_path_buf), services.to_vec());
     let asks = thread::Builder::new()
         .name("doctor-kdc".into())
-        .spawn(move || kdc_probe::inquire(keytab.as_deref(), &services, &tell));
+        .spawn(move || kdc_probe::probe(keytab.as_deref(), &services, &tell));
     let begun = boot_now();
     let mut realm_begun = begun;
     loop {
@@ -61,11 +61,11 @@ fn listen(keytab: Option<&Path>, services: &[String], minutes: &mut Minutes) {
         let patience =
             if silent { left.min(SILENCE.saturating_sub(boot_now().since(realm_begun))) } else { left };
         match told.recv_timeout(patience) {
-            Ok(word) => {
-                if matches!(word, Word::Realm(_)) {
+            Ok(event) => {
+                if matches!(event, ProbeEvent::Realm(_)) {
                     realm_begun = boot_now();
                 }
-                minutes.note(word);
+                minutes.note(event);
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => return minutes.give_up(),
@@ -99,19 +99,19 @@ struct Realm {
 struct Minutes {
     realms: Vec<Realm>,
     clocks: Vec<(String, SignedDuration)>,
-    services: Vec<Asked>,
+    services: Vec<ServiceAnswer>,
     problem: Option<String>,
 }
 
 impl Minutes {
-    fn note(&mut self, word: Word) {
-        match word {
-            Word::Realm(name) => self.realms.push(Realm { name, ..Realm::default() }),
-            Word::Clock { realm, ahead } => self.clocks.push((realm, ahead)),
-            Word::Service(asked) => self.services.push(asked),
-            word => {
+    fn note(&mut self, event: ProbeEvent) {
+        match event {
+            ProbeEvent::Realm(name) => self.realms.push(Realm { name, ..Realm::default() }),
+            ProbeEvent::Clock { realm, ahead } => self.clocks.push((realm, ahead)),
+            ProbeEvent::Service(asked) => self.services.push(asked),
+            event => {
                 if let Some(realm) = self.realms.last_mut() {
-                    realm.note(word);
+                    realm.note(event);
                 }
             }
         }
@@ -151,22 +151,22 @@ fn places(places: &BTreeMap<String, BTreeSet<&'static str>>) -> String {
 }
 
 impl Realm {
-    fn note(&mut self, word: Word) {
-        match word {
-            Word::Tried(Place { protocol, address }) => {
+    fn note(&mut self, event: ProbeEvent) {
+        match event {
+            ProbeEvent::Tried(Place { protocol, address }) => {
                 self.tried.entry(address).or_default().insert(protocol);
             }
-            Word::Answered(Place { protocol, address }) => {
+            ProbeEvent::Answered(Place { protocol, address }) => {
                 self.answered.entry(address).or_default().insert(protocol);
             }
-            Word::Resolving(name) => {
+            ProbeEvent::Resolving(name) => {
                 self.resolved.insert(name);
             }
-            Word::LookedFor(name) => {
+            ProbeEvent::LookedFor(name) => {
                 self.looked_for.insert(name);
             }
-            Word::Unreachable { refusal, .. } => self.unreachable = Some(refusal),
-            Word::Realm(_) | Word::Clock { .. } | Word::Service(_) => {}
+            ProbeEvent::Unreachable { refusal, .. } => self.unreachable = Some(refusal),
+            ProbeEvent::Realm(_) | ProbeEvent::Clock { .. } | ProbeEvent::Service(_) => {}
         }
     }
 
@@ -287,7 +287,7 @@ fn without_realm(principal: &str) -> &str {
     principal.rsplit_once('@').map_or(principal, |(name, _)| name)
 }
 
-fn service_check(asked: &Asked, entries: &[KeytabEntry]) -> Check {
+fn service_check(asked: &ServiceAnswer, entries: &[KeytabEntry]) -> Check {
     let service = &asked.service;
     let keys: Vec<&KeytabEntry> = entries.iter().filter(|entry| entry.principal == *service).collect();
     let newest = keys.iter().map(|entry| entry.version).max();

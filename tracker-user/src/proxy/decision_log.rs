@@ -100,8 +100,8 @@ struct Kept {
 
 impl DecisionLog {
     /// Keeps a decision.
-    pub fn keep(&self, client: ClientAddr, mut decided: DecisionRecord) {
-        decided.make_fit();
+    pub fn keep(&self, client: ClientAddr, mut record: DecisionRecord) {
+        record.make_fit();
         let mut inner = self.lock();
         let Inner { clients, by_age, count } = &mut *inner;
         *count += 1;
@@ -112,7 +112,7 @@ impl DecisionLog {
         if kept.decisions.len() >= PER_CLIENT {
             kept.decisions.pop_front();
         }
-        kept.decisions.push_back(decided);
+        kept.decisions.push_back(record);
         if by_age.len() > CLIENTS
             && let Some((_, oldest)) = by_age.pop_first()
         {
@@ -207,7 +207,7 @@ mod tests {
         for number in 0..PER_CLIENT + 3 {
             recent.keep(client(1), record(&number.to_string()));
         }
-        let urls: Vec<_> = recent.of(client(1)).into_iter().map(|decided| decided.url).collect();
+        let urls: Vec<_> = recent.of(client(1)).into_iter().map(|record| record.url).collect();
         let expected: Vec<_> = (3..PER_CLIENT + 3).rev().map(|number| number.to_string()).collect();
         assert_eq!(urls, expected);
         assert!(recent.of(client(2)).is_empty());
@@ -259,15 +259,15 @@ mod tests {
             DecisionResult::Accepted { user: huge.clone(), ticket: Some(Box::new(ticket.clone())) },
             DecisionResult::Unavailable(huge.clone()),
         ] {
-            let mut decided = DecisionRecord {
+            let mut record = DecisionRecord {
                 method: huge.clone().into(),
                 user_agent: Some(huge.clone()),
                 findings: Vec::with_capacity(crate::auth::kerberos::conditions::STEPS),
                 result,
                 ..record(&huge)
             };
-            decided.make_fit();
-            let text = match &decided.result {
+            record.make_fit();
+            let text = match &record.result {
                 DecisionResult::Refused { why, .. } | DecisionResult::Unavailable(why) => why.capacity(),
                 DecisionResult::NotAdmitted { user, why } => user.capacity() + why.capacity(),
                 DecisionResult::Accepted { user, ticket } => {
@@ -279,16 +279,16 @@ mod tests {
                 }
                 _ => 0,
             };
-            let Cow::Owned(method) = &decided.method else { panic!("{:?}", decided.method) };
-            let agent = decided.user_agent.as_ref().unwrap();
+            let Cow::Owned(method) = &record.method else { panic!("{:?}", record.method) };
+            let agent = record.user_agent.as_ref().unwrap();
             let findings = crate::auth::kerberos::conditions::STEPS * size_of::<Finding>();
             let all = size_of::<DecisionRecord>()
                 + findings
                 + method.capacity()
-                + decided.url.capacity()
+                + record.url.capacity()
                 + agent.capacity()
                 + text;
-            assert!(all <= MOST_BYTES, "{all} {:?}", decided.result);
+            assert!(all <= MOST_BYTES, "{all} {:?}", record.result);
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) enum BadDestination {
 
 impl BadDestination {
     /// For the person at the client.
-    const fn user_words(self) -> &'static str {
+    pub(super) const fn user_words(self) -> &'static str {
         match self {
             Self::UserInfo => "the address must not contain a user name or password.",
             Self::Host => "the host name is missing or contains characters that host names do not have.",

@@ -104,7 +104,7 @@ impl Failure {
     }
 
     /// For the person at the client: not the addresses that the name has for the gateway, nor its system's words.
-    fn user_message(&self, destination: &Destination) -> UserMessage {
+    pub(super) fn user_message(&self, destination: &Destination) -> UserMessage {
         let message = UserMessage::new("").name(&destination.key).then(" is not reached: ");
         message.then(match self {
             Self::Name(_) => "its name cannot be resolved.",

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::authorize::Authorized;
 use super::destination::Destination;
 use super::dial::{Failure, dial};
-use super::exchange::{Answer, Downstream, Peer, Reply, framing};
+use super::exchange::{Answer, Downstream, Peer, Reply};
 use super::http1::{BadResponse, Broke, Onward, ResponseContent, ResponseHead, onward};
 use super::message::{Method, RequestHead, RequestLine};
 use super::options::ProxyOptions;
@@ -87,13 +87,13 @@ enum Problem {
 }
 
 /// What is wrong with an origin's answer, for the person at the client.
-fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
+pub(super) fn bad_answer(bad: BadResponse, origin: UserMessage) -> UserMessage {
     match bad {
         BadResponse::Syntax => origin.then(" answered with something that is not HTTP."),
         BadResponse::TooLarge => origin.then(" answered with a head that is too large."),
         BadResponse::Endless => origin.then(" gave no answer: it sends interim answers without end."),
         BadResponse::Framing(bad) => {
-            origin.then(" gave an answer of which the end cannot be told: ").then(framing(bad)).then(".")
+            origin.then(" gave an answer of which the end cannot be told: ").then(bad.user_words()).then(".")
         }
     }
 }

@@ -11,6 +11,17 @@ const MAX_NAME: usize = 264;
 ///
 /// It can be made only of words that are written in the program, of names and of numbers. So no error's text, no setting
 /// and no path can become part of it: what an operator is told is another string, for the log and the audit trail.
+///
+/// ```
+/// use tracker::types::UserMessage;
+/// let message = UserMessage::new("Requests to port ").number(25_u16).then(" are not allowed by this proxy.");
+/// assert_eq!(message.as_str(), "Requests to port 25 are not allowed by this proxy.");
+/// ```
+///
+/// ```compile_fail
+/// let error = std::io::Error::other("see /var/lib/tracker");
+/// tracker::types::UserMessage::new(&error.to_string());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserMessage(Cow<'static, str>);
 

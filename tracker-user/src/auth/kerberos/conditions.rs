@@ -130,7 +130,7 @@ impl fmt::Display for Step {
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// Kerberos is not offered. The last step that was looked at.
     Denied,
     /// Nothing against it.
@@ -145,7 +145,7 @@ pub struct Finding {
     /// The step.
     pub step: Step,
     /// What it came to.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// Why, in a few words.
     pub why: &'static str,
 }
@@ -182,7 +182,7 @@ pub struct Conditions {
 pub const STEPS: usize = 6;
 
 /// What a step looks at.
-type Test = fn(&Conditions, &RequestFacts<'_>) -> (Outcome, &'static str);
+type Test = fn(&Conditions, &RequestFacts<'_>) -> (StepOutcome, &'static str);
 
 impl Conditions {
     /// The conditions that the settings name.
@@ -224,84 +224,90 @@ impl Conditions {
         for (step, test) in steps {
             let (outcome, why) = test(self, facts);
             note(Finding { step, outcome, why });
-            if outcome == Outcome::Denied {
+            if outcome == StepOutcome::Denied {
                 return Err(Denied { step, why });
             }
         }
         Ok(())
     }
 
-    fn disabled(&self, _: &RequestFacts<'_>) -> (Outcome, &'static str) {
+    fn disabled(&self, _: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
         if self.disabled {
-            (Outcome::Denied, "Kerberos is switched off")
+            (StepOutcome::Denied, "Kerberos is switched off")
         } else {
-            (Outcome::Passed, "it is not")
+            (StepOutcome::Passed, "it is not")
         }
     }
 
-    fn cookie(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+    fn cookie(&self, facts: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
         match (&self.opt_out_cookie, facts.cookie) {
-            (None, _) => (Outcome::PassedOver, "no cookie opts out"),
-            (_, None) => (Outcome::PassedOver, "the request has no cookie"),
+            (None, _) => (StepOutcome::PassedOver, "no cookie opts out"),
+            (_, None) => (StepOutcome::PassedOver, "the request has no cookie"),
             (Some(name), Some(field)) if opts_out(field, name) => {
-                (Outcome::Denied, "the browser has opted out of Kerberos")
+                (StepOutcome::Denied, "the browser has opted out of Kerberos")
             }
-            _ => (Outcome::Passed, "the browser has not opted out"),
+            _ => (StepOutcome::Passed, "the browser has not opted out"),
         }
     }
 
     /// The allow list first, and the deny list only if that was satisfied: an address is denied implicitly as soon as
     /// there is an allow list, and allowed implicitly as long as there is none.
-    fn addresses(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
-        let Some(client) = facts.client else { return (Outcome::PassedOver, "the client is not known") };
+    fn addresses(&self, facts: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
+        let Some(client) = facts.client else { return (StepOutcome::PassedOver, "the client is not known") };
         let on = |list: &[AddressPattern]| list.iter().any(|pattern| pattern.matches(client));
         match (self.ip_allow.is_empty(), self.ip_deny.is_empty()) {
-            (true, true) => (Outcome::PassedOver, "there is no list of addresses"),
-            (false, _) if !on(&self.ip_allow) => (Outcome::Denied, "the address is not on the allow list"),
-            (_, false) if on(&self.ip_deny) => (Outcome::Denied, "the address is on the deny list"),
-            (false, true) => (Outcome::Passed, "the address is on the allow list"),
-            (false, false) => (Outcome::Passed, "the address is on the allow list and not on the deny list"),
-            (true, false) => (Outcome::Passed, "the address is not on the deny list"),
+            (true, true) => (StepOutcome::PassedOver, "there is no list of addresses"),
+            (false, _) if !on(&self.ip_allow) => {
+                (StepOutcome::Denied, "the address is not on the allow list")
+            }
+            (_, false) if on(&self.ip_deny) => (StepOutcome::Denied, "the address is on the deny list"),
+            (false, true) => (StepOutcome::Passed, "the address is on the allow list"),
+            (false, false) => {
+                (StepOutcome::Passed, "the address is on the allow list and not on the deny list")
+            }
+            (true, false) => (StepOutcome::Passed, "the address is not on the deny list"),
         }
     }
 
-    fn names(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+    fn names(&self, facts: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
         match facts.server_name {
-            _ if self.spns.is_empty() => (Outcome::PassedOver, "there is no list of names"),
-            None => (Outcome::PassedOver, "the name that the client used for this host is not known"),
+            _ if self.spns.is_empty() => (StepOutcome::PassedOver, "there is no list of names"),
+            None => (StepOutcome::PassedOver, "the name that the client used for this host is not known"),
             Some(name) if self.spns.iter().any(|spn| spn.eq_ignore_ascii_case(name)) => {
-                (Outcome::Passed, "the name is on the list")
+                (StepOutcome::Passed, "the name is on the list")
             }
-            Some(_) => (Outcome::Denied, "the name that the client used for this host is not on the list"),
+            Some(_) => {
+                (StepOutcome::Denied, "the name that the client used for this host is not on the list")
+            }
         }
     }
 
-    fn url(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+    fn url(&self, facts: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
         match facts.path_and_query {
-            _ if self.url_deny.is_empty() => (Outcome::PassedOver, "there is no list of URLs"),
-            None => (Outcome::PassedOver, "the request has no path"),
+            _ if self.url_deny.is_empty() => (StepOutcome::PassedOver, "there is no list of URLs"),
+            None => (StepOutcome::PassedOver, "the request has no path"),
             Some(url) if self.url_deny.is_match(url) => {
-                (Outcome::Denied, "path and query match the deny list")
+                (StepOutcome::Denied, "path and query match the deny list")
             }
-            Some(_) => (Outcome::Passed, "path and query match nothing on the deny list"),
+            Some(_) => (StepOutcome::Passed, "path and query match nothing on the deny list"),
         }
     }
 
-    fn browser(&self, facts: &RequestFacts<'_>) -> (Outcome, &'static str) {
+    fn browser(&self, facts: &RequestFacts<'_>) -> (StepOutcome, &'static str) {
         if self.browsers.is_empty() {
-            return (Outcome::Denied, "the list of browsers is empty");
+            return (StepOutcome::Denied, "the list of browsers is empty");
         }
         if self.browsers.iter().any(|browser| browser == "*") {
-            return (Outcome::Passed, "every browser will do");
+            return (StepOutcome::Passed, "every browser will do");
         }
         let Some(agent) = facts.user_agent else {
-            return (Outcome::Denied, "the request does not say which browser it comes from");
+            return (StepOutcome::Denied, "the request does not say which browser it comes from");
         };
         let agent = agent.to_lowercase();
         if self.browsers.iter().any(|browser| agent.contains(browser.as_str())) {
-            (Outcome::Passed, "the browser is on the list")
+            (StepOutcome::Passed, "the browser is on the list")
         } else {
-            (Outcome::Denied, "the browser is not on the list")
+            (StepOutcome::Denied, "the browser is not on the list")
         }
     }
 }

@@ -135,9 +135,9 @@ fn each_step_is_told_once_in_order_and_nothing_after_the_one_that_decides() {
     assert_eq!(
         steps,
         [
-            (Step::Disabled, Outcome::Passed),
-            (Step::Cookie, Outcome::PassedOver),
-            (Step::Addresses, Outcome::Denied)
+            (Step::Disabled, StepOutcome::Passed),
+            (Step::Cookie, StepOutcome::PassedOver),
+            (Step::Addresses, StepOutcome::Denied)
         ]
     );
 }

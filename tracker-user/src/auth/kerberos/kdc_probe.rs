@@ -18,12 +18,12 @@ use super::negotiate::{self, KeytabProblem};
 
 /// So many principals of a realm are tried to log in with, where a service cannot.
 const LOGINS: usize = 8;
-/// Asked for where no answer told the time: any refusal does.
+/// ServiceAnswer for where no answer told the time: any refusal does.
 const NOBODY: &str = "tracker-doctor/asks-the-time";
 
-/// What the inquiry has come to know, as it goes on.
+/// What the probe has come to know, as it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum ProbeEvent {
     /// The library turned to a KDC.
     Tried(Place),
     /// A KDC answered.
@@ -49,7 +49,7 @@ pub enum Word {
         ahead: SignedDuration,
     },
     /// A service, and all there is to know of it.
-    Service(Asked),
+    Service(ServiceAnswer),
 }
 
 /// Where a KDC is.
@@ -63,7 +63,7 @@ pub struct Place {
 
 /// What the KDC said of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ServiceAnswer {
     /// The service, with its realm.
     pub service: String,
     /// The ticket, or why there was none.
@@ -98,26 +98,30 @@ pub fn permitted() -> Result<Vec<i32>, String> {
 ///
 /// # Errors
 /// When the keytab cannot be read.
-pub fn inquire(keytab: Option<&Path>, services: &[String], tell: &Sender<Word>) -> Result<(), KeytabProblem> {
+pub fn probe(
+    keytab: Option<&Path>,
+    services: &[String],
+    events: &Sender<ProbeEvent>,
+) -> Result<(), KeytabProblem> {
     let entries = negotiate::entries(keytab)?;
-    let ears = tell.clone();
+    let traced_events = events.clone();
     let traced = move |line: &str| {
-        if let Some(word) = overheard(line) {
+        if let Some(event) = traced_event(line) {
             // Nobody listens any more: then nobody needs to know.
-            let _ = ears.send(word);
+            let _ = traced_events.send(event);
         }
     };
     let line = KdcLine::open(keytab, traced);
     let line = line.map_err(|error| negotiate::unusable(keytab, error))?;
-    let mut talk = Talk { line, tell, clocks: BTreeSet::new() };
+    let mut probe = Probe { line, events, clocks: BTreeSet::new() };
     let mut realms: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for service in services {
         realms.entry(realm_of(service)).or_default().push(service);
     }
     for (realm, services) in realms {
-        talk.say(Word::Realm(realm.to_owned()));
-        if let Err(refusal) = talk.realm(realm, &services, &entries) {
-            talk.say(Word::Unreachable { realm: realm.to_owned(), refusal });
+        probe.report(ProbeEvent::Realm(realm.to_owned()));
+        if let Err(refusal) = probe.realm(realm, &services, &entries) {
+            probe.report(ProbeEvent::Unreachable { realm: realm.to_owned(), refusal });
         }
     }
     Ok(())
@@ -129,13 +133,13 @@ fn realm_of(principal: &str) -> &str {
 }
 
 /// What a line of the library's trace tells: `[PID] TIME: TEXT`.
-fn overheard(line: &str) -> Option<Word> {
+fn traced_event(line: &str) -> Option<ProbeEvent> {
     let line = line.trim_end();
     if let Some((_, name)) = line.split_once("Sending DNS SRV query for ") {
-        return Some(Word::LookedFor(name.trim_end_matches('.').to_owned()));
+        return Some(ProbeEvent::LookedFor(name.trim_end_matches('.').to_owned()));
     }
     if let Some((_, name)) = line.split_once("Resolving hostname ") {
-        return Some(Word::Resolving(name.to_owned()));
+        return Some(ProbeEvent::Resolving(name.to_owned()));
     }
     let place = |(kind, protocol)| {
         let (_, rest) = line.split_once(kind)?;
@@ -143,7 +147,11 @@ fn overheard(line: &str) -> Option<Word> {
         Some(Place { protocol, address: address.to_owned() })
     };
     let place = [(" dgram ", "UDP"), (" stream ", "TCP")].into_iter().find_map(place)?;
-    Some(if line.contains("Received answer") { Word::Answered(place) } else { Word::Tried(place) })
+    Some(if line.contains("Received answer") {
+        ProbeEvent::Answered(place)
+    } else {
+        ProbeEvent::Tried(place)
+    })
 }
 
 /// A question about a service that has no ticket yet, and why.
@@ -152,16 +160,16 @@ struct Open<'a> {
     refusal: Option<Refusal>,
 }
 
-struct Talk<'a> {
+struct Probe<'a> {
     line: KdcLine,
-    tell: &'a Sender<Word>,
+    events: &'a Sender<ProbeEvent>,
     /// The realms whose clock is known.
     clocks: BTreeSet<String>,
 }
 
-impl Talk<'_> {
-    fn say(&self, word: Word) {
-        let _ = self.tell.send(word);
+impl Probe<'_> {
+    fn report(&self, event: ProbeEvent) {
+        let _ = self.events.send(event);
     }
 
     /// Asks for the services of one realm. Fails when the realm does not answer.
@@ -184,7 +192,7 @@ impl Talk<'_> {
             let (refused, ticket) = self.log_in(realm, service, Some(service))?;
             match ticket {
                 Some(ticket) => {
-                    self.say(Word::Service(Asked {
+                    self.report(ProbeEvent::Service(ServiceAnswer {
                         service: (*service).into(),
                         answer: Ok(ticket),
                         by: None,
@@ -228,23 +236,28 @@ impl Talk<'_> {
         if by.is_none() {
             // No ticket is no reason to say anything: who runs this need not be a user of the realm.
             by = self.line.borrow(realm).ok();
-            self.listen(realm, None);
+            self.read_replies(realm, None);
         }
         for Open { service, refusal } in open {
-            let asked = match &by {
+            let answer = match &by {
                 Some(by) => {
                     let refused = self.line.ask(by, service).err();
-                    let ticket = self.listen(realm, None);
-                    let answer = ticket.ok_or_else(|| refused.unwrap_or_else(silence));
-                    Asked { service: (*service).to_owned(), answer, by: Some(by.clone()), shut_out: None }
+                    let ticket = self.read_replies(realm, None);
+                    let ticket = ticket.ok_or_else(|| refused.unwrap_or_else(silence));
+                    ServiceAnswer {
+                        service: (*service).to_owned(),
+                        answer: ticket,
+                        by: Some(by.clone()),
+                        shut_out: None,
+                    }
                 }
                 None => {
                     let shut_out = shut_out.clone().filter(|_| !refusal.as_ref().is_some_and(known));
                     let answer = Err(refusal.clone().unwrap_or_else(nobody));
-                    Asked { service: (*service).to_owned(), answer, by: None, shut_out }
+                    ServiceAnswer { service: (*service).to_owned(), answer, by: None, shut_out }
                 }
             };
-            self.say(Word::Service(asked));
+            self.report(ProbeEvent::Service(answer));
         }
         Ok(())
     }
@@ -258,7 +271,7 @@ impl Talk<'_> {
         service: Option<&str>,
     ) -> Result<(Option<Refusal>, Option<Ticket>), Refusal> {
         let outcome = self.line.log_in(client, service);
-        let ticket = self.listen(realm, outcome.as_ref().ok().copied());
+        let ticket = self.read_replies(realm, outcome.as_ref().ok().copied());
         match outcome {
             Err(refusal) if matches!(refusal.why, Why::NoAnswer | Why::NoAddress | Why::NoRealm) => {
                 Err(refusal)
@@ -268,17 +281,17 @@ impl Talk<'_> {
     }
 
     /// What the KDC said to the last question: its time, told on, and the last ticket.
-    fn listen(&mut self, realm: &str, seconds: Option<i64>) -> Option<Ticket> {
+    fn read_replies(&mut self, realm: &str, seconds: Option<i64>) -> Option<Ticket> {
         let mut found = None;
         let mut clock = None;
-        for heard in self.line.heard() {
-            match kdc_reply::read(&heard.message) {
-                Some(Reply::Refusal(theirs)) => clock = Some(theirs.duration_since(heard.at)),
+        for reply in self.line.replies() {
+            match kdc_reply::read(&reply.message) {
+                Some(Reply::Refusal(theirs)) => clock = Some(theirs.duration_since(reply.at)),
                 Some(Reply::Ticket { version, enctype, der }) => {
                     found = Some(Ticket { version, enctype, opens: self.line.opens(der) });
                     // It has whole seconds only: a refusal, which has more, counts before it.
                     let theirs = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-                    clock = clock.or_else(|| theirs.map(|theirs| within_second(theirs, heard.at)));
+                    clock = clock.or_else(|| theirs.map(|theirs| within_second(theirs, reply.at)));
                 }
                 None => {}
             }
@@ -286,7 +299,7 @@ impl Talk<'_> {
         if let Some(ahead) = clock
             && self.clocks.insert(realm.to_owned())
         {
-            self.say(Word::Clock { realm: realm.to_owned(), ahead });
+            self.report(ProbeEvent::Clock { realm: realm.to_owned(), ahead });
         }
         found
     }
@@ -316,27 +329,27 @@ mod tests {
     #[test]
     fn the_trace_tells_whom_the_library_turned_to() {
         let place = |protocol, address: &str| Place { protocol, address: address.into() };
-        for (line, word) in [
+        for (line, event) in [
             (
                 "Sending initial UDP request to dgram 10.77.0.1:88",
-                Some(Word::Tried(place("UDP", "10.77.0.1:88"))),
+                Some(ProbeEvent::Tried(place("UDP", "10.77.0.1:88"))),
             ),
             (
                 "TCP error connecting to stream [fd77::1]:88: 111/Connection refused",
-                Some(Word::Tried(place("TCP", "[fd77::1]:88"))),
+                Some(ProbeEvent::Tried(place("TCP", "[fd77::1]:88"))),
             ),
             (
                 "Received answer (240 bytes) from dgram 10.77.0.1:88",
-                Some(Word::Answered(place("UDP", "10.77.0.1:88"))),
+                Some(ProbeEvent::Answered(place("UDP", "10.77.0.1:88"))),
             ),
             (
                 "Sending DNS SRV query for _kerberos._udp.EXAMPLE.TEST.",
-                Some(Word::LookedFor("_kerberos._udp.EXAMPLE.TEST".into())),
+                Some(ProbeEvent::LookedFor("_kerberos._udp.EXAMPLE.TEST".into())),
             ),
-            ("Resolving hostname kdc.example.test", Some(Word::Resolving("kdc.example.test".into()))),
+            ("Resolving hostname kdc.example.test", Some(ProbeEvent::Resolving("kdc.example.test".into()))),
             ("Getting initial credentials for HTTP/proxy.example.test@EXAMPLE.TEST", None),
         ] {
-            assert_eq!(overheard(&format!("[4711] 1785499200.123456: {line}\n")), word, "{line}");
+            assert_eq!(traced_event(&format!("[4711] 1785499200.123456: {line}\n")), event, "{line}");
         }
     }
 

@@ -11,7 +11,7 @@ fn entry(version: u32, enctype: i32) -> KeytabEntry {
 
 fn ticket(version: Option<u32>, enctype: i32, opens: bool, entries: &[KeytabEntry]) -> Check {
     let answer = Ok(Ticket { version, enctype, opens });
-    service_check(&Asked { service: PROXY.into(), answer, by: None, shut_out: None }, entries)
+    service_check(&ServiceAnswer { service: PROXY.into(), answer, by: None, shut_out: None }, entries)
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn every_refusal_has_a_remedy() {
     ] {
         let answer = Err(Refusal { why, text: "its words".into() });
         let check = service_check(
-            &Asked { service: PROXY.into(), answer, by: None, shut_out: None },
+            &ServiceAnswer { service: PROXY.into(), answer, by: None, shut_out: None },
             &[entry(2, 18)],
         );
         assert_eq!(check.state, state, "{why:?}");
@@ -80,7 +80,7 @@ fn who_is_shut_out_says_more_than_who_is_unknown() {
     let judged = |why| {
         let unknown = Refusal { why: Why::ClientUnknown, text: "its words".into() };
         let shut_out = Some((account.principal.clone(), Refusal { why, text: "other words".into() }));
-        let asked = Asked { service: PROXY.into(), answer: Err(unknown), by: None, shut_out };
+        let asked = ServiceAnswer { service: PROXY.into(), answer: Err(unknown), by: None, shut_out };
         service_check(&asked, &[entry(4, 18), account.clone()])
     };
     let rolled = judged(Why::WrongKey);
@@ -116,19 +116,19 @@ fn a_realm_that_does_not_answer_is_told_from_one_that_nobody_knows() {
     let place = |protocol, address: &str| Place { protocol, address: address.into() };
     let refused = |why, realm: &str| {
         let refusal = Refusal { why, text: "its words".into() };
-        Word::Unreachable { realm: realm.into(), refusal }
+        ProbeEvent::Unreachable { realm: realm.into(), refusal }
     };
-    minutes.note(Word::Realm("B".into()));
-    minutes.note(Word::LookedFor("_kerberos._udp.B".into()));
+    minutes.note(ProbeEvent::Realm("B".into()));
+    minutes.note(ProbeEvent::LookedFor("_kerberos._udp.B".into()));
     minutes.note(refused(Why::NoRealm, "B"));
-    minutes.note(Word::Realm("C".into()));
-    minutes.note(Word::Answered(place("TCP", "192.0.2.3:88")));
-    minutes.note(Word::Realm("D".into()));
-    minutes.note(Word::Resolving("kdc.d.test".into()));
+    minutes.note(ProbeEvent::Realm("C".into()));
+    minutes.note(ProbeEvent::Answered(place("TCP", "192.0.2.3:88")));
+    minutes.note(ProbeEvent::Realm("D".into()));
+    minutes.note(ProbeEvent::Resolving("kdc.d.test".into()));
     minutes.note(refused(Why::NoAddress, "D"));
-    minutes.note(Word::Realm("A".into()));
-    minutes.note(Word::Tried(place("UDP", "192.0.2.1:88")));
-    minutes.note(Word::Tried(place("TCP", "192.0.2.1:88")));
+    minutes.note(ProbeEvent::Realm("A".into()));
+    minutes.note(ProbeEvent::Tried(place("UDP", "192.0.2.1:88")));
+    minutes.note(ProbeEvent::Tried(place("TCP", "192.0.2.1:88")));
     minutes.give_up();
     let services = [PROXY.to_owned(), "HTTP/web.example.test@EXAMPLE.TEST".to_owned()];
     let found = minutes.checks(&[entry(2, 18)], &services);

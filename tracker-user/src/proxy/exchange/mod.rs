@@ -21,7 +21,6 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 
 pub(super) use self::answer::Answer;
-pub(super) use self::pages::framing;
 pub(super) use self::peer::Peer;
 pub(super) use self::reply::Reply;
 use super::access::Entry;

@@ -9,7 +9,6 @@ use http::StatusCode;
 use super::Reply;
 use crate::auth::{Cause, Offer, Schemes};
 use crate::outside;
-use crate::proxy::http1::BadFraming;
 use crate::types::UserMessage;
 
 /// One column that is pleasant to read on any screen, in light and dark.
@@ -109,15 +108,6 @@ impl Reply {
     /// A request that cannot be understood: what follows on the connection cannot be either.
     pub(in crate::proxy) fn bad_request(message: &UserMessage) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message).closing()
-    }
-}
-
-/// What is wrong with a message's framing, for the person at the client.
-pub(in crate::proxy) const fn framing(bad: BadFraming) -> &'static str {
-    match bad {
-        BadFraming::Length => "its Content-Length is not one number",
-        BadFraming::Coding => "its transfer coding is not chunked",
-        BadFraming::Both => "it has both a Transfer-Encoding and a Content-Length",
     }
 }
 

@@ -39,6 +39,17 @@ pub(in crate::proxy) enum BadFraming {
     Both,
 }
 
+impl BadFraming {
+    /// For the person at the client.
+    pub(in crate::proxy) const fn user_words(self) -> &'static str {
+        match self {
+            Self::Length => "its Content-Length is not one number",
+            Self::Coding => "its transfer coding is not chunked",
+            Self::Both => "it has both a Transfer-Encoding and a Content-Length",
+        }
+    }
+}
+
 /// RFC 9112, section 6. The same length said several times, in one line or in several, is one.
 pub(super) fn framing(fields: &Fields, head: &[u8]) -> Result<Framing, BadFraming> {
     let mut said = None;

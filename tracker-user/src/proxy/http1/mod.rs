@@ -17,6 +17,7 @@ mod transfer;
 pub(super) use self::body::Step;
 pub(super) use self::body::{Body, Coding};
 pub(super) use self::discard::Discard;
+#[cfg(test)]
 pub(super) use self::framing::BadFraming;
 pub(super) use self::head_end::HeadEnd;
 pub(super) use self::request::{BadRequest, Onward, Request, onward};

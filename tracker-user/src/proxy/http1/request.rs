@@ -4,6 +4,7 @@ use super::framing::{BadFraming, fields, framing, room};
 use super::{Body, MAX_HEAD, put};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::message::{Content, Method, Name, RequestHead, RequestLine, Span, Target, Version};
+use crate::types::UserMessage;
 
 /// Why a request cannot be served, whatever it is for. The connection ends with it: nobody knows where it would go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,20 @@ pub(in crate::proxy) enum BadRequest {
 impl BadRequest {
     fn of(error: httparse::Error) -> Self {
         if error == httparse::Error::TooManyHeaders { Self::TooLarge } else { Self::Syntax(error) }
+    }
+
+    /// For the person at the client.
+    pub(in crate::proxy) fn user_message(self) -> UserMessage {
+        let words = match self {
+            Self::TooLarge => {
+                let message = UserMessage::new("The head of the request is larger than ");
+                return message.number(MAX_HEAD as u64 / 1024).then(" KiB, or has too many fields.");
+            }
+            Self::Framing(bad) => bad.user_words(),
+            Self::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
+            Self::Syntax(_) => "it is not HTTP/1",
+        };
+        UserMessage::new("The request cannot be understood: ").then(words).then(".")
     }
 }
 

@@ -7,6 +7,7 @@ mod leftovers;
 mod life;
 mod origins;
 mod tunnels;
+mod voices;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -203,6 +204,18 @@ impl Lab {
     /// Everybody is served.
     pub(super) fn open() -> Self {
         Self::new(FakeGate { open: true, ..FakeGate::default() }, options(443))
+    }
+
+    /// The same, where loopback is no origin of its own: but one address of it is.
+    fn open_to_loopback() -> Self {
+        let options = ProxyOptions {
+            connect_ports: vec![PortRange::one(443)],
+            allow_destinations: AllowList::new(&[AllowedDestination::Network(
+                "127.0.0.1/32".parse().unwrap(),
+            )]),
+            ..ProxyOptions::default()
+        };
+        Self::new(FakeGate { open: true, ..FakeGate::default() }, options)
     }
 
     /// Everybody has to prove themselves first.

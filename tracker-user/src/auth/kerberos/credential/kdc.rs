@@ -1,7 +1,7 @@
 //! A line to the KDCs, with the keys of a keytab: what a client does to get a ticket, done to see what comes of it.
 //!
 //! The library tells only whether it worked. What the KDC said in the clear (its time, the version of the key that a ticket
-//! is made with) is heard on the way, and so is whom the library turned to. Nothing is written to a disk.
+//! is made with) is replies on the way, and so is whom the library turned to. Nothing is written to a disk.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_void};
@@ -98,7 +98,7 @@ const fn why(code: Code) -> Why {
 
 /// A message of a KDC, and when it came.
 #[derive(Debug)]
-pub(in crate::auth) struct Heard {
+pub(in crate::auth) struct KdcMessage {
     /// DER: KRB-ERROR, AS-REP or TGS-REP.
     pub(in crate::auth) message: Vec<u8>,
     /// By this host's clock.
@@ -106,8 +106,8 @@ pub(in crate::auth) struct Heard {
 }
 
 /// What the library's callbacks write to.
-struct Ears {
-    heard: RefCell<Vec<Heard>>,
+struct Callbacks {
+    replies: RefCell<Vec<KdcMessage>>,
     traced: Box<dyn Fn(&str)>,
 }
 
@@ -116,7 +116,7 @@ pub(in crate::auth) struct KdcLine {
     cache: CacheHandle,
     keys: Open,
     _keytab: Keytab,
-    ears: Box<Ears>,
+    callbacks: Box<Callbacks>,
 }
 
 impl KdcLine {
@@ -132,15 +132,15 @@ impl KdcLine {
         // SAFETY: the context is valid, the kind a string, no hint is given, and the last pointer is to a live local.
         let code = unsafe { krb5_cc_new_unique(context.0, c"MEMORY".as_ptr(), ptr::null(), &raw mut cache) };
         context.check(code)?;
-        let ears = Box::new(Ears { heard: RefCell::default(), traced: Box::new(traced) });
-        let data = (&raw const *ears).cast_mut().cast::<c_void>();
-        // SAFETY: the callbacks are of the declared types; `ears` stays where it is and outlives the context. A library
+        let callbacks = Box::new(Callbacks { replies: RefCell::default(), traced: Box::new(traced) });
+        let data = (&raw const *callbacks).cast_mut().cast::<c_void>();
+        // SAFETY: the callbacks are of the declared types; `callbacks` stays where it is and outlives the context. A library
         // without tracing says so, and is good enough.
         unsafe {
             krb5_set_kdc_recv_hook(context.0, received, data);
             krb5_set_trace_callback(context.0, traced_line, data);
         }
-        Ok(Self { cache, keys, _keytab: keytab, ears })
+        Ok(Self { cache, keys, _keytab: keytab, callbacks })
     }
 
     /// Logs in as `client` by its key in the keytab, for a ticket to `service`; `None`: for the ticket that others are
@@ -228,8 +228,8 @@ impl KdcLine {
     }
 
     /// What KDCs have said since this was last asked, oldest first.
-    pub(in crate::auth) fn heard(&self) -> Vec<Heard> {
-        self.ears.heard.take()
+    pub(in crate::auth) fn replies(&self) -> Vec<KdcMessage> {
+        self.callbacks.replies.take()
     }
 
     /// Whether some key of the keytab opens a ticket, as when a client sends it.
@@ -292,16 +292,16 @@ unsafe extern "C" fn received(
     _: *mut *mut Data,
 ) -> Code {
     if code == 0 && !data.is_null() && !reply.is_null() {
-        // SAFETY: `data` is the `Ears` that the hook was set with, which outlive the context; the reply is the library's, and
+        // SAFETY: `data` is the `Callbacks` that the hook was set with, which outlive the context; the reply is the library's, and
         // lasts for this call.
-        let (ears, bytes) = unsafe {
+        let (callbacks, bytes) = unsafe {
             let Data { length, bytes, .. } = *reply;
             let bytes: &[u8] =
                 if bytes.is_null() { &[] } else { std::slice::from_raw_parts(bytes, length as usize) };
-            (&*data.cast::<Ears>(), bytes)
+            (&*data.cast::<Callbacks>(), bytes)
         };
-        if let Ok(mut heard) = ears.heard.try_borrow_mut() {
-            heard.push(Heard { message: bytes.to_vec(), at: wall_now() });
+        if let Ok(mut replies) = callbacks.replies.try_borrow_mut() {
+            replies.push(KdcMessage { message: bytes.to_vec(), at: wall_now() });
         }
     }
     code
@@ -313,8 +313,8 @@ unsafe extern "C" fn traced_line(_: ContextHandle, info: *const TraceInfo, data:
         return;
     }
     // SAFETY: as in `received`; the message is a string that lasts for this call.
-    let (ears, message) = unsafe { (&*data.cast::<Ears>(), CStr::from_ptr((*info).message)) };
-    (ears.traced)(&message.to_string_lossy());
+    let (callbacks, message) = unsafe { (&*data.cast::<Callbacks>(), CStr::from_ptr((*info).message)) };
+    (callbacks.traced)(&message.to_string_lossy());
 }
 
 /// The cache of the user who runs this program (`KRB5CCNAME`). There may be nothing in it.

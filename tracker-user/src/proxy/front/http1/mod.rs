@@ -27,14 +27,13 @@ use crate::net::{ClientStream, Signal};
 use crate::proxy::access::Entry;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::connect;
-use crate::proxy::exchange::{ClientGone, Peer, Reply, framing, serve};
+use crate::proxy::exchange::{ClientGone, Peer, Reply, serve};
 use crate::proxy::http1::{BadRequest, HeadEnd, MAX_HEAD, Request};
 use crate::proxy::message::{Method, Name, RequestHead, Version};
 use crate::proxy::stats::Held;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Side;
 use crate::proxy::worker::Worker;
-use crate::types::UserMessage;
 
 /// How long a connection on which nobody has proved anything may stay open without a request.
 const UNPROVED_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -98,17 +97,6 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
             Next::Close => return None,
         }
     }
-}
-
-/// What is wrong with a request that cannot be read, for the person at the client.
-fn unreadable(bad: &BadRequest) -> UserMessage {
-    UserMessage::new("The request cannot be understood: ")
-        .then(match bad {
-            BadRequest::Framing(bad) => framing(*bad),
-            BadRequest::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
-            BadRequest::Syntax(_) | BadRequest::TooLarge => "it is not HTTP/1",
-        })
-        .then(".")
 }
 
 /// Whether a request asks for the same tunnel as the one before, with credentials.
@@ -211,17 +199,13 @@ impl Wire {
 
     /// A request that cannot be read gets an answer, and nothing else.
     async fn refuse(&mut self, peer: &Peer, bad: &BadRequest) {
-        let (status, text) = match bad {
-            BadRequest::TooLarge => {
-                let text = UserMessage::new("The head of the request is larger than ")
-                    .number(MAX_HEAD as u64 / 1024);
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text.then(" KiB, or has too many fields."))
-            }
-            _ => (StatusCode::BAD_REQUEST, unreadable(bad)),
+        let status = match bad {
+            BadRequest::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
         };
         debug!(client = %peer.address(), %bad, "a request could not be read");
         peer.conduct().fails();
-        let reply = Reply::new(status, &text);
+        let reply = Reply::new(status, &bad.user_message());
         self.entry.begin(Cow::Borrowed(""));
         let line = self.entry.line();
         line.status = Some(status);
