@@ -316,13 +316,13 @@ impl Connection {
     }
 
     /// Says what an exchange on it is about from now on; `exchange` is its number on this connection.
-    pub fn carry(&self, exchange: u32, what: Carries) {
-        self.guarded().carried.take_up(exchange, what);
+    pub fn begin_exchange(&self, exchange: u32, what: Carries) {
+        self.guarded().carried.begin(exchange, what);
     }
 
     /// An exchange on it has ended.
-    pub fn put_down(&self, exchange: u32) {
-        self.guarded().carried.put_down(exchange);
+    pub fn end_exchange(&self, exchange: u32) {
+        self.guarded().carried.end(exchange);
     }
 
     /// Whether it is no more: reset, or ended by both sides. A client that has only said its last word is still there.

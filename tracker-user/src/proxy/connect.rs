@@ -43,7 +43,7 @@ pub(super) async fn connect<D: Downstream>(
         // It would have to be told from the tunnel's first bytes.
         return Err(Reply::bad_request(&UserMessage::new("A CONNECT request has no content.")));
     }
-    peer.connection().carry(down.number(), Carries::Tunnel { to: Arc::clone(&destination.key) });
+    peer.connection().begin_exchange(down.number(), Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
     down.timer().clear();
     let origin = match dial(peer, down.entry(), destination, options).await {

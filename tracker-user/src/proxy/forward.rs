@@ -34,7 +34,7 @@ pub(super) async fn forward<D: Downstream>(
     authorized: &Authorized,
 ) -> Result<Option<Side<TcpStream>>, Reply> {
     let (method, to) = (head.method_name(), Arc::clone(&destination.key));
-    peer.connection().carry(down.number(), Carries::Request { method, to });
+    peer.connection().begin_exchange(down.number(), Carries::Request { method, to });
     if !ports::are_open(&options.forward_ports, destination.port) {
         let port = UserMessage::new("Requests to port ").number(destination.port);
         let text = port.then(" are not allowed by this proxy.");

@@ -46,7 +46,7 @@ impl Carried {
     }
 
     /// An exchange is about this from now on.
-    pub(super) fn take_up(&mut self, exchange: u32, what: Carries) {
+    pub(super) fn begin(&mut self, exchange: u32, what: Carries) {
         let mut more = self.more.iter_mut();
         match &mut self.first {
             Some((number, known)) if *number == exchange => *known = what,
@@ -62,7 +62,7 @@ impl Carried {
     }
 
     /// An exchange has ended.
-    pub(super) fn put_down(&mut self, exchange: u32) {
+    pub(super) fn end(&mut self, exchange: u32) {
         if self.first.take_if(|(number, _)| *number == exchange).is_none() {
             self.more.retain(|(number, _)| *number != exchange);
         }
@@ -91,18 +91,18 @@ mod tests {
         let tunnel = |to: &str| Carries::Tunnel { to: to.into() };
         let mut carried = Carried::default();
         assert_eq!(carried.to_string(), "idle");
-        carried.take_up(1, tunnel("a:1"));
-        carried.take_up(3, tunnel("b:1"));
-        carried.take_up(1, tunnel("c:1"));
+        carried.begin(1, tunnel("a:1"));
+        carried.begin(3, tunnel("b:1"));
+        carried.begin(1, tunnel("c:1"));
         assert_eq!(carried.to_string(), "CONNECT c:1, CONNECT b:1");
-        carried.put_down(1);
-        carried.take_up(3, Carries::Request { method: "GET".into(), to: "d:1".into() });
+        carried.end(1);
+        carried.begin(3, Carries::Request { method: "GET".into(), to: "d:1".into() });
         assert_eq!(carried.to_string(), "GET d:1");
-        carried.take_up(5, tunnel("e:1"));
-        carried.put_down(3);
+        carried.begin(5, tunnel("e:1"));
+        carried.end(3);
         assert!(!carried.is_empty());
-        carried.put_down(5);
-        carried.put_down(5);
+        carried.end(5);
+        carried.end(5);
         assert!(carried.is_empty());
     }
 }

@@ -42,7 +42,7 @@ async fn it_counts_and_tells_and_forgets() {
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (mut near, mut far) = pair(&registry).await;
     let client = near.connection().client();
-    near.connection().carry(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    near.connection().begin_exchange(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
     far.write_all(b"hello").await.unwrap();
     let mut buffer = [0; 5];
     near.read_exact(&mut buffer).await.unwrap();
@@ -297,7 +297,10 @@ async fn the_oldest_on_which_nothing_happens_are_given_up() {
         all.push(pair(&registry).await);
     }
     all[0].0.connection().bind(SessionId(1));
-    all[1].0.connection().carry(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    all[1]
+        .0
+        .connection()
+        .begin_exchange(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
     assert_eq!(registry.shed(2), 2);
     let ended = |all: &Vec<(ClientStream, TcpStream)>| -> Vec<bool> {
         all.iter().map(|(near, _)| near.connection().signal() == Signal::End).collect()

@@ -136,6 +136,12 @@ async fn decision(peer: &Peer) -> Decision {
 /// From now on the connection ends with the session. The session may have ended just before, without this connection:
 /// so it is asked for once more. False if it has.
 async fn bind(peer: &Peer, session: SessionId) -> bool {
-    !peer.bind(session)
-        || matches!(decision(peer).await, Decision::Allow(admitted) if admitted.session == session)
+    if peer.is_cleared_for(session) {
+        return true;
+    }
+    peer.bind(session);
+    let is_valid = matches!(decision(peer).await, Decision::Allow(admitted) if admitted.session == session);
+    // Not before: another exchange would be served meanwhile on what has not been asked yet.
+    peer.set_cleared(session, is_valid);
+    is_valid
 }

@@ -22,6 +22,7 @@ pub(in crate::proxy) struct Peer {
     address: ClientAddr,
     conversation: RefCell<Conversation>,
     session: Cell<Option<SessionId>>,
+    is_cleared: Cell<bool>,
     conduct: Conduct,
     is_proved: Cell<bool>,
     is_seen: Cell<bool>,
@@ -66,6 +67,7 @@ impl Peer {
             address,
             conversation: RefCell::default(),
             session: Cell::new(None),
+            is_cleared: Cell::new(false),
             is_proved: Cell::new(false),
             is_seen: Cell::new(false),
             pinned: RefCell::default(),
@@ -93,18 +95,28 @@ impl Peer {
         self.conversation.borrow_mut()
     }
 
-    /// The session that the connection was cleared for last: it ends with that.
+    /// The session that the connection is bound to: it ends with that.
     pub(in crate::proxy) const fn session(&self) -> Option<SessionId> {
         self.session.get()
     }
 
-    /// From now on it is this one. False if it was before. See [`Connection::bind`] for what to ask then.
-    pub(in crate::proxy) fn bind(&self, session: SessionId) -> bool {
-        if self.session.replace(Some(session)) == Some(session) {
-            return false;
-        }
+    /// Whether the connection is bound to this session, and that was found valid since.
+    pub(in crate::proxy) fn is_cleared_for(&self, session: SessionId) -> bool {
+        self.session.get() == Some(session) && self.is_cleared.get()
+    }
+
+    /// From now on it is bound to this one. See [`Connection::bind`] for what to ask then.
+    pub(in crate::proxy) fn bind(&self, session: SessionId) {
+        self.session.set(Some(session));
+        self.is_cleared.set(false);
         self.connection.bind(session);
-        true
+    }
+
+    /// It has been asked whether this one is valid.
+    pub(in crate::proxy) fn set_cleared(&self, session: SessionId, is_valid: bool) {
+        if self.session.get() == Some(session) {
+            self.is_cleared.set(is_valid);
+        }
     }
 
     /// How the client behaves.

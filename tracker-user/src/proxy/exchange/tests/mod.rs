@@ -17,6 +17,7 @@ use crate::net::ClientStream;
 use crate::proxy::message::Content;
 use crate::proxy::tests::{FakeGate, Lab, OK, Origin, negotiate, options, within};
 use crate::proxy::worker::Worker;
+use crate::types::SessionId;
 
 /// A connection on which nothing is ever read or written: its exchanges come from memory.
 struct Carrier {
@@ -116,7 +117,7 @@ async fn several_exchanges_are_under_way_at_once_and_end_with_their_connection()
     let login = token("user alice");
     assert_eq!(carrier.get(1, &quick, &[("proxy-authorization", &login)]).await.got.status, 200);
     let connection = carrier.stream.connection();
-    connection.put_down(1);
+    connection.end_exchange(1);
 
     let mut pending = Stream::new(&carrier.peer, 3, Content::None, &[]);
     let unanswered = serve(&carrier.peer, head("GET", &waiting, "/", Content::None, &[]), &mut pending);
@@ -127,7 +128,7 @@ async fn several_exchanges_are_under_way_at_once_and_end_with_their_connection()
             far.read(true).await;
             assert_eq!(carrier.get(5, &quick, &[]).await.got.status, 200, "one does not wait for the other");
             assert_eq!(carrier.carried(), format!("GET {waiting}, GET {quick}"));
-            connection.put_down(5);
+            connection.end_exchange(5);
             assert_eq!(carrier.carried(), format!("GET {waiting}"));
             let session = connection.session().unwrap();
             assert_eq!(carrier.lab.connections().destroy(connection.client(), session, None), 1);
@@ -174,6 +175,22 @@ async fn a_stream_that_was_reset_leaves_its_origin_alone() {
     assert!(tunnel.is_none() && stream.got.status == 0);
     far.read(true).await;
     assert!(far.is_closed().await);
+}
+
+/// One exchange binds the connection and asks; another is not served meanwhile on what has not been answered yet.
+#[tokio::test]
+async fn a_session_is_cleared_only_when_it_was_asked_for_after_the_binding() {
+    let Carrier { peer, .. } = &Carrier::new(Lab::closed()).await;
+    let cleared = || [1, 2].map(|session| peer.is_cleared_for(SessionId(session)));
+    peer.bind(SessionId(1));
+    assert_eq!(cleared(), [false, false]);
+    peer.bind(SessionId(2));
+    peer.set_cleared(SessionId(1), true);
+    assert_eq!(cleared(), [false, false], "the answer came too late");
+    peer.set_cleared(SessionId(2), true);
+    assert_eq!(cleared(), [false, true]);
+    peer.bind(SessionId(2));
+    assert_eq!(cleared(), [false, false]);
 }
 
 /// What has a default port for a request has none for a tunnel, although the names are the same.

@@ -91,7 +91,7 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
             return Some((Side { io, early: input.into_bytes() }, origin, entry));
         }
         let next = exchange.end().await;
-        peer.connection().put_down(NUMBER);
+        peer.connection().end_exchange(NUMBER);
         match next {
             Next::Request => {}
             Next::Close => return None,
