@@ -513,7 +513,7 @@ fn proxy_options(config: &Config) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         forward_ports: config.proxy.forward_ports.clone(),
-        allow_destinations: AllowList::new(config.proxy.allow_destinations.iter().map(ToString::to_string)),
+        allow_destinations: AllowList::new(&config.proxy.allow_destinations),
         max_connections: config.proxy.max_connections as usize,
         max_connections_per_client: config.proxy.max_connections_per_client as usize,
         conditions: Arc::new(conditions(config)),

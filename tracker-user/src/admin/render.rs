@@ -96,7 +96,7 @@ pub(super) fn session(session: &SessionView) -> wire::Session {
     }
 }
 
-pub(super) fn detail(detail: SessionDetail) -> wire::SessionDetail {
+pub(super) fn detail(detail: &SessionDetail) -> wire::SessionDetail {
     wire::SessionDetail {
         session: session(&detail.session),
         sessions: detail.sessions.iter().map(session).collect(),

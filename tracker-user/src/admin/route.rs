@@ -44,7 +44,7 @@ async fn route(
         (&Method::GET, ["v1", "status"]) => ok(&render::status(ops.status().await?)),
         (&Method::GET, ["v1", "sessions"]) => list(ops.sessions().await?, render::session),
         (&Method::GET, ["v1", "sessions", client]) => {
-            ok(&render::detail(ops.session(address(&query::decode(client))?).await?))
+            ok(&render::detail(&ops.session(address(&query::decode(client))?).await?))
         }
         (&Method::GET, ["v1", "users"]) => list(ops.users().await?, render::user),
         (&Method::GET, ["v1", "hosts"]) => list(ops.hosts().await?, render::host),

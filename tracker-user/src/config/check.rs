@@ -8,7 +8,7 @@ use super::listeners::Listen;
 use super::problem::Refusal;
 use super::span;
 use super::types::Config;
-use super::values::{Basic, Destination};
+use super::values::{AllowedDestination, Basic};
 
 /// What is wrong with several keys together.
 #[derive(Debug, PartialEq)]
@@ -138,7 +138,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         found.push("proxy.forward-ports: is empty: no http site can be reached".to_owned());
     }
     for destination in &config.proxy.allow_destinations {
-        if matches!(destination, Destination::Network(network) if network.prefix_len() == 0) {
+        if matches!(destination, AllowedDestination::Network(network) if network.prefix_len() == 0) {
             found.push(format!(
                 "proxy.allow-destinations: {destination} lets clients reach the gateway itself and the services of its host; name only what they need"
             ));

@@ -31,7 +31,9 @@ use nix::fcntl::OFlag;
 pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
-pub use values::{Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy};
+pub use values::{
+    AllowedDestination, Basic, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy,
+};
 
 /// The file that is read where none is named.
 pub const DEFAULT_PATH: &str = "/etc/tracker/tracker.toml";

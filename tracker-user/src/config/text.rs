@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::codec::Text;
 use super::problem::Refusal;
-use super::values::Destination;
-use crate::types::{AddressPattern, parse_stars, show_network};
+use super::values::AllowedDestination;
+use crate::types::{AddressPattern, is_host_name, parse_stars, show_network};
 
 type Parsed<T> = Result<T, Refusal>;
 
@@ -62,11 +62,11 @@ pub(super) const NETWORK: Text<IpNet> = Text {
     example: "10.1.0.0/16",
 };
 
-pub(super) const DESTINATION: Text<Destination> = Text {
+pub(super) const DESTINATION: Text<AllowedDestination> = Text {
     parse: |text| match network(text) {
-        Some(network) => network.map(Destination::Network),
+        Some(network) => network.map(AllowedDestination::Network),
         None if text.contains(['/', ':']) => Err(not_a_network(text)),
-        None => host(text).map(Destination::Host),
+        None => host(text).map(AllowedDestination::Host),
     },
     show: ToString::to_string,
     wants: "network (CIDR), address or host name",
@@ -231,15 +231,10 @@ fn not_a_network(text: &str) -> Refusal {
 /// A host name in lower case, without a final dot.
 fn host(text: &str) -> Parsed<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let sound = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
+    let has_bare_ends = |label: &str| !label.starts_with('-') && !label.ends_with('-');
     // A last label of digits only is somebody's notation of an IPv4 address.
     let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    if name.len() <= 253 && name.split('.').all(sound) && !numeric {
+    if is_host_name(text) && name.split('.').all(has_bare_ends) && !numeric {
         return Ok(name);
     }
     let remedy = if !text.is_ascii() {

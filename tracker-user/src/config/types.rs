@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::values::{Basic, Destination, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy};
+use super::values::{
+    AllowedDestination, Basic, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy,
+};
 use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::session::settings::Timeouts;
 use crate::types::PortRange;
@@ -113,7 +115,7 @@ pub struct Proxy {
     /// The ports that plain requests may reach.
     pub forward_ports: Vec<PortRange>,
     /// What is let through although the built-in deny list names it.
-    pub allow_destinations: Vec<Destination>,
+    pub allow_destinations: Vec<AllowedDestination>,
     /// Where passwords may be asked for.
     pub basic: Basic,
     /// How many connections clients may have in all; 0 = as many as there are descriptors for.

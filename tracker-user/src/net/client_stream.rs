@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::Connection;
 use super::registry::Membership;
 use super::splice::{ByteStream, Spliceable};
 use super::tls::{Accept, ChannelBinding, ChannelBindingType, TlsServer};
 use super::transport::Transport;
-use super::{Connection, Seen};
 
 /// The stream of a client's connection. It counts what moves, and takes itself out of the registry before its descriptor
 /// closes.
@@ -43,20 +42,6 @@ impl ClientStream {
     #[must_use]
     pub const fn connection(&self) -> &Arc<Connection> {
         self.membership.connection()
-    }
-
-    /// Whether the connection is no more: reset, or ended by both sides. A client that has only ended its own side is
-    /// still there.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        // The kernel knows no peer of a closed socket.
-        self.transport.socket().peer_addr().is_err()
-    }
-
-    /// Whether what happens on this connection is seen. Costs a system call.
-    #[must_use]
-    pub fn is_seen(&self) -> bool {
-        self.membership.look(self.transport.socket().as_fd()) != Seen::No
     }
 
     /// What names the channel to both of its ends; `None` without TLS, or where there is none of that type.
@@ -223,7 +208,7 @@ mod tests {
         assert!(received == large);
         far.read_exact(&mut [0; 4]).await.unwrap();
         assert_eq!(near.connection().bytes(), (100_000, 4));
-        assert!(near.connection().has_ended() && !near.is_gone());
+        assert!(near.connection().has_ended() && !near.connection().is_gone());
         drop(near);
         assert!(registry.is_empty());
     }
@@ -254,7 +239,7 @@ mod tests {
             sent += result.unwrap();
         }
         assert_eq!(registry.destroy(near.connection().client(), SessionId::test(1), None), 1);
-        assert!(near.is_gone());
+        assert!(near.connection().is_gone());
         assert!(near.write_all(&chunk).await.is_err() && near.read(&mut [0; 1]).await.is_err());
         let mut received = 0;
         let mut buffer = vec![0; 1 << 16];

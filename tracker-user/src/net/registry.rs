@@ -4,6 +4,7 @@
 //! and holds its lock, may use the descriptor: [`Connections::destroy`] ends a session's connections synchronously, and
 //! when it returns no byte moves on them any more.
 
+mod carried;
 mod limits;
 mod membership;
 mod per_connection_record;
@@ -11,7 +12,6 @@ mod per_connection_record;
 mod tests;
 mod visibility;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,10 +28,11 @@ use std::task::{Context, Poll};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_util::task::AtomicWaker;
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown};
 use tokio::net::TcpStream;
 use tracker_ebpf::record::Direction;
 
+pub use self::carried::{Carried, Carries};
 pub use self::limits::{Limits, Over};
 pub(super) use self::membership::Membership;
 pub use self::per_connection_record::Left;
@@ -53,36 +54,6 @@ pub trait ClientEvents: Send + Sync {
     fn closed(&self, client: ClientAddr, ended: bool, at: BootTime);
 }
 
-/// What a connection carries at the moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Carries {
-    /// Nothing: no request is being served.
-    #[default]
-    Idle,
-    /// A request.
-    Request {
-        /// Its method.
-        method: Cow<'static, str>,
-        /// `host:port`.
-        to: Arc<str>,
-    },
-    /// A tunnel.
-    Tunnel {
-        /// `host:port`.
-        to: Arc<str>,
-    },
-}
-
-impl fmt::Display for Carries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Idle => f.write_str("idle"),
-            Self::Request { method, to } => write!(f, "{method} {to}"),
-            Self::Tunnel { to } => write!(f, "CONNECT {to}"),
-        }
-    }
-}
-
 /// What the CLI shows of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
@@ -95,7 +66,7 @@ pub struct ConnectionInfo {
     /// When it was accepted.
     pub since: BootTime,
     /// What it carries now.
-    pub carries: Carries,
+    pub carries: Carried,
     /// The session it was last served on.
     pub session: Option<SessionId>,
     /// Payload bytes received from the client.
@@ -179,7 +150,7 @@ impl Connections {
             state: Mutex::new(Guarded {
                 fd: Some(stream.as_raw_fd()),
                 session: None,
-                carries: Carries::Idle,
+                carried: Carried::default(),
             }),
             signal: AtomicU8::new(NONE),
             task: AtomicWaker::new(),
@@ -313,7 +284,7 @@ struct Guarded {
     /// The descriptor, while it is certainly open and ours: the stream takes it out before it closes it.
     fd: Option<RawFd>,
     session: Option<SessionId>,
-    carries: Carries,
+    carried: Carried,
 }
 
 impl Connection {
@@ -347,12 +318,25 @@ impl Connection {
         self.guarded().session
     }
 
-    /// Says what it carries from now on.
-    pub fn carry(&self, what: Carries) {
-        self.guarded().carries = what;
+    /// Says what an exchange on it is about from now on; `exchange` is its number on this connection.
+    pub fn begin_exchange(&self, exchange: u32, what: Carries) {
+        self.guarded().carried.begin(exchange, what);
     }
 
-    /// What it has been told. The task that asks is woken when it is told something; there is one such task at a time.
+    /// An exchange on it has ended.
+    pub fn end_exchange(&self, exchange: u32) {
+        self.guarded().carried.end(exchange);
+    }
+
+    /// Whether it is no more: reset, or ended by both sides. A client that has only said its last word is still there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        // The kernel knows no peer of a closed socket.
+        self.guarded().fd.is_none_or(|fd| getpeername::<SockaddrStorage>(fd).is_err())
+    }
+
+    /// What it has been told. The task that asks is woken when it is told something. There is one such task at a time: the
+    /// one that owns the stream. Exchanges need none of their own, as they are that task's and end with it.
     pub fn poll_signal(&self, cx: &Context<'_>) -> Signal {
         self.task.register(cx.waker());
         self.signal()
@@ -398,7 +382,7 @@ impl Connection {
             client: self.client,
             peer: self.peer,
             since: self.since,
-            carries: state.carries.clone(),
+            carries: state.carried.clone(),
             session: state.session,
             rx,
             tx,

@@ -83,6 +83,7 @@ pub(super) struct TlsTransport {
 }
 
 impl TlsTransport {
+    #[cfg(test)]
     pub(super) fn socket(&self) -> &TcpStream {
         self.stream.get_ref().0
     }

@@ -21,12 +21,12 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// The socket underneath: to ask the kernel about the connection, and to break it off. Under TLS, what is read from it
-    /// or written to it is not the payload, so it stays within this room.
+    /// The socket underneath.
+    #[cfg(test)]
     pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.socket(),
+            Self::Tls(stream) => stream.socket(),
         }
     }
 

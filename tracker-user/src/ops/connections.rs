@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Ops, OpsError};
 use crate::clock::Anchor;
-use crate::net::Carries;
+use crate::net::Carried;
 use crate::proxy::decision_log::DecisionRecord;
 use crate::types::{ClientAddr, SessionId};
 
@@ -18,7 +18,7 @@ pub struct OpenConnection {
     /// The session it was last served on.
     pub session: Option<SessionId>,
     /// What it carries now.
-    pub carries: Carries,
+    pub carries: Carried,
     /// Bytes received from the client.
     pub bytes_received: u64,
     /// Bytes sent to the client.

@@ -4,17 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use http::StatusCode;
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::access::Entry;
-use super::client::{Client, Next, Refusal};
+use super::authorize::Authorized;
 use super::destination::Destination;
 use super::dial::dial;
-use super::http1::Request;
+use super::exchange::{Downstream, Peer, Reply};
+use super::message::RequestHead;
 use super::options::ProxyOptions;
-use super::pages::Page;
 use super::ports;
 use super::stats::Held;
 use super::tunnel::{Moved, Side, tunnel};
@@ -22,45 +22,43 @@ use super::worker::Worker;
 use crate::net::{Carries, ClientStream};
 use crate::types::UserMessage;
 
-pub(super) async fn connect(
-    client: &mut Client,
-    request: &Request,
+/// Makes the tunnel, and tells the client.
+pub(super) async fn connect<D: Downstream>(
+    peer: &Peer,
+    head: RequestHead,
+    down: &mut D,
     destination: &Arc<Destination>,
     options: &ProxyOptions,
-    proof: Option<String>,
-) -> Result<Next, Box<Refusal>> {
-    client.input.consume(request.length);
-    let refuse = |page, proof| Box::new(Refusal { page, rest: request.body(), proof });
+    authorized: &Authorized,
+) -> Result<Option<Side<TcpStream>>, Reply> {
+    let has_content = head.line().has_content();
+    // Its memory is not held while the origin is waited for.
+    drop(head);
     if !ports::are_open(&options.connect_ports, destination.port) {
         let port = UserMessage::new("Tunnels to port ").number(destination.port);
         let text = port.then(" are not allowed by this proxy.");
-        return Err(refuse(ports::closed(client, destination, &text), proof));
+        return Err(ports::closed(peer, down.entry(), destination, &text));
     }
-    if request.has_content() {
+    if has_content {
         // It would have to be told from the tunnel's first bytes.
-        return Err(refuse(Page::bad_request(&UserMessage::new("A CONNECT request has no content.")), proof));
+        return Err(Reply::bad_request(&UserMessage::new("A CONNECT request has no content.")));
     }
-    client.connection.carry(Carries::Tunnel { to: Arc::clone(&destination.key) });
+    peer.connection().begin_exchange(down.number(), Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
-    client.timer.clear();
-    let origin = match dial(client, destination, options).await {
+    down.timer().clear();
+    let origin = match dial(peer, down.entry(), destination, options).await {
         Ok(origin) => origin,
         Err(failure) => {
-            client.entry.line().problem = Some(failure.to_string());
-            return Err(refuse(failure.page(destination), proof));
+            down.entry().line().problem = Some(failure.to_string());
+            return Err(failure.reply(destination));
         }
     };
-    let mut answer = format!("{} 200 Connection established\r\n", request.version.as_str());
-    if let Some(proof) = proof {
-        answer = format!("{answer}Proxy-Authenticate: {proof}\r\n");
+    down.timer().set(options.header_timeout);
+    if down.open_tunnel(authorized.mutual_auth.as_deref()).await.is_err() {
+        return Ok(None);
     }
-    answer.push_str("\r\n");
-    client.timer.set(options.header_timeout);
-    if client.send(answer.as_bytes()).await.is_err() {
-        return Ok(Next::Close);
-    }
-    client.entry.line().status = Some(StatusCode::OK);
-    Ok(Next::Tunnel(Side { io: origin, early: Bytes::new() }))
+    down.entry().line().status = Some(StatusCode::OK);
+    Ok(Some(Side { io: origin, early: Bytes::new() }))
 }
 
 /// Carries a tunnel to its end.

@@ -3,13 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::http1::Method;
-use super::pages::Page;
+use super::exchange::Reply;
+use super::message::{Method, RequestHead};
 use crate::outside;
-use crate::types::UserMessage;
-
-/// Names longer than this are not in the DNS.
-const MAX_NAME: usize = 253;
+use crate::types::{UserMessage, is_host_name};
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,110 +98,51 @@ impl Destination {
         if let Ok(address) = text.parse::<std::net::Ipv4Addr>() {
             return Ok(Host::Address(address.into()));
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        let labels_are_good = name.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        });
-        if name.len() > MAX_NAME || !labels_are_good {
+        if !is_host_name(text) {
             return Err(BadDestination::Host);
         }
         Ok(Host::Name(text.to_ascii_lowercase().into()))
     }
 }
 
-/// What a request line asks for (RFC 9112, section 3.2), as places in it: a host and what is asked of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    /// Where the authority begins, and the path behind it: up to its end, or to a fragment, which nobody should send.
-    authority: usize,
-    path: usize,
-    end: usize,
-    is_tunnel: bool,
-}
-
-impl Target {
-    /// Reads the target of a request to a proxy: an absolute address, or for CONNECT a host and a port.
-    pub(super) fn parse(method: Method, target: &[u8]) -> Result<Self, Page> {
-        if method == Method::Connect {
-            if target.iter().any(|b| matches!(b, b'/' | b'?' | b'#')) {
-                let text = "A CONNECT request names a host and a port, and nothing else.";
-                return Err(Page::bad_request(&UserMessage::new(text)));
-            }
-            return Ok(Self { authority: 0, path: target.len(), end: target.len(), is_tunnel: true });
-        }
-        let position = |from: usize, what: &[u8]| {
-            let rest = target.get(from..).unwrap_or_default();
-            rest.iter().position(|b| what.contains(b)).map_or(target.len(), |at| from + at)
-        };
-        let colon = position(0, b":/?#");
-        let scheme = target.get(..colon).unwrap_or_default();
-        if !target.get(colon..).unwrap_or_default().starts_with(b"://") {
-            return Err(Page::bad_request(&UserMessage::new(
-                "This is a proxy, not a web server. Set it as the proxy of your browser, and ask for complete addresses (http://...).",
-            )));
-        }
-        if !scheme.eq_ignore_ascii_case(b"http") {
-            let scheme = outside::shown_bytes(scheme, outside::WORD);
-            let message = UserMessage::new("This proxy fetches http:// addresses; for ").name(&scheme);
-            let message = message.then(":// the client has to ask for a tunnel (CONNECT).");
-            return Err(Page::bad_request(&message));
-        }
-        let authority = colon + b"://".len();
-        let path = position(authority, b"/?#");
-        Ok(Self { authority, path, end: position(path, b"#"), is_tunnel: false })
-    }
-
-    /// The host, and the port if there is one.
-    pub(super) fn authority<'a>(&self, target: &'a [u8]) -> &'a [u8] {
-        target.get(self.authority..self.path).unwrap_or_default()
-    }
-
-    /// The path and the query; empty where there are none.
-    pub(super) fn path<'a>(&self, target: &'a [u8]) -> &'a [u8] {
-        target.get(self.path..self.end).unwrap_or_default()
-    }
-
-    /// The destination that it names.
-    pub(super) fn destination(&self, target: &[u8]) -> Result<Destination, Page> {
-        let authority = std::str::from_utf8(self.authority(target)).map_err(|_| BadDestination::Host);
-        let default_port = (!self.is_tunnel).then_some(80);
-        authority.and_then(|authority| Destination::parse(authority, default_port)).map_err(|problem| {
+impl Destination {
+    /// Where a request is meant to go; only for one whose form is right.
+    pub(super) fn of(head: &RequestHead) -> Result<Self, Reply> {
+        let authority = std::str::from_utf8(head.authority()).map_err(|_| BadDestination::Host);
+        let default_port = (head.method() != Method::Connect).then_some(80);
+        authority.and_then(|authority| Self::parse(authority, default_port)).map_err(|problem| {
             let message = UserMessage::new("The request's target cannot be used: ");
-            Page::bad_request(&message.then(problem.user_words()))
+            Reply::bad_request(&message.then(problem.user_words()))
         })
     }
+}
+
+/// Whether a target has the form that a proxy is asked in: a complete `http://` address, or for CONNECT a host and a port.
+pub(super) fn check_form(head: &RequestHead) -> Result<(), Reply> {
+    if head.method() == Method::Connect {
+        if head.authority().iter().any(|b| matches!(b, b'/' | b'?' | b'#')) {
+            let text = "A CONNECT request names a host and a port, and nothing else.";
+            return Err(Reply::bad_request(&UserMessage::new(text)));
+        }
+        return Ok(());
+    }
+    let scheme = head.scheme();
+    if scheme.eq_ignore_ascii_case(b"http") {
+        return Ok(());
+    }
+    if scheme.is_empty() {
+        return Err(Reply::bad_request(&UserMessage::new(
+            "This is a proxy, not a web server. Set it as the proxy of your browser, and ask for complete addresses (http://...).",
+        )));
+    }
+    let scheme = outside::shown_bytes(scheme, outside::WORD);
+    let message = UserMessage::new("This proxy fetches http:// addresses; for ").name(&scheme);
+    Err(Reply::bad_request(&message.then(":// the client has to ask for a tunnel (CONNECT).")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn targets() {
-        for (method, target, parts) in [
-            (Method::Get, "http://a.test", Some(("a.test", ""))),
-            (Method::Get, "HTTP://A.test:81/x?y=http://b/#z", Some(("A.test:81", "/x?y=http://b/"))),
-            (Method::Get, "http://a?q", Some(("a", "?q"))),
-            (Method::Get, "http://a#/b@c/", Some(("a", ""))),
-            (Method::Get, "http://u@a/", Some(("u@a", "/"))),
-            (Method::Connect, "a.test:443", Some(("a.test:443", ""))),
-            (Method::Get, "/", None),
-            (Method::Get, "*", None),
-            (Method::Get, "a.test:80", None),
-            (Method::Get, "http:/a", None),
-            (Method::Get, "https://a/", None),
-            (Method::Get, "/http://a/", None),
-            (Method::Connect, "http://a:443/", None),
-            (Method::Connect, "/", None),
-        ] {
-            let read = Target::parse(method, target.as_bytes()).ok();
-            let bytes = target.as_bytes();
-            let read = read.map(|read| (read.authority(bytes).to_vec(), read.path(bytes).to_vec()));
-            assert_eq!(read, parts.map(|(a, b)| (a.as_bytes().to_vec(), b.as_bytes().to_vec())), "{target}");
-        }
-    }
 
     #[test]
     fn what_is_read() {

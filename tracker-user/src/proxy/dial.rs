@@ -7,17 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::client::Client;
+use super::access::Entry;
 use super::descriptors;
 use super::destination::{Destination, Host};
+use super::exchange::{Peer, Reply};
 use super::guard::{self, Barred, Denied};
 use super::limits::Why;
 use super::options::ProxyOptions;
-use super::pages::Page;
 use super::worker::Worker;
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
@@ -93,15 +93,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn page(&self, destination: &Destination) -> Page {
+    pub(super) fn reply(&self, destination: &Destination) -> Reply {
         let status = match self {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
             Self::Unknown { .. } | Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let page = Page::new(status, &self.user_message(destination));
-        if status == StatusCode::SERVICE_UNAVAILABLE { page.retry() } else { page }
+        let reply = Reply::new(status, &self.user_message(destination));
+        if status == StatusCode::SERVICE_UNAVAILABLE { reply.retry() } else { reply }
     }
 
     /// For the person at the client: not the addresses that the name has for the gateway, nor its system's words.
@@ -131,11 +131,12 @@ impl Failure {
 
 /// A connection to the destination. Where none may be made, the audit trail tells whose request it was.
 pub(super) async fn dial(
-    client: &Client,
+    peer: &Peer,
+    entry: &Entry,
     destination: &Destination,
     options: &ProxyOptions,
 ) -> Result<TcpStream, Failure> {
-    let worker = &client.worker;
+    let worker = peer.worker();
     let dialled = reach(worker, destination, options).await;
     if let Err(failure @ (Failure::Denied { .. } | Failure::Unknown { .. })) = &dialled {
         let stats = &worker.shared.stats;
@@ -144,8 +145,8 @@ pub(super) async fn dial(
             _ => stats.destinations_refused.inc(),
         }
         let why = format!("{}: {failure}", destination.key);
-        let user = client.entry.user();
-        worker.shared.gate.refused(&Refusal::of_request(client.address, Ground::Destination, user, &why));
+        let user = entry.user();
+        worker.shared.gate.refused(&Refusal::of_request(peer.address(), Ground::Destination, user, &why));
     }
     dialled
 }

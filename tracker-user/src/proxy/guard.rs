@@ -194,6 +194,7 @@ fn built_in_v6(address: Ipv6Addr) -> Option<Denied> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AllowedDestination;
 
     #[test]
     fn the_table_of_addresses() {
@@ -315,7 +316,10 @@ mod tests {
     #[test]
     fn what_is_allowed_passes() {
         let route = |_| Ok(Route::Here);
-        let allowed = AllowList::new(["127.0.0.0/8", "[::1]", "fe80::1", "intranet.test."]);
+        let network = |text: &str| AllowedDestination::Network(text.parse().unwrap());
+        let host = AllowedDestination::Host("intranet.test".to_owned());
+        let allowed = [network("127.0.0.0/8"), network("::1/128"), network("fe80::1/128"), host];
+        let allowed = AllowList::new(&allowed);
         for address in ["127.0.0.1", "127.9.9.9", "::1", "fe80::1", "::ffff:127.0.0.1"] {
             assert!(check(address.parse().unwrap(), &allowed, route).is_ok(), "{address}");
         }

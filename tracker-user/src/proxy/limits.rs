@@ -1,6 +1,7 @@
 //! What strangers may take of the gateway: connections in all and of one client, descriptors, patience. Who is turned away is
 //! turned away at accept, counted, and told to operators.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -245,23 +246,23 @@ impl Shared {
 pub(super) struct Conduct {
     shared: Arc<Shared>,
     client: ClientAddr,
-    has_failed: bool,
-    is_served: bool,
+    has_failed: Cell<bool>,
+    is_served: Cell<bool>,
 }
 
 impl Conduct {
     pub(super) const fn new(shared: Arc<Shared>, client: ClientAddr) -> Self {
-        Self { shared, client, has_failed: false, is_served: false }
+        Self { shared, client, has_failed: Cell::new(false), is_served: Cell::new(false) }
     }
 
     /// Credentials proved nothing, or what came was no request.
-    pub(super) const fn fails(&mut self) {
-        self.has_failed = true;
+    pub(super) fn fails(&self) {
+        self.has_failed.set(true);
     }
 
     /// Somebody is served on it.
-    pub(super) fn serves(&mut self) {
-        if !std::mem::replace(&mut self.is_served, true) {
+    pub(super) fn serves(&self) {
+        if !self.is_served.replace(true) {
             self.shared.served(self.client);
         }
     }
@@ -269,7 +270,7 @@ impl Conduct {
 
 impl Drop for Conduct {
     fn drop(&mut self) {
-        if self.has_failed && !self.is_served {
+        if self.has_failed.get() && !self.is_served.get() {
             self.shared.failed(self.client);
         }
     }

@@ -1,33 +1,31 @@
 //! The explicit proxy: connections in, who they are served for, requests and tunnels out.
 //!
 //! [`Proxy::bind`] takes the ports, [`Proxy::spawn`] begins to serve, [`Running`] is the handle on what runs. Each core
-//! has a thread, a runtime and listening sockets of its own (`worker`); per connection there is one task (`client`). A
-//! request is read by `http1`, goes through `admit` (for whom?), then `forward` or `connect` (whereto?), and ends as a
-//! line of the access log (`access`).
+//! has a thread, a runtime and listening sockets of its own (`worker`); per connection there is one task (`front`). A
+//! front makes an exchange of each request (`exchange`), which goes through `authorize` (for whom?), then `forward` or
+//! `connect` (whereto?), and ends as a line of the access log (`access`).
 
 pub mod access;
-mod admit;
-mod client;
+mod authorize;
+mod buffer;
 mod connect;
 pub mod decision_log;
 mod descriptors;
 mod destination;
 mod dial;
-mod evaluation;
+mod exchange;
 mod forward;
+mod front;
 pub mod gate;
 mod guard;
 mod handshakes;
-mod heads;
 mod http1;
-mod leftover;
 mod limits;
+mod message;
 pub mod options;
-mod pages;
 mod penalty;
 mod pool;
 mod ports;
-mod proof;
 mod splice;
 pub mod stats;
 mod timer;

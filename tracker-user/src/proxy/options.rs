@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::auth::kerberos::Conditions;
 use crate::auth::kerberos::conditions::ConditionSettings;
-use crate::config;
+use crate::config::{self, AllowedDestination};
 use crate::types::PortRange;
 
 /// How long a client may take to send a request's head, from its first byte.
@@ -101,17 +101,14 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// Each entry is a CIDR, an address or a host name.
-    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Self {
+    /// What is configured.
+    #[must_use]
+    pub fn new(allowed: &[AllowedDestination]) -> Self {
         let mut list = Self::default();
-        for entry in entries {
-            let entry = entry.as_ref().trim();
-            if let Ok(net) = entry.parse::<IpNet>() {
-                list.nets.push(net);
-            } else if let Ok(address) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
-                list.nets.push(address.into());
-            } else {
-                list.names.push(entry.trim_end_matches('.').to_ascii_lowercase());
+        for one in allowed {
+            match one {
+                AllowedDestination::Network(net) => list.nets.push(*net),
+                AllowedDestination::Host(name) => list.names.push(name.clone()),
             }
         }
         list

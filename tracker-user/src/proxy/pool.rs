@@ -10,7 +10,8 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntGauge};
 use tokio::net::TcpStream;
 
-use super::http1::{BadResponse, Buffer, HeadEnd, MAX_HEAD, Response};
+use super::buffer::Buffer;
+use super::http1::{BadResponse, HeadEnd, MAX_HEAD, Response, ResponseHead};
 use super::stats::Stats;
 use crate::clock::{BootTime, boot_now};
 
@@ -26,6 +27,8 @@ pub(super) struct Origin {
     generation: u64,
     idle_since: BootTime,
     end: HeadEnd,
+    /// The head of the answer that begins what is unread.
+    response: Response,
 }
 
 /// Why there is no answer.
@@ -39,18 +42,38 @@ pub(super) enum NoAnswer {
 
 impl Origin {
     pub(super) fn new(io: TcpStream, key: Arc<str>, generation: u64) -> Self {
-        let (input, end) = (Buffer::default(), HeadEnd::default());
-        Self { io, input, key, reused: false, generation, idle_since: boot_now(), end }
+        Self {
+            io,
+            input: Buffer::default(),
+            key,
+            reused: false,
+            generation,
+            idle_since: boot_now(),
+            end: HeadEnd::default(),
+            response: Response::default(),
+        }
     }
 
-    /// Waits for the head of an answer, which then begins what is unread.
-    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, NoAnswer>> {
+    /// The head of the answer that has come, as long as it is unread.
+    pub(super) fn response(&self) -> ResponseHead<'_> {
+        ResponseHead::new(&self.response, self.input.unread())
+    }
+
+    /// The head of the answer has been read.
+    pub(super) fn consume_response(&mut self) {
+        let response = std::mem::take(&mut self.response);
+        self.input.consume(response.length());
+    }
+
+    /// Waits for the head of an answer.
+    pub(super) fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NoAnswer>> {
         loop {
             if !self.input.is_empty() && self.end.may_be_in(self.input.unread()) {
                 match Response::parse(self.input.unread()) {
                     Ok(Some(response)) => {
                         self.end.begin();
-                        return Poll::Ready(Ok(response));
+                        self.response = response;
+                        return Poll::Ready(Ok(()));
                     }
                     Ok(None) => {}
                     Err(bad) => return Poll::Ready(Err(NoAnswer::Bad(bad))),

@@ -1,10 +1,10 @@
 //! Which ports of origins a request or a tunnel may go to.
 
-use hyper::StatusCode;
+use http::StatusCode;
 
-use super::client::Client;
+use super::access::Entry;
 use super::destination::Destination;
-use super::pages::Page;
+use super::exchange::{Peer, Reply};
 use crate::audit::{Ground, Refusal};
 use crate::types::{PortRange, UserMessage};
 
@@ -24,12 +24,12 @@ pub(super) fn are_open(ranges: &[PortRange], port: u16) -> bool {
 }
 
 /// The answer to a request for a port that is not open, which is counted and told in the audit trail.
-pub(super) fn closed(client: &Client, destination: &Destination, message: &UserMessage) -> Page {
-    let shared = &client.worker.shared;
+pub(super) fn closed(peer: &Peer, entry: &Entry, destination: &Destination, message: &UserMessage) -> Reply {
+    let shared = &peer.worker().shared;
     shared.stats.destinations_refused.inc();
     let why = format!("{}: {}", destination.key, message.as_str());
-    shared.gate.refused(&Refusal::of_request(client.address, Ground::Port, client.entry.user(), &why));
-    Page::new(StatusCode::FORBIDDEN, message)
+    shared.gate.refused(&Refusal::of_request(peer.address(), Ground::Port, entry.user(), &why));
+    Reply::new(StatusCode::FORBIDDEN, message)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::limits::Why;

@@ -15,11 +15,10 @@ use tracing::{debug, warn};
 
 use super::access::Lane;
 use super::dial::Names;
+use super::front::http1::{self, Heads, Leftovers};
 use super::handshakes::Handshakes;
-use super::heads::Heads;
-use super::leftover::Leftovers;
 use super::pool::Pool;
-use super::{Shared, client, descriptors};
+use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
 use crate::net::{ClientStream, Listener, Security, TlsServer};
 use crate::observe::Routes;
@@ -54,6 +53,26 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// One of so many.
+    pub(super) fn new(shared: Arc<Shared>, of: usize) -> Self {
+        let routes = Routes::default();
+        if let Err(error) = routes.prepare() {
+            warn!(%error, "the kernel cannot be asked for routes yet");
+        }
+        Self {
+            pool: Pool::new(&shared.stats),
+            names: Names::default(),
+            leftovers: Leftovers::default(),
+            routes,
+            log: shared.access.lane(&shared.stats.access_lost),
+            heads: Rc::new(Heads::new(of, &shared.stats)),
+            handshakes: Handshakes::default(),
+            shared,
+            of,
+            accept_warned: Cell::default(),
+        }
+    }
+
     /// Descriptors are short: gives up idle connections to origins, and asks the other cores to. False if this core has none.
     pub(super) fn make_room(&self) -> bool {
         self.shared.descriptors_are_short();
@@ -102,22 +121,7 @@ async fn run(of: usize, shared: Arc<Shared>, listeners: Vec<Accepting>, begin: o
     if begin.await.is_err() {
         return;
     }
-    let routes = Routes::default();
-    if let Err(error) = routes.prepare() {
-        warn!(%error, "the kernel cannot be asked for routes yet");
-    }
-    let worker = Rc::new(Worker {
-        pool: Pool::new(&shared.stats),
-        names: Names::default(),
-        leftovers: Leftovers::default(),
-        routes,
-        log: shared.access.lane(&shared.stats.access_lost),
-        heads: Rc::new(Heads::new(of, &shared.stats)),
-        handshakes: Handshakes::default(),
-        shared: Arc::clone(&shared),
-        of,
-        accept_warned: Cell::default(),
-    });
+    let worker = Rc::new(Worker::new(Arc::clone(&shared), of));
     for listener in listeners {
         tokio::task::spawn_local(accept(Rc::clone(&worker), listener));
     }
@@ -145,7 +149,7 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
                 let Some(stream) = taken else { continue };
                 match security {
                     Security::Plain => {
-                        let serving = client::run(Rc::clone(&worker), stream);
+                        let serving = http1::run(Rc::clone(&worker), stream);
                         tokio::task::spawn_local(shared.tasks.track_future(serving));
                     }
                     Security::Tls(server) => {
@@ -173,7 +177,7 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
 async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
     if let Some(stream) = worker.handshakes.run(stream, &server).await {
         let tasks = worker.shared.tasks.clone();
-        tokio::task::spawn_local(tasks.track_future(client::run(worker, stream)));
+        tokio::task::spawn_local(tasks.track_future(http1::run(worker, stream)));
     }
 }
 

@@ -4,6 +4,7 @@
 mod address_pattern;
 mod connection_id;
 mod device;
+mod host_name;
 mod identity;
 mod method;
 mod port_range;
@@ -16,6 +17,7 @@ mod user_name;
 pub use address_pattern::{AddressPattern, parse_stars, show_network};
 pub use connection_id::ConnectionId;
 pub use device::{Device, NoDevice};
+pub use host_name::is_host_name;
 pub use identity::Identity;
 pub use method::{Factor, Factors, Method, NoFactor, NoMethod};
 pub use port_range::PortRange;

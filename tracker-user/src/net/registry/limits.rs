@@ -1,7 +1,7 @@
 //! How many connections there may be, and which are given up for others.
 
 use crate::clock::BootTime;
-use crate::net::{Carries, Connection, Connections, Signal};
+use crate::net::{Connection, Connections, Signal};
 use crate::types::{ClientAddr, ConnectionId};
 
 /// How many connections there may be.
@@ -47,6 +47,6 @@ impl Connections {
 impl Connection {
     fn is_idle_and_unproved(&self) -> bool {
         let guarded = self.guarded();
-        guarded.session.is_none() && guarded.carries == Carries::Idle
+        guarded.session.is_none() && guarded.carried.is_empty()
     }
 }

@@ -1,14 +1,13 @@
 //! A connection's place in the registry, and the counting of what moves on it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::task::Poll;
 
 use tracker_ebpf::record::Direction;
 
-use super::{Connection, Connections, Left, Seen};
+use super::{Connection, Connections, Left};
 use crate::clock::boot_now;
 
 /// A connection's place in the registry, for as long as this lives. Whoever holds it together with the descriptor drops
@@ -26,11 +25,6 @@ impl Membership {
     /// The connection.
     pub(in crate::net) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
-    }
-
-    /// How its socket is seen.
-    pub(in crate::net) fn look(&self, socket: BorrowedFd<'_>) -> Seen {
-        self.registry.look(socket)
     }
 
     /// This many bytes of payload were received into a buffer with room; 0 means that the client has ended its side.

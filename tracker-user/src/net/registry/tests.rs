@@ -45,7 +45,7 @@ async fn it_counts_and_tells_and_forgets() {
     let registry = Arc::new(Connections::new(Some(Arc::clone(&seen) as Arc<dyn ClientEvents>)));
     let (mut near, mut far) = pair(&registry).await;
     let client = near.connection().client();
-    near.connection().carry(Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    near.connection().begin_exchange(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
     far.write_all(b"hello").await.unwrap();
     let mut buffer = [0; 5];
     near.read_exact(&mut buffer).await.unwrap();
@@ -257,7 +257,7 @@ async fn a_session_of_one_connection_ends_that_one_only() {
     assert_eq!(registry.destroy_one(client, one.connection().id(), SessionId::test(7)), 1);
     assert_eq!(registry.watch(client, one.connection().id(), boot_now()), None, "it is over");
     assert_eq!(two.connection().signal(), Signal::None);
-    assert!(one.is_gone() && !two.is_gone());
+    assert!(one.connection().is_gone() && !two.connection().is_gone());
 }
 
 /// A proof that was read on a connection counts only if that was still there.
@@ -265,16 +265,16 @@ async fn a_session_of_one_connection_ends_that_one_only() {
 async fn a_reset_connection_is_gone_and_a_half_closed_one_is_not() {
     let registry = Arc::new(Connections::new(None));
     let (near, mut far) = pair(&registry).await;
-    assert!(!near.is_gone());
+    assert!(!near.connection().is_gone());
     far.shutdown().await.unwrap();
     near.readable().await;
-    assert!(!near.is_gone(), "it waits for its answer");
+    assert!(!near.connection().is_gone(), "it waits for its answer");
     let (mut near, mut far) = pair(&registry).await;
     far.write_all(b"hello").await.unwrap();
     far.set_zero_linger().unwrap();
     drop(far);
     let gone = async {
-        while !near.is_gone() {
+        while !near.connection().is_gone() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -318,7 +318,10 @@ async fn the_oldest_on_which_nothing_happens_are_given_up() {
         all.push(pair(&registry).await);
     }
     all[0].0.connection().bind(SessionId::test(1));
-    all[1].0.connection().carry(Carries::Request { method: "GET".into(), to: "a.test:80".into() });
+    all[1]
+        .0
+        .connection()
+        .begin_exchange(0, Carries::Request { method: "GET".into(), to: "a.test:80".into() });
     assert_eq!(registry.shed(2), 2);
     let ended = |all: &Vec<(ClientStream, TcpStream)>| -> Vec<bool> {
         all.iter().map(|(near, _)| near.connection().signal() == Signal::End).collect()

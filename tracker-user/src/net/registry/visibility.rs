@@ -69,6 +69,12 @@ impl Connections {
         left.into_iter().filter(|client| !self.clients.contains_key(client)).collect()
     }
 
+    /// Whether what happens on this connection is seen. Costs a system call.
+    #[must_use]
+    pub fn is_seen(&self, connection: &Connection) -> bool {
+        self.look_at(connection) != Seen::No
+    }
+
     fn look_at(&self, connection: &Connection) -> Seen {
         let state = connection.guarded();
         let Some(fd) = state.fd else { return Seen::No };

@@ -144,7 +144,7 @@ fn who_logs_in_among_strangers_is_known_with_all_connections() {
         ended.0.shutdown(std::net::Shutdown::Write).unwrap();
         pause();
         assert_eq!(find(observer, A), None);
-        assert!(proved.1.is_seen());
+        assert!(registry.is_seen(proved.1.connection()));
         let since = boot_now();
         observer.track(A.into(), since, registry, Some(proved.1.connection().id())).unwrap();
         let known = record(observer, A);
@@ -179,7 +179,7 @@ fn who_has_left_before_the_login_was_admitted_has_left() {
         let id = server.connection().id();
         let since = boot_now();
         reset(client);
-        while server.is_seen() {
+        while registry.is_seen(server.connection()) {
             std::thread::sleep(Duration::from_millis(1));
         }
         observer.track(A.into(), since, registry, Some(id)).unwrap();
@@ -191,7 +191,7 @@ fn who_has_left_before_the_login_was_admitted_has_left() {
         let id = server.connection().id();
         let since = boot_now();
         reset(client);
-        while server.is_seen() {
+        while registry.is_seen(server.connection()) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let next = registered(registry, pair(listener, B));
@@ -218,7 +218,7 @@ fn a_flood_is_no_blindness_and_blindness_in_a_flood_is_seen() {
         let links: Vec<_> = kernel.links.lock().unwrap().drain(..).collect();
         drop(links);
         let (mut client, mut server) = registered(registry, pair(listener, B));
-        assert!(seen.1.is_seen() && !server.is_seen());
+        assert!(registry.is_seen(seen.1.connection()) && !registry.is_seen(server.connection()));
         client.write_all(b"x").unwrap();
         server.read_exact(&mut [0; 1]).await.unwrap();
         drop(seen);

@@ -107,7 +107,7 @@ mod tests {
     use std::borrow::Cow;
     use std::sync::Arc;
 
-    use hyper::StatusCode;
+    use http::StatusCode;
     use serde_json::{Value, json};
 
     use super::*;

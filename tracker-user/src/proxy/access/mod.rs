@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use http::StatusCode;
 
 use crate::types::ClientAddr;
 

@@ -30,7 +30,7 @@ pub(in crate::proxy) enum Coding {
 
 /// What is to be done with the next bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::proxy) enum Step {
     /// So many of them go on as they are.
     Pass {
         count: usize,
@@ -67,7 +67,7 @@ impl Body {
     }
 
     /// Content in chunks.
-    pub(super) const fn chunked() -> Self {
+    pub(in crate::proxy) const fn chunked() -> Self {
         Self::Chunked(Chunks::new())
     }
 
@@ -98,7 +98,7 @@ impl Body {
     }
 
     /// Looks at what comes next.
-    pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, BadBody> {
+    pub(in crate::proxy) fn step(&mut self, bytes: &[u8]) -> Result<Step, BadBody> {
         match self {
             Self::None | Self::Length(0) => Ok(Step::End),
             Self::Chunked(chunks) => chunks.step(bytes),
@@ -113,7 +113,7 @@ impl Body {
     }
 
     /// The connection was closed.
-    pub(super) fn closed(&mut self) -> Result<(), BadBody> {
+    pub(in crate::proxy) fn closed(&mut self) -> Result<(), BadBody> {
         match self {
             Self::UntilClose => *self = Self::None,
             _ if !self.is_over() => return Err(BadBody::BrokeOff),

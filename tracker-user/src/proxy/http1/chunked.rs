@@ -2,7 +2,8 @@
 //! understood, or our own words for it. Extensions are left out; trailers go on without the fields that frame or route.
 
 use super::body::{BadBody, Step};
-use super::fields::{Fields, MAX_FIELDS, Name};
+use super::framing::{MAX_FIELDS, fields};
+use crate::proxy::message::Name;
 
 /// The longest line that a chunk may begin with.
 const MAX_SIZE_LINE: usize = 4 * 1024;
@@ -112,7 +113,7 @@ impl Chunks {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_TRAILERS => Ok(Step::More),
             Ok(httparse::Status::Partial) => Err(BadBody::Trailers),
             Ok(httparse::Status::Complete((count, parsed))) => {
-                let fields = Fields::of(parsed, bytes);
+                let fields = fields(parsed, bytes);
                 let mut by = b"0\r\n".to_vec();
                 for line in fields.iter(bytes).filter(|line| line.known == Name::Other) {
                     for part in [line.name, b": ", line.value, b"\r\n"] {

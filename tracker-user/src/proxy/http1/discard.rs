@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncRead;
 
 use super::body::{Body, Step};
-use super::buffer::Buffer;
+use crate::proxy::buffer::Buffer;
 
 /// See the module.
 pub(in crate::proxy) struct Discard {

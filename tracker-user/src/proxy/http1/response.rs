@@ -1,8 +1,8 @@
 //! Answers: read, and written for the client.
 
-use super::body::{Body, Coding};
-use super::fields::{BadFraming, Fields, Name, Span, room};
-use super::{MAX_HEAD, Method, Version, put};
+use super::framing::{BadFraming, fields, framing, room};
+use super::{Body, MAX_HEAD};
+use crate::proxy::message::{Fields, Line, Method, Name, Span, Version};
 
 /// Why an answer cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,44 +17,15 @@ pub(in crate::proxy) enum BadResponse {
     Framing(BadFraming),
 }
 
-/// An answer's head, as places in the buffer that it was read into.
-#[derive(Debug)]
+/// An answer's head as places in what it was read from; [`ResponseHead`] has both.
+#[derive(Debug, Default)]
 pub(in crate::proxy) struct Response {
-    pub(in crate::proxy) status: u16,
+    status: u16,
     /// The bytes that the head takes.
-    pub(in crate::proxy) length: usize,
+    length: usize,
     version: Version,
     reason: Span,
     fields: Fields,
-}
-
-/// Who gets it.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::proxy) struct Recipient<'a> {
-    /// The version of their request.
-    pub(in crate::proxy) version: Version,
-    /// The method of their request.
-    pub(in crate::proxy) method: Method,
-    /// Their connection may be used for another request, as far as they and we are concerned.
-    pub(in crate::proxy) keeps_alive: bool,
-    /// The gateway's own proof, the value of `Proxy-Authenticate`.
-    pub(in crate::proxy) proof: Option<&'a str>,
-    /// Our name in `Via`.
-    pub(in crate::proxy) via: &'a str,
-}
-
-/// An answer as it goes on.
-#[derive(Debug)]
-pub(in crate::proxy) struct Answered {
-    pub(in crate::proxy) head: Vec<u8>,
-    pub(in crate::proxy) body: Body,
-    pub(in crate::proxy) coding: Coding,
-    /// The client's connection may be used for another request.
-    pub(in crate::proxy) client_kept: bool,
-    /// The origin's connection may be used for another request.
-    pub(in crate::proxy) origin_kept: bool,
-    /// The origin asks the client for what may authenticate the connection.
-    pub(in crate::proxy) origin_asks: bool,
 }
 
 impl Response {
@@ -73,110 +44,77 @@ impl Response {
             status: parsed.code.unwrap_or_default(),
             length,
             version: Version::of(parsed.version),
-            reason: Span::of(parsed.reason.unwrap_or_default().as_bytes(), head),
-            fields: Fields::of(parsed.headers, head),
+            reason: Span::find(parsed.reason.unwrap_or_default().as_bytes(), head),
+            fields: fields(parsed.headers, head),
         }))
     }
 
+    /// The bytes that it takes.
+    pub(in crate::proxy) const fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// An origin's answer: its head, and the bytes that it lies in.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct ResponseHead<'a> {
+    parsed: &'a Response,
+    bytes: &'a [u8],
+}
+
+/// What follows the head of a final answer.
+#[derive(Debug)]
+pub(in crate::proxy) struct ResponseContent {
+    pub(in crate::proxy) body: Body,
+    /// The length that is announced. An answer to HEAD, or 304, tells how long it would have been.
+    pub(in crate::proxy) length: Option<u64>,
+    /// The origin's connection may be used for another request when all of it has come.
+    pub(in crate::proxy) origin_kept: bool,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// `parsed` was read from the beginning of `bytes`.
+    pub(in crate::proxy) const fn new(parsed: &'a Response, bytes: &'a [u8]) -> Self {
+        Self { parsed, bytes }
+    }
+
+    pub(in crate::proxy) const fn status(self) -> u16 {
+        self.parsed.status
+    }
+
+    /// The bytes that it takes.
+    pub(in crate::proxy) const fn length(self) -> usize {
+        self.parsed.length
+    }
+
+    /// What HTTP/1 says behind the status.
+    pub(in crate::proxy) fn reason(self) -> &'a [u8] {
+        self.parsed.reason.of(self.bytes)
+    }
+
+    pub(in crate::proxy) const fn version(self) -> Version {
+        self.parsed.version
+    }
+
     /// Whether another answer to the same request follows.
-    pub(in crate::proxy) const fn is_interim(&self) -> bool {
-        matches!(self.status, 100..=199) && self.status != 101
+    pub(in crate::proxy) const fn is_interim(self) -> bool {
+        matches!(self.parsed.status, 100..=199) && self.parsed.status != 101
     }
 
     /// The protocol that the origin changes to.
-    pub(in crate::proxy) fn upgrade<'a>(&'a self, head: &'a [u8]) -> Option<&'a [u8]> {
-        self.fields.upgrade(head)
+    pub(in crate::proxy) fn upgrade(self) -> Option<&'a [u8]> {
+        self.parsed.fields.upgrade(self.bytes)
     }
 
-    /// A final answer, as the client gets it.
-    pub(in crate::proxy) fn answer(
-        &self,
-        head: &[u8],
-        recipient: &Recipient<'_>,
-    ) -> Result<Answered, BadResponse> {
-        let framing = self.fields.framing(head);
-        // With both, the chunks count (RFC 9112, section 6.3), but such a connection is not trusted any further.
-        let (chunked, length, is_clear) = match framing {
-            Ok(framing) => (framing.chunked, framing.length, true),
-            Err(BadFraming::Both) => (true, None, false),
-            Err(bad) => return Err(BadResponse::Framing(bad)),
-        };
-        if chunked && self.version == Version::Http10 {
-            return Err(BadResponse::Framing(BadFraming::Coding));
-        }
-        let has_content = recipient.method != Method::Head && !matches!(self.status, 204 | 304);
-        let body = match length {
-            _ if !has_content => Body::None,
-            _ if chunked => Body::chunked(),
-            Some(length) => Body::of_length(length),
-            None => Body::UntilClose,
-        };
-        let coding = match (&body, recipient.version) {
-            (Body::Chunked(_) | Body::UntilClose, Version::Http10) => Coding::Plain,
-            (Body::UntilClose, Version::Http11) => Coding::Chunked,
-            _ => Coding::Same,
-        };
-        let says = |token| self.fields.has_token(head, Name::Connection, token);
-        let origin_kept = is_clear
-            && !says("close")
-            && (self.version == Version::Http11 || says("keep-alive"))
-            && !matches!(body, Body::UntilClose);
-        let client_kept = recipient.keeps_alive && coding != Coding::Plain;
-        let origin_asks = self.fields.challenge_binds(head);
-
-        let mut out = self.begin(head, recipient);
-        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
-        match (&body, length) {
-            (Body::Chunked(_) | Body::UntilClose, _) if coding != Coding::Plain => {
-                put(&[b"Transfer-Encoding: chunked\r\n"]);
-            }
-            // An answer to HEAD, or 304, tells how long it would have been.
-            (_, Some(length)) if self.status != 204 => {
-                put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
-            }
-            _ => {}
-        }
-        if origin_asks {
-            // RFC 4559, section 6: the client may go on with its handshake, this connection stays its own.
-            put(&[b"Proxy-Support: Session-Based-Authentication\r\n"]);
-        }
-        if let Some(proof) = recipient.proof {
-            put(&[b"Proxy-Authenticate: ", proof.as_bytes(), b"\r\n"]);
-        }
-        put(&[connection(client_kept, recipient.version), b"\r\n"]);
-        Ok(Answered { head: out, body, coding, client_kept, origin_kept, origin_asks })
+    /// Whether the origin asks for something that may authenticate the connection.
+    pub(in crate::proxy) fn challenge_binds(self) -> bool {
+        self.parsed.fields.challenge_binds(self.bytes)
     }
 
-    /// An interim answer, as the client gets it; `None` if it means nothing to them.
-    pub(in crate::proxy) fn interim(&self, head: &[u8], recipient: &Recipient<'_>) -> Option<Vec<u8>> {
-        if recipient.version == Version::Http10 {
-            return None;
-        }
-        let mut out = self.begin(head, recipient);
-        out.extend_from_slice(b"\r\n");
-        Some(out)
-    }
-
-    /// 101, as the client gets it.
-    pub(in crate::proxy) fn switching(&self, head: &[u8], to: &[u8], recipient: &Recipient<'_>) -> Vec<u8> {
-        let mut out = self.begin(head, recipient);
-        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
-        put(&[b"Upgrade: ", to, b"\r\nConnection: upgrade\r\n"]);
-        if let Some(proof) = recipient.proof {
-            put(&[b"Proxy-Authenticate: ", proof.as_bytes(), b"\r\n"]);
-        }
-        put(&[b"\r\n"]);
-        out
-    }
-
-    /// The status line, the fields that are for the client, and our line of `Via`.
-    fn begin(&self, head: &[u8], recipient: &Recipient<'_>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.length + 160);
-        let mut put = |parts: &[&[u8]]| put(&mut out, parts);
-        let status = self.status.to_string();
-        let version = recipient.version.as_str().as_bytes();
-        put(&[version, b" ", status.as_bytes(), b" ", self.reason.in_(head), b"\r\n"]);
-        for line in self.fields.iter(head) {
+    /// The fields that are for the client: not those of this connection, of framing, and of proxies.
+    pub(in crate::proxy) fn end_to_end(self) -> impl Iterator<Item = Line<'a>> {
+        let Self { parsed, bytes } = self;
+        parsed.fields.iter(bytes).filter(move |line| {
             let own = matches!(
                 line.known,
                 Name::Connection
@@ -191,22 +129,35 @@ impl Response {
                     | Name::ContentLength
                     | Name::Upgrade
             );
-            if !own && !self.fields.is_named(head, &line) {
-                put(&[line.name, b": ", line.value, b"\r\n"]);
-            }
-        }
-        put(&[b"Via: ", self.version.number(), b" "]);
-        put(&[recipient.via.as_bytes(), b"\r\n"]);
-        out
+            !own && !parsed.fields.is_named(bytes, line)
+        })
     }
-}
 
-/// What `Connection` has to say so that the client knows whether it goes on.
-pub(in crate::proxy) const fn connection(kept: bool, version: Version) -> &'static [u8] {
-    match (kept, version) {
-        (true, Version::Http11) => b"",
-        (true, Version::Http10) => b"Connection: keep-alive\r\n",
-        (false, _) => b"Connection: close\r\n",
+    /// What follows a final answer to a request with this method.
+    pub(in crate::proxy) fn content(self, method: Method) -> Result<ResponseContent, BadResponse> {
+        let Self { parsed: Response { version, status, fields, .. }, bytes } = self;
+        // With both, the chunks count (RFC 9112, section 6.3), but such a connection is not trusted any further.
+        let (chunked, length, is_clear) = match framing(fields, bytes) {
+            Ok(framing) => (framing.chunked, framing.length, true),
+            Err(BadFraming::Both) => (true, None, false),
+            Err(bad) => return Err(BadResponse::Framing(bad)),
+        };
+        if chunked && *version == Version::Http10 {
+            return Err(BadResponse::Framing(BadFraming::Coding));
+        }
+        let has_content = method != Method::Head && !matches!(status, 204 | 304);
+        let body = match length {
+            _ if !has_content => Body::None,
+            _ if chunked => Body::chunked(),
+            Some(length) => Body::of_length(length),
+            None => Body::UntilClose,
+        };
+        let says = |token| fields.has_token(bytes, Name::Connection, token);
+        let origin_kept = is_clear
+            && !says("close")
+            && (*version == Version::Http11 || says("keep-alive"))
+            && !matches!(body, Body::UntilClose);
+        Ok(ResponseContent { body, length: length.filter(|_| *status != 204), origin_kept })
     }
 }
 
@@ -214,110 +165,48 @@ pub(in crate::proxy) const fn connection(kept: bool, version: Version) -> &'stat
 mod tests {
     use super::*;
 
-    fn to(method: Method, version: Version) -> Recipient<'static> {
-        Recipient { version, method, keeps_alive: true, proof: None, via: "gw" }
+    fn content(head: &str, method: Method) -> Result<ResponseContent, BadResponse> {
+        let parsed = Response::parse(head.as_bytes()).map(Option::unwrap)?;
+        ResponseHead::new(&parsed, head.as_bytes()).content(method)
     }
 
-    fn answer(head: &str, recipient: &Recipient<'_>) -> Result<Answered, BadResponse> {
-        let bytes = head.as_bytes();
-        Response::parse(bytes).map(|response| response.unwrap())?.answer(bytes, recipient)
-    }
-
+    /// RFC 9112, section 6.3: who ends where.
     #[test]
-    fn the_client_gets_only_what_is_for_it() {
-        let head = "HTTP/1.1 299 Fine by me\r\nConnection: x-hop\r\nX-Hop: 1\r\nProxy-Authenticate: Basic\r\n\
-                    Server: s\r\nProxy-Support: x\r\nContent-Length: 5, 5\r\n\r\n";
-        let recipient = Recipient { proof: Some("Negotiate x"), ..to(Method::Get, Version::Http11) };
-        let answered = answer(head, &recipient).unwrap();
-        assert_eq!(
-            String::from_utf8(answered.head).unwrap(),
-            "HTTP/1.1 299 Fine by me\r\nServer: s\r\nVia: 1.1 gw\r\nContent-Length: 5\r\nProxy-Authenticate: Negotiate x\r\n\r\n"
-        );
-        assert!(answered.client_kept && answered.origin_kept && !answered.origin_asks);
-    }
-
-    /// RFC 9112, section 6.3: who ends where, and in what framing it goes on.
-    #[test]
-    fn the_framing_of_answers() {
-        use Method::{Get, Head};
-        use Version::{Http10, Http11};
+    fn where_answers_end() {
         let chunked = "Transfer-Encoding: chunked\r\n";
-        for (start, lines, method, version, coding, kept, says) in [
-            (
-                "HTTP/1.1 200 ",
-                "Content-Length: 3\r\n",
-                Get,
-                Http11,
-                Coding::Same,
-                (true, true),
-                "Content-Length: 3",
-            ),
-            ("HTTP/1.1 200 ", chunked, Get, Http11, Coding::Same, (true, true), "chunked"),
-            ("HTTP/1.1 200 ", chunked, Get, Http10, Coding::Plain, (false, true), "Connection: close"),
-            ("HTTP/1.1 200 ", "", Get, Http11, Coding::Chunked, (true, false), "chunked"),
-            ("HTTP/1.0 200 ", "", Get, Http10, Coding::Plain, (false, false), "Connection: close"),
+        for (start, lines, method, body, length, kept) in [
+            ("HTTP/1.1 200 ", "Content-Length: 3\r\n", Method::Get, "Length(3)", Some(3), true),
+            ("HTTP/1.1 200 ", chunked, Method::Get, "Chunked", None, true),
+            ("HTTP/1.1 200 ", "", Method::Get, "UntilClose", None, false),
+            ("HTTP/1.0 200 ", "Content-Length: 3\r\n", Method::Get, "Length(3)", Some(3), false),
             (
                 "HTTP/1.0 200 ",
-                "Content-Length: 3\r\n",
-                Get,
-                Http10,
-                Coding::Same,
-                (true, false),
-                "keep-alive",
+                "Content-Length: 3\r\nConnection: Keep-Alive\r\n",
+                Method::Get,
+                "Length(3)",
+                Some(3),
+                true,
             ),
-            (
-                "HTTP/1.1 200 ",
-                "Content-Length: 3\r\n",
-                Head,
-                Http11,
-                Coding::Same,
-                (true, true),
-                "Content-Length: 3",
-            ),
-            (
-                "HTTP/1.1 304 ",
-                "Content-Length: 3\r\n",
-                Get,
-                Http11,
-                Coding::Same,
-                (true, true),
-                "Content-Length: 3",
-            ),
-            ("HTTP/1.1 204 ", "Connection: close\r\n", Get, Http11, Coding::Same, (true, false), "204"),
+            ("HTTP/1.1 200 ", "Content-Length: 3\r\n", Method::Head, "None", Some(3), true),
+            ("HTTP/1.1 304 ", "Content-Length: 3\r\n", Method::Get, "None", Some(3), true),
+            ("HTTP/1.1 204 ", "Content-Length: 3\r\nConnection: close\r\n", Method::Get, "None", None, false),
             (
                 "HTTP/1.1 200 ",
                 "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
-                Get,
-                Http11,
-                Coding::Same,
-                (true, false),
-                "chunked",
+                Method::Get,
+                "Chunked",
+                None,
+                false,
             ),
         ] {
-            let answered = answer(&format!("{start}x\r\n{lines}\r\n"), &to(method, version)).unwrap();
-            let head = String::from_utf8(answered.head).unwrap();
-            let what = format!("{start}{lines} {method:?} {version:?}: {head}");
-            assert_eq!(answered.coding, coding, "{what}");
-            assert_eq!((answered.client_kept, answered.origin_kept), kept, "{what}");
-            assert!(head.contains(says), "{what}");
-            assert!(!(head.contains("chunked") && head.contains("Content-Length")), "{what}");
+            let what = format!("{start}{lines} {method:?}");
+            let content = content(&format!("{start}x\r\n{lines}\r\n"), method).unwrap();
+            assert!(format!("{:?}", content.body).starts_with(body), "{what}: {:?}", content.body);
+            assert_eq!((content.length, content.origin_kept), (length, kept), "{what}");
         }
         for lines in ["Content-Length: 3\r\nContent-Length: 4\r\n", "Transfer-Encoding: gzip, chunked\r\n"] {
-            assert!(answer(&format!("HTTP/1.1 200 x\r\n{lines}\r\n"), &to(Get, Http11)).is_err(), "{lines}");
+            assert!(content(&format!("HTTP/1.1 200 x\r\n{lines}\r\n"), Method::Get).is_err(), "{lines}");
         }
-        assert!(answer(&format!("HTTP/1.0 200 x\r\n{chunked}\r\n"), &to(Get, Http11)).is_err());
-    }
-
-    #[test]
-    fn interim_answers() {
-        let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-        let response = Response::parse(head.as_bytes()).unwrap().unwrap();
-        assert!(response.is_interim());
-        let early = response.interim(head.as_bytes(), &to(Method::Get, Version::Http11)).unwrap();
-        assert_eq!(
-            String::from_utf8(early).unwrap(),
-            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nVia: 1.1 gw\r\n\r\n"
-        );
-        assert!(response.interim(head.as_bytes(), &to(Method::Get, Version::Http10)).is_none());
+        assert!(content(&format!("HTTP/1.0 200 x\r\n{chunked}\r\n"), Method::Get).is_err());
     }
 }

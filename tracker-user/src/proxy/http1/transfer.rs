@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 use super::body::{BadBody, Body, Coding, Step};
-use super::buffer::Buffer;
 use crate::net::{ByteStream, Spliceable};
+use crate::proxy::buffer::Buffer;
 use crate::proxy::splice::{CopyMode, Pipe, YIELD_BYTES, poll_yield};
 
 /// Where it broke.
@@ -58,6 +58,11 @@ pub(in crate::proxy) struct Transfer {
 impl Transfer {
     pub(in crate::proxy) fn new(head: Vec<u8>, body: Body, coding: Coding) -> Self {
         Self { body, coding, before: head, ..Self::default() }
+    }
+
+    /// It goes on behind this head. Nothing has gone on so far.
+    pub(in crate::proxy) fn begin(&mut self, head: Vec<u8>) {
+        self.before = head;
     }
 
     /// How many bytes of content have been passed on or are about to be.

@@ -37,7 +37,7 @@ async fn destinations_that_are_refused() {
 
     // A name on the list goes wherever it leads.
     let (to, _) = Origin::new().await.serve(OK);
-    let allow_destinations = AllowList::new(["localhost."]);
+    let allow_destinations = AllowList::new(&[AllowedDestination::Host("localhost".to_owned())]);
     lab.running.configure(ProxyOptions { allow_destinations, ..ProxyOptions::default() });
     assert_eq!(page(&lab, &format!("LocalHost:{}", to.port()), "").await.0, 200);
     assert_eq!(page(&lab, &to.to_string(), "").await.0, 403);

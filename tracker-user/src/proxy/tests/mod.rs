@@ -23,6 +23,7 @@ use super::*;
 use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
 use crate::auth::kerberos::{Cause, TicketVerifier};
 use crate::auth::{Failure, Handshake, Rejection, Scheme};
+use crate::config::AllowedDestination;
 use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Denial, Proof};
@@ -185,16 +186,16 @@ pub(super) struct Lab {
 }
 
 /// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long.
-fn options(connect_port: u16) -> ProxyOptions {
+pub(super) fn options(connect_port: u16) -> ProxyOptions {
     ProxyOptions {
         connect_ports: vec![PortRange::one(connect_port)],
-        allow_destinations: AllowList::new(["127.0.0.0/8"]),
+        allow_destinations: AllowList::new(&[AllowedDestination::Network("127.0.0.0/8".parse().unwrap())]),
         ..ProxyOptions::default()
     }
 }
 
 impl Lab {
-    fn new(gate: FakeGate, options: ProxyOptions) -> Self {
+    pub(super) fn new(gate: FakeGate, options: ProxyOptions) -> Self {
         Self::with_workers(gate, options, 1)
     }
 
@@ -225,7 +226,7 @@ impl Lab {
     }
 
     /// Everybody is served.
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         Self::new(FakeGate { open: true, ..FakeGate::default() }, options(443))
     }
 
@@ -233,14 +234,16 @@ impl Lab {
     fn open_to_loopback() -> Self {
         let options = ProxyOptions {
             connect_ports: vec![PortRange::one(443)],
-            allow_destinations: AllowList::new(["127.0.0.1"]),
+            allow_destinations: AllowList::new(&[AllowedDestination::Network(
+                "127.0.0.1/32".parse().unwrap(),
+            )]),
             ..ProxyOptions::default()
         };
         Self::new(FakeGate { open: true, ..FakeGate::default() }, options)
     }
 
     /// Everybody has to prove themselves first.
-    fn closed() -> Self {
+    pub(super) fn closed() -> Self {
         Self::new(FakeGate::default(), options(443))
     }
 
@@ -249,6 +252,14 @@ impl Lab {
         while self.stats.origins_idle.get() != count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    pub(super) const fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.running.shared)
     }
 
     async fn client(&self) -> Peer {
@@ -269,18 +280,22 @@ pub(super) struct Message {
 }
 
 impl Message {
+    pub(super) fn start(&self) -> &str {
+        &self.start
+    }
+
     fn status(&self) -> u16 {
         self.start.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (field, value) = line.split_once(':')?;
             field.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -290,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         Self(BufReader::new(stream))
     }
 
-    async fn send(&mut self, text: impl AsRef<[u8]>) {
+    pub(super) async fn send(&mut self, text: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(text.as_ref()).await.unwrap();
         self.0.get_mut().flush().await.unwrap();
     }
@@ -313,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     /// A whole message; `has_body` is false for answers to HEAD and the like.
-    async fn read(&mut self, has_body: bool) -> Message {
+    pub(super) async fn read(&mut self, has_body: bool) -> Message {
         let mut message = self.head().await;
         if !has_body {
             return message;
@@ -361,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     /// Whether the other side has closed.
-    async fn is_closed(&mut self) -> bool {
+    pub(super) async fn is_closed(&mut self) -> bool {
         let mut rest = [0; 1];
         !matches!(within(self.0.read(&mut rest)).await, Ok(1))
     }
@@ -376,20 +391,20 @@ pub(super) async fn within<T>(work: impl Future<Output = T>) -> T {
 pub(super) struct Origin(TcpListener);
 
 impl Origin {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
 
-    async fn accept(&self) -> Peer {
+    pub(super) async fn accept(&self) -> Peer {
         Peer::new(within(self.0.accept()).await.unwrap().0)
     }
 
     /// Answers every request on every connection, and counts the connections.
-    fn serve(self, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    pub(super) fn serve(self, answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
         let (address, count) = (self.address(), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&count);
         tokio::spawn(async move {
@@ -409,4 +424,4 @@ impl Origin {
     }
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -10,7 +10,7 @@ use crate::auth::{Cause, NoOffer};
 use crate::config::keys;
 use crate::proxy::destination::{BadDestination, Destination};
 use crate::proxy::http1::{BadFraming, BadRequest, BadResponse};
-use crate::proxy::{client, dial, forward, guard};
+use crate::proxy::{dial, forward, guard};
 use crate::session::Refused;
 use crate::types::UserMessage;
 
@@ -212,7 +212,7 @@ fn messages_that_cannot_be_read() {
             BadRequest::Syntax(_) | BadRequest::TooLarge | BadRequest::Framing(_) | BadRequest::OldCoding => {
             }
         }
-        is_a_message(&client::unreadable(&bad));
+        is_a_message(&bad.user_message());
     }
     let answers = framings.map(BadResponse::Framing).into_iter().chain([
         BadResponse::Syntax,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use prometheus::IntCounter;
 
-use super::stats::Stats;
 use crate::net::Connection;
+use crate::proxy::stats::Stats;
 
 /// What the heads of all cores may take together, in bytes, beyond the small ones.
 const MOST: usize = 64 << 20;
@@ -20,7 +20,7 @@ const MOST: usize = 64 << 20;
 const SMALL: usize = 4 * 1024;
 
 /// The large heads of one core.
-pub(super) struct Heads {
+pub(in crate::proxy) struct Heads {
     most: usize,
     taken: Cell<usize>,
     next: Cell<u64>,
@@ -31,7 +31,7 @@ pub(super) struct Heads {
 
 impl Heads {
     /// For one of so many cores.
-    pub(super) fn new(of: usize, stats: &Stats) -> Self {
+    pub(in crate::proxy) fn new(of: usize, stats: &Stats) -> Self {
         Self::with(MOST / of.max(1), stats.heads_ended.clone())
     }
 

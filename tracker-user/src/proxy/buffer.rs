@@ -68,6 +68,33 @@ impl Buffer {
         }
     }
 
+    /// Takes the first `count` unread bytes out. They go with their block if nothing else is unread, which is most often
+    /// so; otherwise whichever part is smaller is copied into a block of its own.
+    pub(in crate::proxy) fn split_to(&mut self, count: usize) -> Self {
+        let unread = self.unread();
+        let (first, rest) = unread.split_at_checked(count).unwrap_or((unread, &[]));
+        if rest.is_empty() {
+            return std::mem::take(self);
+        }
+        if first.len() <= rest.len() {
+            let taken = Self::copy_of(first);
+            self.consume(count);
+            return taken;
+        }
+        let mut taken = std::mem::replace(self, Self::copy_of(rest));
+        taken.end = taken.start + count;
+        taken
+    }
+
+    /// The same bytes, in a block of their own.
+    fn copy_of(bytes: &[u8]) -> Self {
+        let mut block = if bytes.len() <= BLOCK { take() } else { vec![0; bytes.len()].into() };
+        if let Some(room) = block.get_mut(..bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        Self { block, start: 0, end: bytes.len() }
+    }
+
     /// Everything unread, as bytes of their own.
     pub(in crate::proxy) fn into_bytes(self) -> Bytes {
         Bytes::copy_from_slice(self.unread())
@@ -149,6 +176,13 @@ impl Buffer {
     }
 }
 
+#[cfg(test)]
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_of(bytes)
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.release();
@@ -198,6 +232,28 @@ mod tests {
         assert_eq!(buffer.holds(), BLOCK, "much of it stays where it is");
         buffer.consume(usize::MAX);
         assert_eq!(buffer.holds(), 0);
+    }
+
+    /// A head is taken out whole, whatever has come behind it, and only the smaller part moves.
+    #[test]
+    fn what_is_taken_out_is_apart_from_what_is_left() {
+        for (head, rest) in [(5, 0), (5, 3), (3, 5), (5, 5), (BLOCK + 1, 3), (3, BLOCK - 3)] {
+            let all: Vec<u8> = (0..head + rest).map(|n| n as u8).collect();
+            let mut buffer = Buffer::default();
+            let mut from = all.as_slice();
+            while !from.is_empty() {
+                let count = fill(&mut buffer, from);
+                from = from.get(count..).unwrap();
+            }
+            let block = buffer.block.as_ptr();
+            let taken = buffer.split_to(head);
+            assert_eq!((taken.unread(), buffer.unread()), all.split_at(head), "{head} {rest}");
+            let stayed = if rest < head { &taken } else { &buffer };
+            assert_eq!(stayed.block.as_ptr(), block, "{head} {rest}");
+            fill(&mut buffer, b"more");
+            assert_eq!(taken.unread(), &all[..head], "{head} {rest}");
+            assert_eq!(buffer.unread(), [&all[head..], b"more"].concat(), "{head} {rest}");
+        }
     }
 
     #[test]

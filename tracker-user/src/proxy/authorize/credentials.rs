@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use tracing::debug;
 
-use super::admit::{Cleared, ask, bind};
-use super::client::Client;
-use super::decision_log::DecisionResult;
 use super::evaluation::Evaluation;
-use super::pages::Page;
+use super::{Authorized, ask, bind};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
@@ -17,6 +14,8 @@ use crate::auth::{
     Schemes,
 };
 use crate::clock::boot_now;
+use crate::proxy::decision_log::DecisionResult;
+use crate::proxy::exchange::{Peer, Reply};
 use crate::session::table::AdmissionKind;
 use crate::session::{self, Admission, Proof};
 use crate::tracker::Refusal;
@@ -24,54 +23,53 @@ use crate::types::{Factors, Identity, Method};
 
 /// Verifies credentials: for whom the request is served, or what it is answered, and what is remembered of that.
 pub(super) async fn prove(
-    client: &mut Client,
+    peer: &Peer,
     credentials: Credentials,
-) -> (Result<Cleared, Page>, DecisionResult) {
+) -> (Result<Authorized, Reply>, DecisionResult) {
     // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
     // had left before it was read cannot be told from one that left before its proof.
     let arrival = boot_now();
-    if client.io.is_gone() {
+    if peer.connection().is_gone() {
         let why = "the client had left when its credentials were read";
         return (Err(challenge(None).closing()), DecisionResult::Unavailable(why.into()));
     }
-    let shared = Arc::clone(&client.worker.shared);
+    let shared = Arc::clone(&peer.worker().shared);
     let stats = &shared.stats;
     let fingerprint = credentials.fingerprint();
     let context = Context {
-        handshake: client.auth.conversation.take_handshake(),
-        // A proxy without TLS has no channel that credentials could be bound to.
-        channel_binding: None,
+        handshake: peer.conversation().take_handshake(),
+        channel_binding: peer.channel_binding(),
         arrival,
     };
     let (page, result) = match shared.verifier.verify(credentials, context).await {
         Outcome::Proved(proof) => {
             stats.proofs_accepted.inc();
             if let Some(ticket) = &proof.ticket {
-                ticket.log(&client.address);
+                ticket.log(&peer.address());
             }
-            return proved(client, proof, fingerprint).await;
+            return proved(peer, proof, fingerprint).await;
         }
         Outcome::Continue { handshake, answer } => {
             stats.proofs_continued.inc();
             // Unless it goes on to prove somebody.
-            client.conduct.fails();
-            client.auth.conversation.goes_on(handshake);
+            peer.conduct().fails();
+            peer.conversation().goes_on(handshake);
             (challenge(Some(&answer)), DecisionResult::Continued)
         }
         Outcome::Failed(Failure::Rejected(rejection)) => {
             stats.proofs_refused.inc();
-            rejected(client, rejection)
+            rejected(peer, rejection)
         }
         Outcome::Failed(failure) => {
             let why = failure.to_string();
             if matches!(failure, Failure::Unavailable(_)) {
                 stats.proofs_unavailable.inc();
-                tell(client, Ground::Unavailable, None, &why);
+                tell(peer, Ground::Unavailable, None, &why);
             } else {
                 stats.proofs_busy.inc();
-                debug!(client = %client.address, problem = %why, "a proof was put off");
+                debug!(client = %peer.address(), problem = %why, "a proof was put off");
             }
-            let page = Page::new(StatusCode::SERVICE_UNAVAILABLE, &failure.user_message()).retry();
+            let page = Reply::new(StatusCode::SERVICE_UNAVAILABLE, &failure.user_message()).retry();
             (page, DecisionResult::Unavailable(why))
         }
     };
@@ -81,48 +79,47 @@ pub(super) async fn prove(
 /// The answer to credentials of a scheme that is not offered, where no session stands: they are as if they were not there.
 /// The first of a connection are told as refused, so that whoever wonders finds the reason; a client that has
 /// nothing else sends them with each request.
-pub(super) async fn not_offered(
-    client: &mut Client,
-    credentials: Credentials,
-    evaluation: Evaluation,
-) -> Page {
-    let conversation = &mut client.auth.conversation;
-    let is_offered = matches!(conversation.offer(evaluation.offered), Offer::Schemes(_));
-    if !is_offered || !conversation.tells_scheme() {
-        return ask(client, evaluation);
+pub(super) async fn not_offered(peer: &Peer, credentials: Credentials, evaluation: Evaluation) -> Reply {
+    let is_told = {
+        let mut conversation = peer.conversation();
+        let is_offered = matches!(conversation.offer(evaluation.offered), Offer::Schemes(_));
+        !is_offered || !conversation.tells_scheme()
+    };
+    if is_told {
+        return ask(peer, evaluation);
     }
-    let shared = Arc::clone(&client.worker.shared);
+    let shared = Arc::clone(&peer.worker().shared);
     let context = Context { handshake: None, channel_binding: None, arrival: boot_now() };
     let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
         shared.verifier.verify(credentials, context).await
     else {
-        return ask(client, evaluation);
+        return ask(peer, evaluation);
     };
     shared.stats.proofs_refused.inc();
-    tell(client, Ground::Credentials(cause.label()), None, &why);
-    evaluation.record(client, DecisionResult::Refused { cause, why });
-    Page::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
+    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    evaluation.record(peer, DecisionResult::Refused { cause, why });
+    Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
 }
 
 /// Good credentials: they begin a session, or confirm or renew the one that stands.
 async fn proved(
-    client: &mut Client,
+    peer: &Peer,
     proof: Proved,
     fingerprint: Option<Fingerprint>,
-) -> (Result<Cleared, Page>, DecisionResult) {
+) -> (Result<Authorized, Reply>, DecisionResult) {
     let Proved { identity, method, factors, at, mutual, ticket } = proof;
-    client.auth.conversation.succeeds();
+    peer.conversation().succeeds();
     let user = identity.to_string();
-    let shared = Arc::clone(&client.worker.shared);
+    let shared = Arc::clone(&peer.worker().shared);
     let gate = &shared.gate;
     let offer = Proof {
-        client: client.address,
+        client: peer.address(),
         identity: Arc::new(identity),
         method,
         factors,
         enrolled: Factors::NONE,
         at,
-        connection: Some(client.connection.id()),
+        connection: Some(peer.connection().id()),
         device: None,
     };
     // The session may end, or its time run out, between the proof and the last look at it: then this proof, which is of
@@ -131,24 +128,25 @@ async fn proved(
         match gate.prove(offer.clone()).await {
             Ok(Admission { kind: AdmissionKind::Waits(factor), .. }) => {
                 let why = format!("a second factor is required ({factor})");
-                return (Err(Page::step_up(factor)), DecisionResult::NotAdmitted { user, why });
+                return (Err(Reply::step_up(factor)), DecisionResult::NotAdmitted { user, why });
             }
             Ok(admission) => {
                 let session = admission.admitted.session;
-                if bind(client, session).await {
+                if bind(peer, session).await {
                     if let Some(fingerprint) = fingerprint {
-                        client.auth.conversation.remember(fingerprint, session);
+                        peer.conversation().remember(fingerprint, session);
                     }
-                    let mutual = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
-                    let cleared = Cleared { user: admission.admitted.identity, proof: mutual };
-                    return (Ok(cleared), DecisionResult::Accepted { user, ticket });
+                    let user_proved = admission.admitted.identity;
+                    let mutual_auth = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
+                    let authorized = Authorized { user: user_proved, session, mutual_auth };
+                    return (Ok(authorized), DecisionResult::Accepted { user, ticket });
                 }
             }
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
                 if let Some(ground) = ground(&refusal) {
-                    tell(client, ground, Some((&offer.identity, method)), &why);
+                    tell(peer, ground, Some((&offer.identity, method)), &why);
                 }
                 return (Err(not_admitted(&refusal)), DecisionResult::NotAdmitted { user, why });
             }
@@ -158,12 +156,12 @@ async fn proved(
 }
 
 /// Puts a refusal into the audit trail; of whom, and how they have proved it, where they have.
-fn tell(client: &Client, ground: Ground, proved: Option<(&Identity, Method)>, why: &str) {
+fn tell(peer: &Peer, ground: Ground, proved: Option<(&Identity, Method)>, why: &str) {
     // Nothing else than Negotiate is looked at.
     let method = proved.map_or(Method::Kerberos, |(_, method)| method);
     let user = proved.map(|(user, _)| user);
-    let refusal = audit::Refusal { client: client.address, ground, why, method: Some(method), user };
-    client.worker.shared.gate.refused(&refusal);
+    let refusal = audit::Refusal { client: peer.address(), ground, why, method: Some(method), user };
+    peer.worker().shared.gate.refused(&refusal);
 }
 
 /// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
@@ -180,8 +178,8 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
 }
 
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
-fn not_admitted(refusal: &Refusal) -> Page {
-    let page = |status| Page::new(status, &refusal.user_message());
+fn not_admitted(refusal: &Refusal) -> Reply {
+    let page = |status| Reply::new(status, &refusal.user_message());
     match refusal {
         // 403, not 407: other credentials of the same user would not help.
         Refusal::Policy(session::Refused::Licences { .. }) => page(StatusCode::FORBIDDEN),
@@ -195,21 +193,21 @@ fn not_admitted(refusal: &Refusal) -> Page {
 }
 
 /// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
-fn rejected(client: &mut Client, rejection: Rejection) -> (Page, DecisionResult) {
+fn rejected(peer: &Peer, rejection: Rejection) -> (Reply, DecisionResult) {
     let Rejection { cause, why, answer } = rejection;
-    tell(client, Ground::Credentials(cause.label()), None, &why);
-    client.conduct.fails();
-    let Reaction { asks_again, closes } = client.auth.conversation.fails(cause);
+    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    peer.conduct().fails();
+    let Reaction { asks_again, closes } = peer.conversation().fails(cause);
     let page = if asks_again {
-        Page::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
+        Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
     } else {
-        Page::offer(&Offer::Nothing(NoOffer::Suppressed(cause)))
+        Reply::offer(&Offer::Nothing(NoOffer::Suppressed(cause)))
     };
     let page = if closes { page.closing() } else { page };
     (page, DecisionResult::Refused { cause, why })
 }
 
 /// 407 by Negotiate; with a token where a handshake goes on.
-fn challenge(answer: Option<&[u8]>) -> Page {
-    Page::challenge(Schemes::NEGOTIATE, answer)
+fn challenge(answer: Option<&[u8]>) -> Reply {
+    Reply::challenge(Schemes::NEGOTIATE, answer)
 }

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
-use super::client::Client;
-use super::http1::{Body, Buffer, Discard};
-use super::worker::Worker;
+use super::Wire;
 use crate::clock::{BootTime, boot_now};
+use crate::proxy::buffer::Buffer;
+use crate::proxy::http1::{Body, Discard};
+use crate::proxy::worker::Worker;
 use crate::types::ClientAddr;
 
 /// With more left than this, a client is told that the connection ends: it may stop sending then, and often does. With less,
@@ -46,7 +47,7 @@ const CONNECTIONS_OF_NETWORK: usize = 64;
 
 /// The connections of a core that are read on for long, by client, and by network.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers {
+pub(in crate::proxy) struct Leftovers {
     by_client: RefCell<HashMap<ClientAddr, usize>>,
     by_network: RefCell<HashMap<ClientAddr, usize>>,
 }
@@ -88,8 +89,8 @@ struct Patience {
 }
 
 impl Patience {
-    fn with(client: &Client) -> Self {
-        let (worker, address) = (&client.worker, client.address);
+    fn with(wire: &Wire) -> Self {
+        let (worker, address) = (&wire.worker, wire.io.connection().client());
         let admitted = worker.leftovers.admit(address).then(|| (Rc::clone(worker), address));
         let most = if admitted.is_some() { MOST } else { LEAST };
         Self { ends: boot_now().after(most), silence: SILENCE.min(most), admitted }
@@ -109,15 +110,15 @@ impl Drop for Patience {
     }
 }
 
-impl Client {
+impl Wire {
     /// Reads what is left of a request and throws it away; false if it does not come, or not in time.
     pub(super) async fn discard(&mut self, rest: Body) -> bool {
         if rest.is_over() {
             return true;
         }
         let mut discard = Discard::new(rest);
-        self.read_on(|client, cx| {
-            let done = discard.poll(cx, &mut client.input, &mut client.io);
+        self.read_on(|wire, cx| {
+            let done = discard.poll(cx, &mut wire.input, &mut wire.io);
             (done, discard.has_moved())
         })
         .await
@@ -146,15 +147,15 @@ impl Client {
             return;
         }
         self.input = Buffer::default();
-        self.read_on(|client, cx| {
+        self.read_on(|wire, cx| {
             let mut moved = false;
             loop {
-                match client.input.poll_fill(&mut client.io, cx) {
+                match wire.input.poll_fill(&mut wire.io, cx) {
                     Poll::Ready(Ok(1..)) => moved = true,
                     Poll::Ready(_) => return (Poll::Ready(()), moved),
                     Poll::Pending => return (Poll::Pending, moved),
                 }
-                client.input.consume(usize::MAX);
+                wire.input.consume(usize::MAX);
             }
         })
         .await;

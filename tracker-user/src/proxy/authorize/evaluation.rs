@@ -4,15 +4,14 @@ use std::borrow::Cow;
 
 use tracing::info;
 
-use super::client::Client;
-use super::decision_log::{DecisionRecord, DecisionResult};
-use super::destination::Target;
-use super::http1::{Method, Name, Request};
-use super::options::ProxyOptions;
 use crate::auth::kerberos::conditions::{Denied, Finding, RequestFacts, STEPS};
 use crate::clock::wall_now;
 use crate::links::shown;
 use crate::outside;
+use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
+use crate::proxy::exchange::Peer;
+use crate::proxy::message::{Method, Name, RequestHead};
+use crate::proxy::options::ProxyOptions;
 
 /// What the conditions say of a request, with what `trackerctl explain` will tell of it.
 pub(super) struct Evaluation {
@@ -25,22 +24,20 @@ pub(super) struct Evaluation {
 }
 
 impl Evaluation {
-    /// For a request, whose head is what is unread.
-    pub(super) fn of(client: &Client, request: &Request, target: &Target, options: &ProxyOptions) -> Self {
-        let head = client.input.unread();
-        let field = |name| request.field(head, name).map(String::from_utf8_lossy);
+    /// For a request.
+    pub(super) fn of(peer: &Peer, head: &RequestHead, options: &ProxyOptions) -> Self {
+        let field = |name| head.field(name).map(String::from_utf8_lossy);
         let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
-        let raw = request.target(head);
-        let path = match target.path(raw) {
+        let path = match head.path() {
             b"" => "/".into(),
             path => String::from_utf8_lossy(path),
         };
         let facts = RequestFacts {
-            client: Some(client.address.ip()),
+            client: Some(peer.address().ip()),
             cookie: cookie.as_deref(),
             // A plain proxy is not told by which name it was reached.
             server_name: None,
-            path_and_query: (request.method != Method::Connect).then_some(&*path),
+            path_and_query: (head.method() != Method::Connect).then_some(&*path),
             user_agent: user_agent.as_deref(),
         };
         let mut findings = Vec::with_capacity(STEPS);
@@ -49,7 +46,7 @@ impl Evaluation {
             if options.debugging {
                 info!(
                     target: "kerberos",
-                    client = %shown(client.address),
+                    client = %shown(peer.address()),
                     step = %finding.step,
                     outcome = ?finding.outcome,
                     why = finding.why,
@@ -59,24 +56,32 @@ impl Evaluation {
                 );
             }
         });
-        // Secrets are found in queries: one is kept only where it is what was decided by.
-        let shown = match raw.iter().position(|&b| b == b'?') {
-            Some(end) if !options.conditions.look_at_urls() => raw.get(..end).unwrap_or_default(),
-            _ => raw,
-        };
         Self {
             offered,
             findings,
-            method: request.method_name(head),
-            url: outside::shown_bytes(shown, outside::NAME),
+            method: head.method_name(),
+            url: outside::shown_bytes(&url(head, options.conditions.look_at_urls()), outside::NAME),
             user_agent: user_agent.map(|agent| outside::shown(&agent, outside::NAME).into_owned()),
         }
     }
 
     /// Remembers what came of it.
-    pub(super) fn record(self, client: &Client, result: DecisionResult) {
+    pub(super) fn record(self, peer: &Peer, result: DecisionResult) {
         let Self { findings, method, url, user_agent, .. } = self;
         let record = DecisionRecord { at: wall_now(), method, url, user_agent, findings, result };
-        client.worker.shared.decisions.keep(client.address, record);
+        peer.worker().shared.decisions.keep(peer.address(), record);
     }
+}
+
+/// What was asked for. Secrets are found in queries: one is kept only where it is what was decided by.
+fn url(head: &RequestHead, with_query: bool) -> Vec<u8> {
+    let mut url = match head.scheme() {
+        b"" => Vec::new(),
+        scheme => [scheme, b"://"].concat(),
+    };
+    url.extend_from_slice(head.authority());
+    let path = head.path();
+    let end = path.iter().position(|&b| b == b'?').filter(|_| !with_query);
+    url.extend_from_slice(path.get(..end.unwrap_or(path.len())).unwrap_or_default());
+    url
 }

@@ -1,0 +1,150 @@
+//! Who a request is served for: what the tracker knows of its client, or what its credentials prove.
+
+mod credentials;
+mod evaluation;
+
+use std::sync::Arc;
+
+use self::evaluation::Evaluation;
+use super::decision_log::DecisionResult;
+use super::exchange::{Peer, Reply};
+use super::message::{Name, RequestHead};
+use super::options::ProxyOptions;
+use crate::audit::{Ground, Refusal};
+use crate::auth::{Credentials, NoOffer, Offer, Scheme};
+use crate::session::{Admitted, Decision};
+use crate::types::{Identity, SessionId, UserMessage};
+
+/// A request may be served.
+#[derive(Clone, Debug)]
+pub(super) struct Authorized {
+    /// For whom.
+    pub(super) user: Arc<Identity>,
+    /// On which session.
+    pub(super) session: SessionId,
+    /// The gateway's own proof that it is who the credentials were for, as the value of `Proxy-Authenticate` in the answer
+    /// (mutual authentication; RFC 4559, section 5).
+    pub(super) mutual_auth: Option<String>,
+}
+
+/// Decides about one request. An error is the answer that the client gets instead.
+pub(super) async fn authorize(
+    peer: &Peer,
+    head: &RequestHead,
+    options: &ProxyOptions,
+) -> Result<Authorized, Reply> {
+    // Once a connection: nobody is served, or may log in, on one whose end and whose traffic nobody would notice.
+    if let Some(denial) = peer.arrival().denial() {
+        peer.worker().shared.stats.connections_unseen.inc();
+        return Err(Reply::denied(denial));
+    }
+    if head.repeats(Name::ProxyAuthorization) {
+        let text = "The request has more than one Proxy-Authorization field.";
+        return Err(Reply::bad_request(&UserMessage::new(text)));
+    }
+    let credentials = head.field(Name::ProxyAuthorization).map(Credentials::parse);
+    let verdict = match credentials {
+        None => match existing_session(peer).await? {
+            Some(authorized) => Ok(authorized),
+            // Evaluated only where it matters: a valid session needs no conditions.
+            None => Err(ask(peer, Evaluation::of(peer, head, options))),
+        },
+        Some(credentials) if credentials.scheme() == Some(Scheme::Negotiate) => {
+            match repeated(peer, &credentials).await {
+                Some(authorized) => Ok(authorized),
+                None => {
+                    let evaluation = Evaluation::of(peer, head, options);
+                    offered(peer, credentials, evaluation).await
+                }
+            }
+        }
+        // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
+        // user: it is as if it were not there.
+        Some(credentials) => match existing_session(peer).await? {
+            Some(authorized) => Ok(authorized),
+            None => {
+                let evaluation = Evaluation::of(peer, head, options);
+                Err(credentials::not_offered(peer, credentials, evaluation).await)
+            }
+        },
+    };
+    if verdict.is_ok() {
+        peer.set_proved();
+    }
+    verdict
+}
+
+/// Decides about a request with credentials of a scheme that is offered where the conditions allow.
+async fn offered(peer: &Peer, credentials: Credentials, evaluation: Evaluation) -> Result<Authorized, Reply> {
+    if evaluation.offered.is_ok() {
+        let (verdict, result) = credentials::prove(peer, credentials).await;
+        evaluation.record(peer, result);
+        return verdict;
+    }
+    // Where Kerberos is not offered, credentials for it are as if they were not there.
+    match existing_session(peer).await? {
+        Some(authorized) => Ok(authorized),
+        None => Err(ask(peer, evaluation)),
+    }
+}
+
+/// Who a request is from whose credentials have proved the user of this connection already. They prove nothing anew: it is
+/// as if they were not there, for as long as the session stands that they proved; and everywhere else it is a replay.
+async fn repeated(peer: &Peer, credentials: &Credentials) -> Option<Authorized> {
+    let session = peer.conversation().repeats(credentials)?;
+    existing_session(peer).await.ok()?.filter(|authorized| authorized.session == session)
+}
+
+/// The answer to a request that has to prove itself: what it is offered to prove it with.
+fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
+    let offer = peer.conversation().offer(evaluation.offered);
+    let result = match &offer {
+        Offer::Schemes(_) | Offer::Portal(_) => DecisionResult::Challenged,
+        Offer::Nothing(NoOffer::Conditions(denied)) => {
+            peer.worker().shared.stats.not_offered.inc();
+            let why = denied.to_string();
+            let refusal = Refusal::of_request(peer.address(), Ground::Conditions, None, &why);
+            peer.worker().shared.gate.refused(&refusal);
+            DecisionResult::NotOffered(*denied)
+        }
+        Offer::Nothing(NoOffer::Suppressed(cause)) => DecisionResult::Suppressed(*cause),
+    };
+    evaluation.record(peer, result);
+    Reply::offer(&offer)
+}
+
+/// Who a request without credentials is from, if that is known; the answer to it where proving who its user is would not
+/// help.
+async fn existing_session(peer: &Peer) -> Result<Option<Authorized>, Reply> {
+    peer.conversation().breaks_off();
+    match decision(peer).await {
+        Decision::Allow(Admitted { session, identity }) if bind(peer, session).await => {
+            Ok(Some(Authorized { user: identity, session, mutual_auth: None }))
+        }
+        Decision::Allow(_) | Decision::Challenge => Ok(None),
+        Decision::StepUp(factor) => Err(Reply::step_up(factor)),
+        Decision::Deny(denial) => Err(Reply::denied(denial)),
+    }
+}
+
+/// What the tracker says of the client, or of its connection on a shared host, for one that is bound as this one is.
+async fn decision(peer: &Peer) -> Decision {
+    let (gate, connection) = (&peer.worker().shared.gate, peer.connection().id());
+    match gate.decide(peer.address(), connection, peer.session()) {
+        Some(decision) => decision,
+        None => gate.check(peer.address(), connection).await,
+    }
+}
+
+/// From now on the connection ends with the session. The session may have ended just before, without this connection:
+/// so it is asked for once more. False if it has.
+async fn bind(peer: &Peer, session: SessionId) -> bool {
+    if peer.is_cleared_for(session) {
+        return true;
+    }
+    peer.bind(session);
+    let is_valid = matches!(decision(peer).await, Decision::Allow(admitted) if admitted.session == session);
+    // Not before: another exchange would be served meanwhile on what has not been asked yet.
+    peer.set_cleared(session, is_valid);
+    is_valid
+}
