@@ -37,7 +37,11 @@ pub(super) const ROOMS: &[Room] = &[
         imports: &[],
         purpose: "text from outside as it is shown: cut, and without what does something on a terminal",
     },
-    Room { name: "links", imports: &[], purpose: "names and numbers of the host's network interfaces" },
+    Room {
+        name: "links",
+        imports: &["types"],
+        purpose: "names and numbers of the host's network interfaces",
+    },
     Room { name: "private", imports: &[], purpose: "directories and files that belong to the daemon alone" },
     Room { name: "panics", imports: &[], purpose: "a panic ends the process, and says what to do about it" },
     Room { name: "threads", imports: &[], purpose: "threads for what blocks, which no lack of threads ends" },
@@ -53,7 +57,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "net",
-        imports: &["types", "clock"],
+        imports: &["types", "clock", "session"],
         purpose: "listeners, transports, the registry of open connections",
     },
     Room {
@@ -73,7 +77,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "tracker",
-        imports: &["types", "clock", "links", "threads", "session", "net", "observe", "audit", "store"],
+        imports: &["types", "clock", "threads", "session", "net", "observe", "audit", "store"],
         purpose: "the event loop, the single writer of sessions",
     },
     Room {
@@ -83,7 +87,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        imports: &["types", "session", "auth"],
+        imports: &["types", "session", "net", "auth"],
         purpose: "raw text to typed values, all problems at once; one table of keys for file, `get` and `set`",
     },
     Room {
@@ -96,37 +100,34 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "metrics",
-        imports: &["observe"],
+        imports: &["net", "observe"],
         purpose: "what Prometheus scrapes, and whether clients are served",
-    },
-    Room {
-        name: "live",
-        imports: &["clock", "audit", "store", "config"],
-        purpose: "the settings in force: the file, and over it what was set since",
     },
     Room {
         name: "ops",
         imports: &[
-            "types", "clock", "links", "threads", "session", "observe", "audit", "store", "tracker", "auth",
-            "config", "live",
+            "types", "clock", "links", "threads", "session", "net", "observe", "audit", "store", "tracker",
+            "auth", "config", "proxy",
         ],
         purpose: "what an operator can look at and do, each with an actor",
     },
     Room {
         name: "admin",
-        imports: &["clock", "private", "audit", "ops"],
+        imports: &[
+            "types", "clock", "links", "private", "threads", "session", "observe", "audit", "store",
+            "tracker", "auth", "config", "proxy", "ops",
+        ],
         purpose: "the admin socket, a skin of the operator's operations",
     },
     Room {
         name: "doctor",
-        imports: &["clock", "private", "observe", "store", "auth", "config", "live", "admin"],
+        imports: &["clock", "private", "observe", "store", "auth", "config", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
     },
     Room {
         name: "cli",
         imports: &[
-            "clock", "outside", "links", "session", "observe", "audit", "store", "auth", "config", "live",
-            "admin", "doctor",
+            "types", "clock", "outside", "links", "observe", "audit", "auth", "config", "admin", "doctor",
         ],
         purpose: "`trackerctl`: command line to admin client, answer to table or JSON",
     },
@@ -134,13 +135,13 @@ pub(super) const ROOMS: &[Room] = &[
         name: "app",
         imports: &[
             "clock", "private", "threads", "output", "session", "net", "observe", "audit", "store",
-            "tracker", "auth", "config", "proxy", "metrics", "live", "ops", "admin",
+            "tracker", "auth", "config", "proxy", "metrics", "ops", "admin",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",
     },
     Room {
         name: "bin",
-        imports: &["panics", "output", "config", "proxy", "live", "cli", "app"],
+        imports: &["panics", "output", "config", "proxy", "cli", "app"],
         purpose: "the programs: `trackerd` and `trackerctl`",
     },
 ];
