@@ -57,7 +57,7 @@ fn chromium_without_a_ticket_shows_what_to_do_and_stops_asking() -> Result<()> {
     // Not even a ticket helps where nobody asks for it.
     let chromium = lab.chromium_as(0, "alice")?;
     let page = chromium.dom(ORIGIN)?;
-    assert!(page.dom.contains("403") && page.dom.contains("browsers: the browser is not on"), "{page:?}");
+    assert!(page.dom.contains("403 from the proxy (browser)"), "{page:?}");
     assert_eq!(lab.gateway.sessions()?, []);
     assert_eq!(lab.origin.requests(), 0);
     // TRACKER_KEEP=1 keeps it to be looked at.
