@@ -96,20 +96,22 @@ fn split(method: Method, target: &[u8], head: &[u8]) -> Target {
     if method == Method::Connect {
         return Target { authority: Span::find(target, head), ..Target::default() };
     }
-    let position = |from: usize, what: &[u8]| {
-        let rest = target.get(from..).unwrap_or_default();
-        rest.iter().position(|b| what.contains(b)).map_or(target.len(), |at| from + at)
-    };
-    let colon = position(0, b":/?#");
+    let colon = position(target, 0, |b| matches!(b, b':' | b'/' | b'?' | b'#'));
     if !target.get(colon..).unwrap_or_default().starts_with(b"://") {
         return Target::default();
     }
     let authority = colon + b"://".len();
-    let path = position(authority, b"/?#");
+    let path = position(target, authority, |b| matches!(b, b'/' | b'?' | b'#'));
     // Nobody should send a fragment; what follows is not for the origin.
-    let end = position(path, b"#");
+    let end = position(target, path, |b| b == b'#');
     let span = |from: usize, to: usize| Span::find(target.get(from..to).unwrap_or_default(), head);
     Target { scheme: span(0, colon), authority: span(authority, path), path: span(path, end) }
+}
+
+/// Where the first byte like this is, from there on; else the end.
+fn position(target: &[u8], from: usize, is_it: impl Fn(u8) -> bool) -> usize {
+    let rest = target.get(from..).unwrap_or_default();
+    rest.iter().position(|b| is_it(*b)).map_or(target.len(), |at| from + at)
 }
 
 impl Body {

@@ -26,50 +26,51 @@ impl Span {
 }
 
 macro_rules! names {
-    ($($variant:ident $name:literal,)*) => {
+    ($($length:literal: $($variant:ident $name:literal)*;)*) => {
         /// The names that mean something to a proxy.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(in crate::proxy) enum Name {
-            $(#[doc = $name] $variant,)*
+            $($(#[doc = $name] $variant,)*)*
             /// Any other.
             Other,
         }
 
         impl Name {
-            /// The one that is written so, in any case.
+            /// The one that is written so, in any case. Lengths differ most: they decide for nearly every name, without a
+            /// comparison of letters.
             pub(in crate::proxy) fn of(name: &[u8]) -> Self {
-                // Lengths differ most: they decide for nearly every name, without a comparison of letters.
-                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) {
-                    return Self::$variant;
-                })*
-                Self::Other
+                match name.len() {
+                    $($length => {
+                        $(if name.eq_ignore_ascii_case($name.as_bytes()) {
+                            return Self::$variant;
+                        })*
+                        Self::Other
+                    })*
+                    _ => Self::Other,
+                }
             }
         }
+
+        // A name under another's length would never be found.
+        $($(const _: () = assert!($name.len() == $length);)*)*
     };
 }
 
 names! {
-    Host "Host",
-    Connection "Connection",
-    ProxyConnection "Proxy-Connection",
-    ProxyAuthorization "Proxy-Authorization",
-    ProxyAuthenticate "Proxy-Authenticate",
-    ProxyAuthenticationInfo "Proxy-Authentication-Info",
-    ProxySupport "Proxy-Support",
-    KeepAlive "Keep-Alive",
-    ContentLength "Content-Length",
-    TransferEncoding "Transfer-Encoding",
-    Te "TE",
-    Trailer "Trailer",
-    Upgrade "Upgrade",
-    Http2Settings "HTTP2-Settings",
-    Expect "Expect",
-    Via "Via",
-    MaxForwards "Max-Forwards",
-    UserAgent "User-Agent",
-    Cookie "Cookie",
-    Authorization "Authorization",
-    WwwAuthenticate "WWW-Authenticate",
+    2: Te "TE";
+    3: Via "Via";
+    4: Host "Host";
+    6: Cookie "Cookie" Expect "Expect";
+    7: Trailer "Trailer" Upgrade "Upgrade";
+    10: Connection "Connection" KeepAlive "Keep-Alive" UserAgent "User-Agent";
+    12: MaxForwards "Max-Forwards";
+    13: Authorization "Authorization" ProxySupport "Proxy-Support";
+    14: ContentLength "Content-Length" Http2Settings "HTTP2-Settings";
+    16: ProxyConnection "Proxy-Connection" WwwAuthenticate "WWW-Authenticate";
+    17: TransferEncoding "Transfer-Encoding";
+    18: ProxyAuthenticate "Proxy-Authenticate";
+    19: ProxyAuthorization "Proxy-Authorization";
+    25: ProxyAuthenticationInfo "Proxy-Authentication-Info";
 }
 
 #[derive(Clone, Copy, Debug)]
