@@ -90,13 +90,18 @@ impl Audit {
 
     /// Adds an event, and has it kept unless it is a session's.
     pub fn record(&self, entry: Arc<TrailEntry>) {
-        let event = &entry.event;
-        self.counted.with_label_values(&[event.kind().as_str(), event.reason_label()]).inc();
-        if event.session().is_none()
+        if entry.event.session().is_none()
             && let Some(keeper) = self.keeper.get()
         {
             keeper(Arc::clone(&entry));
         }
+        self.record_kept(entry);
+    }
+
+    /// Adds an event that is on disk already.
+    pub fn record_kept(&self, entry: Arc<TrailEntry>) {
+        let event = &entry.event;
+        self.counted.with_label_values(&[event.kind().as_str(), event.reason_label()]).inc();
         self.write(entry);
     }
 
