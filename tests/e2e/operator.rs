@@ -168,6 +168,32 @@ fn whoever_follows_the_events_leaves_room_for_orders() -> Result<()> {
     })
 }
 
+/// Programs that were stopped in the middle of a request, or of reading an answer, do not keep the operator out for good.
+#[test]
+fn whoever_does_not_go_on_leaves_room_for_others() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("")?;
+    let head = "HTTP/1.1\r\nhost: trackerd\r\n";
+    let half_a_body = format!("POST /v1/logout {head}content-length: 100\r\n\r\n{{");
+    // More than the socket's buffers take.
+    let unread = format!("GET /v1/settings {head}\r\n").repeat(200);
+    for request in [half_a_body, unread] {
+        let mut held = Vec::new();
+        for _ in 0..28 {
+            let mut one = UnixStream::connect(lab.gateway.socket())?;
+            one.set_nonblocking(true)?;
+            // What has no place yet is in the buffers, too.
+            let _ = one.write(request.as_bytes());
+            held.push(one);
+        }
+        until("a place", SOON * 6, || (lab.gateway.ctl(&["status"]).ok()?.exit == 0).then_some(()))?;
+        drop(held);
+    }
+    Ok(())
+}
+
 #[test]
 fn exit_codes_are_the_contracts() -> Result<()> {
     if lab::skipped() {

@@ -9,7 +9,7 @@ mod refusals;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::broadcast;
@@ -25,6 +25,8 @@ use crate::types::Method;
 
 /// How many events are kept in memory.
 const KEPT: usize = 10_000;
+/// How many of them are read at once.
+const PORTION: usize = 256;
 /// How far a follower may fall behind before it loses events; it is told how many.
 const FOLLOWER_BACKLOG: usize = 1_024;
 
@@ -33,12 +35,19 @@ type Keeper = Box<dyn Fn(Arc<TrailEntry>) + Send + Sync>;
 
 /// The trail. Entries are shared: memory, followers and the journal hold the same one.
 pub struct Audit {
-    kept: Mutex<VecDeque<Arc<TrailEntry>>>,
+    kept: Mutex<Memory>,
     refusals: Mutex<Refusals>,
     followers: broadcast::Sender<Arc<TrailEntry>>,
     counted: IntCounterVec,
     unkept: IntCounter,
     keeper: OnceLock<Keeper>,
+}
+
+/// What memory has of the trail.
+struct Memory {
+    entries: VecDeque<Arc<TrailEntry>>,
+    /// How many were there before the oldest of them.
+    forgotten: u64,
 }
 
 impl fmt::Debug for Audit {
@@ -62,7 +71,7 @@ impl Audit {
         )?;
         registry.register(Box::new(unkept.clone()))?;
         // Grown by doubling, it would take two thirds more.
-        let kept = Mutex::new(VecDeque::with_capacity(KEPT));
+        let kept = Mutex::new(Memory { entries: VecDeque::with_capacity(KEPT), forgotten: 0 });
         Ok(Self {
             kept,
             refusals: Mutex::new(Refusals::new(boot_now())),
@@ -81,13 +90,18 @@ impl Audit {
 
     /// Adds an event, and has it kept unless it is a session's.
     pub fn record(&self, entry: Arc<TrailEntry>) {
-        let event = &entry.event;
-        self.counted.with_label_values(&[event.kind().as_str(), event.reason_label()]).inc();
-        if event.session().is_none()
+        if entry.event.session().is_none()
             && let Some(keeper) = self.keeper.get()
         {
             keeper(Arc::clone(&entry));
         }
+        self.record_kept(entry);
+    }
+
+    /// Adds an event that is on disk already.
+    pub fn record_kept(&self, entry: Arc<TrailEntry>) {
+        let event = &entry.event;
+        self.counted.with_label_values(&[event.kind().as_str(), event.reason_label()]).inc();
         self.write(entry);
     }
 
@@ -118,29 +132,50 @@ impl Audit {
 
     fn write(&self, entry: Arc<TrailEntry>) {
         log(&entry.event);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == KEPT {
-            kept.pop_front();
+        let mut kept = self.memory();
+        if kept.entries.len() == KEPT {
+            kept.entries.pop_front();
+            kept.forgotten += 1;
         }
         // Inside the lock, so that whoever reads the past and then follows misses nothing and sees nothing twice.
         if self.followers.receiver_count() > 0 {
             // The last of them may have gone meanwhile.
             let _ = self.followers.send(Arc::clone(&entry));
         }
-        kept.push_back(entry);
+        kept.entries.push_back(entry);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The events kept that `wanted` accepts, oldest first.
     pub fn past(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Arc<TrailEntry>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().filter(|entry| wanted(&entry.event)).cloned().collect()
+        let (mut past, ()) = self.read(|| ());
+        past.retain(|entry| wanted(&entry.event));
+        past
     }
 
     /// The events kept, and all that follow them.
     #[must_use]
     pub fn follow(&self) -> (Vec<Arc<TrailEntry>>, broadcast::Receiver<Arc<TrailEntry>>) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.iter().cloned().collect(), self.followers.subscribe())
+        self.read(|| self.followers.subscribe())
+    }
+
+    /// The events kept, and what `at_end` makes before anything follows them. They are read in portions: whoever records
+    /// waits for no more than one.
+    fn read<T>(&self, at_end: impl FnOnce() -> T) -> (Vec<Arc<TrailEntry>>, T) {
+        let (mut read, mut next) = (Vec::with_capacity(KEPT), 0);
+        loop {
+            let kept = self.memory();
+            // What is forgotten meanwhile was older than what has been read, unless whoever reads was very slow.
+            let behind = usize::try_from(kept.forgotten.max(next) - kept.forgotten).unwrap_or(usize::MAX);
+            read.extend(kept.entries.iter().skip(behind).take(PORTION).cloned());
+            if behind.saturating_add(PORTION) >= kept.entries.len() {
+                return (read, at_end());
+            }
+            next = kept.forgotten.max(next) + PORTION as u64;
+        }
     }
 }
 
@@ -192,6 +227,48 @@ mod tests {
         // All together: the longest that any of them can be. An identity has a principal (of 512 bytes at most) twice, and
         // a domain; a kick-out names two.
         const { assert!(KEPT * (size_of::<TrailEntry>() + 2 * 6 * outside::NAME + outside::SENTENCE) <= 48 << 20) };
+    }
+
+    fn setting(number: usize) -> Arc<TrailEntry> {
+        TrailEntry::now(Event::Setting(SettingEvent {
+            key: "a.b",
+            before: String::new(),
+            after: number.to_string(),
+            how: "set",
+            actor: Actor::unknown(Via::Signal),
+        }))
+    }
+
+    fn numbers(entries: &[Arc<TrailEntry>]) -> Vec<usize> {
+        entries.iter().map(|entry| entry.event.setting().unwrap().after.parse().unwrap()).collect()
+    }
+
+    /// The event loop records: it must not wait until somebody has looked through ten thousand events.
+    #[test]
+    fn whoever_looks_through_the_past_holds_nobody_up() {
+        let audit = Audit::new(&Registry::new()).unwrap();
+        (0..KEPT + 700).for_each(|number| audit.record(setting(number)));
+        let past = audit.past(|_| audit.kept.try_lock().is_ok());
+        assert_eq!(numbers(&past), (700..KEPT + 700).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_follows_misses_nothing_and_sees_nothing_twice() {
+        let audit = Audit::new(&Registry::new()).unwrap();
+        (0..KEPT).for_each(|number| audit.record(setting(number)));
+        std::thread::scope(|scope| {
+            // No more than a follower may fall behind.
+            scope.spawn(|| (KEPT..KEPT + FOLLOWER_BACKLOG).for_each(|number| audit.record(setting(number))));
+            for _ in 0..20 {
+                let (mut seen, mut followed) = audit.follow();
+                while let Ok(entry) = followed.try_recv() {
+                    seen.push(entry);
+                }
+                let seen = numbers(&seen);
+                let first = seen[0];
+                assert_eq!(seen, (first..first + seen.len()).collect::<Vec<_>>());
+            }
+        });
     }
 
     #[test]

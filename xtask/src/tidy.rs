@@ -6,6 +6,7 @@ mod paths;
 mod rooms;
 mod rules;
 mod source;
+mod ways_around;
 
 use anyhow::{Context as _, Result, bail};
 

@@ -19,6 +19,17 @@ const CHUNK: usize = 64 * 1024;
 
 pub(super) type Body = BoxBody<Bytes, Infallible>;
 
+/// How long a program may take to read an answer. Lines carry it among the response's extensions; what has none is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is all there, and waits to be read.
+    Whole,
+    /// It is read from the store line by line, no faster than the program reads it.
+    Lines,
+    /// It has no end: the program follows what happens.
+    Follows,
+}
+
 /// A refusal: status and sentence.
 pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
@@ -92,8 +103,10 @@ where
 }
 
 /// A JSON document a line, as they come.
-pub(super) fn lines(lines: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response<Body> {
-    streamed(lines, "application/x-ndjson")
+pub(super) fn lines(pace: Pace, lines: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response<Body> {
+    let mut response = streamed(lines, "application/x-ndjson");
+    response.extensions_mut().insert(pace);
+    response
 }
 
 fn streamed(

@@ -1,14 +1,17 @@
 //! Requests: read, handed to the operation that is meant, and its answer written down.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::peer::Peer;
-use super::respond::{Body, Refused, line, lines, list, ok};
+use super::respond::{Body, Pace, Refused, line, lines, list, ok};
 use super::{query, render, wire};
 use crate::links;
 use crate::ops::{Events, Hypothetical, Ops, Told};
@@ -19,6 +22,8 @@ use crate::types::ClientAddr;
 
 /// No request body is larger.
 const BODY_LIMIT: usize = 64 * 1024;
+/// No program takes longer to send it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many tenures are answered unless another number is asked for.
 const HISTORY: usize = 1_000;
 
@@ -115,10 +120,14 @@ async fn events(ops: &Ops, query: Option<&str>) -> Result<Response<Body>, Refuse
     let follow = query::value(query, "follow").is_some_and(|value| value == "1");
     let since = query::value(query, "since").map(|text| moment(&text)).transpose()?;
     let events = ops.events(since, follow).await?;
-    Ok(lines(futures_util::stream::unfold(events, async |mut events: Events| {
-        let told = events.next().await?;
-        Some((told_line(told), events))
-    })))
+    let pace = if follow { Pace::Follows } else { Pace::Lines };
+    Ok(lines(
+        pace,
+        futures_util::stream::unfold(events, async |mut events: Events| {
+            let told = events.next().await?;
+            Some((told_line(told), events))
+        }),
+    ))
 }
 
 fn told_line(told: Result<Told, crate::ops::OpsError>) -> Bytes {
@@ -142,6 +151,10 @@ fn moment(text: &str) -> Result<Timestamp, Refused> {
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
     let bad = |error: &dyn std::fmt::Display| Refused::wrong(format!("the request body: {error}"));
-    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await.map_err(|error| bad(&error))?;
+    let read = Limited::new(request.into_body(), BODY_LIMIT).collect();
+    let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
+        return Err(bad(&format!("it has not come within {} s", BODY_TIMEOUT.as_secs())));
+    };
+    let body = read.map_err(|error| bad(&error))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(&error))
 }

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -19,7 +20,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::peer::{NAMES, Peer};
+use super::respond::Pace;
 use super::route::answer;
+use crate::clock::{BootTime, boot_now};
 use crate::ops::Ops;
 use crate::private;
 use crate::threads::Threads;
@@ -32,6 +35,12 @@ const SOCKET_MODE: u32 = 0o660;
 const CONNECTIONS: usize = 24;
 /// How long an operator's program may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an operator's program may take for one answer, from its request to the last byte that it reads.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same while the places are taken. No look takes longer than 12 s, and others' `trackerctl` wait for 15 s.
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(13);
+/// How often it is looked whether a program has taken too long, or others wait for its place.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the socket is still in its place.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Of the run directory. Whoever may write there can put another socket in the place of ours.
@@ -87,7 +96,7 @@ impl AdminServer {
         loop {
             tokio::select! {
                 (slot, stream) = accepted(&self.listener, &slots) => {
-                    tokio::spawn(serve(stream, slot, ops.clone(), Arc::clone(&names)));
+                    tokio::spawn(serve(stream, slot, Arc::clone(&slots), ops.clone(), Arc::clone(&names)));
                 }
                 _ = look.tick() => told = self.stay(told),
             }
@@ -138,21 +147,73 @@ async fn accepted(
     }
 }
 
-async fn serve(stream: UnixStream, slot: Option<OwnedSemaphorePermit>, ops: Ops, names: Arc<Threads>) {
+/// Answers an operator's program, until it leaves. Nobody keeps a place from others for good: who takes too long for an
+/// answer is left, and when the places are taken, each program is left behind its present answer.
+async fn serve(
+    stream: UnixStream,
+    slot: Option<OwnedSemaphorePermit>,
+    slots: Arc<Semaphore>,
+    ops: Ops,
+    names: Arc<Threads>,
+) {
     let peer = Peer::of(&stream);
+    let present = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
-        let (ops, names) = (ops.clone(), Arc::clone(&names));
-        async move { Ok::<_, Infallible>(answer(request, &ops, peer, &names).await) }
+        let (ops, names, present) = (ops.clone(), Arc::clone(&names), Arc::clone(&present));
+        async move {
+            let begun = boot_now();
+            let note = |pace| *present.lock().unwrap_or_else(PoisonError::into_inner) = Some((begun, pace));
+            note(Pace::Whole);
+            let response = answer(request, &ops, peer, &names).await;
+            note(response.extensions().get().copied().unwrap_or(Pace::Whole));
+            Ok::<_, Infallible>(response)
+        }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    drop(slot);
-    if let Err(error) = served {
-        debug!(%error, "an operator's connection failed");
+    let mut served = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut watch = interval(WATCH_EVERY);
+    // The first is at once.
+    watch.tick().await;
+    loop {
+        tokio::select! {
+            served = served.as_mut() => {
+                drop(slot);
+                if let Err(error) = served {
+                    debug!(%error, "an operator's connection failed");
+                }
+                return;
+            }
+            _ = watch.tick() => {
+                // The last one is in the hand of whoever accepts.
+                let crowded = slots.available_permits() == 0;
+                let present = *present.lock().unwrap_or_else(PoisonError::into_inner);
+                if is_overdue(present, boot_now(), crowded) {
+                    debug!("an operator's program took too long to read its answer");
+                    return;
+                }
+                if crowded {
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
     }
+}
+
+/// Whether an answer that began then has taken too long. Whoever follows what happens may stay: of these there are only so
+/// many. Whoever reads the trail, perhaps page by page, may take their time unless the places are taken.
+fn is_overdue(present: Option<(BootTime, Pace)>, now: BootTime, crowded: bool) -> bool {
+    let Some((begun, pace)) = present else { return false };
+    let limit = match pace {
+        Pace::Follows => return false,
+        _ if crowded => CROWDED_TIMEOUT,
+        Pace::Lines => return false,
+        Pace::Whole => ANSWER_TIMEOUT,
+    };
+    now.since(begun) >= limit
 }
 
 /// A listening socket that is not for a moment open to others: whoever has connected stays connected. On Linux the file
@@ -204,6 +265,21 @@ mod tests {
         let path = second.path().to_owned();
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_followers_stay_for_as_long_as_they_like() {
+        let begun = boot_now();
+        let (soon, late) = (begun.after(CROWDED_TIMEOUT), begun.after(ANSWER_TIMEOUT));
+        let overdue = |pace, now, crowded| is_overdue(Some((begun, pace)), now, crowded);
+        for (pace, alone, crowded) in
+            [(Pace::Whole, true, true), (Pace::Lines, false, true), (Pace::Follows, false, false)]
+        {
+            assert_eq!(overdue(pace, late, false), alone, "{pace:?}");
+            assert_eq!(overdue(pace, soon, true), crowded, "{pace:?}");
+            assert!(!overdue(pace, begun, true) && !overdue(pace, soon, false), "{pace:?}");
+        }
+        assert!(!is_overdue(None, late, true), "the header has a limit of its own");
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ pub enum Credentials {
         password: Password,
     },
     /// A scheme that is not known here. The rest may be a secret: only the scheme's name is kept, cut to 16 characters, and
-    /// with `?` for what is neither a letter, a digit nor a hyphen.
+    /// with `?` for what is neither a letter, a digit nor a hyphen; and for the whole of a word that nothing follows.
     Unknown(String),
     /// A scheme that is known, but not what it wants behind it.
     Malformed(Malformed),
@@ -88,6 +88,8 @@ impl Credentials {
                 Ok((user, password)) => Self::Basic { user, password },
                 Err(bad) => Self::Malformed(bad.into()),
             },
+            // A word with nothing behind it may be no scheme, but the secret itself: some clients leave the scheme out.
+            None if rest.is_empty() && !name.is_empty() && !is_named_alone(name) => Self::Unknown("?".into()),
             None => Self::Unknown(shown(name)),
         }
     }
@@ -135,6 +137,11 @@ impl fmt::Display for Credentials {
 fn shown(scheme: &[u8]) -> String {
     let shown = |&b: &u8| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b) } else { '?' };
     scheme.iter().take(MAX_SCHEME).map(shown).collect()
+}
+
+/// Whether this is the name of another scheme, whatever stands behind it.
+fn is_named_alone(word: &[u8]) -> bool {
+    ["NTLM", "Digest", "Bearer", "Kerberos"].iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// `base64(user ":" password)`: the first colon ends the name, which has none; the password may have some.

@@ -59,6 +59,10 @@ fn of_a_scheme_that_is_not_known_only_the_name_is_kept() {
         ("Digest username=\"a\"", "Digest"),
         ("Basically YQ==", "Basically"),
         ("Negotiate,Basic YQ==", "Negotiate?Basic"),
+        // Without its scheme, this is the secret.
+        ("YWxpY2U6c2VjcmV0", "?"),
+        ("hunter2  ", "?"),
+        ("ntlm", "ntlm"),
         ("\u{1b}[31m x", "??31m"),
         ("a-very-long-name-of-a-scheme x", "a-very-long-name"),
     ] {

@@ -113,7 +113,7 @@ impl Configuration {
         Ok(wanted.into_iter().map(|key| setting(key, &state, &config)).collect())
     }
 
-    /// Sets a key. When this returns it is on disk, and every decision goes by it.
+    /// Sets a key. When this returns it is on disk, with the line of the audit trail, and every decision goes by it.
     pub(super) async fn set(&self, name: &str, text: &str, by: Actor) -> Result<Setting, OpsError> {
         let key = find(name)?;
         let mut state = self.state.lock().await;
@@ -129,12 +129,13 @@ impl Configuration {
             by: Some(by.clone()),
             at: Some(wall_now()),
         };
-        let kept = set.clone();
-        let written = self.blocking(move |store| store.set(key.name(), Some(&kept))).await?;
+        let line = line(key, &before, &config, &by, "set");
+        let (kept, told) = (set.clone(), Arc::clone(&line));
+        let written = self.blocking(move |store| store.set_by_order(key.name(), Some(&kept), &told)).await?;
         written.map_err(OpsError::NotChanged)?;
         state.set.insert(key.name().into(), set);
-        self.change(&before, config, &[key], &by, "set").await;
-        self.told().await;
+        self.audit.record_kept(line);
+        self.put_in_force(config).await;
         Ok(setting(key, &state, &self.config()))
     }
 
@@ -150,11 +151,13 @@ impl Configuration {
         let mut config = (*before).clone();
         key.set(&mut config, &key.get(&state.file.config))
             .map_err(|error| OpsError::BadValue(error.to_string()))?;
-        let written = self.blocking(move |store| store.set(key.name(), None)).await?;
+        let line = line(key, &before, &config, &by, "unset");
+        let told = Arc::clone(&line);
+        let written = self.blocking(move |store| store.set_by_order(key.name(), None, &told)).await?;
         written.map_err(OpsError::NotChanged)?;
         state.set.remove(key.name());
-        self.change(&before, config, &[key], &by, "unset").await;
-        self.told().await;
+        self.audit.record_kept(line);
+        self.put_in_force(config).await;
         Ok(setting(key, &state, &self.config()))
     }
 
@@ -180,32 +183,18 @@ impl Configuration {
         *state = State { file, set };
         let before = self.config();
         let changed = before.differences(&config);
-        self.change(&before, config, &changed, &by, "file").await;
+        for key in &changed {
+            // It keeps what is about no session.
+            self.audit.record(line(key, &before, &config, &by, "file"));
+        }
+        self.put_in_force(config).await;
         self.told().await;
         info!(path = %path.display(), changed = changed.len(), "the configuration file was read again");
         Ok(changed)
     }
 
-    /// Puts a configuration in force, and tells whose order it was that these keys change.
-    async fn change(
-        &self,
-        before: &Config,
-        config: Config,
-        changed: &[&'static keys::Key],
-        by: &Actor,
-        how: &'static str,
-    ) {
-        for key in changed {
-            let setting = SettingEvent {
-                key: key.name(),
-                before: key.get(before),
-                after: key.get(&config),
-                how,
-                actor: by.clone(),
-            };
-            // It keeps what is about no session.
-            self.audit.record(TrailEntry::now(Event::Setting(setting)));
-        }
+    /// Puts a configuration in force. When this returns, every decision goes by it.
+    async fn put_in_force(&self, config: Config) {
         let config = Arc::new(config);
         self.in_force.store(Arc::clone(&config));
         (self.apply)(config).await;
@@ -214,7 +203,7 @@ impl Configuration {
     /// Waits until the audit trail on disk has what was recorded: whose order it was is known as long as what it did.
     async fn told(&self) {
         let (kept, done) = oneshot::channel();
-        // If it cannot be kept, that is shown elsewhere; the setting is on disk already.
+        // If it cannot be kept, that is shown elsewhere; the file says what is in force.
         self.journal.submit(
             Vec::new(),
             Some(Box::new(move |_| {
@@ -247,6 +236,18 @@ impl Configuration {
 
 fn find(name: &str) -> Result<&'static keys::Key, OpsError> {
     keys::find(name).map_err(|error| OpsError::UnknownKey(error.to_string()))
+}
+
+/// The line of the audit trail that tells whose order it was that a key changes.
+fn line(
+    key: &'static keys::Key,
+    before: &Config,
+    after: &Config,
+    by: &Actor,
+    how: &'static str,
+) -> Arc<TrailEntry> {
+    let (before, after) = (key.get(before), key.get(after));
+    TrailEntry::now(Event::Setting(SettingEvent { key: key.name(), before, after, how, actor: by.clone() }))
 }
 
 fn setting(key: &'static keys::Key, state: &State, config: &Config) -> Setting {

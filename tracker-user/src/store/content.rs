@@ -98,6 +98,29 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the old value stands.
     pub fn set(&self, key: &str, setting: Option<&StoredSetting>) -> Result<(), StoreError> {
+        self.write_setting(key, setting, None)
+    }
+
+    /// The same by somebody's order, with the line of the audit trail that tells of it: both are on disk when this returns,
+    /// or neither.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old value stands.
+    pub fn set_by_order(
+        &self,
+        key: &str,
+        setting: Option<&StoredSetting>,
+        line: &TrailEntry,
+    ) -> Result<(), StoreError> {
+        self.write_setting(key, setting, Some(line))
+    }
+
+    fn write_setting(
+        &self,
+        key: &str,
+        setting: Option<&StoredSetting>,
+        line: Option<&TrailEntry>,
+    ) -> Result<(), StoreError> {
         let value = setting.map(|setting| serde_json::to_vec(setting).unwrap_or_default());
         self.transaction(|write| {
             let mut settings = write.open_table(SETTINGS)?;
@@ -105,6 +128,9 @@ impl Store {
                 Some(value) => settings.insert(key, value.as_slice())?.map(drop),
                 None => settings.remove(key)?.map(drop),
             };
+            if let Some(line) = line {
+                Events::open(write)?.add(line)?;
+            }
             Ok(())
         })
     }

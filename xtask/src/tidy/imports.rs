@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::lexer::tokens;
-use super::paths::{Import, Place, imports, test_modules};
+use super::paths::{Import, Place, built_modules, imports, test_modules};
 use super::rooms::{PROGRAMS, Room, TOP};
 use super::source::{File, Tree};
+use super::ways_around;
 
 /// Where the rooms are.
 const SOURCE: &str = "tracker-user/src/";
@@ -29,13 +30,20 @@ pub(super) fn check(tree: &Tree, rooms: &[Room]) -> Vec<String> {
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let there: BTreeSet<String> = files.iter().filter_map(|file| room_of(file)).map(str::to_owned).collect();
     findings.extend(unlisted(tree, &there, rooms));
+    if let Some(root) = tree.file(&format!("{SOURCE}lib.rs")) {
+        findings.extend(ways_around::in_root(root));
+    }
     let tests = TestFiles::of(&files);
     // Room and room, for each import that was found in production code.
     let mut used = BTreeSet::new();
     for file in files {
         let Some(row) = room_of(file).and_then(|name| row(rooms, name)) else { continue };
+        let is_test_file = tests.has(file);
+        if !is_test_file {
+            findings.extend(ways_around::in_file(file));
+        }
         for import in imports(&tokens(&file.text), place(file)) {
-            let is_test = import.is_test || tests.has(file);
+            let is_test = import.is_test || is_test_file;
             if !is_test {
                 used.insert((row.name, import.room.clone()));
             }
@@ -176,15 +184,17 @@ fn place(file: &File) -> Place<'static> {
     Place::Library(module(file).split('/').count())
 }
 
-/// The modules in files of their own that only tests are built with.
+/// The modules in files of their own that only tests are built with: by what declares them, not by what they are called.
 struct TestFiles(Vec<String>);
 
 impl TestFiles {
     fn of(files: &[&File]) -> Self {
         let mut modules = Vec::new();
+        let mut built = BTreeSet::new();
         for file in files {
+            let own = module(file);
+            built.extend(built_modules(&tokens(&file.text)).iter().map(|name| format!("{own}/{name}")));
             for (name, path) in test_modules(&tokens(&file.text)) {
-                let own = module(file);
                 let directory = file.path.strip_prefix(SOURCE).and_then(|path| path.rsplit_once('/'));
                 modules.push(match (path, directory) {
                     (None, _) => format!("{own}/{name}"),
@@ -195,6 +205,7 @@ impl TestFiles {
                 });
             }
         }
+        modules.retain(|module| !built.contains(module));
         Self(modules)
     }
 
@@ -203,7 +214,7 @@ impl TestFiles {
         let below = |test: &String| {
             module.strip_prefix(test.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        file.is_test() || self.0.iter().any(below)
+        self.0.iter().any(below)
     }
 }
 
@@ -318,6 +329,30 @@ mod tests {
         assert_eq!(found(&[("clock.rs", &after)]).len(), 1);
         // What wires may test the wiring.
         assert_eq!(found(&[("bin/x.rs", "#[cfg(test)]\nuse tracker::app;")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_makes_no_test() {
+        for (mark, file) in [
+            ("mod tests;", "clock/tests.rs"),
+            ("mod tests;", "clock/tests/deeper.rs"),
+            ("mod odd_tests;", "clock/odd_tests.rs"),
+            ("#[cfg(test)]\nmod real;\n#[cfg(not(test))]\nmod real;", "clock/real.rs"),
+        ] {
+            let [only] = found(&[("clock.rs", mark), (file, "use crate::proxy::x;")]).try_into().expect(file);
+            assert!(only.contains("clock may not import proxy"), "{only}");
+        }
+    }
+
+    #[test]
+    fn ways_around_are_found_in_every_room_and_at_the_root() {
+        let [only] =
+            found(&[("lib.rs", "pub mod clock;\nextern crate self as tracker;")]).try_into().expect("one");
+        assert!(only.starts_with("tracker-user/src/lib.rs:2: "), "{only}");
+        let [only] = found(&[("clock.rs", "include!(\"proxy.rs\");")]).try_into().expect("one");
+        assert!(only.starts_with("tracker-user/src/clock.rs:1: "), "{only}");
+        let text = "#[cfg(test)]\n#[path = \"odd.rs\"]\nmod tests;";
+        assert_eq!(found(&[("clock.rs", text)]), Vec::<String>::new());
     }
 
     #[test]

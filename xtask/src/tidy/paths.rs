@@ -1,6 +1,6 @@
 //! Which rooms a Rust file names, read from its tokens: in `use` of every form, and in paths that stand in the code.
 
-use super::lexer::Token;
+use super::lexer::{Token, tokens};
 
 /// A path out of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Place<'a> {
 }
 
 /// Every path that leads to the root and on, in the order of the file.
-pub(super) fn imports(tokens: &[Token<'_>], place: Place<'_>) -> Vec<Import> {
+pub(super) fn imports<'a>(tokens: &'a [Token<'a>], place: Place<'a>) -> Vec<Import> {
     let tests = test_parts(tokens);
     let mut reader = Reader { tokens, place, tests: &tests, found: Vec::new() };
     // The depths of braces at which a module within the file was opened.
@@ -42,6 +42,7 @@ pub(super) fn imports(tokens: &[Token<'_>], place: Place<'_>) -> Vec<Import> {
                 inner.pop_if(|opened| *opened == depth);
                 depth = depth.saturating_sub(1);
             }
+            "#" => reader.attribute(at, inner.len()),
             start => {
                 // A path that goes on here has been read from its beginning.
                 let begins = reader.before(at, 1) != "::" || reader.is_extern(at);
@@ -57,6 +58,14 @@ pub(super) fn imports(tokens: &[Token<'_>], place: Place<'_>) -> Vec<Import> {
 }
 
 impl Place<'_> {
+    /// The same within so many modules of the file.
+    const fn within(self, inner: usize) -> Self {
+        match self {
+            Self::Library(depth) => Self::Library(depth + inner),
+            Self::Program(library) => Self::Program(library),
+        }
+    }
+
     /// How many modules below the root the path begins whose first word is `start`, within so many modules of the file;
     /// none if it is no such path.
     fn steps(self, start: &str, inner: usize) -> Option<usize> {
@@ -92,6 +101,24 @@ impl<'a> Reader<'a> {
         matches!(self.place, Place::Program(_)) && (before == "use" || !is_name(before) && before != ">")
     }
 
+    /// What begins at `at` may be an attribute: a derive's may have paths in their strings, as `#[serde(with = "…")]`.
+    fn attribute(&mut self, at: usize, inner: usize) {
+        let Some((open, end)) = attribute(self.tokens, at) else { return };
+        if self.text(open + 1) == "doc" {
+            return;
+        }
+        for at in open..end {
+            let Some(content) = self.text(at).strip_prefix('"').and_then(|text| text.strip_suffix('"'))
+            else {
+                continue;
+            };
+            let is_test = self.tests.get(at).copied().unwrap_or_default();
+            let line = self.tokens.get(at).map_or(0, |token| token.line);
+            let found = imports(&tokens(content), self.place.within(inner));
+            self.found.extend(found.into_iter().map(|import| Import { line, is_test, ..import }));
+        }
+    }
+
     /// A path's first word stands at `at`, and means the module `depth` below the root.
     fn begin(&mut self, at: usize, depth: usize) {
         if self.text(at + 1) == "::" {
@@ -115,6 +142,8 @@ impl<'a> Reader<'a> {
                     self.follow(element, depth);
                 }
             }
+            // A macro's parameter: it may be any room.
+            "$" => self.note("*", at),
             room if depth == 0 && (room == "*" || is_name(room)) => self.note(room, at),
             _ => {}
         }
@@ -161,7 +190,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// For each token, whether it belongs to an item that only tests are built with.
-fn test_parts(tokens: &[Token<'_>]) -> Vec<bool> {
+pub(super) fn test_parts(tokens: &[Token<'_>]) -> Vec<bool> {
     let mut parts = vec![false; tokens.len()];
     for at in 0..tokens.len() {
         if let Some((after, is_inner)) = test_attribute(tokens, at) {
@@ -195,21 +224,32 @@ pub(super) fn test_modules<'a>(tokens: &[Token<'a>]) -> Vec<(&'a str, Option<&'a
     found
 }
 
+/// The modules in files of their own that the programs are built with.
+pub(super) fn built_modules<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
+    let tests = test_parts(tokens);
+    let declared = tokens.windows(3).zip(tests).filter(|(words, is_test)| {
+        matches!(words, [first, _, last] if first.text == "mod" && last.text == ";") && !is_test
+    });
+    declared.filter_map(|(words, _)| words.get(1)).map(|name| name.text).collect()
+}
+
 /// If `at` begins `#[cfg(test)]` or `#[cfg(all(test, …))]`: where it ends, and whether it is the inner form, `#![…]`.
 fn test_attribute(tokens: &[Token<'_>], at: usize) -> Option<(usize, bool)> {
-    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
-    if text(at) != "#" {
+    let (open, end) = attribute(tokens, at)?;
+    let is_inner = open == at + 2;
+    if tokens.get(open + 1).is_none_or(|word| word.text != "cfg") {
         return None;
     }
-    let is_inner = text(at + 1) == "!";
-    let open = at + 1 + usize::from(is_inner);
-    if text(open) != "[" || text(open + 1) != "cfg" {
-        return None;
-    }
-    let end = end_of_group(tokens, open);
     let words = || tokens.iter().take(end).skip(open).map(|token| token.text);
     let is_test = words().any(|word| word == "test") && !words().any(|word| matches!(word, "not" | "any"));
     is_test.then_some((end, is_inner))
+}
+
+/// If `at` begins an attribute: where its bracket stands, and where it ends.
+pub(super) fn attribute(tokens: &[Token<'_>], at: usize) -> Option<(usize, usize)> {
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let open = at + 1 + usize::from(text(at + 1) == "!");
+    (text(at) == "#" && text(open) == "[").then(|| (open, end_of_group(tokens, open)))
 }
 
 /// Behind the bracket that closes what is opened at `open`.
@@ -236,10 +276,13 @@ fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
         at = end_of_group(tokens, at + 1);
     }
     let (mut has_body, mut wants_semicolon) = (false, false);
+    // What kind of item it is, its first words say; behind a sign, `fn` or `impl` is a field's type.
+    let mut in_head = true;
     while at < tokens.len() {
+        in_head &= is_name(text(at)) || matches!(text(at), "(") || text(at).starts_with('"');
         match text(at) {
-            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" => has_body = true,
-            "use" | "static" | "type" | "let" | "const" => wants_semicolon = true,
+            "fn" | "mod" | "impl" | "struct" | "enum" | "trait" if in_head => has_body = true,
+            "use" | "static" | "type" | "let" | "const" if in_head => wants_semicolon = true,
             ";" => return at + 1,
             // A field or an arm; an item may have one between its generic parameters.
             "," if !has_body && !wants_semicolon => return at + 1,
@@ -265,7 +308,6 @@ fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lexer::tokens;
     use super::*;
 
     /// Room and line of what a file two modules below the root imports; `!` marks tests.
@@ -292,6 +334,9 @@ mod tests {
         assert_eq!(found("use crate::*;\nuse super::super::*;\nuse crate as root;"), ["*:1", "*:2", "*:3"]);
         assert_eq!(found("x! { crate::a::f() }"), ["a:1"]);
         assert_eq!(found("use crate::{self as root};"), ["*:1"]);
+        assert_eq!(found("($a:ident) => { crate::$a::f();\n super::$a::g() }"), ["*:1", "*:2"]);
+        assert_eq!(found("#[serde(with = \"crate::a::hex\")]\nx: u8"), ["a:1"]);
+        assert_eq!(found("mod m {\n#[serde(default = \"super::super::super::b\")]\nx: u8 }"), ["b:2"]);
     }
 
     #[test]
@@ -302,6 +347,7 @@ mod tests {
             "//! [`x`](crate::a)\n/* use crate::b; */ \"crate::c\"",
             "pub(in super::super) fn f() {}",
             "use other::crate_::x;",
+            "#[doc = \"crate::a\"]\n#[expect(x, reason = \"of the crate, super::y\")]\nfn f() {}",
         ] {
             assert_eq!(found(text), Vec::<String>::new(), "{text}");
         }
@@ -337,6 +383,19 @@ mod tests {
         ];
         assert_eq!(found(text), expected);
         assert_eq!(found("#![cfg(test)]\nuse crate::a;"), ["!a:2"]);
+        // What a field's type is called is not what the item is.
+        assert_eq!(found("struct S {\n#[cfg(test)]\nx: fn(u8),\ny: crate::a::Y }"), ["a:4"]);
+        assert_eq!(found("fn f(#[cfg(test)] x: impl Fn(),\ny: crate::a::Y) {}"), ["a:2"]);
+        assert_eq!(
+            found("#[cfg(test)]\npub(in crate::b) unsafe extern \"C\" fn f<A, B>() { crate::c::g() }"),
+            ["!b:2", "!c:2"]
+        );
+    }
+
+    #[test]
+    fn files_of_programs_are_named() {
+        let text = "#[cfg(test)]\nmod a;\npub mod b;\nmod c { mod d; }\n#[cfg(not(test))]\nmod a;";
+        assert_eq!(built_modules(&tokens(text)), ["b", "d", "a"]);
     }
 
     #[test]

@@ -26,12 +26,14 @@ impl Tree {
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         let listed = std::process::Command::new("git")
-            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            // Without `-z`, names beyond ASCII are quoted.
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(root)
             .output();
         let paths = match listed {
             Ok(output) if output.status.success() => {
-                String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+                let paths = String::from_utf8_lossy(&output.stdout);
+                paths.split_terminator('\0').map(str::to_owned).collect()
             }
             _ => walk(root, "")?,
         };

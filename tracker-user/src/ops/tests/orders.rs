@@ -21,6 +21,19 @@ async fn a_setting_that_is_set_and_unset_names_its_operator_and_its_old_and_new_
     assert_eq!(applied, [420, 600]);
 }
 
+/// Killed in the middle of an order, the gateway has both, or neither: no setting is in force that nobody has ordered.
+#[tokio::test]
+async fn a_setting_on_disk_has_its_line_on_disk() {
+    let rig = Rig::new();
+    // From here on, what comes later is not written any more.
+    rig.parts().journal.close();
+    rig.ops.set("proxy-auth-timeout", "7", operator()).await.unwrap();
+    rig.ops.unset(KEY, operator()).await.unwrap();
+    let (events, _) = rig.parts().store.events(jiff::Timestamp::UNIX_EPOCH, None, 10).unwrap();
+    let kept: Vec<_> = events.into_iter().filter_map(|event| event.setting).collect();
+    assert_eq!(kept, [format!("{KEY} = 7m"), format!("{KEY} = 10m")]);
+}
+
 #[tokio::test]
 async fn what_is_refused_changes_nothing_and_says_what_helps() {
     let rig = Rig::new();
