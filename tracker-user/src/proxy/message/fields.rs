@@ -89,7 +89,11 @@ const STOCK: usize = 64;
 
 /// The fields of one head.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct Fields(Vec<Field>);
+pub(in crate::proxy) struct Fields {
+    list: Vec<Field>,
+    /// `Connection` says more than whether the connection goes on: it may name fields.
+    names_fields: bool,
+}
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
@@ -111,12 +115,17 @@ impl Fields {
             value: Span::find(value.trim_ascii(), head),
             known: Name::of(name),
         }));
-        Self(list)
+        let names_fields = list
+            .iter()
+            .filter(|field| field.known == Name::Connection)
+            .flat_map(|field| tokens(field.value.of(head)))
+            .any(|token| !is_about_the_connection(token));
+        Self { list, names_fields }
     }
 
     /// All of them, in their order. `head` is what they were read from.
     pub(in crate::proxy) fn iter<'a>(&'a self, head: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
-        self.0.iter().map(|field| Line {
+        self.list.iter().map(|field| Line {
             known: field.known,
             name: field.name.of(head),
             value: field.value.of(head),
@@ -125,7 +134,7 @@ impl Fields {
 
     /// The values of one name.
     pub(in crate::proxy) fn all<'a>(&'a self, head: &'a [u8], known: Name) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |field| field.known == known).map(|field| field.value.of(head))
+        self.list.iter().filter(move |field| field.known == known).map(|field| field.value.of(head))
     }
 
     /// The members of a comma-separated field, over all its lines.
@@ -145,7 +154,8 @@ impl Fields {
     /// Whether `Connection` makes this field one for this hop only. What a message is framed and addressed by cannot be
     /// taken away so: it would lose its meaning.
     pub(in crate::proxy) fn is_named(&self, head: &[u8], line: &Line<'_>) -> bool {
-        !matches!(line.known, Name::Host | Name::ContentLength | Name::Trailer | Name::Via)
+        (self.names_fields || is_about_the_connection(line.name))
+            && !matches!(line.known, Name::Host | Name::ContentLength | Name::Trailer | Name::Via)
             && self.tokens(head, Name::Connection).any(|token| token.eq_ignore_ascii_case(line.name))
     }
 
@@ -179,7 +189,7 @@ impl Fields {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        let mut list = std::mem::take(&mut self.0);
+        let mut list = std::mem::take(&mut self.list);
         if list.capacity() == 0 {
             return;
         }
@@ -190,6 +200,15 @@ impl Drop for Fields {
                 lists.push(list);
             }
         });
+    }
+}
+
+/// Whether this member of `Connection` says whether the connection goes on, as nearly all do.
+fn is_about_the_connection(token: &[u8]) -> bool {
+    match token.len() {
+        5 => token.eq_ignore_ascii_case(b"close"),
+        10 => token.eq_ignore_ascii_case(b"keep-alive"),
+        _ => false,
     }
 }
 
@@ -269,5 +288,11 @@ mod tests {
             named.map(|line| String::from_utf8_lossy(line.name).into_owned()).collect::<Vec<_>>()
         });
         assert_eq!(named, ["X-Own"]);
+        // What says whether the connection goes on is also the name of a field, where there is one.
+        let lines = "Connection: Close\r\nclose: 1\r\nX-Own: 1\r\n";
+        with(lines, |fields, head| {
+            let named: Vec<bool> = fields.iter(head).map(|line| fields.is_named(head, &line)).collect();
+            assert_eq!(named, [false, true, false]);
+        });
     }
 }
