@@ -509,3 +509,16 @@ fn an_answer_is_good_for_a_timeout_from_now_although_the_clock_begins_later() {
     };
     assert_eq!((good_until, deadline), (world.now().after(TIMEOUT), Some(begins.after(TIMEOUT))));
 }
+
+#[test]
+fn licences_are_counted_anew_when_they_cover_less() {
+    let mut world = World::new(|policy| policy.devices_per_user = 2);
+    let record = world.open_record();
+    for client in [1, 2] {
+        world.prove(client, "alice", &record).unwrap();
+    }
+    assert_eq!(world.table.licences_used(), 1);
+    let policy = Policy { devices_per_user: 1, ..world.table.policy().clone() };
+    world.table.set_policy(policy, world.now(), &mut world.out);
+    assert_eq!(world.table.licences_used(), 2);
+}
