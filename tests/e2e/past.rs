@@ -191,6 +191,33 @@ fn an_end_says_how_much_moved_during_the_session() -> Result<()> {
     Ok(())
 }
 
+/// The kernel side that a restart adopts may be a younger one than the session: here one that a daemon with another state
+/// directory has attached in between.
+#[test]
+fn counters_that_are_younger_than_the_session_say_nothing_of_it() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("[timeouts]\nproxy-auth-timeout = \"10m\"\n")?;
+    lab.login(0, "alice")?;
+    let own = lab.scratch.join("state").display().to_string();
+    lab.gateway.stop()?;
+    let config = lab.gateway.config().display().to_string();
+    assert_eq!(lab.gateway.ctl(&["detach", "--config", &config])?.exit, 0);
+    lab.gateway.configure(&format!("state-dir = \"{own}-of-another\"\n"))?;
+    lab.gateway.start()?;
+    lab.login(0, "bob")?;
+    assert_eq!(lab.curl(0).get(&url(&format!("bytes/{DOWNLOAD}")))?.code, 200);
+    lab.gateway.stop()?;
+
+    lab.gateway.configure(&format!("state-dir = \"{own}\"\n"))?;
+    lab.gateway.start()?;
+    assert_eq!(session(&lab, 0)?.user, "alice");
+    lab.gateway.ask(&["logout", &lab.address(0)])?;
+    assert_eq!(moved(&lab, 0)?, None, "bob moved that");
+    Ok(())
+}
+
 #[test]
 fn a_connection_of_a_shared_host_has_its_own_count() -> Result<()> {
     if lab::skipped() {

@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::StartError;
-use crate::clock::{Anchor, boot_id, boot_now};
+use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::config::Config;
 use crate::session::Policy;
 use crate::store::Store;
@@ -15,13 +15,7 @@ pub(super) fn read(store: &Store) -> Result<Kept, StartError> {
         warn!("sessions may have ended without the disk taking note: nobody is taken to be logged in");
     }
     let boot = boot_id();
-    let policy = store.policy()?.map(|stored| {
-        // A session's times are to be shown the same after a restart.
-        if let Some(anchor) = stored.anchor(&boot) {
-            anchor.go_on();
-        }
-        stored.restore(&boot)
-    });
+    let policy = policy(store, &boot)?;
     let (anchor, now) = (Anchor::now(), boot_now());
     let mut kept = Kept { policy, ..Kept::default() };
     for (portable, seen) in store.sessions()? {
@@ -34,11 +28,45 @@ pub(super) fn read(store: &Store) -> Result<Kept, StartError> {
     Ok(kept)
 }
 
-/// The policy that `config` makes now: the one in force goes on if it is the same, and with it what it has seen.
+/// The policy that the sessions of the last run were judged by, if it can be read.
+fn policy(store: &Store, boot: &str) -> Result<Option<Policy>, StartError> {
+    let (anchor, policy) = match (store.policy()?, store.configured_policy()?) {
+        (Some(stored), _) => (stored.anchor(boot), Some(stored.restore(boot))),
+        (None, Some(earlier)) => {
+            let config = Config::parse(&earlier.config, "the store").ok();
+            (earlier.anchor(boot), config.map(|config| super::policy(&config, earlier.since(boot))))
+        }
+        (None, None) => (None, None),
+    };
+    // A session's times are to be shown the same after a restart.
+    if let Some(anchor) = anchor {
+        anchor.go_on();
+    }
+    Ok(policy)
+}
+
+/// The policy that `config` makes now: the one in force goes on if it is the same, and with it what it has seen. Where that
+/// one is not known, this one counts as the one that was in force all the time: what ran out while nobody was awake has
+/// not been judged yet, and must not be forgotten.
 pub(super) fn continued(config: &Config, kept: &Kept) -> Policy {
-    let policy = super::policy(config, boot_now());
-    match &kept.policy {
-        Some(before) if Policy { since: before.since, ..policy.clone() } == *before => before.clone(),
-        _ => policy,
+    let Some(before) = &kept.policy else { return super::policy(config, BootTime::default()) };
+    let policy = super::policy(config, before.since);
+    if policy == *before { policy } else { Policy { since: boot_now(), ..policy } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ran_out_under_a_policy_that_is_not_known_has_run_out() {
+        let config = Config::default();
+        assert_eq!(continued(&config, &Kept::default()).since, BootTime::default());
+        let since = BootTime::from_nanos(7);
+        let known = |policy| Kept { policy: Some(policy), ..Kept::default() };
+        let same = super::super::policy(&config, since);
+        assert_eq!(continued(&config, &known(same.clone())), same);
+        let another = Policy { max_users: 77, ..same };
+        assert!(continued(&config, &known(another)).since > since, "it does not reach back");
     }
 }

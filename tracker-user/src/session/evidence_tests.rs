@@ -295,3 +295,21 @@ fn one_gap_that_all_had_is_found_afterwards() {
     let merged = Evidence::merge_all(&records.each_ref().map(Evidence::from), LIMIT);
     assert_eq!(merged.closed_gap, Some(Gap { start: at(20), end: at(300) }));
 }
+
+#[test]
+fn of_two_gaps_that_all_had_the_later_one_is_kept() {
+    let gap = |start, end| Some(Gap { start: at(start), end: at(end) });
+    let one = Evidence { closed_gap: gap(1, 200), closed_from: Some(at(300)), ..Evidence::default() };
+    let other =
+        Evidence { closed_gap: gap(10, 500), open: 1, opened_at: Some(at(500)), ..Evidence::default() };
+    assert_eq!(one.merge(other, LIMIT).closed_gap, gap(300, 500), "not from 10 to 200");
+}
+
+#[test]
+fn a_client_is_open_since_it_came_to_be_so_where_it_still_is() {
+    let closed = Evidence { opened_at: Some(at(5)), closed_from: Some(at(9)), ..Evidence::default() };
+    let open = Evidence { open: 1, opened_at: Some(at(50)), ..Evidence::default() };
+    let longer = Evidence { opened_at: Some(at(40)), ..open };
+    assert_eq!(closed.merge(open, LIMIT).opened_at, Some(at(50)));
+    assert_eq!(longer.merge(open, LIMIT).opened_at, Some(at(40)));
+}

@@ -110,6 +110,8 @@ fn a_login_waits_for_its_factor_and_is_one_login_when_it_is_proved() {
     assert_eq!(world.check(CLIENT), Decision::StepUp(Factor::Totp));
     assert_eq!((world.table.active(), world.table.licences_used(), world.table.len()), (0, 0, 1));
     assert!(world.table.kept(CLIENT).is_none(), "a restart asks for all of it again");
+    let hot = HotPolicy::from(&world.table.policy().timeouts);
+    assert!(world.index.is_unknown(&hot, CLIENT, world.now), "nobody is served there yet");
     // The first factor once more is not the second.
     world.wait(1);
     assert_eq!(world.prove(CLIENT, "alice", Factors::NONE), WAITS);
@@ -118,6 +120,7 @@ fn a_login_waits_for_its_factor_and_is_one_login_when_it_is_proved() {
 
     assert_eq!(world.prove(CLIENT, "alice", TOTP), Ok(AdmissionKind::LoggedIn));
     assert!(matches!(world.check(CLIENT), Decision::Allow(admitted) if Some(admitted.session) == id));
+    assert!(!world.index.is_unknown(&hot, CLIENT, world.now));
     assert_eq!(world.trail(), ["keep", "login alice"]);
     assert_eq!((world.table.active(), world.table.licences_used()), (1, 1));
     assert!(world.table.kept(CLIENT).is_some_and(|session| session.factors == TOTP));

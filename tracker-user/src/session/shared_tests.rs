@@ -400,6 +400,19 @@ fn a_connection_that_closes_ends_its_session_and_the_deadline_reaches_the_others
 }
 
 #[test]
+fn a_connection_whose_session_is_stale_ends_it_for_what_it_is_stale_for() {
+    let mut world = World::new(|policy| policy.timeouts.mode = Mode::Traffic);
+    world.prove(1, 1).unwrap();
+    let scope = Scope::connection(SHARED, id(1));
+    let (due, _) = world.table.pop_due(at(world.now + LIFETIME)).unwrap();
+    let silent = Record { open: 1, traffic_at: world.now, ..Record::default() };
+    world.table.refresh_by(scope, &silent, due, &mut world.out);
+    assert!(matches!(world.table.session(scope).unwrap().state, State::Stale { .. }));
+    world.table.closed(scope, due, &mut world.out);
+    assert_eq!(world.ended(), [(Reason::TrafficTimeout, "user1".into(), Some(id(1)))]);
+}
+
+#[test]
 fn a_users_connections_on_a_shared_host_are_one_device() {
     let mut world = World::new(|policy| policy.max_users = 2);
     for connection in 1..=9 {

@@ -11,7 +11,7 @@ use super::settings::{Mode, OnTimeout, Revalidate, Timeouts};
 use super::table::{AdmissionKind, STALE_RETENTION};
 use super::*;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Method, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Device, Factors, Identity, Method, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -411,4 +411,114 @@ fn who_leaves_between_the_proof_and_its_admission_has_left_after_the_proof() {
         (session.id, session.authenticated, session.judged_from),
         (admitted.session, world.now(), world.now())
     );
+}
+
+#[test]
+fn a_session_that_was_restored_keeps_its_number_for_itself() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    let kept = world.table.session(client_number(1)).cloned().unwrap();
+    let mut world = World::new(|_| ());
+    world.table.restore(Session { id: SessionId::test(7), ..kept });
+    assert_eq!(world.prove(2, "bob", &record).unwrap().admitted.session, SessionId::test(8));
+}
+
+#[test]
+fn a_request_that_finds_another_device_ends_the_session() {
+    let [first, second] = [1, 2].map(|last| Device::new(&[2, 0, 0, 0, 0, last]));
+    let mut world = World::new(|_| ());
+    let evidence = Evidence::from(&world.open_record());
+    let proof = Proof { device: first, ..world.proof(1, "alice") };
+    world.table.prove(&proof, &evidence, world.now(), &mut world.out).unwrap();
+    let facts = Facts { device: second, ..Facts::of(&evidence, world.now()) };
+    world.trail();
+    assert_eq!(world.table.check(client_number(1), &facts, &mut world.out), Decision::Challenge);
+    assert_eq!(world.trail(), ["destroy except None", "keep", "ended alice device-changed"]);
+    assert!(world.table.is_empty());
+}
+
+#[test]
+fn what_a_further_proof_changes_is_kept() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    world.trail();
+    // From another device, which is hers from now on.
+    let device = Device::new(&[2, 0, 0, 0, 0, 9]);
+    let proof = Proof { device, ..world.proof(1, "alice") };
+    world.table.prove_by(&proof, &record, world.now(), &mut world.out).unwrap();
+    assert_eq!(world.trail(), ["keep"]);
+    assert_eq!(world.table.session(client_number(1)).unwrap().device, device);
+    // A proof that moves her deadline.
+    let mut closed = record;
+    closed.on_close(world.now, false);
+    world.wait(TIMEOUT / 2);
+    let proof = Proof { device, ..world.proof(1, "alice") };
+    world.table.prove_by(&proof, &closed, world.now(), &mut world.out).unwrap();
+    assert_eq!(world.trail(), ["keep"]);
+    assert_eq!(world.table.session(client_number(1)).unwrap().judged_from, world.now());
+}
+
+#[test]
+fn a_stale_session_is_not_forgotten_while_its_client_is_open() {
+    let mut world = World::new(|policy| policy.timeouts.mode = Mode::Traffic);
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    for span in [TIMEOUT, STALE_RETENTION, STALE_RETENTION] {
+        world.wait(span);
+        assert_eq!(world.fire(&record), 1);
+        assert_eq!(world.table.len(), 1);
+    }
+    let mut closed = record;
+    closed.on_close(world.now, false);
+    world.wait(STALE_RETENTION);
+    world.fire(&closed);
+    assert!(world.table.is_empty());
+}
+
+#[test]
+fn renewals_that_are_admitted_in_another_order_do_not_set_time_back() {
+    let mut world = World::new(|_| ());
+    let mut record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    record.on_close(world.now, false);
+    world.table.refresh_by(client_number(1), &record, world.now(), &mut world.out);
+    world.wait(TIMEOUT);
+    world.fire(&record);
+    let judged_from = world.table.session(client_number(1)).unwrap().judged_from;
+    let earlier = Proof { at: judged_from.before(TIMEOUT), ..world.proof(1, "alice") };
+    world.table.prove_by(&earlier, &record, world.now(), &mut world.out).unwrap();
+    let session = world.table.session(client_number(1)).unwrap();
+    assert_eq!((session.judged_from, session.authenticated), (judged_from, judged_from));
+}
+
+#[test]
+fn an_answer_is_good_for_a_timeout_from_now_although_the_clock_begins_later() {
+    let mut world = World::new(|_| ());
+    let record = world.open_record();
+    world.prove(1, "alice", &record).unwrap();
+    let session = world.table.session(client_number(1)).unwrap();
+    let begins = world.now().after(TIMEOUT / 2);
+    let held = Evidence { half_closed: 1, closed_from: Some(begins), ..Evidence::default() };
+    // What is delivered meanwhile puts it off; a connection that is closed brings it forward.
+    let Verdict::Active { good_until, deadline, .. } =
+        judge(session, &held, world.table.policy(), world.now())
+    else {
+        panic!("it runs out later");
+    };
+    assert_eq!((good_until, deadline), (world.now().after(TIMEOUT), Some(begins.after(TIMEOUT))));
+}
+
+#[test]
+fn licences_are_counted_anew_when_they_cover_less() {
+    let mut world = World::new(|policy| policy.devices_per_user = 2);
+    let record = world.open_record();
+    for client in [1, 2] {
+        world.prove(client, "alice", &record).unwrap();
+    }
+    assert_eq!(world.table.licences_used(), 1);
+    let policy = Policy { devices_per_user: 1, ..world.table.policy().clone() };
+    world.table.set_policy(policy, world.now(), &mut world.out);
+    assert_eq!(world.table.licences_used(), 2);
 }

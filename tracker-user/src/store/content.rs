@@ -12,6 +12,7 @@ use super::embedded::{Store, existing};
 use super::error::StoreError;
 use super::events::{self, EventKey, Events, StoredEvent};
 use super::history::{self, History, HistoryEntry, Wanted};
+use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
 use super::sessions::PortableSession;
 use crate::audit::{Actor, TrailEntry};
@@ -24,10 +25,10 @@ pub(super) const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinitio
 /// By client address: boot time of the last known activity, in the boot that the session's times belong to.
 const SEEN: TableDefinition<'_, [u8; 16], i64> = TableDefinition::new("seen");
 /// Named pieces of state.
-const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+pub(super) const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 /// The name of the policy in force.
-const POLICY: &str = "policy";
+pub(super) const POLICY: &str = "policy";
 
 /// The audit trail is kept for this long, and the history of a session for this long after its end.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -152,9 +153,21 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn policy(&self) -> Result<Option<StoredPolicy>, StoreError> {
+        self.kept_policy(StoredPolicy::read)
+    }
+
+    /// The same, if an earlier version wrote it: one that kept the configuration that the policy was made of.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn configured_policy(&self) -> Result<Option<ConfiguredPolicy>, StoreError> {
+        self.kept_policy(ConfiguredPolicy::read)
+    }
+
+    fn kept_policy<T>(&self, form: fn(&[u8]) -> Option<T>) -> Result<Option<T>, StoreError> {
         self.read(|read| {
             let Some(table) = existing(read.open_table(STATE))? else { return Ok(None) };
-            Ok(table.get(POLICY)?.and_then(|value| StoredPolicy::read(value.value())))
+            Ok(table.get(POLICY)?.and_then(|value| form(value.value())))
         })
     }
 

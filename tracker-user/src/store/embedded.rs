@@ -114,8 +114,9 @@ impl Store {
             }
             let file = File::open(&path).map_err(unusable)?;
             private::file(&file, &path).map_err(unusable)?;
-            // A copy may go on beside what it is a copy of: it is another gateway.
-            let gateway = seen.says.gateway.filter(|_| judged.is_ok()).map_or_else(random_gateway, Ok);
+            // A copy may go on beside what it is a copy of: it is another gateway. One that a start that failed has looked
+            // at fits its mark by now, and only the void sessions tell.
+            let gateway = seen.says.gateway.filter(|_| !void).map_or_else(random_gateway, Ok);
             let gateway = gateway.map_err(unusable)?;
             found = Some((seen, id, gateway, judged.err()));
             Ok(gateway)

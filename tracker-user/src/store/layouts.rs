@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::content::SESSIONS;
 use super::events::EVENTS;
 use super::history::{History, HistoryEntry};
+use crate::clock::{Anchor, BootTime};
 use crate::links;
 use crate::types::{ClientAddr, GatewayId, SessionId};
 
@@ -176,6 +177,35 @@ pub(super) fn number_by_gateway(write: &WriteTransaction, gateway: GatewayId) ->
         };
     }
     Ok(())
+}
+
+/// The policy in force as versions up to layout 2 kept it: as the configuration that it was made of. No step converts it, as
+/// only a configuration's reader can. It stands until the first transaction of a run writes the policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ConfiguredPolicy {
+    /// What the configuration says where it differs from the defaults.
+    pub config: String,
+    since: i64,
+    boot: String,
+    offset: i64,
+}
+
+impl ConfiguredPolicy {
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        serde_json::from_slice(value).ok()
+    }
+
+    /// Since when it was in force; in another boot than `boot` every gap that the records know of came after.
+    #[must_use]
+    pub fn since(&self, boot: &str) -> BootTime {
+        if self.boot == boot { BootTime::from_nanos(self.since.cast_unsigned()) } else { BootTime::default() }
+    }
+
+    /// How the clocks stood to each other, if that was in this boot.
+    #[must_use]
+    pub fn anchor(&self, boot: &str) -> Option<Anchor> {
+        (self.boot == boot).then(|| Anchor::from_offset(self.offset))
+    }
 }
 
 /// A tenure of layout 2 as an entry of the history.

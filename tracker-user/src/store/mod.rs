@@ -25,5 +25,6 @@ pub use error::{StoreError, Unkept};
 pub use events::{EventKey, StoredEvent};
 pub use history::{HistoryEntry, StalePeriod, Wanted};
 pub use journal::{Answer, Entry, Journal};
+pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
 pub use sessions::PortableSession;

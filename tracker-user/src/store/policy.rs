@@ -116,7 +116,7 @@ impl StoredPolicy {
         }
     }
 
-    /// Reads it. What cannot be read is what another version wrote: the policy of the present configuration judges.
+    /// Reads it. What cannot be read is what another version wrote.
     pub(super) fn read(value: &[u8]) -> Option<Self> {
         serde_json::from_slice(value).ok().filter(|stored: &Self| stored.form == FORM)
     }

@@ -108,11 +108,16 @@ impl Core {
     pub(super) fn restore(&mut self, sessions: Vec<Session>, rebooted: &[ClientAddr], policy: Policy) {
         let counts_on =
             matches!(self.observer.kind(), Kind::Ebpf { pinning: Pinning::Kept { adopted: true, .. }, .. });
+        let watched_since = self.observer.watched_since();
         let mut to_rewrite = rebooted.to_vec();
         for mut session in sessions {
             // Records that begin anew have counted nothing of what was before. The next restart must not think so, either.
+            // What is adopted may be younger than the session: another daemon's, or of a run that was killed before it got here.
+            let counted_all = watched_since.is_some_and(|watched| watched <= session.created);
             if session.traffic_before.is_some()
-                && (!counts_on || self.observer.recorded(session.client).ok().flatten().is_none())
+                && (!counts_on
+                    || !counted_all
+                    || self.observer.recorded(session.client).ok().flatten().is_none())
             {
                 session.traffic_before = None;
                 to_rewrite.push(session.client);

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use redb::{Database, ReadableDatabase as _, TableDefinition, WriteTransaction};
 use serde_json::{Value, json};
 
-use crate::clock::{Anchor, boot_id, boot_now};
+use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::session::{Reason, State};
+use crate::store::content::{POLICY, STATE};
 use crate::store::embedded::FILE;
 use crate::store::events::EVENTS;
 use crate::store::schema::{self, SCHEMA};
@@ -141,4 +142,20 @@ fn layout_2_is_brought_up_to_date_and_its_sessions_are_this_gateways() {
         assert_eq!((kicked.session, kicked.method), (SessionId::new(gateway, 6), None));
         assert_eq!((kicked.reason, kicked.by.as_deref()), (Some(Reason::Kicked), Some("EXAMPLE\\bob")));
     }
+}
+
+#[test]
+fn the_policy_that_an_earlier_version_kept_is_there_until_this_one_keeps_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    earlier(directory.path(), 2, |write| {
+        let policy = json!({"boot": "this", "since": 5, "offset": 6, "config": "licences.max-users = 7\n"});
+        write.open_table(STATE).unwrap().insert(POLICY, bytes(&policy).as_slice()).unwrap();
+    });
+    let store = Store::open(directory.path(), None).unwrap();
+    assert_eq!(store.policy().unwrap(), None);
+    let earlier = store.configured_policy().unwrap().unwrap();
+    assert_eq!(earlier.config, "licences.max-users = 7\n");
+    assert_eq!([earlier.since("this"), earlier.since("next")].map(BootTime::as_nanos), [5, 0]);
+    assert_eq!(earlier.anchor("this").unwrap().offset(), 6);
+    assert!(earlier.anchor("next").is_none());
 }
