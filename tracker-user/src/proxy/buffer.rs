@@ -245,7 +245,11 @@ mod tests {
             let taken = buffer.split_to(head);
             assert_eq!((taken.unread(), buffer.unread()), all.split_at(head), "{head} {rest}");
             let held = if head > BLOCK { 2 * BLOCK } else { BLOCK };
-            assert_eq!(taken.holds() + buffer.holds(), held + head.min(rest), "one block, and the copy: {head} {rest}");
+            assert_eq!(
+                taken.holds() + buffer.holds(),
+                held + head.min(rest),
+                "one block, and the copy: {head} {rest}"
+            );
             let stayed = if rest < head { &taken } else { &buffer };
             assert_eq!(stayed.block.as_ptr(), block, "{head} {rest}");
             fill(&mut buffer, b"more");
