@@ -122,15 +122,16 @@ async fn an_early_answer_is_read_after_the_upload() {
         let mut far = origin.accept().await;
         far.head().await;
         far.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+        // Closed on what it has not read, it would take its answer back.
+        far
     };
     let upload = async {
         client.send(head).await;
         client.send(&content).await;
         client.answer().await
     };
-    let ((), answer) = tokio::join!(early, upload);
+    let (_far, answer) = tokio::join!(early, upload);
     assert_eq!((answer.status(), answer.text().as_str()), (403, "no"));
-    assert!(client.is_closed().await);
     drop(client);
     is_empty(&lab).await;
 }
