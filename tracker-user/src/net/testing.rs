@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,11 +32,11 @@ pub(crate) fn server() -> (TlsServer, CertificateDer<'static>) {
 }
 
 /// A client that trusts this certificate alone and speaks this version.
-pub(crate) async fn connect_by(
-    socket: TcpStream,
+pub(crate) async fn connect_by<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
     certificate: &CertificateDer<'static>,
     version: &'static SupportedProtocolVersion,
-) -> TlsStream<TcpStream> {
+) -> TlsStream<S> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -48,10 +49,10 @@ pub(crate) async fn connect_by(
 }
 
 /// The same with TLS 1.3.
-pub(crate) async fn connect(
-    socket: TcpStream,
+pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
     certificate: &CertificateDer<'static>,
-) -> TlsStream<TcpStream> {
+) -> TlsStream<S> {
     connect_by(socket, certificate, &version::TLS13).await
 }
 

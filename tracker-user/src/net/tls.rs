@@ -12,17 +12,21 @@ use rustls::{ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{FallibleAccept, TlsAcceptor};
+use x509_parser::der_parser::oid;
 use x509_parser::oid_registry::{
     OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_MD5WITHRSAENC,
     OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
-    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
-    Oid,
+    OID_PKCS1_SHA512WITHRSA, OID_SHA1_WITH_RSA, OID_SIG_DSA_WITH_SHA1, OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512, Oid,
 };
 use x509_parser::prelude::{AlgorithmIdentifier, FromDer as _, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 /// What the proxy speaks under TLS, as ALPN names it (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
+
+/// `ecdsa-with-SHA1` (RFC 5480, appendix A).
+const ECDSA_WITH_SHA1: Oid<'static> = oid!(1.2.840.10045.4.1);
 
 /// A certificate with its key, ready for handshakes. The channel binding is of this certificate, so whoever changes the
 /// certificate makes another one of these: a connection goes by the one that it was accepted with, for all its life and
@@ -160,6 +164,9 @@ fn named(algorithm: &Oid<'_>) -> Option<&'static digest::Algorithm> {
                 OID_PKCS1_MD5WITHRSAENC,
                 OID_HASH_SHA1,
                 OID_PKCS1_SHA1WITHRSA,
+                OID_SHA1_WITH_RSA,
+                OID_SIG_DSA_WITH_SHA1,
+                ECDSA_WITH_SHA1,
                 OID_NIST_HASH_SHA256,
                 OID_PKCS1_SHA256WITHRSA,
                 OID_SIG_ECDSA_WITH_SHA256,
@@ -228,8 +235,15 @@ mod tests {
         assert_eq!(length(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
         assert_eq!(length(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
         assert_eq!(length(&rcgen::PKCS_ED25519), None, "it has no hash function that could be named");
-        for weak in [OID_PKCS1_MD5WITHRSAENC, OID_PKCS1_SHA1WITHRSA, OID_HASH_SHA1] {
-            assert_eq!(named(&weak), Some(&digest::SHA256));
+        for weak in [
+            OID_PKCS1_MD5WITHRSAENC,
+            OID_PKCS1_SHA1WITHRSA,
+            OID_SHA1_WITH_RSA,
+            OID_SIG_DSA_WITH_SHA1,
+            ECDSA_WITH_SHA1,
+            OID_HASH_SHA1,
+        ] {
+            assert_eq!(named(&weak), Some(&digest::SHA256), "{weak}");
         }
     }
 

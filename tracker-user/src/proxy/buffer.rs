@@ -69,7 +69,7 @@ impl Buffer {
     }
 
     /// Takes the first `count` unread bytes out. They go with their block if nothing else is unread, which is most often
-    /// so; otherwise whichever part is smaller is copied into a block of its own.
+    /// so; otherwise whichever part is smaller is copied into memory of its own.
     pub(in crate::proxy) fn split_to(&mut self, count: usize) -> Self {
         let unread = self.unread();
         let (first, rest) = unread.split_at_checked(count).unwrap_or((unread, &[]));
@@ -86,13 +86,9 @@ impl Buffer {
         taken
     }
 
-    /// The same bytes, in a block of their own.
+    /// The same bytes, in as little memory as they take: both parts may have to wait, for a proof or for an origin.
     fn copy_of(bytes: &[u8]) -> Self {
-        let mut block = if bytes.len() <= BLOCK { take() } else { vec![0; bytes.len()].into() };
-        if let Some(room) = block.get_mut(..bytes.len()) {
-            room.copy_from_slice(bytes);
-        }
-        Self { block, start: 0, end: bytes.len() }
+        Self { block: bytes.into(), start: 0, end: bytes.len() }
     }
 
     /// Everything unread, as bytes of their own.
@@ -248,6 +244,12 @@ mod tests {
             let block = buffer.block.as_ptr();
             let taken = buffer.split_to(head);
             assert_eq!((taken.unread(), buffer.unread()), all.split_at(head), "{head} {rest}");
+            let held = if head > BLOCK { 2 * BLOCK } else { BLOCK };
+            assert_eq!(
+                taken.holds() + buffer.holds(),
+                held + head.min(rest),
+                "one block, and the copy: {head} {rest}"
+            );
             let stayed = if rest < head { &taken } else { &buffer };
             assert_eq!(stayed.block.as_ptr(), block, "{head} {rest}");
             fill(&mut buffer, b"more");

@@ -173,9 +173,14 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
     }
 }
 
-/// Serves a connection after its handshake. The connection gets a task of its own then: the handshake's is larger.
+/// Serves a connection after its handshake. The connection gets a task of its own then: the handshake's is larger. A proxy that
+/// stops does not wait for a handshake: no request would be served after it.
 async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
-    if let Some(stream) = worker.handshakes.run(stream, &server).await {
+    let secured = tokio::select! {
+        secured = worker.handshakes.run(stream, &server) => secured,
+        () = worker.shared.stopping.cancelled() => None,
+    };
+    if let Some(stream) = secured {
         let tasks = worker.shared.tasks.clone();
         tokio::task::spawn_local(tasks.track_future(http1::run(worker, stream)));
     }

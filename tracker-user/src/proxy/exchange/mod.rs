@@ -14,6 +14,8 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,7 +32,7 @@ use super::pool::Origin;
 use super::timer::Timer;
 use super::tunnel::Side;
 use super::{authorize, connect, forward};
-use crate::types::UserMessage;
+use crate::types::{SessionId, UserMessage};
 
 /// The client is no longer there, or does not take what it is sent in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,10 +136,26 @@ async fn pass_on<D: Downstream>(
     peer.serves(&authorized);
     down.entry().line().user = Some(Arc::clone(&authorized.user));
     down.timer().set(options.response_timeout);
-    let passed_on = if head.method() == Method::Connect {
-        connect::connect(peer, head, down, &destination, &options, &authorized).await
-    } else {
-        forward::forward(peer, head, down, &destination, &options, &authorized).await
+    let session = authorized.session;
+    let passing_on = async {
+        if head.method() == Method::Connect {
+            connect::connect(peer, head, down, &destination, &options, &authorized).await
+        } else {
+            forward::forward(peer, head, down, &destination, &options, &authorized).await
+        }
     };
-    passed_on.map_err(|reply| reply.proved(authorized.mutual_auth))
+    match while_bound(peer, session, passing_on).await {
+        Some(passed_on) => passed_on.map_err(|reply| reply.proved(authorized.mutual_auth)),
+        None => Ok(None),
+    }
+}
+
+/// Does `work` for as long as the connection is bound to this session. An exchange beside this one may prove another user: what
+/// was asked for in the name of the one before is not theirs to read, so it breaks off (`None`) before another byte moves.
+async fn while_bound<F: Future>(peer: &Peer, session: SessionId, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if peer.session() == Some(session) { work.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }
+    })
+    .await
 }

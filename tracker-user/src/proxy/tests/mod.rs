@@ -7,6 +7,7 @@ mod leftovers;
 mod life;
 mod origins;
 mod tls;
+mod tls_ends;
 mod tunnels;
 mod voices;
 

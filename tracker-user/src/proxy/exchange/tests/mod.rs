@@ -226,7 +226,7 @@ async fn what_one_user_proved_to_an_origin_is_no_others_although_streams_overlap
         let answering = async {
             let mut bobs = origin.accept().await;
             bobs.read(true).await;
-            // The first one's answer comes when the second one is served.
+            // The first one's answer comes when the second one is served: it is the second one's user who would read it.
             alices.send(OK).await;
             bobs.send(OK).await;
             bobs
@@ -237,8 +237,33 @@ async fn what_one_user_proved_to_an_origin_is_no_others_although_streams_overlap
     };
     let (_, (mut alices, _)) =
         within(async { tokio::join!(serve(&carrier.peer, request, &mut first), others) }).await;
-    assert_eq!(first.got.status, 200);
+    assert_eq!((first.got.status, first.got.is_whole), (0, false), "it broke off with its user");
     let next = carrier.get(5, "192.0.2.1:25", &[]).await;
     assert_eq!(next.got.status, 403, "whatever the next request is");
     assert!(alices.is_closed().await, "the first one's connection has gone");
+}
+
+/// A kick-out spares the connection that it came on, and with it the exchanges of the user before: they break off, wherever
+/// they are.
+#[tokio::test]
+async fn what_is_under_way_for_one_user_is_not_told_to_the_next() {
+    let (origin, quick) = (Origin::new().await, Origin::new().await.serve(OK).0.to_string());
+    let to = origin.address().to_string();
+    let carrier = Carrier::new(Lab::closed()).await;
+    let (alice, bob) = (token("user alice"), token("user bob"));
+    let mut first = Stream::new(&carrier.peer, 1, Content::None, &[]);
+    let request = head("GET", &to, "/", Content::None, &[("proxy-authorization", &alice)]);
+    let others = async {
+        let mut far = origin.accept().await;
+        far.read(true).await;
+        far.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfor ").await;
+        // The same user's proofs and requests leave it alone.
+        let again = [("proxy-authorization", &*token("once alice"))];
+        assert_eq!(carrier.get(3, &quick, &again).await.got.status, 200);
+        assert_eq!(carrier.get(5, &quick, &[("proxy-authorization", &bob)]).await.got.status, 200);
+        far.send("alice").await;
+        assert!(far.is_closed().await, "the origin's connection ends with it");
+    };
+    within(async { tokio::join!(serve(&carrier.peer, request, &mut first), others) }).await;
+    assert_eq!((first.got.content.as_slice(), first.got.is_whole), (&b"for "[..], false));
 }
