@@ -1,6 +1,8 @@
 //! How a line looks: the same as the daemon's other lines, but made without the machinery behind those.
 
+use std::fmt::Debug;
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
@@ -9,6 +11,7 @@ use crate::clock::{boot_now, wall_now};
 use crate::links::shown;
 use crate::output::Format;
 use crate::outside::{self, Outside};
+use crate::types::ClientAddr;
 
 /// Makes lines; remembers how the current second is written.
 #[derive(Default)]
@@ -28,24 +31,29 @@ impl Writer {
         let duration = boot_now().since(line.started).as_millis();
         match format {
             Format::Text => {
-                let _ = write!(out, "{}{micros:06}Z  INFO access: client={}", self.date, shown(line.client));
+                out.extend_from_slice(self.date.as_bytes());
+                put_padded(out, micros.unsigned_abs());
+                out.extend_from_slice(b"Z  INFO access: client=");
+                put_client(out, line.client);
                 if let Some(user) = &line.user {
                     let _ = write!(out, " user={user}");
                 }
                 if !line.method.is_empty() {
-                    let _ = write!(out, " method={}", line.method);
+                    put(out, &[" method=", &line.method]);
                 }
                 if let Some(destination) = &line.destination {
-                    let _ = write!(out, " destination={destination:?}");
+                    out.extend_from_slice(b" destination=");
+                    put_quoted(out, destination, destination);
                 }
                 if !line.path.is_empty() {
-                    let _ = write!(out, " path={:?}", path(line));
+                    out.extend_from_slice(b" path=");
+                    put_quoted(out, &line.path, &path(line));
                 }
-                let (received, sent) = (line.received, line.sent);
-                let _ = write!(
-                    out,
-                    " status={status} bytes_in={received} bytes_out={sent} duration_ms={duration}"
-                );
+                let mut number = itoa::Buffer::new();
+                put(out, &[" status=", number.format(status)]);
+                put(out, &[" bytes_in=", number.format(line.received)]);
+                put(out, &[" bytes_out=", number.format(line.sent)]);
+                put(out, &[" duration_ms=", number.format(duration)]);
                 if !complete {
                     out.extend_from_slice(b" aborted=true");
                 }
@@ -97,6 +105,39 @@ impl Writer {
     }
 }
 
+fn put(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+}
+
+/// Six digits.
+fn put_padded(out: &mut Vec<u8>, micros: u32) {
+    let mut number = itoa::Buffer::new();
+    let digits = number.format(micros);
+    put(out, &["000000".get(digits.len()..).unwrap_or_default(), digits]);
+}
+
+/// The client, as [`shown`] writes it.
+fn put_client(out: &mut Vec<u8>, client: ClientAddr) {
+    let IpAddr::V4(address) = client.ip() else {
+        let _ = write!(out, "{}", shown(client));
+        return;
+    };
+    let mut number = itoa::Buffer::new();
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        put(out, &[if index == 0 { "" } else { "." }, number.format(octet)]);
+    }
+}
+
+/// The text in quotes, as `written` writes it where there is anything to escape or to cut. That is seldom so.
+fn put_quoted(out: &mut Vec<u8>, text: &str, written: &dyn Debug) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.len() <= outside::PATH && text.bytes().all(is_plain) {
+        put(out, &["\"", text, "\""]);
+    } else {
+        let _ = write!(out, "{written:?}");
+    }
+}
+
 /// The path as it is shown.
 fn path(line: &Line) -> Outside<'_> {
     Outside::new(&line.path, outside::PATH)
@@ -108,6 +149,7 @@ mod tests {
     use std::sync::Arc;
 
     use http::StatusCode;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -118,6 +160,26 @@ mod tests {
         writer.write(&mut text, Format::Text, line, complete);
         writer.write(&mut json, Format::Json, line, complete);
         (String::from_utf8(text).unwrap(), serde_json::from_slice(&json).unwrap())
+    }
+
+    proptest! {
+        /// The short ways write what the long ones do.
+        #[test]
+        fn addresses_numbers_and_quotes_are_written_as_elsewhere(
+            v4: [u8; 4], v6: [u8; 16], micros in 0..1_000_000_u32, text in "[ -~é\u{7f}\n\"\\\\]{0,40}", times in 1..60_usize,
+        ) {
+            let (mut out, mut other) = (Vec::new(), String::new());
+            for ip in [IpAddr::from(v4), IpAddr::from(v6)] {
+                let client = ClientAddr::from(ip);
+                put_client(&mut out, client);
+                other.push_str(&shown(client).to_string());
+            }
+            put_padded(&mut out, micros);
+            let text = text.repeat(times);
+            put_quoted(&mut out, &text, &Outside::new(&text, outside::PATH));
+            other.push_str(&format!("{micros:06}{:?}", Outside::new(&text, outside::PATH)));
+            prop_assert_eq!(String::from_utf8(out).unwrap(), other);
+        }
     }
 
     #[test]
