@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 use std::io::Write as _;
+use std::time::Duration;
+use std::{process, thread};
 
 thread_local! {
     static ADVICE: Cell<Option<String>> = const { Cell::new(None) };
@@ -16,21 +18,30 @@ const START_ANEW: &str = "a panic ended the gateway: it is a bug, please report 
                           kept; start it again, as systemd does by itself";
 /// The process ends so many seconds after a panic at the latest, whatever keeps its last words from being written.
 const AT_THE_LATEST: u32 = 1;
+/// And so long after that where the alarm does not end it.
+const AFTER_THE_ALARM: Duration = Duration::from_millis(200);
 
 /// From now on, a panic of any thread ends the process (SIGABRT). Standard error gets the panic, then what helps;
-/// `last_words` may finish what else is to be written, and is cut short after a second (SIGALRM).
+/// `last_words` may finish what else is to be written, and is cut short after a second (SIGALRM; SIGABRT where that is blocked
+/// or ignored).
 pub fn end_the_process(last_words: impl Fn() + Send + Sync + 'static) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // First of all: a standard error that nobody reads keeps the lines below waiting for ever, and other threads go on
         // serving meanwhile.
         nix::unistd::alarm::set(AT_THE_LATEST);
+        // Whoever started the daemon may have had SIGALRM blocked or ignored, which is inherited. If there is no thread to be
+        // had, the alarm is all there is.
+        let _ = thread::Builder::new().name("last-words".into()).spawn(|| {
+            thread::sleep(Duration::from_secs(AT_THE_LATEST.into()) + AFTER_THE_ALARM);
+            process::abort();
+        });
         tell(panic);
         let advice = ADVICE.try_with(Cell::take).ok().flatten();
         // Nobody is left who could be told that it cannot be written.
         let _ = writeln!(std::io::stderr(), "trackerd: {}", advice.as_deref().unwrap_or(START_ANEW));
         last_words();
-        std::process::abort();
+        process::abort();
     }));
 }
 
@@ -44,10 +55,9 @@ pub fn advised<T>(advice: String, work: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::env;
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Command, Output};
-    use std::time::Duration;
-    use std::{env, process, thread};
 
     use nix::libc::{SIGABRT, SIGALRM};
     use nix::sys::resource::{Resource, setrlimit};
@@ -69,6 +79,17 @@ pub(crate) mod tests {
         last_words: impl Fn() + Send + Sync + 'static,
         work: impl FnOnce(),
     ) -> Output {
+        in_this(Command::new(env::current_exe().unwrap()), module, name, last_words, work)
+    }
+
+    /// `test` runs this program, or does so with what is added to it.
+    fn in_this(
+        mut test: Command,
+        module: &str,
+        name: &str,
+        last_words: impl Fn() + Send + Sync + 'static,
+        work: impl FnOnce(),
+    ) -> Output {
         if env::var_os(CHILD).is_some() {
             // No core dump for what is meant to end.
             setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
@@ -77,8 +98,9 @@ pub(crate) mod tests {
             process::exit(0);
         }
         let (_crate, module) = module.split_once("::").unwrap();
-        let mut test = Command::new(env::current_exe().unwrap());
         test.args(["--exact", &format!("{module}::{name}"), "--nocapture"]).env(CHILD, "1");
+        // Names for a backtrace take longer than a busy machine has.
+        test.env("RUST_BACKTRACE", "0");
         test.output().unwrap()
     }
 
@@ -128,6 +150,17 @@ pub(crate) mod tests {
         let output = in_a_process(module_path!(), name, work);
         assert_aborted(&output, "trackerd: outer advice");
         assert!(!String::from_utf8_lossy(&output.stderr).contains(START_ANEW));
+    }
+
+    #[test]
+    fn last_words_that_never_end_are_cut_short_where_sigalrm_does_nothing() {
+        let name = "last_words_that_never_end_are_cut_short_where_sigalrm_does_nothing";
+        let last_words = || thread::sleep(Duration::from_secs(3600));
+        // What a shell ignores, its programs ignore.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' ALRM; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+        let output = in_this(shell, module_path!(), name, last_words, || panic!("of a test"));
+        assert_aborted(&output, START_ANEW);
     }
 
     #[test]
