@@ -156,12 +156,6 @@ impl Config {
         keys::all().iter().filter(|key| !key.is_same(self, other)).collect()
     }
 
-    /// The keys in which this configuration differs from `base`, as text for [`Config::with`].
-    #[must_use]
-    pub fn changes_since(&self, base: &Self) -> String {
-        self.differences(base).iter().map(|key| format!("{} = {}\n", key.name(), key.toml(self))).collect()
-    }
-
     /// What is allowed, but probably not meant.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

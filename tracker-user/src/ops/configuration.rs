@@ -130,13 +130,7 @@ impl Configuration {
             at: Some(wall_now()),
         };
         let line = line(key, &before, &config, &by, "set");
-        let (kept, told) = (set.clone(), Arc::clone(&line));
-        let written = self.blocking(move |store| store.set_by_order(key.name(), Some(&kept), &told)).await?;
-        written.map_err(OpsError::NotChanged)?;
-        state.set.insert(key.name().into(), set);
-        self.audit.record_kept(line);
-        self.put_in_force(config).await;
-        Ok(setting(key, &state, &self.config()))
+        self.change(&mut state, key, Some(set), line, config).await
     }
 
     /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
@@ -152,13 +146,29 @@ impl Configuration {
         key.set(&mut config, &key.get(&state.file.config))
             .map_err(|error| OpsError::BadValue(error.to_string()))?;
         let line = line(key, &before, &config, &by, "unset");
-        let told = Arc::clone(&line);
-        let written = self.blocking(move |store| store.set_by_order(key.name(), None, &told)).await?;
+        self.change(&mut state, key, None, line, config).await
+    }
+
+    /// Has a setting kept, or forgotten if there is none, together with the line that tells of it; then it is in force.
+    async fn change(
+        &self,
+        state: &mut State,
+        key: &'static keys::Key,
+        set: Option<StoredSetting>,
+        line: Arc<TrailEntry>,
+        config: Config,
+    ) -> Result<Setting, OpsError> {
+        let (kept, told) = (set.clone(), Arc::clone(&line));
+        let written =
+            self.blocking(move |store| store.set_by_order(key.name(), kept.as_ref(), &told)).await?;
         written.map_err(OpsError::NotChanged)?;
-        state.set.remove(key.name());
+        match set {
+            Some(set) => state.set.insert(key.name().into(), set),
+            None => state.set.remove(key.name()),
+        };
         self.audit.record_kept(line);
         self.put_in_force(config).await;
-        Ok(setting(key, &state, &self.config()))
+        Ok(setting(key, state, &self.config()))
     }
 
     /// Reads the file again, and returns the keys that have changed by it. A bad file changes nothing.

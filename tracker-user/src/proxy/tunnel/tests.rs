@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::yield_now;
@@ -19,6 +19,7 @@ use self::traffic::{receive, send};
 use super::*;
 use crate::net::{ClientStream, Connections};
 use crate::proxy::splice::pooled;
+use crate::types::SessionId;
 
 /// Nothing has moved for so long: nothing will.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -58,4 +59,36 @@ const fn side<T>(io: T) -> Side<T> {
 fn reset(stream: TcpStream) {
     setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
     drop(stream);
+}
+
+/// Kicks the user out of a tunnel that is full: it ends at once, with a reset, and what it holds for the client does not
+/// reach it.
+async fn assert_a_kick_out_ends_it(
+    registry: &Connections,
+    (near, mut client): (ClientStream, impl AsyncRead + Unpin),
+    (far, mut origin): (TcpStream, TcpStream),
+) {
+    let connection = Arc::clone(near.connection());
+    connection.bind(SessionId::test(1));
+    let mut moved = Moved::default();
+    let mut running = Box::pin(tunnel(side(near), side(far), &mut moved));
+    let mut sent = 0;
+    let large = vec![1; 1 << 16];
+    tokio::select! {
+        _ = &mut running => panic!("it ended too early"),
+        () = async {
+            while let Ok(written) = tokio::time::timeout(PAUSE, origin.write(&large)).await {
+                sent += written.unwrap();
+            }
+        } => {}
+    }
+    assert_eq!(registry.destroy(connection.client(), SessionId::test(1), None), 1);
+    assert!(running.await.is_err(), "the tunnel notices without being told");
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(bytes) = client.read(&mut buffer).await {
+        assert!(bytes > 0, "it ended with a reset, not with a clean end");
+        received += bytes;
+    }
+    assert!(received < sent, "{received} of {sent} bytes arrived");
 }

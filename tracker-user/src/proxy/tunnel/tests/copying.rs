@@ -4,7 +4,6 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::*;
 use crate::net::testing::secured;
-use crate::types::SessionId;
 
 impl ByteStream for DuplexStream {
     fn spliceable(&self) -> Option<Spliceable<'_>> {
@@ -193,28 +192,5 @@ async fn under_tls_a_client_that_reads_late_gets_everything() {
 #[tokio::test]
 async fn under_tls_a_kick_out_ends_a_tunnel_at_once() {
     let registry = Arc::new(Connections::new(None));
-    let ((near, mut client), (far, mut origin)) = (secured(&registry).await, pair().await);
-    let connection = Arc::clone(near.connection());
-    connection.bind(SessionId::test(1));
-    let mut moved = Moved::default();
-    let mut running = Box::pin(tunnel(side(near), side(far), &mut moved));
-    let large = vec![1; 1 << 16];
-    let mut sent = 0;
-    tokio::select! {
-        _ = &mut running => panic!("it ended too early"),
-        () = async {
-            while let Ok(written) = tokio::time::timeout(PAUSE, origin.write(&large)).await {
-                sent += written.unwrap();
-            }
-        } => {}
-    }
-    assert_eq!(registry.destroy(connection.client(), SessionId::test(1), None), 1);
-    assert!(running.await.is_err(), "the tunnel notices without being told");
-    let mut received = 0;
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(bytes) = client.read(&mut buffer).await {
-        assert!(bytes > 0, "it ended with a reset, not with a clean end");
-        received += bytes;
-    }
-    assert!(received < sent, "{received} of {sent} bytes arrived");
+    assert_a_kick_out_ends_it(&registry, secured(&registry).await, pair().await).await;
 }

@@ -1,7 +1,6 @@
 //! How a tunnel ends: by both sides' last words, by a reset, by a kick-out, by being dropped.
 
 use super::*;
-use crate::types::SessionId;
 
 #[tokio::test]
 async fn the_end_of_one_side_is_passed_on_and_the_other_goes_on() {
@@ -72,30 +71,7 @@ async fn a_reset_breaks_the_tunnel_and_ends_the_other_side() {
 #[tokio::test]
 async fn a_kicked_out_client_gets_nothing_more() {
     let lab = lab().await;
-    let connection = Arc::clone(lab.near.connection());
-    connection.bind(SessionId::test(1));
-    let (mut client, mut origin) = (lab.client, lab.origin);
-    let mut moved = Moved::default();
-    let mut running = Box::pin(tunnel(side(lab.near), side(lab.origin_near), &mut moved));
-    let mut sent = 0;
-    let large = vec![1; 1 << 16];
-    tokio::select! {
-        _ = &mut running => panic!("it ended too early"),
-        () = async {
-            while let Ok(written) = tokio::time::timeout(PAUSE, origin.write(&large)).await {
-                sent += written.unwrap();
-            }
-        } => {}
-    }
-    assert_eq!(lab.registry.destroy(connection.client(), SessionId::test(1), None), 1);
-    assert!(running.await.is_err(), "the tunnel notices without being told");
-    let mut received = 0;
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(bytes) = client.read(&mut buffer).await {
-        assert!(bytes > 0, "it ended with a reset, not with a clean end");
-        received += bytes;
-    }
-    assert!(received < sent, "{received} of {sent} bytes arrived");
+    assert_a_kick_out_ends_it(&lab.registry, (lab.near, lab.client), (lab.origin_near, lab.origin)).await;
 }
 
 /// Whoever drops a tunnel midway finds everything counted that was delivered.
