@@ -203,7 +203,7 @@ impl App {
             options: proxy_options(&config),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let proxy = Proxy::bind(&proxy_endpoints(&config), parts).map_err(|error| match error {
+        let proxy = Proxy::bind(&proxy_endpoints(&config)?, parts).map_err(|error| match error {
             BindError::Address { address, error } => {
                 listen_error("the proxy", address, "proxy.listen", error)
             }
@@ -454,11 +454,44 @@ fn policy(config: &Config, since: BootTime) -> Policy {
     }
 }
 
-/// Where the proxy listens. Listeners under TLS are not in effect: there is no certificate to give them yet.
-fn proxy_endpoints(config: &Config) -> Vec<Endpoint> {
-    let all = config.addresses_of(Service::Proxy).into_iter();
-    let endpoint = |address| Endpoint { service: Service::Proxy, security: Security::Plain, address };
-    all.filter(|listen| !listen.is_tls).map(|listen| endpoint(listen.address)).collect()
+/// Where the proxy listens.
+fn proxy_endpoints(config: &Config) -> Result<Vec<Endpoint>, StartError> {
+    let all = config.addresses_of(Service::Proxy);
+    let tls = match all.iter().any(|listen| listen.is_tls) {
+        true => Some(
+            tls_server(config).map_err(|source| StartError::System { what: "the certificate", source })?,
+        ),
+        false => None,
+    };
+    let security = |is_tls| match &tls {
+        Some(tls) if is_tls => Security::Tls(Arc::clone(tls)),
+        _ => Security::Plain,
+    };
+    let endpoint = |listen: config::Listen| Endpoint {
+        service: Service::Proxy,
+        security: security(listen.is_tls),
+        address: listen.address,
+    };
+    Ok(all.into_iter().map(endpoint).collect())
+}
+
+/// The certificate that listeners under TLS show.
+fn tls_server(config: &Config) -> io::Result<Arc<crate::net::TlsServer>> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let (chain, key) = match (&config.tls.certificate, &config.tls.key) {
+        (Some(chain), Some(key)) => {
+            let chain =
+                CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(io::Error::other)?;
+            (chain, PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?)
+        }
+        _ => {
+            let made = rcgen::generate_simple_self_signed([via()]).map_err(io::Error::other)?;
+            let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+            (vec![made.cert.der().clone()], key)
+        }
+    };
+    crate::net::TlsServer::new(chain, key).map(Arc::new).map_err(io::Error::other)
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
@@ -484,8 +517,9 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions } =
-        &config.kerberos;
+    let config::Kerberos {
+        keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions, ..
+    } = &config.kerberos;
     negotiate::Options {
         keytab: keytab.clone(),
         names: NameRules::new(*keep_domain, domains.clone())

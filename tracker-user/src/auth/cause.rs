@@ -1,7 +1,7 @@
 //! Why credentials prove nothing, whatever their method: one word for logs and metrics, a remedy for operators, a sentence
 //! for the person at the client.
 
-use super::kerberos;
+use super::{kerberos, password};
 use crate::types::UserMessage;
 
 /// Why credentials were refused.
@@ -11,6 +11,8 @@ pub enum Cause {
     Scheme,
     /// What is wrong with a Kerberos ticket, or with what came in its place.
     Kerberos(kerberos::Cause),
+    /// Why a name and a password prove nothing.
+    Password(password::Cause),
 }
 
 impl Cause {
@@ -23,6 +25,7 @@ impl Cause {
         match self {
             Self::Scheme => Self::SCHEME,
             Self::Kerberos(cause) => cause.label(),
+            Self::Password(cause) => cause.label(),
         }
     }
 
@@ -32,6 +35,7 @@ impl Cause {
         match self {
             Self::Scheme => "the client was set to another scheme: set it to Negotiate",
             Self::Kerberos(cause) => cause.remedy(),
+            Self::Password(cause) => cause.remedy(),
         }
     }
 
@@ -42,6 +46,7 @@ impl Cause {
             // What is asked for instead.
             Self::Scheme => kerberos::Cause::NoKerberos.heading(),
             Self::Kerberos(cause) => cause.heading(),
+            Self::Password(cause) => cause.heading(),
         }
     }
 
@@ -51,6 +56,7 @@ impl Cause {
         match self {
             Self::Scheme => kerberos::Cause::NoKerberos.user_message(),
             Self::Kerberos(cause) => cause.user_message(),
+            Self::Password(cause) => cause.user_message(),
         }
     }
 
@@ -64,5 +70,11 @@ impl Cause {
 impl From<kerberos::Cause> for Cause {
     fn from(cause: kerberos::Cause) -> Self {
         Self::Kerberos(cause)
+    }
+}
+
+impl From<password::Cause> for Cause {
+    fn from(cause: password::Cause) -> Self {
+        Self::Password(cause)
     }
 }

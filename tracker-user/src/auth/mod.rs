@@ -12,7 +12,8 @@ mod fingerprint;
 pub mod kerberos;
 mod offer;
 mod outcome;
-mod password;
+pub mod password;
+pub mod regulation;
 mod verifier;
 
 pub use cause::Cause;

@@ -8,11 +8,13 @@ use super::kerberos::TicketVerifier;
 use super::kerberos::negotiate::{Attempt, Progress};
 use super::outcome::{Failure, Handshake, Outcome, Proved};
 use crate::clock::BootTime;
-use crate::types::{Factors, Method};
+use crate::types::{ClientAddr, Factors, Method};
 
 /// What matters about credentials besides themselves.
 #[derive(Debug)]
 pub struct Context {
+    /// Who sent them.
+    pub client: ClientAddr,
     /// What earlier credentials of the same handshake left.
     pub handshake: Option<Handshake>,
     /// The TLS connection that they came on, as channel bindings name it (RFC 5929): what was made for another one is
@@ -43,7 +45,7 @@ impl Verifier {
 
     /// Whose credentials these are.
     pub async fn verify(&self, credentials: Credentials, context: Context) -> Outcome {
-        let Context { handshake, channel_binding, arrival } = context;
+        let Context { handshake, channel_binding, arrival, .. } = context;
         let token = match credentials {
             Credentials::Negotiate(token) => token,
             other => return Outcome::Failed(self.reject(&other)),
@@ -84,6 +86,8 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::auth::kerberos::Cause as Kerberos;
     use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details};
@@ -122,7 +126,12 @@ mod tests {
     }
 
     fn context(handshake: Option<Handshake>) -> Context {
-        Context { handshake, channel_binding: Some(b"tls"[..].into()), arrival: BootTime::from_nanos(42) }
+        Context {
+            client: Ipv4Addr::LOCALHOST.into(),
+            handshake,
+            channel_binding: Some(b"tls"[..].into()),
+            arrival: BootTime::from_nanos(42),
+        }
     }
 
     #[tokio::test]

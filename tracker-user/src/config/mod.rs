@@ -32,7 +32,8 @@ pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
 pub use values::{
-    AllowedDestination, Basic, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy,
+    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode,
+    SecondFactorPolicy,
 };
 
 /// The file that is read where none is named.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::values::{
-    AllowedDestination, Basic, KerberosTrust, MachineAccounts, ObserverMode, SecondFactorPolicy,
+    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode,
+    SecondFactorPolicy,
 };
 use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::session::settings::Timeouts;
@@ -38,6 +42,13 @@ pub const DEVICES_PER_USER: u32 = 5;
 pub const KEEP_DOMAIN: bool = true;
 /// A principal's own name needs no configuration elsewhere.
 pub const AUTH_TO_LOCAL: bool = false;
+/// Fewer than the usual lock-out of Active Directory (5 and more): nobody is locked out of the directory by what others try
+/// here.
+pub const MAX_RETRIES: u32 = 3;
+/// Active Directory forgets wrong passwords after 10 to 30 minutes: so these are counted for longer.
+pub const FIND_TIME: Duration = Duration::from_secs(30 * 60);
+/// A ban is over when the counting would be.
+pub const BAN_TIME: Duration = Duration::from_secs(30 * 60);
 /// Kerio Control's port of the web pages and the logout URL.
 pub const PORTAL_HTTP_PORT: u16 = 4080;
 /// Kerio Control's port of the web pages under TLS.
@@ -68,6 +79,8 @@ pub struct Config {
     pub licences: Licences,
     /// `[kerberos]`
     pub kerberos: Kerberos,
+    /// `[regulation]`
+    pub regulation: Regulation,
     /// `[portal]`
     pub portal: Portal,
     /// `[second-factor]`
@@ -94,6 +107,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             licences: Licences::default(),
             kerberos: Kerberos::default(),
+            regulation: Regulation::default(),
             portal: Portal::default(),
             second_factor: SecondFactor::default(),
             mail: Mail::default(),
@@ -122,6 +136,8 @@ pub struct Proxy {
     pub max_connections: u32,
     /// How many one client may have.
     pub max_connections_per_client: u32,
+    /// Whose connections begin with a PROXY protocol header that says who the client is.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 impl Default for Proxy {
@@ -134,6 +150,7 @@ impl Default for Proxy {
             basic: Basic::default(),
             max_connections: MAX_CONNECTIONS,
             max_connections_per_client: MAX_CONNECTIONS_PER_CLIENT,
+            proxy_protocol: Vec::new(),
         }
     }
 }
@@ -193,6 +210,8 @@ pub struct Kerberos {
     pub auth_to_local: bool,
     /// Whether computers' own accounts are users.
     pub machine_accounts: MachineAccounts,
+    /// What tickets that come under TLS must say of the TLS connection.
+    pub channel_bindings: ChannelBindings,
     /// `[kerberos.conditions]`
     pub conditions: ConditionSettings,
 }
@@ -205,8 +224,26 @@ impl Default for Kerberos {
             domains: BTreeMap::new(),
             auth_to_local: AUTH_TO_LOCAL,
             machine_accounts: MachineAccounts::default(),
+            channel_bindings: ChannelBindings::default(),
             conditions: ConditionSettings::default(),
         }
+    }
+}
+
+/// How wrong passwords are answered: the names are those of Authelia.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Regulation {
+    /// How many wrong secrets one address may send for one name before it is banned from that name; 0: nobody is banned.
+    pub max_retries: u32,
+    /// The time within which they are counted.
+    pub find_time: Duration,
+    /// How long a ban lasts.
+    pub ban_time: Duration,
+}
+
+impl Default for Regulation {
+    fn default() -> Self {
+        Self { max_retries: MAX_RETRIES, find_time: FIND_TIME, ban_time: BAN_TIME }
     }
 }
 

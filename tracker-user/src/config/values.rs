@@ -45,6 +45,19 @@ words! {
 }
 
 words! {
+    /// What tickets that come under TLS must say of the TLS connection (channel bindings, RFC 5929).
+    pub enum ChannelBindings {
+        /// What they say is not looked at.
+        Off = "off",
+        /// Those that were made for another connection are refused; those that say nothing are accepted.
+        #[default]
+        Accept = "accept",
+        /// Those that say nothing are refused too: no browser on Linux could log in.
+        Require = "require",
+    }
+}
+
+words! {
     /// Whether the users of a domain need a second factor.
     pub enum SecondFactorPolicy {
         /// Nobody is asked.

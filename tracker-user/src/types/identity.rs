@@ -5,6 +5,9 @@ use std::hash::{Hash, Hasher};
 
 use super::user_name::{DisplayName, UserQuery};
 
+/// The domain of the gateway's own users, as people see and type it.
+pub const LOCAL_DOMAIN: &str = "local";
+
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
 /// with the same bare name never merge. What is shown keeps its spelling.
@@ -22,6 +25,18 @@ impl Identity {
     pub fn new(user: &str, realm: &str, domain: &str) -> Self {
         // A realm cannot contain '@' and a user name here never does: the joined key is unambiguous.
         Self::restore(user, domain, &format!("{}@{}", user.to_lowercase(), realm.to_lowercase()))
+    }
+
+    /// The gateway's own user of this name. No Kerberos realm is empty, so it is nobody else's, whatever realms are called.
+    #[must_use]
+    pub fn local(user: &str) -> Self {
+        Self::new(user, "", LOCAL_DOMAIN)
+    }
+
+    /// Whether it is a user of the gateway's own.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.realm().is_empty()
     }
 
     /// An identity as the store kept it: [`Self::key`] is its last part.

@@ -8,17 +8,20 @@ use std::str::FromStr;
 pub enum Method {
     /// A Kerberos ticket, by the Negotiate scheme (RFC 4559).
     Kerberos,
+    /// A name and a password, by the Basic scheme (RFC 7617) or a form.
+    Password,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 1] = [Self::Kerberos];
+    pub const ALL: [Self; 2] = [Self::Kerberos, Self::Password];
 
     /// Its word, the same in logs, on disk and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kerberos => "kerberos",
+            Self::Password => "password",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The table of all keys. A new key is one entry here and one field in `types.rs`; everything else follows.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use super::Change::{Live, Restart};
 use super::{Field, Key};
@@ -11,8 +12,21 @@ use crate::session::settings as core;
 
 /// Tables and keys that are read and checked, but whose function the gateway does not have yet. Whoever builds the
 /// function removes the line.
-pub(super) const NOT_YET: &[&str] =
-    &["proxy.basic", "portal", "second-factor", "mail", "tls", "acme", "store"];
+pub(super) const NOT_YET: &[&str] = &[
+    "proxy.basic",
+    "proxy.proxy-protocol",
+    "kerberos.channel-bindings",
+    "regulation",
+    "portal",
+    "second-factor",
+    "mail",
+    "acme",
+    "store",
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+const REGULATION_MIN: Duration = Duration::from_secs(60);
+const REGULATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 const PORT: Count<u16> = Count { least: 1, most: u16::MAX, of: "port", example: 443 };
 
@@ -54,6 +68,8 @@ keys! {
     "How many connections clients may have in all; 0: as many as there are descriptors for, with a reserve."
     "proxy.max-connections-per-client" Live proxy.max_connections_per_client = Count { least: 1, most: u32::MAX, of: "connections", example: 1_000 };
     "How many connections one client address may have, though never more than half of all."
+    "proxy.proxy-protocol" Live proxy.proxy_protocol = List { of: text::NETWORK, never_empty: None };
+    "Balancers whose connections begin with a PROXY protocol header (version 1 or 2) that names the client; from others it is refused."
 
     "observer.mode" Restart observer.mode = OneOf(PhantomData);
     "How connections are watched: by eBPF, by the proxy's own eyes, or by the best that can be had."
@@ -103,6 +119,8 @@ keys! {
     "Whether the auth_to_local rules of krb5.conf make the user's part of the name; who has no rule is refused."
     "kerberos.machine-accounts" Live kerberos.machine_accounts = OneOf(PhantomData);
     "Whether computers' own accounts (names that end in $) are users, or are refused."
+    "kerberos.channel-bindings" Live kerberos.channel_bindings = OneOf(PhantomData);
+    "What tickets that come under TLS must say of the TLS connection: nothing, nothing wrong, or the right thing."
 
     "kerberos.conditions.disabled" Live kerberos.conditions.disabled = Flag;
     "Kerberos is never offered."
@@ -122,6 +140,15 @@ keys! {
     "kerberos.conditions.browsers" Live kerberos.conditions.browsers =
         List { of: text::USER_AGENT, never_empty: None };
     "Browsers that are offered Kerberos, in any case; empty: none."
+
+    "regulation.max-retries" Live regulation.max_retries = Count { least: 0, most: 100, of: "wrong passwords", example: 3 };
+    "How many wrong passwords one address may send for one name before it is banned from it for a while; 0: no bans."
+    "regulation.find-time" Live regulation.find_time =
+        Span { least: REGULATION_MIN, least_in_seconds: SECOND, most: REGULATION_MAX };
+    "The time within which they are counted; longer than the directory counts, or others can lock accounts there."
+    "regulation.ban-time" Live regulation.ban_time =
+        Span { least: REGULATION_MIN, least_in_seconds: SECOND, most: REGULATION_MAX };
+    "How long a ban lasts."
 
     "portal.http" Restart portal.http = Maybe { none: "", some: text::LISTEN, means: "off" };
     "Where the web pages and the logout URL are, without TLS."

@@ -37,6 +37,7 @@ pub(super) async fn prove(
     let stats = &shared.stats;
     let fingerprint = credentials.fingerprint();
     let context = Context {
+        client: peer.address(),
         handshake: peer.conversation().take_handshake(),
         channel_binding: peer.channel_binding(),
         arrival,
@@ -89,7 +90,8 @@ pub(super) async fn not_offered(peer: &Peer, credentials: Credentials, evaluatio
         return ask(peer, evaluation);
     }
     let shared = Arc::clone(&peer.worker().shared);
-    let context = Context { handshake: None, channel_binding: None, arrival: boot_now() };
+    let context =
+        Context { client: peer.address(), handshake: None, channel_binding: None, arrival: boot_now() };
     let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
         shared.verifier.verify(credentials, context).await
     else {
