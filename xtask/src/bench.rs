@@ -11,6 +11,7 @@ mod packet;
 pub(crate) mod rig;
 mod scale;
 mod soak;
+mod tls;
 pub(crate) mod tunnel;
 
 use std::path::Path;
@@ -40,6 +41,8 @@ enum Scenario {
     Tunnel(tunnel::Options),
     /// Logins by Kerberos: squid, apache, the bare library.
     Negotiate(negotiate::Options),
+    /// Under TLS: handshakes, tunnels, requests, memory; haproxy, squid. And what a remembered password costs.
+    Tls(tls::Options),
     /// From a client's FIN or RST to its session's clock running.
     Closure(closure::Options),
     /// A million records and 200,000 sessions: memory, taking over, deadlines. Takes some minutes and 2 GiB.
@@ -91,6 +94,7 @@ fn one(scenario: &Scenario, bin: &Path) -> Result<Vec<Aim>> {
         Scenario::Connect(options) => ("connect", connect::run(options, bin)?),
         Scenario::Tunnel(options) => ("tunnel", tunnel::run(options, bin)?),
         Scenario::Negotiate(options) => ("negotiate", negotiate::run(options, bin)?),
+        Scenario::Tls(options) => ("tls", tls::run(options, bin)?),
         Scenario::Closure(options) => ("closure", closure::run(options, bin)?),
         Scenario::Scale(options) => ("scale", scale::run(options, bin)?),
         Scenario::Packet(options) => ("packet", packet::run(options, bin)?),
@@ -109,7 +113,7 @@ fn all(options: &All, bin: &Path) -> Result<()> {
     let given =
         [format!("--rounds={}", options.rounds.rounds), format!("--seconds={}", options.rounds.seconds)];
     let mut scenarios = Vec::new();
-    for name in ["forward", "connect", "tunnel", "negotiate", "packet"] {
+    for name in ["forward", "connect", "tunnel", "tls", "negotiate", "packet"] {
         scenarios.push(scenario(name, &given)?);
     }
     let others = [("closure", true), ("idle", true), ("scale", options.scale), ("soak", options.soak)];

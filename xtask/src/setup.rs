@@ -26,7 +26,7 @@ const SERVICES: [(&str, &str); 9] = [
     ("krb5-admin-server", "krb5-admin-server.service"),
     ("prometheus", "prometheus.service"),
     ("prometheus-node-exporter", "prometheus-node-exporter.service"),
-    ("squid", "squid.service"),
+    ("squid-openssl", "squid.service"),
     ("haproxy", "haproxy.service"),
     ("tinyproxy", "tinyproxy.service"),
     ("nginx-light", "nginx.service"),

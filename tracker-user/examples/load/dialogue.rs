@@ -5,12 +5,16 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+use rustls::ClientConfig;
+
+use crate::tls::Line;
 
 /// One request and the answer that is wanted.
 #[derive(Clone, Debug)]
@@ -43,6 +47,15 @@ pub(crate) struct Dialogue {
     pub(crate) steps: Vec<Step>,
 }
 
+/// With whom.
+#[derive(Clone, Debug)]
+pub(crate) struct To {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// Under TLS, if it says how.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
 /// How long it goes on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -73,7 +86,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// Holds dialogues with `to` until `next` has no more of them or a limit is reached.
 pub(crate) fn hold(
-    to: SocketAddr,
+    to: &To,
     end: End,
     limits: Limits,
     mut next: impl FnMut() -> Option<Dialogue>,
@@ -82,7 +95,7 @@ pub(crate) fn hold(
     let begun = Instant::now();
     let mut outcome = Outcome::default();
     let mut started = 0_u64;
-    let mut more = |places: &mut Vec<Option<Place>>, at: usize, kept: Option<TcpStream>| -> Result<()> {
+    let mut more = |places: &mut Vec<Option<Place>>, at: usize, kept: Option<Line>| -> Result<()> {
         let wanted = started < limits.count && begun.elapsed() < limits.time;
         let dialogue = if wanted { next() } else { None };
         let place = places.get_mut(at).context("no such place")?;
@@ -133,7 +146,7 @@ pub(crate) fn hold(
 
 /// One connection and how far its dialogue has come.
 struct Place {
-    stream: TcpStream,
+    stream: Line,
     dialogue: Dialogue,
     end: End,
     step: usize,
@@ -147,8 +160,8 @@ impl Place {
     fn begin(
         dialogue: Dialogue,
         end: End,
-        to: SocketAddr,
-        kept: Option<TcpStream>,
+        to: &To,
+        kept: Option<Line>,
         epoll: &Epoll,
         at: usize,
     ) -> Result<Self> {
@@ -156,7 +169,7 @@ impl Place {
         let stream = match kept {
             Some(stream) => stream,
             None => {
-                let stream = connect(dialogue.from, to)?;
+                let stream = Line::new(connect(dialogue.from, to.address)?, to.tls.as_ref())?;
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                 epoll.add(&stream, EpollEvent::new(flags, u64::try_from(at)?))?;
                 stream
@@ -165,7 +178,7 @@ impl Place {
         Ok(Self { stream, dialogue, end, step: 0, sent: 0, received: Vec::new(), begun, broken: false })
     }
 
-    fn kept(self) -> Option<TcpStream> {
+    fn kept(self) -> Option<Line> {
         (self.end == End::Keep && !self.broken).then_some(self.stream)
     }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{figures, stream};
+use crate::tls::Line;
+use crate::{figures, stream, tls};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// `--proxy` wants no CONNECT.
     #[arg(long)]
     plain: bool,
+    /// The proxy speaks TLS.
+    #[arg(long)]
+    tls: bool,
     #[arg(long)]
     count: usize,
 }
@@ -32,12 +36,14 @@ const WORD: &[u8; 16] = b"sixteen bytes...";
 /// Opens them, and holds them until the word comes.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut held = Vec::new();
+    let tls = args.tls.then(|| tls::client(false)).transpose()?;
     if let Some(ns) = &args.tunnels_to {
         let accepted = stream::origin(ns, args.origin)?;
         for _ in 0..args.count {
-            let mut near = stream::tunnel(args.proxy, (!args.plain).then_some(args.origin))?;
-            let mut far = accepted.recv().context("the origin has gone")?;
+            let mut near = stream::tunnel(args.proxy, (!args.plain).then_some(args.origin), tls.as_ref())?;
+            // What passes everything on connects when the handshake is done.
             near.write_all(WORD)?;
+            let mut far = Line::Plain(accepted.recv().context("the origin has gone")?);
             pass(&mut far)?;
             far.write_all(WORD)?;
             pass(&mut near)?;
@@ -47,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let origin = args.origin;
         let request = format!("GET http://{origin}/1k HTTP/1.1\r\nHost: {origin}\r\n\r\n");
         for _ in 0..args.count {
-            let mut stream = TcpStream::connect(args.proxy)?;
+            let mut stream = Line::new(TcpStream::connect(args.proxy)?, tls.as_ref())?;
             stream.write_all(request.as_bytes())?;
             ask(&mut stream)?;
             held.push(stream);
@@ -59,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn pass(stream: &mut TcpStream) -> Result<()> {
+fn pass(stream: &mut Line) -> Result<()> {
     let mut word = [0; WORD.len()];
     stream.read_exact(&mut word)?;
     ensure!(&word == WORD, "something else came through");
@@ -67,7 +73,7 @@ fn pass(stream: &mut TcpStream) -> Result<()> {
 }
 
 /// Reads the answer to the end of its body, which is a kibibyte of `x`.
-fn ask(stream: &mut TcpStream) -> Result<()> {
+fn ask(stream: &mut Line) -> Result<()> {
     let mut received = Vec::new();
     let mut chunk = [0; 4096];
     loop {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::dialogue::{self, Dialogue, End, Limits, Step};
-use crate::figures;
+use crate::dialogue::{self, Dialogue, End, Limits, Step, To};
 use crate::kerberos::Kerberos;
+use crate::{figures, tls};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -23,6 +23,12 @@ pub(crate) struct Args {
     /// There is no proxy: `--proxy` is the web server itself.
     #[arg(long)]
     direct: bool,
+    /// The proxy speaks TLS.
+    #[arg(long)]
+    tls: bool,
+    /// A field of each request, as `Name: value`.
+    #[arg(long)]
+    field: Vec<String>,
     /// So many connections at once.
     #[arg(long, default_value_t = 32)]
     at_once: usize,
@@ -62,8 +68,10 @@ impl Args {
     }
 
     fn run(&self, end: End, next: impl FnMut() -> Option<Dialogue>) -> Result<()> {
+        let tls = self.tls.then(|| tls::client(false)).transpose()?;
+        let to = To { address: self.proxy, tls };
         figures::ready()?;
-        let outcome = dialogue::hold(self.proxy, end, self.limits(), next)?;
+        let outcome = dialogue::hold(&to, end, self.limits(), next)?;
         figures::print(outcome.took, outcome.times, outcome.failed);
         Ok(())
     }
@@ -71,7 +79,8 @@ impl Args {
 
 /// GETs on kept connections.
 pub(crate) fn get(args: &Args) -> Result<()> {
-    let step = Step { request: args.get(!args.direct, ""), status: 200, bare: false };
+    let fields: String = args.field.iter().map(|field| format!("{field}\r\n")).collect();
+    let step = Step { request: args.get(!args.direct, &fields), status: 200, bare: false };
     let dialogue = Dialogue { from: None, steps: vec![step] };
     args.run(End::Keep, || Some(dialogue.clone()))
 }

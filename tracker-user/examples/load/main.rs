@@ -14,6 +14,7 @@ mod http;
 mod kerberos;
 mod keytab;
 mod stream;
+mod tls;
 mod verify;
 
 use anyhow::Result;
@@ -42,6 +43,8 @@ enum Deed {
     Connect(http::Args),
     /// A new connection from a new address, 407, a fresh token, 200, the end; again and again.
     Negotiate(http::Negotiate),
+    /// A TLS handshake and the end; again and again.
+    Handshake(tls::Handshakes),
     /// Bytes through tunnels, as many as go.
     Stream(stream::Args),
     /// Connections that do nothing, until the input ends.
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         Deed::Get(args) => http::get(&args),
         Deed::Connect(args) => http::connect(&args),
         Deed::Negotiate(args) => http::negotiate(&args),
+        Deed::Handshake(args) => tls::handshakes(&args),
         Deed::Stream(args) => stream::run(&args),
         Deed::Hold(args) => hold::run(&args),
         Deed::Accept(args) => accept::run(&args),

@@ -17,7 +17,10 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 
-use crate::figures;
+use rustls::ClientConfig;
+
+use crate::tls::Line;
+use crate::{figures, tls};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -33,6 +36,9 @@ pub(crate) struct Args {
     /// `--proxy` wants no CONNECT.
     #[arg(long)]
     plain: bool,
+    /// The proxy speaks TLS.
+    #[arg(long)]
+    tls: bool,
     #[arg(long, default_value_t = 1)]
     tunnels: usize,
     /// From the client to the origin, instead of the other way round.
@@ -53,14 +59,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Arc::new(Barrier::new(2 * args.tunnels + 1));
     let accepted = origin(&args.origin_ns, args.origin)?;
     let file = Arc::new(block()?);
+    let tls = args.tls.then(|| tls::client(false)).transpose()?;
     for _ in 0..args.tunnels {
-        let near = tunnel(args.proxy, (!args.plain).then_some(args.origin))?;
+        let near = tunnel(args.proxy, (!args.plain).then_some(args.origin), tls.as_ref())?;
         let far = accepted.recv_timeout(Duration::from_secs(5)).context("nothing came to the origin")?;
+        let far = Line::Plain(far);
         let (from, to) = if args.upload { (near, far) } else { (far, near) };
         let (ready, source) = (Arc::clone(&start), Arc::clone(&file));
         std::thread::spawn(move || {
             ready.wait();
-            send(&from, &source);
+            send(from, &source);
         });
         let (ready, count) = (Arc::clone(&start), Arc::clone(&received));
         std::thread::spawn(move || {
@@ -107,9 +115,15 @@ pub(crate) fn origin(ns: &Path, at: SocketAddr) -> Result<mpsc::Receiver<TcpStre
 }
 
 /// A connection that leads to the origin, through a CONNECT if there is a target.
-pub(crate) fn tunnel(proxy: SocketAddr, target: Option<SocketAddr>) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(proxy).context("connecting")?;
+pub(crate) fn tunnel(
+    proxy: SocketAddr,
+    target: Option<SocketAddr>,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Line> {
+    let stream = TcpStream::connect(proxy).context("connecting")?;
     stream.set_nodelay(true)?;
+    let mut stream = Line::new(stream, tls)?;
+    stream.finish_handshake()?;
     if let Some(target) = target {
         write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")?;
         let mut head = Vec::new();
@@ -129,18 +143,23 @@ fn block() -> Result<File> {
     Ok(file)
 }
 
-fn send(to: &TcpStream, file: &File) {
-    loop {
-        let mut offset = 0;
-        while usize::try_from(offset).is_ok_and(|offset| offset < BLOCK) {
-            if sendfile(to, file, Some(&mut offset), BLOCK).is_err() {
-                return;
+fn send(to: Line, file: &File) {
+    let mut to = match to {
+        Line::Plain(to) => loop {
+            let mut offset = 0;
+            while usize::try_from(offset).is_ok_and(|offset| offset < BLOCK) {
+                if sendfile(&to, file, Some(&mut offset), BLOCK).is_err() {
+                    return;
+                }
             }
-        }
-    }
+        },
+        tls @ Line::Tls(_) => tls,
+    };
+    let block = [b'x'; 64 << 10];
+    while to.write_all(&block).is_ok() {}
 }
 
-fn receive(mut from: TcpStream, count: &AtomicU64) {
+fn receive(mut from: Line, count: &AtomicU64) {
     let mut chunk = vec![0; READ];
     while let Ok(read @ 1..) = from.read(&mut chunk) {
         count.fetch_add(read as u64, Relaxed);

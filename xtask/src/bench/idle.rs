@@ -26,12 +26,22 @@ pub(crate) struct Options {
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// What one subject takes: KiB per connection.
-struct Found {
+pub(crate) struct Found {
     name: String,
     note: String,
-    tunnels: bool,
+    kind: Kind,
     resident: f64,
-    proportional: f64,
+    /// What it shares is divided among those who share it.
+    pub(crate) proportional: f64,
+}
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Tunnels, or connections that have asked once.
+    pub(crate) tunnels: bool,
+    /// Under TLS.
+    pub(crate) tls: bool,
 }
 
 /// Measures.
@@ -51,42 +61,48 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
             subjects.push(rig.haproxy()?);
         }
         for subject in &subjects {
-            found.push(hold(&rig, subject, tunnels, options.count)?);
+            found.push(hold(&rig, subject, Kind { tunnels, tls: false }, options.count)?);
         }
     }
-    let mut table = Table::new(&["".into(), "what".into(), "RSS KiB each".into(), "PSS KiB each".into()]);
-    for one in &found {
-        let what = if one.tunnels { "tunnel" } else { "kept connection" };
-        let cells = [
-            one.name.clone(),
-            what.into(),
-            format!("{:.2}", one.resident),
-            format!("{:.2}", one.proportional),
-        ];
-        table.row(&cells);
-    }
     let of = |name: &str| {
-        found.iter().find(|one| one.tunnels && one.name == name).map_or(f64::NAN, |one| one.proportional)
+        found.iter().find(|one| one.kind.tunnels && one.name == name).map_or(f64::NAN, |one| one.proportional)
     };
     let haproxy = of("haproxy, copy").min(of("haproxy, splice"));
     let aims = vec![
         Aim::at_most("idle: memory per tunnel of haproxy's", of("trackerd") / haproxy, 1.0, None),
         Aim::least("idle: memory per tunnel of squid's", of("trackerd") / of("squid"), 0.333),
     ];
-    let mut notes: Vec<String> = found.iter().map(|one| format!("- {}: {}\n", one.name, one.note)).collect();
-    notes.sort();
-    notes.dedup();
     let text = format!(
         "{} connections each; memory of the proxy's processes, the difference between none and all of them. Each tunnel \
-         has carried 16 bytes both ways, each kept connection one GET.\n\n{}\n{}",
+         has carried 16 bytes both ways, each kept connection one GET.\n\n{}",
         options.count,
-        table.text(),
-        notes.concat()
+        table(&found),
     );
     Ok(Outcome { text, aims })
 }
 
-fn hold(rig: &Rig, subject: &Subject, tunnels: bool, count: usize) -> Result<Found> {
+/// All of them, and what they are.
+pub(crate) fn table(found: &[Found]) -> String {
+    let mut table = Table::new(&["".into(), "what".into(), "RSS KiB each".into(), "PSS KiB each".into()]);
+    for one in found {
+        let what = if one.kind.tunnels { "tunnel" } else { "kept connection" };
+        let cells = [
+            one.name.clone(),
+            format!("{what}{}", if one.kind.tls { " under TLS" } else { "" }),
+            format!("{:.2}", one.resident),
+            format!("{:.2}", one.proportional),
+        ];
+        table.row(&cells);
+    }
+    let mut notes: Vec<String> = found.iter().map(|one| format!("- {}: {}\n", one.name, one.note)).collect();
+    notes.sort();
+    notes.dedup();
+    format!("{}\n{}", table.text(), notes.concat())
+}
+
+/// Opens that many, and looks at the memory before and after.
+pub(crate) fn hold(rig: &Rig, subject: &Subject, kind: Kind, count: usize) -> Result<Found> {
+    let Kind { tunnels, tls } = kind;
     let memory = || subject.group.as_ref().map(super::rig::place::Cgroup::memory).unwrap_or_default();
     let words = |count: usize| {
         let mut words =
@@ -94,6 +110,7 @@ fn hold(rig: &Rig, subject: &Subject, tunnels: bool, count: usize) -> Result<Fou
         words.push(format!("--origin={}", if tunnels { FAR_END } else { ORIGIN }));
         words.extend(tunnels.then(|| format!("--tunnels-to={}", rig.origin_ns())));
         words.extend((subject.way == Way::Plain).then(|| "--plain".to_owned()));
+        words.extend(tls.then(|| "--tls".to_owned()));
         words
     };
     // The first connections pay for what all of them use.
@@ -107,5 +124,5 @@ fn hold(rig: &Rig, subject: &Subject, tunnels: bool, count: usize) -> Result<Fou
     let each = |after: u64, before: u64| (after as f64 - before as f64) / 1024.0 / count as f64;
     let (resident, proportional) = (each(after.0, before.0), each(after.1, before.1));
     eprintln!("    {}: {resident:.2} KiB per connection", subject.name);
-    Ok(Found { name: subject.name.clone(), note: subject.note.clone(), tunnels, resident, proportional })
+    Ok(Found { name: subject.name.clone(), note: subject.note.clone(), kind, resident, proportional })
 }

@@ -31,7 +31,7 @@ pub(crate) const ORIGIN: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_V4), 808
 /// Where the load tool listens on the origin's host, for tunnels.
 pub(crate) const FAR_END: SocketAddr = SocketAddr::new(IpAddr::V4(ORIGIN_V4), 9000);
 /// What every scenario of the rig needs.
-const PACKAGES: [&str; 6] = ["squid", "haproxy", "tinyproxy", "nginx-light", "wrk", "linux-perf"];
+const PACKAGES: [&str; 6] = ["squid-openssl", "haproxy", "tinyproxy", "nginx-light", "wrk", "linux-perf"];
 /// Proxies start and stop within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -18,6 +19,9 @@ const HAPROXY_SPLICE_PORT: u16 = 3133;
 const HAPROXY_COPY_PORT: u16 = 3134;
 const TINYPROXY_PORT: u16 = 3135;
 const APACHE_PORT: u16 = 3136;
+const SQUID_TLS_PORT: u16 = 3137;
+const HAPROXY_TLS_PORT: u16 = 3138;
+const HAPROXY_TLS_TUNNEL_PORT: u16 = 3139;
 
 /// What the realm calls the proxy's service.
 const SERVICE: &str = "HTTP/proxy.example.test";
@@ -37,6 +41,8 @@ pub(crate) enum Squid {
     Logging,
     /// Every connection proves itself by Kerberos.
     Negotiate,
+    /// It only forwards, under TLS.
+    Tls,
 }
 
 impl Rig {
@@ -47,6 +53,11 @@ impl Rig {
             Squid::Plain => ("squid", SQUID_PORT),
             Squid::Logging => ("squid, log", SQUID_LOG_PORT),
             Squid::Negotiate => ("squid, Negotiate", SQUID_NEGOTIATE_PORT),
+            Squid::Tls => ("squid", SQUID_TLS_PORT),
+        };
+        let listen = match how {
+            Squid::Tls => format!("https_port {port} tls-cert={}", self.readable_pem()?.display()),
+            Squid::Plain | Squid::Logging | Squid::Negotiate => format!("http_port {port}"),
         };
         let logging = match how {
             Squid::Logging => {
@@ -55,10 +66,10 @@ impl Rig {
                 fs::set_permissions(&log, PermissionsExt::from_mode(0o666))?;
                 format!("daemon:{}", log.display())
             }
-            Squid::Plain | Squid::Negotiate => "none".to_owned(),
+            Squid::Plain | Squid::Negotiate | Squid::Tls => "none".to_owned(),
         };
         let access = match how {
-            Squid::Plain | Squid::Logging => "http_access allow all\n".to_owned(),
+            Squid::Plain | Squid::Logging | Squid::Tls => "http_access allow all\n".to_owned(),
             Squid::Negotiate => format!(
                 "auth_param negotiate program {HELPER} -k {} -s {SERVICE}@{}\n\
                  auth_param negotiate children {HELPERS} startup={HELPERS} idle={HELPERS}\n\
@@ -69,7 +80,7 @@ impl Rig {
             ),
         };
         let conf = format!(
-            "http_port {port}\nvisible_hostname {proxy}\n{NO_NAMES}{access}cache deny all\naccess_log {logging}\ncache_log /dev/null\n\
+            "{listen}\nvisible_hostname {proxy}\n{NO_NAMES}{access}cache deny all\naccess_log {logging}\ncache_log /dev/null\n\
              pid_filename none\ncoredump_dir /tmp\nworkers 1\nvia off\nforwarded_for delete\nmax_filedescriptors 20000\n\
              acl SSL_ports port {0} {1}\nserver_persistent_connections on\nclient_persistent_connections on\n\
              client_idle_pconn_timeout 10 minutes\nshutdown_lifetime 0 seconds\ncache_effective_user proxy\n\
@@ -83,6 +94,7 @@ impl Rig {
         let version = asked.lines().next().unwrap_or_default().replace("Squid Cache: Version", "squid");
         let what = match how {
             Squid::Plain => "no cache, no log, no authentication".to_owned(),
+            Squid::Tls => "https_port, no cache, no log, no authentication".to_owned(),
             Squid::Logging => "no cache, no authentication, access log by its log daemon".to_owned(),
             Squid::Negotiate => {
                 format!("no cache, no log, {HELPERS} helpers negotiate_kerberos_auth with replay cache")
@@ -119,6 +131,55 @@ impl Rig {
              default_backend o\nbackend o\n server o {FAR_END}\n"
         );
         self.haproxy_with(name, port, &conf, note).map(Subject::plain)
+    }
+
+    /// haproxy under TLS as a proxy for requests, which only knows one origin.
+    pub(crate) fn haproxy_tls(&self) -> Result<Subject> {
+        let conf = format!(
+            "global\n nbthread 1\n maxconn 5000\ndefaults\n mode http\n timeout connect 5s\n timeout client 600s\n \
+             timeout server 600s\n timeout http-keep-alive 600s\n http-reuse always\nfrontend p\n \
+             bind :::{HAPROXY_TLS_PORT} v4v6 ssl crt {pem} ssl-min-ver TLSv1.2\n \
+             http-request set-uri %[path]\n default_backend o\nbackend o\n server o {ORIGIN}\n",
+            pem = self.readable_pem()?.display()
+        );
+        let note = "bind ssl, one thread, http-reuse always, one fixed origin";
+        self.haproxy_with("haproxy", HAPROXY_TLS_PORT, &conf, note)
+    }
+
+    /// haproxy under TLS, passing connections on to the far end.
+    pub(crate) fn haproxy_tls_tcp(&self) -> Result<Subject> {
+        let conf = format!(
+            "global\n nbthread 1\n maxconn 5000\ndefaults\n mode tcp\n timeout connect 5s\n \
+             timeout client 600s\n timeout server 600s\nfrontend p\n \
+             bind :::{HAPROXY_TLS_TUNNEL_PORT} v4v6 ssl crt {pem} ssl-min-ver TLSv1.2\n \
+             default_backend o\nbackend o\n server o {FAR_END}\n",
+            pem = self.readable_pem()?.display()
+        );
+        let note = "bind ssl, mode tcp, by its default buffers of 16 KiB";
+        self.haproxy_with("haproxy, tcp", HAPROXY_TLS_TUNNEL_PORT, &conf, note).map(Subject::plain)
+    }
+
+    /// A self-signed certificate for all of them with its key, in two files: made once a run. It is worth nothing.
+    pub(crate) fn certificate(&self) -> Result<(PathBuf, PathBuf)> {
+        let (chain, key) = (self.lab.scratch.join("tls.pem"), self.lab.scratch.join("tls.key"));
+        if !key.exists() {
+            let mut openssl = Command::new("openssl");
+            openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+            openssl.args(["-days", "30", "-subj", "/CN=proxy.example.test"]);
+            openssl.args(["-addext", "subjectAltName=DNS:proxy.example.test"]);
+            openssl.arg("-out").arg(&chain).arg("-keyout").arg(&key);
+            sh::quiet_step("making a certificate", &mut openssl)?;
+        }
+        Ok((chain, key))
+    }
+
+    /// The same in one file, for peers that have given up root.
+    fn readable_pem(&self) -> Result<PathBuf> {
+        let (chain, key) = self.certificate()?;
+        let both = [fs::read(chain)?, fs::read(key)?].concat();
+        let pem = self.lab.scratch.write("peers.pem", both)?;
+        fs::set_permissions(&pem, PermissionsExt::from_mode(0o644))?;
+        Ok(pem)
     }
 
     fn haproxy_with(&self, name: &str, port: u16, conf: &str, note: &str) -> Result<Subject> {
