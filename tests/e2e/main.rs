@@ -35,6 +35,7 @@ mod login;
 mod machine;
 mod metrics;
 mod modes;
+mod modes_tls;
 mod names;
 mod ntlm;
 mod operator;

@@ -255,7 +255,7 @@ fn a_connection_that_its_client_has_ended_does_not_hold_its_session() -> Result<
         Ok(raw)
     };
     let _bobs = held("bob", SILENT_PORT)?;
-    let carols = held("carol", DRIP_PORT)?;
+    let mut carols = held("carol", DRIP_PORT)?;
     carols.half_close()?;
     let alices = held("alice", SILENT_PORT)?;
     let watch = Stopwatch::start();

@@ -23,6 +23,10 @@ use crate::wait;
 
 /// The proxy's port.
 pub const PROXY_PORT: u16 = 3128;
+/// The proxy's port under TLS,
+pub const PROXY_TLS_PORT: u16 = 3130;
+/// and the settings that open it.
+pub const PROXY_TLS: &str = "[tls]\nproxy-listen = [\"0.0.0.0:3130\"]\n";
 /// The port of /metrics, /live and /ready on the gateway's loopback.
 pub const METRICS_PORT: u16 = 9477;
 /// How long it may take to get ready, or to stop.

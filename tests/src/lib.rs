@@ -200,6 +200,15 @@ impl Lab {
         Raw::connect(&self.net.clients[client].ns, SocketAddr::from((GATEWAY_V4, PROXY_PORT)))
     }
 
+    /// A connection under TLS from a client to the proxy, where [`gateway::PROXY_TLS`] is configured.
+    ///
+    /// # Errors
+    /// When nobody listens, or the handshake fails.
+    pub fn raw_tls(&self, client: usize) -> Result<Raw> {
+        let to = SocketAddr::from((GATEWAY_V4, gateway::PROXY_TLS_PORT));
+        Raw::connect(&self.net.clients[client].ns, to)?.secure()
+    }
+
     /// A plain connection from a client to the proxy by IPv6.
     ///
     /// # Errors

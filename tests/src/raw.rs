@@ -1,5 +1,5 @@
-//! HTTP by hand on a plain socket of a client host, for everything that curl does not do: idle connections, resets,
-//! half-closes, odd requests.
+//! HTTP by hand on a socket of a client host, plain or under TLS, for everything that curl does not do: idle connections,
+//! resets, half-closes, odd requests.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::ClientConnection;
 
 use crate::ns::Ns;
 use crate::realm::Realm;
+use crate::tls;
 use crate::wait::{Stopwatch, until};
 
 /// How long a read waits.
@@ -21,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Raw {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
 }
 
@@ -60,7 +63,38 @@ impl Raw {
         let stream = ns.connect(to)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::plain(stream))
+    }
+
+    const fn plain(stream: TcpStream) -> Self {
+        Self { stream, tls: None, buffer: Vec::new() }
+    }
+
+    /// The same connection under TLS, by a client that takes any certificate.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn secure(self) -> Result<Self> {
+        let Self { mut stream, buffer, .. } = self;
+        let mut session = Box::new(tls::client()?);
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).context("the TLS handshake")?;
+        }
+        Ok(Self { stream, tls: Some(session), buffer })
+    }
+
+    /// Sends what TLS has to say for itself, and no payload: new keys for what is sent from now on (RFC 8446, 4.6.3).
+    ///
+    /// # Errors
+    /// On a plain connection, and when the connection is dead.
+    pub fn ping(&mut self) -> Result<()> {
+        let Self { stream, tls: Some(tls), .. } = self else { bail!("only TLS says something for itself") };
+        tls.refresh_traffic_keys()?;
+        // The message goes out with the next write, if not by itself.
+        while tls.wants_write() {
+            tls.write_tls(stream)?;
+        }
+        Ok(())
     }
 
     /// Waits for a connection: the other side of one, to play an origin by hand.
@@ -71,7 +105,7 @@ impl Raw {
         let stream = listener.accept()?.0;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::plain(stream))
     }
 
     /// Our end.
@@ -93,7 +127,7 @@ impl Raw {
     pub fn fill_up(&mut self, quiet: Duration) -> Result<()> {
         self.stream.set_write_timeout(Some(quiet))?;
         loop {
-            match self.stream.write(&[b'x'; 64 * 1024]) {
+            match self.write(&[b'x'; 64 * 1024]) {
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
                 Err(error) => return Err(error.into()),
@@ -107,7 +141,12 @@ impl Raw {
     /// # Errors
     /// When the connection is dead.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        Ok(self.stream.write_all(bytes.as_ref())?)
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let count = self.write(rest)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Sends a GET for a URL with more header lines, each ending in CR LF.
@@ -234,11 +273,17 @@ impl Raw {
         Ok(std::mem::take(&mut self.buffer))
     }
 
-    /// Says that nothing more will be sent.
+    /// Says that nothing more will be sent, under TLS by its own word, too.
     ///
     /// # Errors
     /// When the connection is dead.
-    pub fn half_close(&self) -> Result<()> {
+    pub fn half_close(&mut self) -> Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
         Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
@@ -270,7 +315,7 @@ impl Raw {
         let mut chunk = [0; 16 * 1024];
         let mut arrived = Arrived::default();
         while !arrived.end {
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(count @ 1..) => {
                     self.buffer.extend_from_slice(&chunk[..count]);
                     arrived.data = true;
@@ -297,7 +342,7 @@ impl Raw {
                 break false;
             }
             self.stream.set_read_timeout(Some(left))?;
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => break true,
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -324,9 +369,23 @@ impl Raw {
         self.buffer.is_empty()
     }
 
+    fn read(&mut self, chunk: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(chunk),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(chunk),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.write(bytes),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write(bytes),
+        }
+    }
+
     fn fill(&mut self) -> Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let count = self.stream.read(&mut chunk).context("reading from the connection")?;
+        let count = self.read(&mut chunk).context("reading from the connection")?;
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count)
     }
@@ -415,7 +474,7 @@ pub(crate) fn catch(
 fn answer_with_nothing(stream: TcpStream) -> Result<String> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut raw = Raw { stream, buffer: Vec::new() };
+    let mut raw = Raw::plain(stream);
     while !raw.buffer.ends_with(b"\r\n\r\n") && raw.fill()? > 0 {}
     raw.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
     Ok(raw.shown())

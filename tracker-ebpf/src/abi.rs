@@ -11,7 +11,7 @@ use crate::record::Record;
 
 /// Raised whenever the meaning of anything in this module, in [`crate::mark`] or in [`crate::record`] changes; what is merely moved shows in
 /// [`LAYOUT`]. Both are part of the pin directory's name.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// A client address, the key of every table: 16 bytes in network order, IPv4 as an IPv4-mapped IPv6 address
 /// (RFC 4291, section 2.5.5.2), so that a dual-stack listener and an IPv4 listener see the same client.
@@ -265,9 +265,11 @@ pub struct Amendment {
     pub open: u32,
     /// And of those that the client has ended.
     pub half: u32,
-    /// When the counts were seen, or since when a new record is to know that nothing happened, in `CLOCK_BOOTTIME`
-    /// nanoseconds.
+    /// When the counts were seen, since when a new record is to know that nothing happened, or when payload moved, in
+    /// `CLOCK_BOOTTIME` nanoseconds.
     pub at: u64,
+    /// Of [`AMEND_TRAFFIC`]: when payload moved last before `at`, as far as the record may not know of it; else `at`.
+    pub before: u64,
 }
 
 /// Correct the counts of connections.
@@ -284,6 +286,10 @@ pub const AMEND_HOLD: u32 = 4;
 pub const AMEND_RELEASE: u32 = 5;
 /// Delete the record if it is a stranger's, whatever is open.
 pub const AMEND_EVICT: u32 = 6;
+
+/// Payload moved that counts as traffic, on connections whose stream does not show it ([`Mark::opaque`]): at `before`, and
+/// then at `at`. What the record knows of something later changes nothing. Fails where there is no record.
+pub const AMEND_TRAFFIC: u32 = 7;
 
 /// How far a moment may be from the kernel's own when it gets there, in nanoseconds.
 pub const SAME_CLOCK: u64 = 1_000_000_000;
@@ -332,7 +338,7 @@ pub const HINT_OPENED: u32 = 1;
 /// The last connection of a client was ended by it, or closed.
 pub const HINT_CLOSED: u32 = 2;
 
-/// At how many places the kernel side can watch at once.
+/// At how many places the kernel side can watch at once; fewer than a word has bits.
 pub const MAX_PORTS: usize = 16;
 
 /// In the kernel's list of watched places: at any address.
@@ -407,7 +413,7 @@ impl Counter {
 }
 
 const _: () = assert!(size_of::<Settings>() == 32 && size_of::<Hint>() == 32 && size_of::<Record>() == 112);
-const _: () = assert!(size_of::<Slot>() == 144 && size_of::<Amendment>() == 40 && size_of::<Mark>() == 120);
+const _: () = assert!(size_of::<Slot>() == 144 && size_of::<Amendment>() == 48 && size_of::<Mark>() == 120);
 
 /// A number that differs wherever the sizes, the places or the constants of this module differ: two builds with the same
 /// one may work on the same maps.
@@ -454,6 +460,7 @@ pub const LAYOUT: u64 = fold(&[
     offset_of!(Stream, moved_at),
     offset_of!(Stream, told_at),
     crate::mark::TELL_EVERY as usize,
+    crate::mark::OPAQUE as usize,
     crate::record::GRACE as usize,
     size_of::<Hint>(),
     offset_of!(Hint, client),

@@ -20,6 +20,10 @@
 //!   both its ends are exact, with several it may have begun, and so be longer, by as much as `traffic_at` was behind.
 //! * Bytes are not counted but are how far the stream's sequence numbers got: nothing is lost between CPUs, and they are
 //!   exact when the connection has closed.
+//!
+//! Under TLS the stream is not the payload: handshakes, tickets, key updates and alerts move it, too. Such a connection's
+//! mark is opaque: its data is counted, and delivered as any other, but it is no traffic. Whoever has the payload stamps
+//! the record ([`AMEND_TRAFFIC`](crate::abi::AMEND_TRAFFIC)).
 
 use crate::abi::ClientAddr;
 use crate::record::{Closed, Direction, Edge, Record};
@@ -60,7 +64,7 @@ pub struct Stream {
     /// The sequence number of the FIN, which is no data, if [`FIN`] is set; till then, of what is sent, how far a packet
     /// got last.
     pub(crate) end: u32,
-    /// [`FIN`] and [`HALF`].
+    /// [`FIN`], [`HALF`] and [`OPAQUE`].
     pub(crate) flags: u32,
     /// When a packet last passed that may have carried data.
     pub(crate) came_at: u64,
@@ -74,10 +78,18 @@ pub struct Stream {
 const FIN: u32 = 1;
 /// Only of what is sent: the client has ended its side, and the record counts the connection among those.
 const HALF: u32 = 2;
+/// What moves is not the payload, and so no traffic. The same in both directions from the beginning to the end.
+pub(crate) const OPAQUE: u32 = 4;
 
 impl Stream {
     const fn starting(client: ClientAddr, first: u32, now: u64) -> Self {
         Self { client, seen: first, told: first, end: first, flags: 0, came_at: now, moved_at: 0, told_at: 0 }
+    }
+
+    /// Whether data that goes this way is traffic.
+    #[inline(always)]
+    const fn is_traffic(&self, direction: Direction, counts: Counts) -> bool {
+        counts.has(direction) && self.flags & OPAQUE == 0
     }
 
     /// How far data got, if TCP got to `reached`.
@@ -166,6 +178,17 @@ impl Mark {
             sent: Stream::starting(client, reached.sent, now),
             counted_in: 0,
         }
+    }
+
+    /// The same of a connection whose stream `is_opaque`, if it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opaque(mut self, is_opaque: bool) -> Self {
+        if is_opaque {
+            self.received.flags |= OPAQUE;
+            self.sent.flags |= OPAQUE;
+        }
+        self
     }
 
     /// The connection, just established, is counted in a record that begins with it, born at `born`.
@@ -269,7 +292,7 @@ impl Mark {
         let stream = self.stream(moved.direction);
         // A clock that is behind the other CPU's is no reason to wait long.
         let keeps = moved.at.wrapping_sub(stream.told_at) < TELL_EVERY;
-        if keeps && counts.has(moved.direction) {
+        if keeps && stream.is_traffic(moved.direction, counts) {
             stream.moved_at = moved.at;
         }
         keeps
@@ -283,8 +306,8 @@ impl Mark {
         if self.is_half() && matches!(moved.direction, Direction::Sent) {
             return false;
         }
-        let counts = counts.has(moved.direction);
         let stream = self.stream(moved.direction);
+        let counts = stream.is_traffic(moved.direction, counts);
         // What others have told may be later, too: they were acknowledged sooner.
         let is_known = moved.at.wrapping_sub(traffic_at).cast_signed() < TELL_EVERY.cast_signed();
         let yields = moved.at.wrapping_sub(stream.told_at) < TELL_AT_LAST && (!counts || is_known);
@@ -371,7 +394,7 @@ impl Mark {
         if moved.at == 0 {
             return;
         }
-        if counts.has(moved.direction) {
+        if self.stream(moved.direction).is_traffic(moved.direction, counts) {
             record.on_traffic(moved.at, limit);
         }
         if self.is_half() && matches!(moved.direction, Direction::Sent) {

@@ -9,8 +9,9 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_ktime_get_boot_ns, 
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use tracker_ebpf::abi::{
-    AMEND_CLOCK, AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_OPEN, AMEND_RELEASE, Amendment, ClientAddr,
-    Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, SAME_CLOCK, Settings, Slot, TRAFFIC_BOTH, as_words, covers,
+    AMEND_CLOCK, AMEND_EVICT, AMEND_FORGET, AMEND_HOLD, AMEND_OPEN, AMEND_RELEASE, AMEND_TRAFFIC, Amendment,
+    ClientAddr, Counter, HINT_CLOSED, HINT_OPENED, MAX_PORTS, SAME_CLOCK, Settings, Slot, TRAFFIC_BOTH,
+    as_words, covers,
 };
 use tracker_ebpf::mark::{Counts, Mark, Moved, Reached};
 use tracker_ebpf::record::{Closed, Direction, Edge, Record};
@@ -21,6 +22,10 @@ use crate::packet::{self, Segment};
 /// The watched local ports, written by the loader; 0 is an empty place. Their addresses are in a map.
 #[unsafe(no_mangle)]
 static PORTS: Global<[u16; MAX_PORTS]> = Global::new([0; MAX_PORTS]);
+
+/// At which of these places the stream is not the payload (TLS): a bit for each, likewise.
+#[unsafe(no_mangle)]
+static OPAQUE: Global<u32> = Global::new(0);
 
 /// The lowest and the highest of them, likewise: what tells most sockets of the host in two comparisons.
 #[unsafe(no_mangle)]
@@ -86,6 +91,7 @@ pub(crate) fn amend(ctx: SkBuffContext) -> i32 {
         AMEND_EVICT => forget(&amendment.client, true),
         AMEND_HOLD => hold(&amendment),
         AMEND_RELEASE => release(&amendment.client),
+        AMEND_TRAFFIC => stamp(&amendment),
         AMEND_CLOCK => boot_now().abs_diff(amendment.at) < SAME_CLOCK,
         _ => false,
     })
@@ -94,18 +100,15 @@ pub(crate) fn amend(ctx: SkBuffContext) -> i32 {
 /// First the mark, then the callback, last the count: what fails before the count needs no more than its mark taken back.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
-    if !is_watched(ctx) {
-        return;
-    }
+    let Some(place) = place(ctx) else { return };
     let Some(socket) = socket(ctx) else { return };
     // Nobody is served whose link is not known: see `ClientAddr::from_peer`.
     let Some(client) = client(ctx, socket) else { return };
     let now = boot_now();
     // The segment that completes the handshake may carry data already (always, if the bare ACK before it was lost), which
     // TCP takes after this: the mark begins with that one as the packet of which it is not yet known.
-    let Some(mark) = maps::set_mark(socket, &Mark::starting(client, &reached_by(ctx), now)) else {
-        return count(Counter::MarkFailed);
-    };
+    let mark = Mark::starting(client, &reached_by(ctx), now).opaque(OPAQUE.load() >> place & 1 != 0);
+    let Some(mark) = maps::set_mark(socket, &mark) else { return count(Counter::MarkFailed) };
     // Other programs on this host may have asked for callbacks too.
     if ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_err() {
         maps::clear_mark(socket);
@@ -407,6 +410,18 @@ fn forget(client: &ClientAddr, evict: bool) -> bool {
     maps::remove(client)
 }
 
+/// Payload moved that only user space could tell from the rest.
+#[inline(always)]
+fn stamp(amendment: &Amendment) -> bool {
+    let limit = maps::settings().limit;
+    let Some(slot) = maps::slot(&amendment.client) else { return false };
+    let told = maps::locked(slot, &amendment.client, |slot| {
+        slot.record.on_traffic(amendment.before, limit);
+        slot.record.on_traffic(amendment.at, limit);
+    });
+    told.is_some()
+}
+
 /// The client has a session from now on.
 #[inline(always)]
 fn hold(amendment: &Amendment) -> bool {
@@ -492,20 +507,26 @@ fn keep_callback(ctx: &SockOpsContext) {
     }
 }
 
-/// A watched port and address in the daemon's network namespace. Decided before any map is touched.
 #[inline(always)]
 fn is_watched(ctx: &SockOpsContext) -> bool {
+    place(ctx).is_some()
+}
+
+/// A watched port and address in the daemon's network namespace: the first place that has it. Other ports are told before
+/// any map is touched.
+#[inline(always)]
+fn place(ctx: &SockOpsContext) -> Option<u32> {
     let port = ctx.local_port();
     let ports = PORTS.load();
     if !ports.iter().any(|watched| u32::from(*watched) == port) {
-        return false;
+        return None;
     }
     let local = local(ctx);
-    let known = (0..).zip(ports).any(|(place, watched)| {
-        u32::from(watched) == port && maps::address(place).is_some_and(|address| covers(address, local))
-    });
+    let (place, _) = (0..).zip(ports).find(|(place, watched)| {
+        u32::from(*watched) == port && maps::address(*place).is_some_and(|address| covers(address, local))
+    })?;
     // SAFETY: the helper only reads the context.
-    known && unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } == NETNS.load()
+    if unsafe { bpf_get_netns_cookie(ctx.ops.cast()) } == NETNS.load() { Some(place) } else { None }
 }
 
 /// Our own address.

@@ -32,7 +32,9 @@ use crate::config;
 use crate::config::{Config, Document};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
 use crate::net::{Connections, Endpoint, Security, Service};
-use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places};
+use crate::observe::{
+    Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Place, Witness, places,
+};
 use crate::ops;
 use crate::ops::{Apply, Configuration, Limits, Ops, Start};
 use crate::output::Output;
@@ -495,9 +497,10 @@ fn tls_server(config: &Config) -> io::Result<Arc<crate::net::TlsServer>> {
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
-    let listeners = config.addresses_of(Service::Proxy).into_iter();
-    let listeners: Vec<SocketAddr> = listeners.map(|listen| listen.address).collect();
-    let own: Vec<u16> = listeners.iter().map(SocketAddr::port).collect();
+    let listeners = config.addresses_of(Service::Proxy);
+    let own: Vec<u16> = listeners.iter().map(|listen| listen.address.port()).collect();
+    let listeners: Vec<Place> =
+        listeners.iter().map(|listen| Place::from(listen.address).opaque(listen.is_tls)).collect();
     let watched = config.observer.watch_ports.iter().copied();
     let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
     let places = places(&listeners, &config.observer.watch_ports);

@@ -18,8 +18,9 @@ use super::transport::Transport;
 /// The stream of a client's connection. It counts what moves, and takes itself out of the registry before its descriptor
 /// closes.
 ///
-/// What is counted is payload: what the proxy reads and writes. Under TLS the kernel side counts more for the same
-/// connection, since it sees the TCP stream: handshake, record headers, and what else the protocol says for itself.
+/// What is counted is payload: what the proxy reads and writes. Under TLS the kernel side counts more bytes for the same
+/// connection, since it sees the TCP stream: handshake, record headers, and what else the protocol says for itself. What is
+/// traffic there it is told from here.
 pub struct ClientStream {
     /// The first field, and so the first to be dropped.
     membership: Membership,
@@ -76,6 +77,7 @@ impl ClientStream {
         let Self { membership, transport } = self;
         match transport {
             Transport::Plain(socket) => {
+                membership.is_under_tls();
                 Ok(Handshake { membership: Some(membership), accept: server.accept(socket) })
             }
             transport @ Transport::Tls(_) => Err(Self { membership, transport }),

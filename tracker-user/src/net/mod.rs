@@ -15,8 +15,8 @@ mod transport;
 pub use client_stream::{ClientStream, Handshake};
 pub use listener::{Endpoint, Listener, Security, Service};
 pub use registry::{
-    Carried, Carries, ClientEvents, Connection, ConnectionInfo, Connections, Left, Limits, Over, Seen,
-    Signal, Watcher,
+    Carried, Carries, ClientEvents, Connection, ConnectionInfo, Connections, Left, Limits, Over, Payload,
+    Seen, Signal, Watcher,
 };
 pub use socket_options::tune;
 pub use splice::{ByteStream, Spliceable};

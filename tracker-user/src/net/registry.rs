@@ -37,7 +37,7 @@ pub use self::limits::{Limits, Over};
 pub(super) use self::membership::Membership;
 pub use self::per_connection_record::Left;
 use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
-pub use self::visibility::{Seen, Watcher};
+pub use self::visibility::{Payload, Seen, Watcher};
 use super::ClientStream;
 use crate::clock::{BootTime, boot_now};
 use crate::types::{ClientAddr, ConnectionId, SessionId, Traffic};
@@ -146,6 +146,7 @@ impl Connections {
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
             own: OnceLock::new(),
+            payload: OnceLock::new(),
             ended: AtomicBool::new(false),
             state: Mutex::new(Guarded {
                 fd: Some(stream.as_raw_fd()),
@@ -256,6 +257,8 @@ pub struct Connection {
     tx: AtomicU64,
     /// Where a session is of this connection alone: what happens on it.
     own: OnceLock<Box<PerConnectionRecord>>,
+    /// Under TLS, where the kernel side does not see payload move: who is told of that.
+    payload: OnceLock<Box<dyn Payload>>,
     /// The client has ended its side.
     ended: AtomicBool,
     state: Mutex<Guarded>,

@@ -63,6 +63,7 @@ pub(super) type Records = maps::HashMap<MapData, ClientAddr, Slot>;
 /// The kernel side, at work.
 pub(super) struct Attached {
     pub(super) programs: Ebpf,
+    pub(super) amend: OwnedFd,
     pub(super) records: Records,
     pub(super) records_fd: OwnedFd,
     pub(super) settings: maps::Array<MapData, Settings>,
@@ -117,6 +118,7 @@ impl Attached {
         pinning: Pinning,
     ) -> Result<Self, ObserveError> {
         Ok(Self {
+            amend: amend_fd(&programs)?,
             records_fd: records_fd(&programs)?,
             records: typed(&mut programs, "RECORDS")?,
             settings: typed(&mut programs, "SETTINGS")?,
@@ -232,6 +234,7 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     for (port, place) in ports.iter_mut().zip(places) {
         *port = place.port;
     }
+    let opaque = (0..).zip(places).fold(0_u32, |bits, (place, at)| bits | u32::from(at.is_opaque) << place);
     let numbers = || places.iter().map(|place| place.port);
     let least_and_most = || Some([numbers().min()?, numbers().max()?]);
     let span = least_and_most().ok_or(ObserveError::Ports(0))?;
@@ -245,6 +248,7 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
     loader
         .override_global("PORTS", &ports, true)
         .override_global("SPAN", &span, true)
+        .override_global("OPAQUE", &opaque, true)
         .override_global("NETNS", &netns, true)
         .override_global("MAX_HELD", &max_held, true)
         .override_global("MAX_STRANGERS", &max_strangers, true)
@@ -261,7 +265,7 @@ fn load(wanted: &Wanted<'_>, pins: Option<&PinDir>) -> Result<Ebpf, ObserveError
         let program = programs.program_mut(name).ok_or_else(|| missing("finding the eBPF programs", name))?;
         load_program(program, hook).map_err(|error| error::kernel("loading an eBPF program", &error))?;
     }
-    amend::is_of_one_clock(&programs)?;
+    amend::is_of_one_clock(program_fd(&programs, "amend")?)?;
     let map = programs.map_mut("ADDRESSES").ok_or_else(|| missing("opening the maps", "ADDRESSES"))?;
     let mut addresses =
         maps::Array::<_, [u64; 2]>::try_from(map).map_err(|error| error::map("opening a map", &error))?;
@@ -280,7 +284,7 @@ fn load_program(program: &mut Program, hook: Option<bpf::Hook>) -> Result<(), Pr
     }
 }
 
-/// The program that is to be attached.
+/// A program that is loaded.
 pub(super) fn program_fd<'a>(programs: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>, ObserveError> {
     let action = "finding the eBPF programs";
     let fd = match programs.program(name) {
@@ -289,6 +293,13 @@ pub(super) fn program_fd<'a>(programs: &'a Ebpf, name: &str) -> Result<BorrowedF
         _ => return Err(missing(action, name)),
     };
     Ok(fd.map_err(|error| error::kernel(action, &error))?.as_fd())
+}
+
+/// A descriptor of the program `amend` beside aya's own, to be run by whoever asks for something.
+fn amend_fd(programs: &Ebpf) -> Result<OwnedFd, ObserveError> {
+    let (action, name) = ("finding the eBPF programs", "amend");
+    let fd = program_fd(programs, name)?.try_clone_to_owned();
+    fd.map_err(|error| ObserveError::Kernel { action, detail: error.to_string() })
 }
 
 /// A descriptor of the record map beside aya's own.

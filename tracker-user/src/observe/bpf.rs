@@ -13,6 +13,7 @@ use crate::types::ClientAddr;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -85,6 +86,19 @@ struct LinkUpdate {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+/// What of the command's own structure the kernel writes to, and what comes before; the rest is taken for 0.
+#[repr(C)]
+struct TestRun {
+    program: u32,
+    answer: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 #[repr(C)]
@@ -234,6 +248,25 @@ pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
     #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
     // SAFETY: no pointer is involved.
     unsafe { bpf(BPF_LINK_DETACH, &mut request) }.map(drop)
+}
+
+/// Runs a program once with this as its packet, and returns what it answers. Neither allocates nor waits.
+pub(super) fn run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    let mut request = TestRun {
+        program: number(program),
+        answer: 0,
+        size_in: packet.len() as u32,
+        size_out: 0,
+        data_in: packet.as_ptr().expose_provenance() as u64,
+        data_out: 0,
+        repeat: 0,
+        duration: 0,
+    };
+    #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
+    // SAFETY: the only pointer is to live bytes of the length given, which are only read. What the kernel writes, answer,
+    // size and duration, lies within the request.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut request) }?;
+    Ok(request.answer)
 }
 
 /// What a link is; `InvalidData` if it is no cgroup's.

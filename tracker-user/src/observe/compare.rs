@@ -78,7 +78,7 @@ impl Observer {
             for _ in 0..ATTEMPTS {
                 let Some(record) = known.filter(|record| record.connections() > 0) else { break };
                 let (changes, at) = (record.changes, since.as_nanos());
-                let amendment = Amendment { client, kind: AMEND_OPEN, changes, open: 0, half: 0, at };
+                let amendment = Amendment { client, kind: AMEND_OPEN, changes, at, ..Amendment::default() };
                 if kernel.amend(&amendment)? {
                     break;
                 }

@@ -65,7 +65,9 @@ impl Looks {
                 Some(before) if before.changes == changes && before.count == count => {
                     let at = before.since.as_nanos();
                     let Count { open, half } = count;
-                    certain.push(Amendment { client: *client, kind: AMEND_OPEN, changes, open, half, at });
+                    let (client, kind) = (*client, AMEND_OPEN);
+                    let counts = Amendment { client, kind, changes, open, half, at, ..Amendment::default() };
+                    certain.push(counts);
                 }
                 _ => {
                     suspicions.insert(*client, Suspicion { changes, count, since: now });
@@ -154,8 +156,14 @@ mod tests {
         assert_eq!(looks.suspected(), 1);
         // So is another number of sockets.
         assert_eq!(looks.look(&record(1, 3), &open(2), at(3)), vec![]);
-        let expected =
-            Amendment { client: A, kind: AMEND_OPEN, changes: 3, open: 2, half: 0, at: at(3).as_nanos() };
+        let expected = Amendment {
+            client: A,
+            kind: AMEND_OPEN,
+            changes: 3,
+            open: 2,
+            at: at(3).as_nanos(),
+            ..Amendment::default()
+        };
         assert_eq!(looks.look(&record(1, 3), &open(2), at(4)), vec![expected]);
         assert_eq!(looks.suspected(), 0);
     }
@@ -165,8 +173,14 @@ mod tests {
         let mut looks = Looks::default();
         let ended = HashMap::from([(A, Count { open: 0, half: 1 })]);
         assert_eq!(looks.look(&record(1, 1), &ended, at(1)), vec![]);
-        let expected =
-            Amendment { client: A, kind: AMEND_OPEN, changes: 1, open: 0, half: 1, at: at(1).as_nanos() };
+        let expected = Amendment {
+            client: A,
+            kind: AMEND_OPEN,
+            changes: 1,
+            half: 1,
+            at: at(1).as_nanos(),
+            ..Amendment::default()
+        };
         assert_eq!(looks.look(&record(1, 1), &ended, at(2)), vec![expected]);
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use aya::Ebpf;
 use aya::maps::{self, MapData, MapError};
@@ -19,13 +19,16 @@ use super::attach::{Attached, Pinning, Records, Wanted};
 use super::error::{self, Full, ObserveError};
 use super::hints::Hints;
 use super::pins::PinDir;
+use super::stamps::Stamps;
 use crate::clock::BootTime;
 use crate::types::ClientAddr;
 
 /// The programs, attached, and their maps. Where they are pinned they outlive this.
 pub(super) struct Kernel {
-    /// Locked only to run `amend`, and to attach.
+    /// Locked only to attach.
     pub(super) programs: Mutex<Ebpf>,
+    /// The program `amend`, and what it is yet to be told of payload.
+    pub(super) stamps: Arc<Stamps>,
     records: RwLock<Records>,
     /// The same map, to be read many entries at a time.
     records_fd: OwnedFd,
@@ -52,6 +55,7 @@ impl Kernel {
     pub(super) fn start(wanted: &Wanted<'_>) -> Result<(Self, Hints), ObserveError> {
         let Attached {
             programs,
+            amend,
             records,
             records_fd,
             settings,
@@ -70,6 +74,7 @@ impl Kernel {
         let pinned_maps = pins.as_ref().map(|pins| pins.open_maps(wanted.max_records)).transpose()?;
         let kernel = Self {
             programs: Mutex::new(programs),
+            stamps: Arc::new(Stamps::new(amend, now.limit)),
             records: RwLock::new(records),
             records_fd,
             settings: Mutex::new((settings, now)),
@@ -108,7 +113,9 @@ impl Kernel {
         &self.pinning
     }
 
+    /// As it is when all that is known of the client's payload has been told.
     pub(super) fn record(&self, client: ClientAddr) -> Result<Option<Record>, ObserveError> {
+        self.stamps.tell(client)?;
         read(&self.records(), client)
     }
 
@@ -194,10 +201,11 @@ impl Kernel {
 
     /// Asks for a change. True if it was made.
     pub(super) fn amend(&self, amendment: &Amendment) -> Result<bool, ObserveError> {
-        amend::run(&self.programs.lock().unwrap_or_else(PoisonError::into_inner), amendment)
+        amend::run(self.stamps.program(), amendment)
     }
 
     pub(super) fn apply(&self, new: Settings) -> Result<(), ObserveError> {
+        self.stamps.apply(new.limit);
         self.change_settings(|settings| (settings.limit, settings.direction) = (new.limit, new.direction))
     }
 

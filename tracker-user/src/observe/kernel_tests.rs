@@ -6,6 +6,7 @@
 mod device;
 mod foreign;
 mod lab;
+mod payload;
 mod pinned;
 mod places;
 mod price;

@@ -29,6 +29,7 @@ mod rehearsal;
 mod route;
 mod sight;
 mod socket_dump;
+mod stamps;
 mod track;
 mod upkeep;
 mod walk;
@@ -48,7 +49,7 @@ pub use attach::Pinning;
 use attach::Wanted;
 
 use crate::clock::{BootTime, boot_now};
-use crate::net::{ClientEvents, Seen, Watcher};
+use crate::net::{ClientEvents, Payload, Seen, Watcher};
 use crate::session::Evidence;
 pub use compare::Resync;
 use destroy::Destroyer;
@@ -339,6 +340,26 @@ impl Observer {
         }
     }
 
+    /// Waits until some client's record is to be told of payload that moved under TLS: [`Self::tell_stamps`] does. Whoever
+    /// drops this before it is ready has missed nothing.
+    pub async fn stamps_due(&self) {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.stamps.due().await,
+            Source::Eyes { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Tells the records of some clients when payload last moved, at most `most` of them. Costs a system call each.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the rest have been told.
+    pub fn tell_stamps(&self, most: usize) -> Result<(), ObserveError> {
+        match &self.source {
+            Source::Kernel(kernel) => kernel.stamps.tell_some(most),
+            Source::Eyes { .. } => Ok(()),
+        }
+    }
+
     /// What went wrong so far, in the order of [`Counter::ALL`].
     ///
     /// # Errors
@@ -395,6 +416,14 @@ impl Watcher for Observer {
             },
             // They are told of every connection in the registry.
             Source::Eyes { .. } => Seen::Open,
+        }
+    }
+
+    fn payload(&self, client: ClientAddr) -> Option<Box<dyn Payload>> {
+        match &self.source {
+            Source::Kernel(kernel) => Some(stamps::of_connection(&kernel.stamps, client)),
+            // They hear of nothing but payload.
+            Source::Eyes { .. } => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where connections are watched: an address of ours and a port.
+//! Where connections are watched: an address of ours and a port, and whether what moves there shows on the wire.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,12 +12,14 @@ pub struct Place {
     /// As the kernel side compares it.
     pub(super) address: [u64; 2],
     pub(super) port: u16,
+    /// The streams there are not the payload: the kernel side takes nothing of them for traffic.
+    pub(super) is_opaque: bool,
 }
 
 impl From<u16> for Place {
     /// At every address.
     fn from(port: u16) -> Self {
-        Self { address: ANY_ADDRESS, port }
+        Self { address: ANY_ADDRESS, port, is_opaque: false }
     }
 }
 
@@ -30,11 +32,18 @@ impl From<SocketAddr> for Place {
             IpAddr::V4(v4) => as_words(ClientAddr::from(v4).0),
             IpAddr::V6(v6) => as_words(v6.octets()),
         };
-        Self { address, port: listener.port() }
+        Self { address, port: listener.port(), is_opaque: false }
     }
 }
 
 impl Place {
+    /// The same place, where the proxy itself says when payload moves ([`Watcher::payload`](crate::net::Watcher::payload)):
+    /// under TLS the kernel cannot tell it from handshakes, tickets and pings.
+    #[must_use]
+    pub const fn opaque(self, is_opaque: bool) -> Self {
+        Self { is_opaque, ..self }
+    }
+
     /// Whether a connection with this end of ours is watched.
     pub(super) fn includes(&self, address: IpAddr, port: u16) -> bool {
         let octets = match address {
@@ -45,13 +54,14 @@ impl Place {
     }
 }
 
-/// The places where these listeners and the other proxies on these ports get their connections, each of them once.
+/// The places of these listeners, and where the other proxies on these ports get their connections, each of them once.
 #[must_use]
-pub fn places(listeners: &[SocketAddr], others: &[u16]) -> Vec<Place> {
-    let all = listeners.iter().copied().map(Place::from).chain(others.iter().copied().map(Place::from));
+pub fn places(listeners: &[Place], others: &[u16]) -> Vec<Place> {
+    let all = listeners.iter().copied().chain(others.iter().copied().map(Place::from));
     let mut places: Vec<Place> = all.collect();
-    // Of one port, what is at every address comes first.
-    places.sort_unstable_by_key(|place| (place.port, place.address));
+    // The kernel side takes the first that has a connection: of one port, what the proxy speaks TLS at. Of those alike, what is
+    // at every address comes first.
+    places.sort_unstable_by_key(|place| (place.port, !place.is_opaque, place.address));
     places.dedup_by(|next, kept| next.port == kept.port && covers(kept.address, next.address));
     places
 }
@@ -86,12 +96,22 @@ mod tests {
     fn what_is_watched_anyway_takes_no_room() {
         let listeners =
             ["192.0.2.1:1", "0.0.0.0:1", "[2001:db8::1]:1", "[2001:db8::1]:2", "[::]:2", "192.0.2.1:3"];
-        let listeners: Vec<SocketAddr> = listeners.iter().map(|text| text.parse().unwrap()).collect();
+        let listeners = listeners.map(|text| Place::from(text.parse::<SocketAddr>().unwrap()));
         let expected: Vec<Place> = ["0.0.0.0:1", "[2001:db8::1]:1", "[::]:2"]
             .iter()
             .map(|text| text.parse::<SocketAddr>().unwrap().into())
             .chain([3.into()])
             .collect();
         assert_eq!(places(&listeners, &[3]), expected);
+    }
+
+    #[test]
+    fn what_is_opaque_comes_before_what_has_it_too() {
+        let tls = |text: &str| Place::from(text.parse::<SocketAddr>().unwrap()).opaque(true);
+        let plain = Place::from("192.0.2.2:1".parse::<SocketAddr>().unwrap());
+        // Another proxy has the same port at the other addresses.
+        let (one, other) = (tls("192.0.2.1:1"), tls("[2001:db8::1]:1"));
+        assert_eq!(places(&[plain, other, one], &[1]), [one, other, 1.into()]);
+        assert_eq!(places(&[tls("[::]:1"), plain], &[1]), [tls("[::]:1")]);
     }
 }

@@ -70,7 +70,8 @@ impl Observer {
         at: BootTime,
     ) -> Result<bool, ObserveError> {
         let (changes, at) = (record.changes, at.as_nanos());
-        let amendment = Amendment { client, kind: AMEND_OPEN, changes, open, half, at };
+        let amendment =
+            Amendment { client, kind: AMEND_OPEN, changes, open, half, at, ..Amendment::default() };
         match &self.source {
             Source::Kernel(kernel) => kernel.amend(&amendment),
             Source::Eyes { eyes, .. } => Ok(eyes.correct(&amendment)),

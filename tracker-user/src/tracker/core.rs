@@ -187,11 +187,19 @@ impl Core {
                 _ = counters_tick.tick() => self.read_counters(),
                 _ = resync_tick.tick() => self.compare_with_sockets(),
                 outcome = resync::finished(&mut self.resync) => self.resynced(outcome),
+                () = self.observer.stamps_due() => self.tell_stamps(),
                 () = std::future::ready(()), if !self.to_refresh.is_empty() => self.refresh_some(),
                 () = std::future::ready(()), if !self.to_forget.is_empty() => self.forget_some(),
             }
             self.fire_deadlines();
             self.publish();
+        }
+    }
+
+    /// Payload that moved under TLS is told to the records, lest a crash lose it.
+    fn tell_stamps(&self) {
+        if let Err(error) = self.observer.tell_stamps(PER_TURN) {
+            error!(%error, "a record could not be told of data that moved");
         }
     }
 

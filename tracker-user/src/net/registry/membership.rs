@@ -27,6 +27,16 @@ impl Membership {
         &self.connection
     }
 
+    /// From now on what is on the wire is TLS: the kernel side sees that, and is told when payload moves.
+    pub(in crate::net) fn is_under_tls(&self) {
+        if let Some(payload) =
+            self.registry.watcher.as_ref().and_then(|watcher| watcher.payload(self.connection.client))
+        {
+            // It becomes so once.
+            let _ = self.connection.payload.set(payload);
+        }
+    }
+
     /// This many bytes of payload were received into a buffer with room; 0 means that the client has ended its side.
     #[inline]
     pub(in crate::net) fn received(&self, bytes: usize) {
@@ -58,7 +68,21 @@ impl Membership {
             Direction::Sent => &self.connection.tx,
         }
         .fetch_add(bytes, Relaxed);
-        self.connection.note_traffic(direction, &self.registry.rules, boot_now);
+        self.traffic(direction, bytes);
+    }
+
+    /// What was moved is traffic: whoever decides by that is told. All that is read and written is, as long as a
+    /// connection's payload is requests and content alone; a protocol with words of its own in it (the PINGs of HTTP/2) has
+    /// its front call this for requests and content.
+    #[inline]
+    fn traffic(&self, direction: Direction, bytes: u64) {
+        let rules = &self.registry.rules;
+        self.connection.note_traffic(direction, rules, boot_now);
+        if let Some(payload) = self.connection.payload.get()
+            && rules.counts(direction)
+        {
+            payload.moved(boot_now());
+        }
         if let Some(eyes) = &self.registry.eyes {
             let ended = self.connection.ended.load(Relaxed);
             eyes.data(self.connection.client, direction, bytes, ended, boot_now());

@@ -37,6 +37,13 @@ pub(super) struct TrafficRules {
     direction: AtomicU32,
 }
 
+impl TrafficRules {
+    /// Whether data that goes this way is traffic.
+    pub(super) fn counts(&self, direction: Direction) -> bool {
+        direction == Direction::Received || self.direction.load(Relaxed) == TRAFFIC_BOTH
+    }
+}
+
 /// What was closed or ended and has not been asked for yet. Bounded by the connections that had a record at some time since
 /// they were last asked for, of which each tells of either once.
 #[derive(Debug, Default)]
@@ -139,7 +146,7 @@ impl Connection {
         let Some(record) = self.own.get() else { return };
         let (now, limit) = (now().as_nanos(), rules.limit.load(Relaxed));
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-        if direction == Direction::Received || rules.direction.load(Relaxed) == TRAFFIC_BOTH {
+        if rules.counts(direction) {
             record.on_traffic(now, limit);
         }
         if direction == Direction::Sent {

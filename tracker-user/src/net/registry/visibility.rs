@@ -1,5 +1,6 @@
 //! Whether what happens on a connection is seen: on one that nobody sees, no session may be used or held.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, PoisonError};
 
@@ -23,6 +24,16 @@ pub enum Seen {
 pub trait Watcher: Send + Sync {
     /// How it is seen.
     fn look(&self, socket: BorrowedFd<'_>) -> Seen;
+
+    /// Whom to tell when payload moves on a connection of this client under TLS, where what is seen on the wire does not
+    /// show it; `None` if that is heard of otherwise.
+    fn payload(&self, client: ClientAddr) -> Option<Box<dyn Payload>>;
+}
+
+/// Who is told, for one connection, when payload moves that counts as traffic.
+pub trait Payload: fmt::Debug + Send + Sync {
+    /// It moved now. Called with every read and write: it neither waits nor costs much.
+    fn moved(&self, at: BootTime);
 }
 
 impl Connections {

@@ -22,7 +22,7 @@ fn at(address: impl Into<IpAddr>) -> SocketAddr {
 
 #[test]
 fn what_another_program_gets_on_our_port_at_its_own_address_is_not_watched() {
-    let places = places(&[at(OURS)], &[]);
+    let places = places(&[at(OURS).into()], &[]);
     observed(
         |options| options.places = places,
         |observer, _| {
@@ -50,7 +50,7 @@ fn what_another_program_gets_on_our_port_at_its_own_address_is_not_watched() {
 
 #[test]
 fn a_listener_at_every_ipv4_address_leaves_ipv6_alone() {
-    let places = places(&[at(Ipv4Addr::UNSPECIFIED)], &[]);
+    let places = places(&[at(Ipv4Addr::UNSPECIFIED).into()], &[]);
     observed(
         |options| options.places = places,
         |observer, _| {

@@ -112,6 +112,27 @@ fn price_of_a_request() {
     });
 }
 
+/// What it takes to say that payload moved under TLS.
+#[test]
+#[ignore = "a measurement: takes some seconds, and wants an idle machine"]
+fn price_of_a_stamp() {
+    const COUNT: u32 = 200_000;
+    measured(|observer, _, _| {
+        let listener = listen(Ipv4Addr::UNSPECIFIED);
+        let _open = pair(&listener, A);
+        let stamp = observer.payload(A.into()).unwrap();
+        let now = boot_now();
+        let told = |number: u32| now.after(Duration::from_secs(2) * number);
+        let kept = |_: u32| told(COUNT);
+        let ways: [(&str, &dyn Fn(u32) -> BootTime); 2] = [("told", &told), ("kept", &kept)];
+        for (name, at) in ways {
+            let before = cpu_time();
+            (1..=COUNT).for_each(|number| stamp.moved(at(number)));
+            println!("{name:6} {:8.0} ns of CPU", (cpu_time() - before).as_nanos() as f64 / f64::from(COUNT));
+        }
+    });
+}
+
 /// Runs with an observer of a cgroup that only the listeners below are in, and what they accept: the clients' ends run
 /// no program.
 fn measured(work: impl FnOnce(&Observer, &Kernel, &Cgroup) + Send) {

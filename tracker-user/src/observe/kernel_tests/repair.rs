@@ -128,9 +128,8 @@ fn a_connection_that_comes_in_between_is_not_taken_for_drift() {
                 client: A.into(),
                 kind: tracker_ebpf::abi::AMEND_OPEN,
                 changes: now.changes,
-                open: 0,
-                half: 0,
                 at: boot_now().as_nanos(),
+                ..tracker_ebpf::abi::Amendment::default()
             };
             let second = pair(&listener, A);
             assert!(!kernel.amend(&wrong).unwrap(), "the decision was made on an older record");
