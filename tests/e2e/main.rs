@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod battery;
+mod bindings;
 mod browser;
 mod clocks;
 mod closing;

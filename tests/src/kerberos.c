@@ -1,7 +1,9 @@
 /*
  * What no client of the lab does with tickets. Compiled and called by kerberos.rs.
  *
- *   handshake MECHANISM WAY SERVICE   a GSSAPI client (krb5 | spnego; mutual | one-way) on its standard streams
+ *   handshake MECHANISM WAY SERVICE [BINDINGS]
+ *                                     a GSSAPI client (krb5 | spnego; mutual | one-way) on its standard streams, whose
+ *                                     tokens are made for the channel of that application data
  *   large PRINCIPAL BYTES             a service's ticket with that much authorization data, put into the cache
  *   ap-req PRINCIPAL                  an AP-REQ with the ticket in the cache, whatever its times are
  *
@@ -65,18 +67,21 @@ static void print_gss_error(OM_uint32 major, OM_uint32 minor)
 }
 
 /* Answers each line with one: `answer HEX` with `token HEX`, `complete` or `error WHY`; `mic HEX` with `mic HEX`. */
-static void handshake(const char *mechanism, const char *way, const char *service)
+static void handshake(const char *mechanism, const char *way, const char *service, const char *bindings)
 {
 	gss_OID_desc spnego = { 6, "\x2b\x06\x01\x05\x05\x02" };
 	gss_OID mech = strcmp(mechanism, "krb5") == 0 ? (gss_OID)gss_mech_krb5 : &spnego;
 	OM_uint32 wanted = strcmp(way, "mutual") == 0 ? GSS_C_MUTUAL_FLAG : 0;
 	gss_buffer_desc name = { strlen(service), (void *)service }, answer = GSS_C_EMPTY_BUFFER, out;
+	struct gss_channel_bindings_struct channel = { 0 };
 	gss_ctx_id_t context = GSS_C_NO_CONTEXT;
 	OM_uint32 major, minor, got = 0, ignored;
 	gss_name_t target;
 	char *line = NULL;
 	size_t room = 0;
 
+	if (bindings != NULL)
+		channel.application_data = read_hex(bindings);
 	major = gss_import_name(&minor, &name, GSS_C_NT_HOSTBASED_SERVICE, &target);
 	if (major != GSS_S_COMPLETE)
 		fail(service, "gss_import_name");
@@ -94,7 +99,7 @@ static void handshake(const char *mechanism, const char *way, const char *servic
 		if (line != NULL && strncmp(line, "answer ", 7) == 0)
 			answer = read_hex(line + 7);
 		major = gss_init_sec_context(&minor, GSS_C_NO_CREDENTIAL, &context, target, mech, wanted, 0,
-					     GSS_C_NO_CHANNEL_BINDINGS, &answer, NULL, &out, &got, NULL);
+					     bindings == NULL ? GSS_C_NO_CHANNEL_BINDINGS : &channel, &answer, NULL, &out, &got, NULL);
 		if (GSS_ERROR(major))
 			print_gss_error(major, minor);
 		else if (out.length > 0)
@@ -182,8 +187,8 @@ int main(int count, char **words)
 	krb5_context context;
 	krb5_ccache cache;
 
-	if (count == 5 && strcmp(words[1], "handshake") == 0) {
-		handshake(words[2], words[3], words[4]);
+	if ((count == 5 || count == 6) && strcmp(words[1], "handshake") == 0) {
+		handshake(words[2], words[3], words[4], words[5]);
 		return 0;
 	}
 	if (krb5_init_context(&context) != 0)

@@ -43,6 +43,7 @@ pub struct Client<'a> {
     ns: &'a Ns,
     realm: &'a Realm,
     cache: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl<'a> Client<'a> {
@@ -59,7 +60,14 @@ impl<'a> Client<'a> {
             finish(command.args(["-lgssapi_krb5", "-lkrb5"]), &[])
                 .context("are gcc and libkrb5-dev installed? `cargo xtask setup` installs them")?;
         }
-        Ok(Self { program, scratch, ns, realm, cache: cache.to_owned() })
+        Ok(Self { program, scratch, ns, realm, cache: cache.to_owned(), environment: Vec::new() })
+    }
+
+    /// With another configuration of the library.
+    #[must_use]
+    pub fn configured_by(mut self, krb5_conf: &Path) -> Self {
+        self.environment.push(("KRB5_CONFIG", krb5_conf.to_owned()));
+        self
     }
 
     /// Begins a handshake with a service, such as `HTTP@proxy.example.test`; the first token is made.
@@ -67,10 +75,29 @@ impl<'a> Client<'a> {
     /// # Errors
     /// When there is no ticket for it and none can be had.
     pub fn handshake(&self, mechanism: Mechanism, way: Way, service: &str) -> Result<Handshake> {
+        self.begin(mechanism, way, service, None)
+    }
+
+    /// Begins one in SPNEGO whose tokens are made for a channel (RFC 5929), such as `tls-server-end-point:` and a digest.
+    ///
+    /// # Errors
+    /// When there is no ticket for it and none can be had.
+    pub fn bound_handshake(&self, service: &str, channel: &[u8]) -> Result<Handshake> {
+        self.begin(Mechanism::Spnego, Way::Mutual, service, Some(channel))
+    }
+
+    fn begin(
+        &self,
+        mechanism: Mechanism,
+        way: Way,
+        service: &str,
+        channel: Option<&[u8]>,
+    ) -> Result<Handshake> {
         let mechanism = if mechanism == Mechanism::Krb5 { "krb5" } else { "spnego" };
         let way = if way == Way::Mutual { "mutual" } else { "one-way" };
         let mut command = self.command();
-        command.args(["handshake", mechanism, way, service]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["handshake", mechanism, way, service]).args(channel.map(hex));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = self.scratch.spawn(&mut command)?;
         let child = process.child().context("it has just been started")?;
         let (stdin, stdout) =
@@ -102,7 +129,10 @@ impl<'a> Client<'a> {
 
     fn command(&self) -> Command {
         let mut command = self.ns.command(&self.program);
-        command.envs(self.realm.environment()).env("KRB5CCNAME", &self.cache);
+        command
+            .envs(self.realm.environment())
+            .env("KRB5CCNAME", &self.cache)
+            .envs(self.environment.iter().cloned());
         command
     }
 }
@@ -146,8 +176,7 @@ impl Handshake {
     }
 
     fn say(&mut self, what: &str, bytes: &[u8]) -> Result<()> {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(writeln!(self.stdin, "{what} {digits}")?)
+        Ok(writeln!(self.stdin, "{what} {}", hex(bytes))?)
     }
 
     fn said(&mut self) -> Result<String> {
@@ -155,6 +184,10 @@ impl Handshake {
         self.stdout.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes in `WHAT HEX`.

@@ -12,6 +12,7 @@
 )]
 
 pub mod answers;
+pub mod certificates;
 pub mod chance;
 pub mod chromium;
 pub mod client;
@@ -27,6 +28,7 @@ pub mod origin;
 pub mod raw;
 pub mod realm;
 pub mod scratch;
+pub mod secure;
 pub mod segment;
 pub mod spnego;
 pub mod tls;

@@ -26,7 +26,7 @@ use crate::audit::{Actor, Audit, TrailEntry, Via};
 use crate::auth::Verifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
-use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
+use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifier};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -521,13 +521,24 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 
 fn kerberos(config: &Config) -> negotiate::Options {
     let config::Kerberos {
-        keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions, ..
+        keytab,
+        keep_domain,
+        domains,
+        auth_to_local,
+        machine_accounts,
+        channel_bindings,
+        conditions,
     } = &config.kerberos;
     negotiate::Options {
         keytab: keytab.clone(),
         names: NameRules::new(*keep_domain, domains.clone())
             .with_auth_to_local(*auth_to_local)
             .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept),
+        channel_bindings: match channel_bindings {
+            config::ChannelBindings::Off => ChannelBindings::Off,
+            config::ChannelBindings::Accept => ChannelBindings::Accept,
+            config::ChannelBindings::Require => ChannelBindings::Require,
+        },
         debugging: conditions.debugging,
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tracker::auth::kerberos::TicketVerifier;
 use tracker::auth::kerberos::negotiate::{Counters, Options};
-use tracker::auth::{Context, Credentials, Outcome, Verifier};
+use tracker::auth::{Channel, Context, Credentials, Outcome, Verifier};
 use tracker::clock::boot_now;
 
 use crate::figures;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 let context = Context {
                     client: std::net::Ipv4Addr::LOCALHOST.into(),
                     handshake: None,
-                    channel_binding: None,
+                    channel: Channel::Plain,
                     arrival: boot_now(),
                 };
                 match verifier.verify(Credentials::Negotiate(token), context).await {

@@ -6,6 +6,7 @@
 //! Kerberos is in [`kerberos`].
 
 mod cause;
+mod channel;
 mod conversation;
 mod credentials;
 mod fingerprint;
@@ -17,6 +18,7 @@ pub mod regulation;
 mod verifier;
 
 pub use cause::Cause;
+pub use channel::Channel;
 pub use conversation::{Conversation, Reaction};
 pub use credentials::{BadBasic, Credentials, MAX_BASIC, Malformed};
 pub use fingerprint::Fingerprint;

@@ -1,8 +1,7 @@
 //! One door for credentials of every method.
 
-use std::sync::Arc;
-
 use super::cause::Cause;
+use super::channel::Channel;
 use super::credentials::{Credentials, Malformed};
 use super::kerberos::TicketVerifier;
 use super::kerberos::negotiate::{Attempt, Progress};
@@ -17,9 +16,8 @@ pub struct Context {
     pub client: ClientAddr,
     /// What earlier credentials of the same handshake left.
     pub handshake: Option<Handshake>,
-    /// The TLS connection that they came on, as channel bindings name it (RFC 5929): what was made for another one is
-    /// refused. `None` where there is no TLS.
-    pub channel_binding: Option<Arc<[u8]>>,
+    /// What they came through: what was made for another channel is refused.
+    pub channel: Channel,
     /// When they had been read. What the client did from then on, it did after the proof, however long verifying takes.
     pub arrival: BootTime,
 }
@@ -45,12 +43,12 @@ impl Verifier {
 
     /// Whose credentials these are.
     pub async fn verify(&self, credentials: Credentials, context: Context) -> Outcome {
-        let Context { handshake, channel_binding, arrival, .. } = context;
+        let Context { handshake, channel, arrival, .. } = context;
         let token = match credentials {
             Credentials::Negotiate(token) => token,
             other => return Outcome::Failed(self.reject(&other)),
         };
-        match self.tickets.verify(Attempt { handshake, token, channel_binding }).await {
+        match self.tickets.verify(Attempt { handshake, token, channel }).await {
             Ok(Progress::Proved { identity, answer, details }) => Outcome::Proved(Proved {
                 identity,
                 method: Method::Kerberos,
@@ -87,6 +85,7 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
     use crate::auth::kerberos::Cause as Kerberos;
@@ -102,7 +101,7 @@ mod tests {
             &self,
             handshake: Option<Handshake>,
             token: &[u8],
-            channel_binding: Option<&[u8]>,
+            channel: &Channel,
         ) -> Result<Progress, Failure> {
             match token {
                 b"again" => {
@@ -112,7 +111,8 @@ mod tests {
                 _ => {
                     let goes_on = handshake.and_then(Handshake::into::<u8>) == Some(7);
                     let details = Details::of_nothing();
-                    let answer = [&[u8::from(goes_on)], channel_binding.unwrap_or_default()].concat();
+                    let Channel::Named(name) = channel else { panic!("{channel:?}") };
+                    let answer = [&[u8::from(goes_on)], &name[..]].concat();
                     let identity = Identity::new("alice", "R.TEST", "");
                     Ok(Progress::Proved { identity, answer: Some(answer), details: Box::new(details) })
                 }
@@ -129,7 +129,7 @@ mod tests {
         Context {
             client: Ipv4Addr::LOCALHOST.into(),
             handshake,
-            channel_binding: Some(b"tls"[..].into()),
+            channel: Channel::Named(b"tls"[..].into()),
             arrival: BootTime::from_nanos(42),
         }
     }

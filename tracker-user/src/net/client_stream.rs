@@ -45,6 +45,12 @@ impl ClientStream {
         self.membership.connection()
     }
 
+    /// Whether it is under TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
     /// What names the channel to both of its ends; `None` without TLS, or where there is none of that type.
     #[must_use]
     pub fn channel_binding(&self, kind: ChannelBindingType) -> Option<ChannelBinding> {

@@ -1,6 +1,7 @@
 //! The gateway's side of TCP: listeners and what they are for, the transports of what they accept, and the registry of
 //! the connections that are open. And the border where records become evidence.
 
+pub mod certificates;
 mod client_stream;
 mod evidence;
 mod listener;

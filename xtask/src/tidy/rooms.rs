@@ -57,8 +57,8 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "net",
-        imports: &["types", "clock", "session"],
-        purpose: "listeners, transports, the registry of open connections",
+        imports: &["types", "clock", "outside", "private", "session"],
+        purpose: "listeners, transports, certificates, the registry of open connections",
     },
     Room {
         name: "observe",

@@ -42,6 +42,8 @@ pub enum Cause {
     CrossRealm,
     /// It was made for another TLS channel.
     ChannelBindings,
+    /// It says nothing of the TLS channel that it came on, which is required.
+    Unbound,
     /// The principal is no user's, or has no name here.
     Name,
     /// The principal is a computer's own.
@@ -80,7 +82,7 @@ const WORDS: &[(&str, Cause)] = &[
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ntlm,
         Self::NoKerberos,
         Self::Garbage,
@@ -96,6 +98,7 @@ impl Cause {
         Self::Enctype,
         Self::CrossRealm,
         Self::ChannelBindings,
+        Self::Unbound,
         Self::Name,
         Self::MachineAccount,
         Self::Other,
@@ -125,6 +128,7 @@ impl Cause {
             Self::Enctype => "enctype",
             Self::CrossRealm => "cross-realm",
             Self::ChannelBindings => "channel-bindings",
+            Self::Unbound => "no-channel-bindings",
             Self::Name => "name",
             Self::MachineAccount => "machine-account",
             Self::Other => "other",
@@ -180,7 +184,13 @@ impl Cause {
                 "say in krb5.conf, [capaths], which realms lie between the user's and the gateway's"
             }
             Self::ChannelBindings => {
-                "the token was made for another TLS connection: somebody stands in between"
+                "the token was made for a TLS connection by another certificate: somebody stands in between, or a balancer \
+                 in front ends TLS by a certificate of its own (give it and the gateway the same one, or set \
+                 kerberos.channel-bindings = \"off\")"
+            }
+            Self::Unbound => {
+                "kerberos.channel-bindings = \"require\", and this client binds nothing: no browser on Linux does; Windows \
+                 does unless it is told not to (SuppressExtendedProtection)"
             }
             Self::Name => "only users log in: see kerberos.auth-to-local where a principal has another form",
             Self::MachineAccount => {
@@ -206,6 +216,7 @@ impl Cause {
             }
             Self::CrossRealm => "Your domain is not trusted here",
             Self::ChannelBindings => "Your login came from elsewhere",
+            Self::Unbound => "Your login was not made for this connection",
             Self::Name => "You are not a user of this proxy",
             Self::MachineAccount => "A computer is not a user of this proxy",
         })
@@ -255,6 +266,10 @@ impl Cause {
             Self::ChannelBindings => {
                 "Your login was made for another connection than the one it came on. Somebody may stand between you and the \
                  proxy: tell its operator."
+            }
+            Self::Unbound => {
+                "The login that your browser sent does not say which connection it was made for, and this proxy accepts no \
+                 other. Use another browser; if you have no other, tell the proxy's operator."
             }
             Self::MachineAccount => {
                 "The login is that of the computer itself, not of a person: a service or a task of the system asked for this \

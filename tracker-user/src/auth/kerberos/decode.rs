@@ -179,6 +179,10 @@ fn ap_req(message: &Value<'_>) -> Line {
         Line::new("ticket", encrypted(&request.ticket)),
         Line::new("authenticator", encrypted(&request.authenticator)),
     ];
+    details.push(Line::new(
+        "channel bindings",
+        "inside the authenticator; where they fit, trackerctl explain CLIENT shows the flag channel-bound",
+    ));
     if request.wants_proof {
         details.push(Line::new("mutual authentication", "the client wants the gateway's proof"));
     }
@@ -302,6 +306,7 @@ mod tests {
             "offers: NTLM\n",
             "service: HTTP/proxy.example.test@EXAMPLE.TEST\n",
             "ticket: encrypted with aes256-cts-hmac-sha1-96, key version 3, 200 bytes\n",
+            "channel bindings: inside the authenticator",
             "mutual authentication: ",
             "verdict: Kerberos: accepted if",
         ] {

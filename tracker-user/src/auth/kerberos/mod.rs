@@ -2,6 +2,7 @@
 //! operator asks about it (`decode`, `kdc_probe`).
 
 mod ap_req;
+pub mod bindings;
 mod cause;
 pub mod conditions;
 mod credential;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod negotiate;
 pub mod token;
 
+pub use bindings::ChannelBindings;
 pub use cause::Cause;
 pub use conditions::Conditions;
 pub use names::NameRules;

@@ -15,7 +15,6 @@ use crate::session::settings as core;
 pub(super) const NOT_YET: &[&str] = &[
     "proxy.basic",
     "proxy.proxy-protocol",
-    "kerberos.channel-bindings",
     "regulation",
     "portal",
     "second-factor",

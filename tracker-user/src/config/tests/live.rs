@@ -48,6 +48,7 @@ kerberos.keep-domain = false
 kerberos.domains = { "EXAMPLE.TEST" = "EXAMPLE", "OTHER.TEST" = "OTHER" }
 kerberos.auth-to-local = true
 kerberos.machine-accounts = "accept"
+kerberos.channel-bindings = "require"
 kerberos.conditions.disabled = true
 kerberos.conditions.debugging = true
 kerberos.conditions.opt-out-cookie = "NoKerberos"

@@ -39,7 +39,7 @@ pub(super) async fn prove(
     let context = Context {
         client: peer.address(),
         handshake: peer.conversation().take_handshake(),
-        channel_binding: peer.channel_binding(),
+        channel: peer.channel(),
         arrival,
     };
     let (page, result) = match shared.verifier.verify(credentials, context).await {
@@ -91,7 +91,7 @@ pub(super) async fn not_offered(peer: &Peer, credentials: Credentials, evaluatio
     }
     let shared = Arc::clone(&peer.worker().shared);
     let context =
-        Context { client: peer.address(), handshake: None, channel_binding: None, arrival: boot_now() };
+        Context { client: peer.address(), handshake: None, channel: peer.channel(), arrival: boot_now() };
     let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
         shared.verifier.verify(credentials, context).await
     else {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Reply;
-use crate::auth::Conversation;
+use crate::auth::{Channel, Conversation};
 use crate::net::Connection;
 use crate::proxy::authorize::Authorized;
 use crate::proxy::destination::{Destination, check_form};
@@ -27,7 +27,7 @@ pub(in crate::proxy) struct Peer {
     conduct: Conduct,
     is_proved: Cell<bool>,
     is_watched: Cell<bool>,
-    channel_binding: Option<Arc<[u8]>>,
+    channel: Channel,
     pinned: RefCell<Option<Pinned>>,
     last: RefCell<Option<Known>>,
 }
@@ -60,12 +60,8 @@ impl Known {
 }
 
 impl Peer {
-    /// `channel_binding`: see [`Self::channel_binding`].
-    pub(in crate::proxy) fn new(
-        worker: Rc<Worker>,
-        connection: Arc<Connection>,
-        channel_binding: Option<Arc<[u8]>>,
-    ) -> Self {
+    /// `channel`: see [`Self::channel`].
+    pub(in crate::proxy) fn new(worker: Rc<Worker>, connection: Arc<Connection>, channel: Channel) -> Self {
         let address = connection.client();
         Self {
             conduct: Conduct::new(Arc::clone(&worker.shared), address),
@@ -77,7 +73,7 @@ impl Peer {
             is_cleared: Cell::new(false),
             is_proved: Cell::new(false),
             is_watched: Cell::new(false),
-            channel_binding,
+            channel,
             pinned: RefCell::default(),
             last: RefCell::default(),
         }
@@ -150,10 +146,9 @@ impl Peer {
         Arrival { is_watched: self.is_watched.get(), ..Arrival::NEW }
     }
 
-    /// What credentials may be bound to: the TLS channel to the client (RFC 5929, `tls-server-end-point`); `None` where
-    /// there is none.
-    pub(in crate::proxy) fn channel_binding(&self) -> Option<Arc<[u8]>> {
-        self.channel_binding.clone()
+    /// What its credentials come through, and may be bound to.
+    pub(in crate::proxy) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Where a request is meant to go.

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
 use crate::auth::kerberos::{Cause, TicketVerifier};
-use crate::auth::{Failure, Handshake, Rejection, Scheme};
+use crate::auth::{Channel, Failure, Handshake, Rejection, Scheme};
 use crate::config::AllowedDestination;
 use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
@@ -129,7 +129,7 @@ impl Acceptor for FakeAcceptor {
         &self,
         handshake: Option<Handshake>,
         token: &[u8],
-        _channel_binding: Option<&[u8]>,
+        _channel: &Channel,
     ) -> Result<Progress, Failure> {
         let text = String::from_utf8_lossy(token);
         match (&*text, handshake.is_some()) {

@@ -152,14 +152,22 @@ pub(super) struct Peer {
     pub(super) flags: u32,
 }
 
+impl Peer {
+    /// Whether its tokens were made for the channel that was compared with them.
+    pub(super) const fn is_bound(&self) -> bool {
+        self.flags & sys::GSS_C_CHANNEL_BOUND_FLAG != 0
+    }
+}
+
 impl Context {
     pub(super) const fn new() -> Self {
         Self(ptr::null_mut())
     }
 
     /// One leg; `bindings` name the channel that the token came through (RFC 5929), where it is one that can be named: a
-    /// client that bound its token to another channel is refused, one that bound it to none is not. Blocks: it reads and
-    /// writes the replay cache.
+    /// client that bound its token to another channel is refused; one that bound it to none is not, unless it says that it
+    /// would have bound it to one that it knew of (KERB_AP_OPTIONS_CBT, MS-KILE). Blocks: it reads and writes the replay
+    /// cache.
     pub(super) fn accept(
         &mut self,
         credential: &Credential,

@@ -10,6 +10,7 @@ use super::details::Inside;
 use super::keytab::{self, KeytabProblem, Stamp};
 use super::replay::{self, ReplayProblem};
 use super::{Acceptor, Counters, Details, Options, Progress};
+use crate::auth::channel::Channel;
 use crate::auth::kerberos::ap_req::ApReq;
 use crate::auth::kerberos::cause::{Cause, explain};
 use crate::auth::kerberos::credential::{Context, Credential, GssError, Keytab, Peer, Step, local_name};
@@ -75,8 +76,8 @@ struct Leg {
 }
 
 impl Leg {
-    fn step(&mut self, keys: &Keys, token: &[u8], channel_binding: Option<&[u8]>) -> Result<Step, GssError> {
-        keys.lend(|credential| self.context.accept(credential, token, channel_binding)).flatten()
+    fn step(&mut self, keys: &Keys, token: &[u8], bindings: Option<&[u8]>) -> Result<Step, GssError> {
+        keys.lend(|credential| self.context.accept(credential, token, bindings)).flatten()
     }
 }
 
@@ -161,9 +162,9 @@ impl Acceptor for GssAcceptor {
         &self,
         handshake: Option<Handshake>,
         token: &[u8],
-        channel_binding: Option<&[u8]>,
+        channel: &Channel,
     ) -> Result<Progress, Failure> {
-        let outcome = self.leg(handshake, token, channel_binding);
+        let outcome = self.leg(handshake, token, channel);
         match &outcome {
             Ok(Progress::Proved { details, .. }) => self.counters.ticket(details.enctype),
             Err(Failure::Rejected(Rejection { cause, .. })) => self.counters.refused(*cause),
@@ -196,9 +197,10 @@ impl GssAcceptor {
         &self,
         handshake: Option<Handshake>,
         token: &[u8],
-        channel_binding: Option<&[u8]>,
+        channel: &Channel,
     ) -> Result<Progress, Failure> {
         let (options, keys) = self.current(false);
+        let expected = options.channel_bindings.expected(channel)?;
         let (mut leg, begins) = match handshake.and_then(Handshake::into::<Leg>) {
             Some(leg) => (leg, false),
             None => {
@@ -216,7 +218,7 @@ impl GssAcceptor {
             let text = format!("the ticket is for a name of {} bytes", request.service_bytes);
             return Err(Failure::rejected(cause, explain(cause, &text, None, wall_now())));
         }
-        let mut step = leg.step(&keys, token, channel_binding);
+        let mut step = leg.step(&keys, token, expected);
         // A ticket may be newer than the keys that were read; the client need not hear of that.
         if step.is_err()
             && begins
@@ -224,12 +226,13 @@ impl GssAcceptor {
         {
             keys = renewed;
             leg.context = Context::new();
-            step = leg.step(&keys, token, channel_binding);
+            step = leg.step(&keys, token, expected);
         }
         match step {
             Ok(Step::Continue(answer)) => Ok(Progress::Continue { handshake: Handshake::new(leg), answer }),
             Ok(Step::Done(peer)) => {
                 self.replay_worked();
+                options.channel_bindings.check(channel, peer.is_bound())?;
                 proved(&options, &keys, peer, &leg, request)
             }
             Err(error) if replay::is_at_fault(&error) => Err(self.replay_failed(&error)),

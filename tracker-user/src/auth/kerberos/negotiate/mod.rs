@@ -29,9 +29,11 @@ pub use replay::{ReplayProblem, replay_file, replay_problem};
 
 use self::acceptor::GssAcceptor;
 use self::queue::Queue;
+use super::bindings::ChannelBindings;
 use super::cause::Cause;
 pub use super::credential::KeytabEntry;
 use super::names::NameRules;
+use crate::auth::channel::Channel;
 use crate::auth::outcome::{Failure, Handshake, VERIFY_TIMEOUT};
 use crate::types::Identity;
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub keytab: Option<PathBuf>,
     /// How principals become identities.
     pub names: NameRules,
+    /// What tokens that come under TLS must say of it.
+    pub channel_bindings: ChannelBindings,
     /// Accepted tickets are looked into, and logged with all they say.
     pub debugging: bool,
 }
@@ -73,7 +77,7 @@ pub enum Progress {
 
 /// Who verifies one token, blocking.
 pub trait Acceptor: Send + Sync + 'static {
-    /// One leg of a handshake; `channel_binding` as in [`Attempt::channel_binding`].
+    /// One leg of a handshake.
     ///
     /// # Errors
     /// When the token is not accepted.
@@ -81,7 +85,7 @@ pub trait Acceptor: Send + Sync + 'static {
         &self,
         handshake: Option<Handshake>,
         token: &[u8],
-        channel_binding: Option<&[u8]>,
+        channel: &Channel,
     ) -> Result<Progress, Failure>;
 
     /// What keeps every token from being accepted, and the remedy.
@@ -105,15 +109,15 @@ pub struct Attempt {
     pub handshake: Option<Handshake>,
     /// The token.
     pub token: Vec<u8>,
-    /// See [`crate::auth::Context::channel_binding`].
-    pub channel_binding: Option<Arc<[u8]>>,
+    /// What it came through.
+    pub channel: Channel,
 }
 
 impl Attempt {
-    /// The first token of a handshake, without a channel.
+    /// The first token of a handshake, without TLS.
     #[must_use]
     pub const fn first(token: Vec<u8>) -> Self {
-        Self { handshake: None, token, channel_binding: None }
+        Self { handshake: None, token, channel: Channel::Plain }
     }
 }
 
@@ -245,8 +249,8 @@ fn work(acceptor: &dyn Acceptor, queue: &Queue<Job>) {
         if reply.is_closed() {
             continue;
         }
-        let Attempt { handshake, token, channel_binding } = attempt;
-        let _ = reply.send(acceptor.accept(handshake, &token, channel_binding.as_deref()));
+        let Attempt { handshake, token, channel } = attempt;
+        let _ = reply.send(acceptor.accept(handshake, &token, &channel));
     }
 }
 

@@ -34,9 +34,12 @@ fn with_a_real_realm() {
 
 async fn check(keytab: PathBuf) {
     let options = Options { keytab: Some(keytab), debugging: true, ..Options::default() };
-    let verifier = TicketVerifier::start(options, Counters::hidden().unwrap()).unwrap();
+    let verifier = TicketVerifier::start(options.clone(), Counters::hidden().unwrap()).unwrap();
     a_ticket_tells_everything(&verifier).await;
-    tokens_keep_to_their_channel(&verifier).await;
+    for policy in [ChannelBindings::Off, ChannelBindings::Accept, ChannelBindings::Require] {
+        verifier.configure(Options { channel_bindings: policy, ..options.clone() });
+        tokens_keep_to_their_channel(&verifier, policy).await;
+    }
 }
 
 async fn a_ticket_tells_everything(verifier: &TicketVerifier) {
@@ -69,28 +72,44 @@ async fn a_ticket_tells_everything(verifier: &TicketVerifier) {
 }
 
 /// RFC 5929: bound to this channel, to another, or to none.
-async fn tokens_keep_to_their_channel(verifier: &TicketVerifier) {
+async fn tokens_keep_to_their_channel(verifier: &TicketVerifier, policy: ChannelBindings) {
     const HERE: &[u8] = b"tls-server-end-point:here";
-    for (bound, came_on, accepted, is_bound) in [
-        (Some(HERE), Some(HERE), true, true),
-        (Some(&b"tls-server-end-point:there"[..]), Some(HERE), false, false),
-        // A client that knows of no bindings, and one that binds where none can be told.
-        (None, Some(HERE), true, false),
-        (Some(HERE), None, true, false),
+    const THERE: &[u8] = b"tls-server-end-point:there";
+    let here = Channel::Named(HERE.into());
+    let (wrong, missing) = (Some(Cause::ChannelBindings), Some(Cause::Unbound));
+    // What it is refused for under each policy: off, accept, require; and whether it is said to be bound where the two are
+    // compared.
+    for (bound, channel, refused, is_bound) in [
+        (Some(HERE), &here, [None, None, None], true),
+        (Some(THERE), &here, [None, wrong, wrong], false),
+        // A client that knows of no bindings, and one that binds where there is nothing to bind to.
+        (None, &here, [None, None, missing], false),
+        (Some(HERE), &Channel::Plain, [None, None, None], false),
+        (None, &Channel::Plain, [None, None, None], false),
+        // A channel that nothing can be bound to: what comes by it cannot be checked.
+        (Some(HERE), &Channel::Unnamed, [None, None, None], false),
     ] {
+        let case = format!("{policy:?}: {bound:?} on {channel:?}");
         let token = Client::new(CtxFlags::GSS_C_MUTUAL_FLAG).token(bound);
-        let attempt = Attempt { channel_binding: came_on.map(Into::into), ..Attempt::first(token) };
-        match verifier.verify(attempt).await {
-            Ok(Progress::Proved { details, .. }) => {
-                assert!(accepted, "{bound:?} on {came_on:?}");
+        let outcome = verifier.verify(Attempt { channel: channel.clone(), ..Attempt::first(token) }).await;
+        let expected = match policy {
+            ChannelBindings::Off => refused[0],
+            ChannelBindings::Accept => refused[1],
+            ChannelBindings::Require => refused[2],
+        };
+        match (outcome, expected) {
+            (Err(Failure::Unavailable(why)), None) => {
+                assert!(policy == ChannelBindings::Require && *channel == Channel::Unnamed, "{case}: {why}");
+            }
+            (Ok(Progress::Proved { details, .. }), None) => {
+                assert!(policy != ChannelBindings::Require || *channel != Channel::Unnamed, "{case}");
                 let told = context_flags(details.flags).contains("channel-bound");
-                assert_eq!(told, is_bound, "{bound:?} on {came_on:?}");
+                assert_eq!(told, is_bound && policy != ChannelBindings::Off, "{case}");
             }
-            Err(Failure::Rejected(refused)) => {
-                assert!(!accepted, "{bound:?} on {came_on:?}: {refused:?}");
-                assert_eq!(refused.cause, Cause::ChannelBindings.into(), "{refused:?}");
+            (Err(Failure::Rejected(refused)), Some(cause)) => {
+                assert_eq!(refused.cause, cause.into(), "{case}: {refused:?}");
             }
-            other => panic!("{other:?}"),
+            (other, _) => panic!("{case}: {other:?}"),
         }
     }
 }

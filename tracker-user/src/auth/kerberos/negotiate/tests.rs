@@ -13,7 +13,7 @@ impl<F: Fn(&[u8]) -> Result<Progress, Failure> + Send + Sync + 'static> Acceptor
         &self,
         _handshake: Option<Handshake>,
         token: &[u8],
-        _channel_binding: Option<&[u8]>,
+        _channel: &Channel,
     ) -> Result<Progress, Failure> {
         (self.0)(token)
     }

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use self::stream::{Stream, head};
 use super::{Peer, serve};
+use crate::auth::Channel;
 use crate::net::ClientStream;
 use crate::proxy::message::Content;
 use crate::proxy::tests::{FakeGate, Lab, OK, Origin, negotiate, options, within};
@@ -34,7 +35,7 @@ impl Carrier {
         let (near, from) = listener.accept().await.unwrap();
         let stream = lab.connections().accept(from.ip().into(), from, near);
         let worker = Rc::new(Worker::new(lab.shared(), 1));
-        let peer = Peer::new(worker, Arc::clone(stream.connection()), None);
+        let peer = Peer::new(worker, Arc::clone(stream.connection()), Channel::Plain);
         Self { lab, peer, stream, _far: far }
     }
 

@@ -23,6 +23,7 @@ use self::exchange::{Exchange, Next};
 pub(in crate::proxy) use self::heads::Heads;
 use self::heads::Waiting;
 pub(in crate::proxy) use self::leftover::Leftovers;
+use crate::auth::Channel;
 use crate::net::{ChannelBindingType, ClientStream, Signal};
 use crate::proxy::access::Entry;
 use crate::proxy::buffer::Buffer;
@@ -68,9 +69,7 @@ type Tunnel = (Side<ClientStream>, Side<TcpStream>, Entry);
 
 /// Serves request after request; ends with the connection, or with the tunnel that it has become.
 async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
-    let binding = io.channel_binding(ChannelBindingType::TlsServerEndPoint);
-    let binding = binding.map(|binding| Arc::clone(binding.application_data()));
-    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), binding);
+    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), channel(&io));
     let mut wire = Wire::new(worker, io);
     loop {
         let next = wire.request(&peer).await?;
@@ -98,6 +97,15 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
             Next::Request => {}
             Next::Close => return None,
         }
+    }
+}
+
+/// What credentials come through that come on it.
+fn channel(io: &ClientStream) -> Channel {
+    match io.channel_binding(ChannelBindingType::TlsServerEndPoint) {
+        Some(binding) => Channel::Named(Arc::clone(binding.application_data())),
+        None if io.is_tls() => Channel::Unnamed,
+        None => Channel::Plain,
     }
 }
 
