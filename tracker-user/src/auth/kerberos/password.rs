@@ -95,10 +95,10 @@ pub(in crate::auth) fn prove(
     let path = options.keytab.as_deref();
     let keytab = Keytab::load(path).and_then(|keytab| Ok((keytab.entries()?, keytab)));
     let (entries, keytab) =
-        keytab.map_err(|error| without_keys(negotiate::unusable(path, error).to_string()))?;
+        keytab.map_err(|error| without_keys(&negotiate::unusable(path, error).to_string()))?;
     let services = own_services(&entries, realm, default_realm);
     if services.is_empty() {
-        return Err(without_keys("the keytab is empty".to_owned()));
+        return Err(without_keys("the keytab is empty"));
     }
     let client = format!("{user}@{realm}");
     let proved = keytab.prove(&client, password, &services).map_err(|refused| {
@@ -124,7 +124,7 @@ fn bad_name(bad: &BadName) -> Unproved {
     Unproved { failure, kdc: Kdc::Unknown }
 }
 
-fn without_keys(problem: String) -> Unproved {
+fn without_keys(problem: &str) -> Unproved {
     let failure = Failure::Unavailable(format!(
         "no password can be verified, as no KDC can prove itself without a key of this gateway's: {problem}"
     ));

@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::Instant;
 
 use zeroize::Zeroizing;
 
@@ -31,9 +30,9 @@ fn answers_for_the_other_tests() {
     while let Some((user, realm, password)) = question() {
         asked.push(user.clone());
         let realm = Some(realm.as_str()).filter(|realm| !realm.is_empty());
-        let begun = Instant::now();
+        let begun = boot_now();
         let outcome = runtime.block_on(kdc.check(&user, realm, password));
-        let taken = begun.elapsed().as_micros();
+        let taken = boot_now().since(begun).as_micros();
         match outcome {
             Ok(identity) => println!("{ANSWER}{taken} {identity:?}"),
             Err(failure) => println!("{ANSWER}{taken} {}: {failure}", failure.label()),
@@ -294,7 +293,7 @@ fn a_kdc_that_is_dead_or_silent_is_told_at_once_and_taken_up_again() {
 fn no_password_stays_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let Some(here) = realm(&subdir(&dir, "here")) else { return };
-    let number = crate::clock::boot_now().as_nanos();
+    let number = boot_now().as_nanos();
     let (right, wrong, name) = (
         format!("right-{number:x}-secret"),
         format!("wrong-{number:x}-secret"),
@@ -315,4 +314,50 @@ fn no_password_stays_in_memory() {
         assert_eq!(other.holds(password.as_bytes()), 0, "after the password of {user}");
     }
     assert!(other.holds(name.as_bytes()) > 0, "what is there would be found");
+}
+
+/// How long refusals take, and when they are answered: `cargo test -p tracker-user --lib how_long_refusals_take -- --ignored
+/// --nocapture`.
+#[test]
+#[ignore = "a measurement: takes some seconds, and wants an idle machine"]
+fn how_long_refusals_take() {
+    const TRIES: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(here) = realm(&subdir(&dir, "here")) else { return };
+    here.kadmin("addprinc +requires_preauth -pwexpire yesterday -pw their-pw late");
+    here.kadmin("addprinc +requires_preauth -allow_tix -pw their-pw locked");
+    let mut other = Other::start(&here, &here.keytab());
+    let kinds = [
+        ("right", "alice", "", "alice-pw"),
+        ("wrong", "alice", "", "wrong"),
+        ("wrong, no pre-authentication", "bob", "", "wrong"),
+        ("unknown user", "nobody", "", "wrong"),
+        ("expired", "late", "", "wrong"),
+        ("disabled", "locked", "", "wrong"),
+        ("foreign realm", "alice", "STRANGE.TEST", "wrong"),
+        ("a service", "HTTP/proxy.example.test", "", "wrong"),
+    ];
+    let (pace, random) = (crate::auth::password::Pace::default(), ring::rand::SystemRandom::new());
+    let mut taken = vec![Vec::new(); kinds.len()];
+    let mut answered = taken.clone();
+    // Interleaved: what else the machine does falls on all alike.
+    for _ in 0..TRIES {
+        for (number, (_, user, realm, password)) in kinds.into_iter().enumerate() {
+            other.send(user, realm, password);
+            let (_, took) = other.answer();
+            let begun = BootTime::default();
+            let random = u64::from_ne_bytes(ring::rand::generate(&random).unwrap().expose());
+            taken[number].push(took);
+            answered[number].push(pace.until(begun, begun.after(took), random).since(begun));
+        }
+    }
+    println!("{:32}{:>27}{:>27}", "", "taken: least, median, most", "answered");
+    for ((kind, ..), times) in kinds.iter().zip(taken.iter_mut().zip(&mut answered)) {
+        let row = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            let at = |n: usize| times[n].as_secs_f64() * 1_000.0;
+            format!("{:9.2}{:9.2}{:9.2}", at(0), at(TRIES / 2), at(TRIES - 1))
+        };
+        println!("{kind:32}{}{}   ms", row(times.0), row(times.1));
+    }
 }
