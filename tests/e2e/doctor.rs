@@ -101,6 +101,10 @@ fn doctor_finds_a_healthy_gateway_healthy() -> Result<()> {
         ("service-key", "HTTP/proxy.example.test@EXAMPLE.TEST: the KDC's key is version 2, aes256"),
         ("service-key", "HTTP/proxy6.example.test@EXAMPLE.TEST: the KDC's key is version 2"),
         ("clock", "agree within a second"),
+        (
+            "passwords",
+            "EXAMPLE.TEST: a KDC that accepts a password proves itself by the key of HTTP/proxy.example.test@",
+        ),
         ("name", "proxy.example.test is 10.77.0.1, this host, by /etc/hosts"),
         ("name", "proxy6.example.test is fd77::1, this host"),
         ("port", "0.0.0.0:3128 (proxy.listen) is trackerd's"),

@@ -11,6 +11,7 @@ mod host;
 mod kdc;
 mod kerberos;
 mod names;
+mod passwords;
 mod ports;
 mod setup;
 
@@ -154,6 +155,7 @@ pub fn examine(case: &Case) -> Report {
     checks.extend(kerberos::checks(&entries, keytab, account.as_ref()));
     checks.push(kerberos::replay_cache(case.daemon.status(), account.as_ref()));
     checks.extend(kdc);
+    checks.extend(passwords::checks(&case.config, &entries));
     checks.push(host::time_service());
     checks.extend(names);
     checks.extend(host::kernel_side(case));

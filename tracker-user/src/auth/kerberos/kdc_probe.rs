@@ -93,6 +93,12 @@ pub fn permitted() -> Result<Vec<i32>, String> {
     credential::permitted().map_err(|error| error.text)
 }
 
+/// The realm of names without one, if krb5.conf has one.
+#[must_use]
+pub fn default_realm() -> Option<String> {
+    credential::realms().ok()?.default
+}
+
 /// Asks for `services` (names with a realm), and tells what comes of it. Blocks, and may do so for long where a KDC is
 /// silent. Whoever listens may go away.
 ///
