@@ -13,5 +13,6 @@ mod secret;
 
 pub use cause::Cause;
 pub use door::{Parts, Passwords};
+pub use local::LocalUsers;
 pub use name::{Account, BadAccount};
 pub use secret::Password;
