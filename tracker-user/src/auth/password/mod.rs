@@ -14,6 +14,7 @@ mod secret;
 
 pub use cause::Cause;
 pub use door::{Parts, Passwords};
+pub use local::LocalUsers;
 pub use name::{Account, BadAccount};
 pub use pace::Pace;
 pub use secret::Password;

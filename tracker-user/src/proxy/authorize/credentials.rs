@@ -174,6 +174,7 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
         Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
             Some(Ground::Untracked)
         }
+        Refusal::Revoked => Some(Ground::Credentials("revoked")),
         // Who has proved themselves since stands in the trail.
         Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
     }
@@ -188,7 +189,7 @@ fn not_admitted(refusal: &Refusal) -> Reply {
         Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
-        Refusal::Policy(session::Refused::Overtaken) => challenge(None),
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => challenge(None),
         Refusal::AnotherDevice => challenge(None).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
