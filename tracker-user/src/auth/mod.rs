@@ -17,7 +17,7 @@ pub mod regulation;
 mod verifier;
 
 pub use cause::Cause;
-pub use conversation::{Conversation, Reaction};
+pub use conversation::{Chances, Conversation};
 pub use credentials::{BadBasic, Credentials, MAX_BASIC, Malformed};
 pub use fingerprint::Fingerprint;
 pub use offer::{NoOffer, Offer, Scheme, Schemes};

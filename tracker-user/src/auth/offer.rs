@@ -67,6 +67,9 @@ impl Schemes {
     /// Negotiate alone.
     pub const NEGOTIATE: Self = Self([Some(Scheme::Negotiate), None]);
 
+    /// Basic alone.
+    pub const BASIC: Self = Self([Some(Scheme::Basic), None]);
+
     /// These, and `scheme` behind them, unless it is one of them.
     #[must_use]
     pub fn then(mut self, scheme: Scheme) -> Self {
@@ -125,7 +128,7 @@ impl NoOffer {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Conditions(denied) => denied.step.label(),
-            Self::Suppressed(cause) => cause.label(),
+            Self::Suppressed(cause) => cause.page_label(),
         }
     }
 
