@@ -9,9 +9,11 @@ mod door;
 pub mod kdc;
 pub mod local;
 mod name;
+pub mod pace;
 mod secret;
 
 pub use cause::Cause;
 pub use door::{Parts, Passwords};
 pub use name::{Account, BadAccount};
+pub use pace::Pace;
 pub use secret::Password;
