@@ -44,16 +44,28 @@ pub struct Chances {
     pub basic: bool,
 }
 
+impl Chances {
+    /// The schemes that may be offered, the one that is liked best first. A browser that has a ticket takes Negotiate, and
+    /// asks nobody for a password.
+    #[must_use]
+    pub fn schemes(&self) -> Schemes {
+        let negotiate = self.kerberos.is_ok().then_some(Scheme::Negotiate);
+        let basic = self.basic.then_some(Scheme::Basic);
+        [negotiate, basic].into_iter().flatten().fold(Schemes::NONE, Schemes::then)
+    }
+}
+
 impl Conversation {
-    /// What a request is offered that has to prove itself. Negotiate comes first: a browser that has a ticket takes it, and asks
-    /// nobody for a password. One that has none, or that was refused for what it has, takes what is left.
+    /// What a request is offered that has to prove itself: whatever it may be offered, but what has been refused here for good. A
+    /// browser that was refused for its ticket, or has none, takes what is left.
     #[must_use]
     pub fn offer(&self, chances: &Chances) -> Offer {
         let Chances { kerberos, basic } = *chances;
-        let of = |scheme, refused: &Refused, may: bool| (may && refused.suppressed.is_none()).then_some(scheme);
-        let negotiate = of(Scheme::Negotiate, &self.negotiate, kerberos.is_ok());
-        let offered = [negotiate, of(Scheme::Basic, &self.basic, basic)];
-        let schemes = offered.into_iter().flatten().fold(Schemes::NONE, Schemes::then);
+        let left = |scheme: &Scheme| match scheme {
+            Scheme::Negotiate => self.negotiate.suppressed.is_none(),
+            Scheme::Basic => self.basic.suppressed.is_none(),
+        };
+        let schemes = chances.schemes().iter().filter(left).fold(Schemes::NONE, Schemes::then);
         if schemes != Schemes::NONE {
             return Offer::Schemes(schemes);
         }

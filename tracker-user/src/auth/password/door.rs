@@ -23,6 +23,7 @@ use super::pace::{Pace, Place};
 use super::places::{OwnPlace, Places};
 use super::regulated::{Regulation, Trying};
 use super::secret::Password;
+use crate::auth::credentials::BadBasic;
 use crate::auth::kerberos::NameRules;
 use crate::auth::outcome::{Failure, Proved};
 use crate::auth::regulation::Regulator;
@@ -98,7 +99,7 @@ impl Passwords {
         Self::with(Box::new(Real::new(kdc, local)), Box::new(regulator), counters, settings)
     }
 
-    fn with(
+    pub(super) fn with(
         accounts: Box<dyn Accounts>,
         regulation: Box<dyn Regulation>,
         counters: Counters,
@@ -154,6 +155,13 @@ impl Passwords {
         let identity = inner.memory().recall(&sent, generation, boot_now()).cloned()?;
         inner.counters.accepted(By::Remembered);
         Some(proved(identity, at))
+    }
+
+    /// The refusal of what came in the place of a name and a password. Nobody learns from it who there is, and it is no try.
+    pub(in crate::auth) fn refuse(&self, bad: &BadBasic) -> Failure {
+        let failure = rejected(Cause::Name, &bad.to_string());
+        self.inner.counters.refused(&failure);
+        failure
     }
 
     /// Whose name and password these are.
@@ -357,11 +365,15 @@ fn try_of(failure: &Failure) -> Option<Cause> {
 }
 
 fn refused<T>(cause: Cause, what: &str) -> Result<T, Failure> {
+    Err(rejected(cause, what))
+}
+
+fn rejected(cause: Cause, what: &str) -> Failure {
     let why = match cause.remedy() {
         "" => format!("{what} ({})", cause.label()),
         remedy => format!("{what} ({}): {remedy}", cause.label()),
     };
-    Err(Failure::rejected(cause, why))
+    Failure::rejected(cause, why)
 }
 
 const fn proved(identity: Identity, at: BootTime) -> Proved {

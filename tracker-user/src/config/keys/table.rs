@@ -13,7 +13,6 @@ use crate::session::settings as core;
 /// Tables and keys that are read and checked, but whose function the gateway does not have yet. Whoever builds the
 /// function removes the line.
 pub(super) const NOT_YET: &[&str] = &[
-    "proxy.basic",
     "proxy.proxy-protocol",
     "kerberos.channel-bindings",
     "regulation",

@@ -27,6 +27,7 @@ pub(in crate::proxy) struct Peer {
     conduct: Conduct,
     is_proved: Cell<bool>,
     is_watched: Cell<bool>,
+    is_private: bool,
     channel_binding: Option<Arc<[u8]>>,
     pinned: RefCell<Option<Pinned>>,
     last: RefCell<Option<Known>>,
@@ -60,10 +61,11 @@ impl Known {
 }
 
 impl Peer {
-    /// `channel_binding`: see [`Self::channel_binding`].
+    /// `is_private`: see [`Self::is_private`]; `channel_binding`: see [`Self::channel_binding`].
     pub(in crate::proxy) fn new(
         worker: Rc<Worker>,
         connection: Arc<Connection>,
+        is_private: bool,
         channel_binding: Option<Arc<[u8]>>,
     ) -> Self {
         let address = connection.client();
@@ -77,6 +79,7 @@ impl Peer {
             is_cleared: Cell::new(false),
             is_proved: Cell::new(false),
             is_watched: Cell::new(false),
+            is_private,
             channel_binding,
             pinned: RefCell::default(),
             last: RefCell::default(),
@@ -148,6 +151,11 @@ impl Peer {
             self.is_watched.set(self.worker.shared.connections.is_seen(&self.connection));
         }
         Arrival { is_watched: self.is_watched.get(), ..Arrival::NEW }
+    }
+
+    /// Whether nobody on the network can read what the client sends: see [`crate::net::ClientStream::is_private`].
+    pub(in crate::proxy) const fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// What credentials may be bound to: the TLS channel to the client (RFC 5929, `tls-server-end-point`); `None` where

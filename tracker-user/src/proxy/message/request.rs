@@ -171,6 +171,16 @@ impl RequestHead {
         self.fields.all(self.bytes(), name).next()
     }
 
+    /// Overwrites the values of a field where they are secrets that have been read: the memory goes on to other messages.
+    pub(in crate::proxy) fn wipe(&mut self, name: Name) {
+        self.fields.wipe(self.bytes.unread_mut(), name);
+    }
+
+    /// What is kept of it takes no more memory than it needs: it will have to wait.
+    pub(in crate::proxy) fn settle(&mut self) {
+        self.bytes.settle();
+    }
+
     /// Whether a field is there more than once.
     pub(in crate::proxy) fn repeats(&self, name: Name) -> bool {
         self.fields.all(self.bytes(), name).nth(1).is_some()

@@ -70,7 +70,7 @@ type Tunnel = (Side<ClientStream>, Side<TcpStream>, Entry);
 async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
     let binding = io.channel_binding(ChannelBindingType::TlsServerEndPoint);
     let binding = binding.map(|binding| Arc::clone(binding.application_data()));
-    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), binding);
+    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), io.is_private(), binding);
     let mut wire = Wire::new(worker, io);
     loop {
         let next = wire.request(&peer).await?;
