@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::auth::{Cause, Schemes};
 use crate::auth::kerberos::Details;
 use crate::auth::kerberos::conditions::{Denied, Finding};
+use crate::auth::{Cause, Schemes};
 use crate::outside;
 use crate::types::{ClientAddr, Method};
 

@@ -19,8 +19,9 @@ pub(super) type Checked<'a> = Pin<Box<dyn Future<Output = Result<Identity, Failu
 pub(super) trait Accounts: fmt::Debug + Send + Sync + 'static {
     /// The account that a typed name means.
     fn find(&self, typed: &str, rules: &NameRules) -> Result<Target, BadAccount>;
-    /// Which of the account's passwords counts at present; another number when that or the account has changed.
-    fn generation(&self, target: &Target) -> u64;
+    /// Which of the account's passwords counts at present: another number when that or the account has changed. `None` where
+    /// they are not counted.
+    fn generation(&self, target: &Target) -> Option<u64>;
     /// Whether this is the account's password.
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a>;
 }
@@ -80,8 +81,8 @@ impl Accounts for Real {
         })
     }
 
-    fn generation(&self, _target: &Target) -> u64 {
-        0
+    fn generation(&self, _target: &Target) -> Option<u64> {
+        None
     }
 
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {

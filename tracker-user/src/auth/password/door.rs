@@ -18,7 +18,7 @@ use super::cause::Cause;
 use super::counters::{By, Counters};
 use super::kdc::Kdc;
 use super::local::LocalUsers;
-use super::memory::{Memory, Secrets, Sent, Tag, Wrong};
+use super::memory::{Before, Memory, Secrets, Sent, Tag, Wrong};
 use super::pace::{Pace, Place};
 use super::places::{OwnPlace, Places};
 use super::regulated::{Regulation, Trying};
@@ -141,19 +141,8 @@ impl Passwords {
         client: ClientAddr,
         at: BootTime,
     ) -> Option<Proved> {
-        let inner = &*self.inner;
-        if inner.memory().is_stranger(client) {
-            return None;
-        }
-        let target = inner.accounts.find(user, &inner.settings.load().names).ok()?;
-        if inner.regulation.is_banned(client, target.key()) {
-            inner.memory().forget_banned(client, target.key());
-            return None;
-        }
-        let sent = inner.secrets.sent(client, target.key(), password.reveal());
-        let generation = inner.accounts.generation(&target);
-        let identity = inner.memory().recall(&sent, generation, boot_now()).cloned()?;
-        inner.counters.accepted(By::Remembered);
+        let identity = self.inner.recall(user, password, client)?;
+        self.inner.counters.accepted(By::Remembered);
         Some(proved(identity, at))
     }
 
@@ -227,7 +216,7 @@ impl Inner {
             Ok(target) => target,
             Err(bad) => return refused(Cause::Name, &bad.to_string()),
         };
-        let mut answer = self.ask(target, password, client, held)?;
+        let mut answer = self.ask(target, password, client, held);
         let answer = match answer.wait_for(Option::is_some).await {
             Ok(answer) => answer.clone(),
             // Who asks has panicked, or the runtime is gone: the process ends.
@@ -236,55 +225,55 @@ impl Inner {
         answer.unwrap_or_else(|| Err(Failure::Unavailable("the password could not be verified".into())))
     }
 
-    /// Has somebody asked, unless that is known or under way; the answer will be there.
+    /// Has somebody asked, unless that is under way: the answer will be there.
     fn ask(
         self: &Arc<Self>,
         target: Target,
         password: Password,
         client: ClientAddr,
         held: &Held,
-    ) -> Result<watch::Receiver<Option<Answer>>, Failure> {
-        let sent = self.secrets.sent(client, target.key(), password.reveal());
-        let tag = sent.tag;
+    ) -> watch::Receiver<Option<Answer>> {
+        let tag = self.secrets.sent(client, target.key(), password.reveal()).tag;
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = asked.get(&tag) {
-            return Ok(answer.clone());
+            return answer.clone();
         }
-        let Ok(attempt) = self.regulation.begin(client, target.key()) else {
-            self.memory().forget_banned(client, target.key());
-            return refused(Cause::Banned, "too many wrong passwords were sent before");
-        };
-        let (generation, now) = (self.accounts.generation(&target), boot_now());
-        let memory = self.memory();
-        let wrong = memory.wrong(&sent, now);
-        let is_known = |wrong: &Wrong| {
-            wrong.cause == Cause::WrongPassword || now.since(wrong.asked) < ASK_AGAIN
-        };
-        if let Some(wrong) = wrong.filter(is_known) {
-            attempt.is_void();
-            return refused(wrong.cause, "the same name and password were refused before, for this");
-        }
-        if let Some(identity) = memory.recall(&sent, generation, now) {
-            attempt.is_void();
-            return Ok(watch::channel(Some(Ok((identity.clone(), By::Remembered)))).1);
-        }
-        let forgotten = memory.forgotten();
-        drop(memory);
         let (tell, answer) = watch::channel(None);
         asked.insert(tag, answer.clone());
         drop(asked);
-        let asking = Asking {
-            inner: Arc::clone(self),
-            held: Arc::clone(held),
-            target,
-            client,
-            tag,
-            generation,
-            forgotten,
-            counts: wrong.is_none(),
-        };
-        tokio::spawn(asking.run(password, attempt, tell));
-        Ok(answer)
+        let (inner, held) = (Arc::clone(self), Arc::clone(held));
+        let asking = Asking { inner, held, target, client, tag };
+        tokio::spawn(async move {
+            let answer = asking.answer(password).await;
+            // Whoever comes from now on finds what was learned.
+            tell.send_replace(Some(answer));
+        });
+        answer
+    }
+
+    /// Whose name and password these are, where that is known.
+    fn recall(&self, user: &str, password: &Password, client: ClientAddr) -> Option<Identity> {
+        if self.memory().is_stranger(client) {
+            return None;
+        }
+        let target = self.accounts.find(user, &self.settings.load().names).ok()?;
+        let sent = self.secrets.sent(client, target.key(), password.reveal());
+        self.recall_sent(&sent, self.accounts.generation(&target))
+    }
+
+    /// The same. Nobody is told of whom it was known who is banned meanwhile: it is forgotten.
+    fn recall_sent(&self, sent: &Sent<'_>, generation: Option<u64>) -> Option<Identity> {
+        let bans = self.regulation.generation();
+        let mut memory = self.memory();
+        let recalled = memory.recall(sent, generation, boot_now())?;
+        if recalled.bans != bans {
+            if self.regulation.is_banned(sent.client, sent.account) {
+                memory.forget_banned(sent.client, sent.account);
+                return None;
+            }
+            recalled.bans = bans;
+        }
+        Some(recalled.identity.clone())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -302,45 +291,69 @@ struct Asking {
     target: Target,
     client: ClientAddr,
     tag: Tag,
-    generation: u64,
-    forgotten: u64,
-    /// It is a try of its own, not one that was counted before.
-    counts: bool,
 }
 
 impl Asking {
-    async fn run(
-        self,
-        password: Password,
-        attempt: Box<dyn Trying>,
-        tell: watch::Sender<Option<Answer>>,
-    ) {
-        let Inner { accounts, .. } = &*self.inner;
-        let answer = accounts.check(&self.target, password).await;
-        let by = if self.target.is_local() { By::Local } else { By::Kdc };
-        let answer = answer.map(|identity| (identity, by));
-        self.learn(&answer, attempt);
-        // Whoever comes from now on finds what was learned.
-        tell.send_replace(Some(answer));
+    async fn answer(&self, password: Password) -> Answer {
+        let Self { inner, target, .. } = self;
+        let sent = self.sent();
+        let known = Before {
+            // All of it read before anything is looked at.
+            generation: inner.accounts.generation(target),
+            bans: inner.regulation.generation(),
+            forgotten: inner.memory().forgotten(),
+        };
+        let Ok(attempt) = inner.regulation.begin_in_turn(sent.client, sent.account).await else {
+            inner.memory().forget_banned(sent.client, sent.account);
+            return refused(Cause::Banned, "too many wrong passwords were sent before");
+        };
+        let now = boot_now();
+        let wrong = inner.memory().wrong(&sent, now);
+        let is_known =
+            |wrong: &Wrong| wrong.cause == Cause::WrongPassword || now.since(wrong.asked) < ASK_AGAIN;
+        if let Some(wrong) = wrong.filter(is_known) {
+            attempt.is_void();
+            return refused(wrong.cause, "the same name and password were refused before");
+        }
+        if let Some(identity) = inner.recall_sent(&sent, known.generation) {
+            attempt.is_void();
+            return Ok((identity, By::Remembered));
+        }
+        let answer = inner.accounts.check(target, password).await;
+        self.learn(&answer, attempt, wrong.is_none(), &known);
+        let by = if target.is_local() { By::Local } else { By::Kdc };
+        answer.map(|identity| (identity, by))
     }
 
-    /// Tells the regulation what came of it, and remembers it.
-    fn learn(&self, answer: &Answer, attempt: Box<dyn Trying>) {
-        let Self { inner, target, client, tag, generation, forgotten, counts, .. } = self;
-        let (client, account) = (*client, target.key());
-        let sent = Sent { client, account, tag: *tag };
+    fn sent(&self) -> Sent<'_> {
+        Sent { client: self.client, account: self.target.key(), tag: self.tag }
+    }
+
+    /// Tells the regulation what came of it, and remembers it. `counts`: it is a try of its own, not one that was counted before.
+    fn learn(
+        &self,
+        answer: &Result<Identity, Failure>,
+        attempt: Box<dyn Trying>,
+        counts: bool,
+        before: &Before,
+    ) {
+        let (inner, sent) = (&self.inner, self.sent());
         match answer {
-            Ok((identity, _)) => {
+            Ok(identity) => {
                 attempt.succeeded();
-                inner.memory().accept(&sent, identity.clone(), *generation, *forgotten, boot_now());
+                inner.memory().accept(&sent, identity.clone(), before, boot_now());
             }
             Err(failure) => match try_of(failure) {
                 Some(cause) => {
-                    if *counts { attempt.failed() } else { attempt.is_void() }
+                    if counts {
+                        attempt.failed(cause != Cause::UnknownUser);
+                    } else {
+                        attempt.is_void();
+                    }
                     let counts_once_for = inner.settings.load().counts_once_for;
                     inner.memory().refuse(&sent, cause, counts_once_for, boot_now());
-                    if inner.regulation.is_banned(client, account) {
-                        inner.memory().forget_banned(client, account);
+                    if inner.regulation.is_banned(sent.client, sent.account) {
+                        inner.memory().forget_banned(sent.client, sent.account);
                     }
                 }
                 None => attempt.is_void(),

@@ -80,13 +80,26 @@ impl Secrets {
     }
 }
 
+/// What was so before anything was looked at: what has changed since makes a memory worthless.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// Which of the account's passwords counted, where they are counted.
+    pub(super) generation: Option<u64>,
+    /// How often a ban had begun.
+    pub(super) bans: u64,
+    /// What [`Memory::forgotten`] said.
+    pub(super) forgotten: u64,
+}
+
 /// A password that was right.
 #[derive(Debug)]
-struct Right {
+pub(super) struct Right {
     tag: Tag,
-    identity: Identity,
-    /// Which of the account's passwords it was, where the accounts are counted.
-    generation: u64,
+    /// Whose it is.
+    pub(super) identity: Identity,
+    generation: Option<u64>,
+    /// How often a ban had begun when it was known last that none concerns this.
+    pub(super) bans: u64,
     until: BootTime,
 }
 
@@ -132,43 +145,36 @@ impl Memory {
         !self.clients.contains_key(&client)
     }
 
-    /// Whose this password is, where it was right a moment ago; `generation` is that of the account's password now.
-    pub(super) fn recall(&self, sent: &Sent<'_>, generation: u64, now: BootTime) -> Option<&Identity> {
-        let right = self.known(sent)?.right.as_ref()?;
+    /// What is known of this password, where it was right a moment ago; `generation` is that of the account's password now.
+    pub(super) fn recall(
+        &mut self,
+        sent: &Sent<'_>,
+        generation: Option<u64>,
+        now: BootTime,
+    ) -> Option<&mut Right> {
+        let right = self.clients.get_mut(&sent.client)?.get_mut(sent.account)?.right.as_mut()?;
         let is_known = right.tag == sent.tag && right.generation == generation && now < right.until;
-        is_known.then_some(&right.identity)
+        is_known.then_some(right)
     }
 
     /// What is known of this password, where it was wrong.
     pub(super) fn wrong(&self, sent: &Sent<'_>, now: BootTime) -> Option<Wrong> {
-        let wrong = &self.known(sent)?.wrong;
+        let wrong = &self.clients.get(&sent.client)?.get(sent.account)?.wrong;
         wrong.iter().find(|wrong| wrong.tag == sent.tag && now < wrong.until).copied()
     }
 
-    /// A password is right, of this generation. It was asked for when [`Self::forgotten`] said this.
-    pub(super) fn accept(
-        &mut self,
-        sent: &Sent<'_>,
-        identity: Identity,
-        generation: u64,
-        forgotten: u64,
-        now: BootTime,
-    ) {
+    /// A password is right.
+    pub(super) fn accept(&mut self, sent: &Sent<'_>, identity: Identity, before: &Before, now: BootTime) {
+        let Before { generation, bans, forgotten } = *before;
         let is_of_now = self.forgotten == forgotten;
         let known = self.learn(sent);
         known.wrong.retain(|wrong| wrong.tag != sent.tag);
-        let right = || Right { tag: sent.tag, identity, generation, until: now.after(KNOWN_FOR) };
+        let right = || Right { tag: sent.tag, identity, generation, bans, until: now.after(KNOWN_FOR) };
         known.right = is_of_now.then(right);
     }
 
     /// A password is wrong, and is one and the same try for so long. What is known of it already keeps its end.
-    pub(super) fn refuse(
-        &mut self,
-        sent: &Sent<'_>,
-        cause: Cause,
-        counts_once_for: Duration,
-        now: BootTime,
-    ) {
+    pub(super) fn refuse(&mut self, sent: &Sent<'_>, cause: Cause, counts_once_for: Duration, now: BootTime) {
         let tag = sent.tag;
         let known = self.learn(sent);
         known.right.take_if(|right| right.tag == tag);
@@ -204,10 +210,6 @@ impl Memory {
     /// Nothing is known any more.
     pub(super) fn clear(&mut self) {
         *self = Self { count: self.count, forgotten: self.forgotten + 1, ..Self::default() };
-    }
-
-    fn known(&self, sent: &Sent<'_>) -> Option<&Known> {
-        self.clients.get(&sent.client)?.get(sent.account)
     }
 
     /// What is known of a pair, to learn more of it.

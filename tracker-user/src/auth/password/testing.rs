@@ -5,7 +5,7 @@ use super::cause::Cause;
 use super::counters::Counters;
 use super::door::{Passwords, Settings};
 use super::name::BadAccount;
-use super::regulated::{Regulation, Trying};
+use super::regulated::{Begun, Regulation, Trying};
 use super::secret::Password;
 use crate::auth::kerberos::NameRules;
 use crate::auth::outcome::Failure;
@@ -23,8 +23,8 @@ impl Accounts for Fakes {
         }
     }
 
-    fn generation(&self, _target: &Target) -> u64 {
-        0
+    fn generation(&self, _target: &Target) -> Option<u64> {
+        None
     }
 
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {
@@ -40,25 +40,34 @@ impl Accounts for Fakes {
     }
 }
 
-/// Everybody may try.
-impl Regulation for () {
-    fn begin(&self, _client: ClientAddr, account: &str) -> Result<Box<dyn Trying>, Banned> {
-        if account.starts_with("banned@") { Err(Banned) } else { Ok(Box::new(())) }
+/// Everybody may try, but `banned`.
+#[derive(Debug)]
+struct Everybody;
+
+impl Regulation for Everybody {
+    fn begin_in_turn<'a>(&'a self, client: ClientAddr, account: &'a str) -> Begun<'a> {
+        let begun: Result<Box<dyn Trying>, _> =
+            if self.is_banned(client, account) { Err(Banned) } else { Ok(Box::new(Everybody)) };
+        Box::pin(async { begun })
     }
 
-    fn is_banned(&self, client: ClientAddr, account: &str) -> bool {
-        self.begin(client, account).is_err()
+    fn is_banned(&self, _client: ClientAddr, account: &str) -> bool {
+        account.starts_with("banned@")
+    }
+
+    fn generation(&self) -> u64 {
+        0
     }
 }
 
-impl Trying for () {
+impl Trying for Everybody {
     fn succeeded(self: Box<Self>) {}
-    fn failed(self: Box<Self>) {}
+    fn failed(self: Box<Self>, _is_known: bool) {}
     fn is_void(self: Box<Self>) {}
 }
 
 /// The door.
 pub(crate) fn door() -> Passwords {
     let settings = Settings::default();
-    Passwords::with(Box::new(Fakes), Box::new(()), Counters::hidden().unwrap(), settings).unwrap()
+    Passwords::with(Box::new(Fakes), Box::new(Everybody), Counters::hidden().unwrap(), settings).unwrap()
 }

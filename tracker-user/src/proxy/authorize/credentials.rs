@@ -161,7 +161,10 @@ async fn proved(
                 if let Some(ground) = ground(&refusal) {
                     tell(peer, ground, Some(method), Some(&offer.identity), &why);
                 }
-                return (Err(not_admitted(peer, &refusal, chances)), DecisionResult::NotAdmitted { user, why });
+                return (
+                    Err(not_admitted(peer, &refusal, chances)),
+                    DecisionResult::NotAdmitted { user, why },
+                );
             }
         }
     }

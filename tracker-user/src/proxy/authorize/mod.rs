@@ -63,10 +63,8 @@ pub(super) async fn authorize(
                 Ok(authorized)
             }
             None => {
-                let came = Came {
-                    credentials: Credentials::parse(field),
-                    fingerprint: Fingerprint::of(field),
-                };
+                let came =
+                    Came { credentials: Credentials::parse(field), fingerprint: Fingerprint::of(field) };
                 head.wipe(Name::ProxyAuthorization);
                 with_credentials(peer, head, options, came).await
             }
@@ -152,7 +150,9 @@ async fn repeated(peer: &Peer, field: &[u8]) -> Option<Authorized> {
 async fn session_of(peer: &Peer, user: &Identity) -> Option<Authorized> {
     peer.conversation().breaks_off();
     match decision(peer).await {
-        Decision::Allow(Admitted { session, identity }) if *identity == *user && bind(peer, session).await => {
+        Decision::Allow(Admitted { session, identity })
+            if *identity == *user && bind(peer, session).await =>
+        {
             Some(Authorized { user: identity, session, mutual_auth: None })
         }
         _ => None,

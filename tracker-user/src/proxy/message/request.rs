@@ -223,3 +223,24 @@ impl RequestHead {
         std::str::from_utf8(self.field(Name::MaxForwards)?).ok()?.parse().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::http1::Request;
+
+    #[test]
+    fn what_was_secret_is_overwritten_where_it_lay() {
+        let text =
+            "GET http://a.test/ HTTP/1.1\r\nProxy-Authorization: Basic c2VjcmV0\r\nX-Other: c2VjcmV0\r\n\r\n";
+        let mut input: Buffer = text.as_bytes().into();
+        let mut head = Request::take(&mut input).unwrap().unwrap().head;
+        assert_eq!(head.field(Name::ProxyAuthorization), Some(&b"Basic c2VjcmV0"[..]));
+        head.wipe(Name::ProxyAuthorization);
+        assert_eq!(head.field(Name::ProxyAuthorization), Some(&[0; 14][..]));
+        let expected = text.replacen("Basic c2VjcmV0", &"\0".repeat(14), 1);
+        assert_eq!(head.bytes(), expected.as_bytes(), "and nothing else");
+        head.settle();
+        assert_eq!((head.authority(), head.bytes()), (&b"a.test"[..], expected.as_bytes()));
+    }
+}
