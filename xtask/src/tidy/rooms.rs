@@ -82,7 +82,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "auth",
-        imports: &["types", "clock", "outside", "store"],
+        imports: &["types", "clock", "outside", "threads", "store"],
         purpose: "who somebody is: credentials, factors, offers; Kerberos",
     },
     Room {

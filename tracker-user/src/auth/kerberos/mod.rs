@@ -1,5 +1,5 @@
-//! Kerberos: tickets in, identities out (`negotiate`), the conditions under which it is offered (`conditions`), and what an
-//! operator asks about it (`decode`, `kdc_probe`).
+//! Kerberos: tickets in, identities out (`negotiate`), the conditions under which it is offered (`conditions`), what an
+//! operator asks about it (`decode`, `kdc_probe`), and passwords against a KDC (`password`).
 
 mod ap_req;
 mod cause;
@@ -12,9 +12,14 @@ pub mod kdc_probe;
 mod kdc_reply;
 pub mod names;
 pub mod negotiate;
+mod own;
+pub(super) mod password;
+#[cfg(test)]
+pub(super) mod test_realm;
 pub mod token;
 
 pub use cause::Cause;
 pub use conditions::Conditions;
 pub use names::NameRules;
 pub use negotiate::{Details, TicketVerifier};
+pub use own::own_services;

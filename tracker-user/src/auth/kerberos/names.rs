@@ -94,6 +94,37 @@ impl NameRules {
         Self { machine_accounts: accepted, ..self }
     }
 
+    /// Whether `user` and `realm`, as somebody typed them, can name a user: what is refused of a ticket's principal is refused
+    /// before anybody is asked about it. A service or an instance is none, whatever krb5.conf would make of it.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn typed(&self, user: &str, realm: &str) -> Result<(), BadName> {
+        let name = format!("{user}@{realm}");
+        plain(name.as_bytes())?;
+        if user.is_empty() || realm.is_empty() || user.contains('@') || realm.contains(['@', '/']) {
+            return Err(BadName::Form(name));
+        }
+        if user.contains('/') {
+            return Err(BadName::Service(name));
+        }
+        if !self.machine_accounts && is_machine(user, false) {
+            return Err(BadName::Machine(name));
+        }
+        Ok(())
+    }
+
+    /// The realms that have a name of their own for people, in upper case.
+    pub fn realms(&self) -> impl Iterator<Item = &str> {
+        self.domains.keys().map(String::as_str)
+    }
+
+    /// The realms, in upper case, that people know by this name, in any case.
+    pub fn called<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = &'a str> {
+        let fits = move |name: &str| name.to_lowercase() == domain.to_lowercase();
+        self.domains.iter().filter(move |(_, name)| fits(name)).map(|(realm, _)| realm.as_str())
+    }
+
     /// The identity of a principal, as GSSAPI displays it. `local_name` applies the rules of krb5.conf, and is asked only
     /// where they count; `None` is that there is no rule for it. The realm is part of the identity whatever they say.
     ///

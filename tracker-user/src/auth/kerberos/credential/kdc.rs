@@ -68,7 +68,7 @@ impl From<GssError> for Refusal {
 }
 
 /// The meaning of the error codes in `krb5/krb5.h`.
-const fn why(code: Code) -> Why {
+pub(super) const fn why(code: Code) -> Why {
     match code {
         // KRB5_KDC_UNREACH
         -1_765_328_228 => Why::NoAnswer,
@@ -340,13 +340,13 @@ impl Drop for OwnCache<'_> {
 }
 
 /// How to log in.
-struct InitOptions<'a> {
-    handle: OptionsHandle,
+pub(super) struct InitOptions<'a> {
+    pub(super) handle: OptionsHandle,
     context: &'a LibraryContext,
 }
 
 impl<'a> InitOptions<'a> {
-    fn new(context: &'a LibraryContext) -> Result<Self, GssError> {
+    pub(super) fn new(context: &'a LibraryContext) -> Result<Self, GssError> {
         let mut handle = ptr::null_mut();
         // SAFETY: the context is valid and the pointer to a live local.
         context.check(unsafe { krb5_get_init_creds_opt_alloc(context.0, &raw mut handle) })?;

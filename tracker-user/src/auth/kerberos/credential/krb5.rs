@@ -2,7 +2,7 @@
 //!
 //! The declarations are those of `krb5/krb5.h` (MIT 1.20); libgssapi-sys has none of them.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::ptr;
 
 use super::GssError;
@@ -15,6 +15,7 @@ pub(super) type PrincipalHandle = *mut c_void;
 pub(super) type CacheHandle = *mut c_void;
 pub(super) type OptionsHandle = *mut c_void;
 pub(super) type TicketHandle = *mut c_void;
+pub(super) type ProfileHandle = *mut c_void;
 
 /// `krb5_keyblock`
 #[repr(C)]
@@ -90,6 +91,13 @@ impl Creds {
             authorisation: ptr::null_mut(),
         }
     }
+}
+
+/// `krb5_verify_init_creds_opt`
+#[repr(C)]
+pub(super) struct VerifyOptions {
+    pub(super) flags: i32,
+    pub(super) no_fail: c_int,
 }
 
 /// `krb5_trace_info`
@@ -204,6 +212,42 @@ unsafe extern "C" {
         service: *const c_char,
         options: OptionsHandle,
     ) -> Code;
+    pub(super) fn krb5_get_init_creds_password(
+        context: ContextHandle,
+        creds: *mut Creds,
+        client: PrincipalHandle,
+        password: *const c_char,
+        prompter: *const c_void,
+        prompter_data: *mut c_void,
+        start: i32,
+        service: *const c_char,
+        options: OptionsHandle,
+    ) -> Code;
+    pub(super) fn krb5_get_init_creds_opt_set_tkt_life(options: OptionsHandle, seconds: i32);
+    pub(super) fn krb5_get_init_creds_opt_set_renew_life(options: OptionsHandle, seconds: i32);
+    pub(super) fn krb5_get_init_creds_opt_set_forwardable(options: OptionsHandle, on: c_int);
+    pub(super) fn krb5_get_init_creds_opt_set_proxiable(options: OptionsHandle, on: c_int);
+    pub(super) fn krb5_get_init_creds_opt_set_canonicalize(options: OptionsHandle, on: c_int);
+    pub(super) fn krb5_get_init_creds_opt_set_anonymous(options: OptionsHandle, on: c_int);
+    pub(super) fn krb5_get_init_creds_opt_set_change_password_prompt(options: OptionsHandle, on: c_int);
+    pub(super) fn krb5_verify_init_creds(
+        context: ContextHandle,
+        creds: *mut Creds,
+        server: PrincipalHandle,
+        keytab: KeytabHandle,
+        cache: *mut CacheHandle,
+        options: *mut VerifyOptions,
+    ) -> Code;
+    pub(super) fn krb5_get_default_realm(context: ContextHandle, realm: *mut *mut c_char) -> Code;
+    pub(super) fn krb5_free_default_realm(context: ContextHandle, realm: *mut c_char);
+    pub(super) fn krb5_get_profile(context: ContextHandle, profile: *mut ProfileHandle) -> Code;
+    pub(super) fn profile_get_subsection_names(
+        profile: ProfileHandle,
+        path: *const *const c_char,
+        names: *mut *mut *mut c_char,
+    ) -> c_long;
+    pub(super) fn profile_free_list(list: *mut *mut c_char);
+    pub(super) fn profile_abandon(profile: ProfileHandle);
     pub(super) fn krb5_free_cred_contents(context: ContextHandle, creds: *mut Creds);
     pub(super) fn krb5_get_credentials(
         context: ContextHandle,

@@ -9,6 +9,8 @@ mod kdc;
 mod keytab;
 mod krb5;
 mod localname;
+mod password;
+mod realms;
 mod ticket;
 
 use std::ffi::{CStr, c_void};
@@ -23,6 +25,8 @@ pub use kdc::{Refusal, Why};
 pub use keytab::KeytabEntry;
 pub(super) use keytab::{Keytab, default_name};
 pub(super) use localname::local_name;
+pub(super) use password::{Refused, Said};
+pub(super) use realms::{Realms, realms};
 pub(super) use ticket::Opened;
 
 use super::token::{OID_KRB5, OID_MS_KRB5, OID_SPNEGO};

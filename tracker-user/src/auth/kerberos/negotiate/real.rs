@@ -1,14 +1,11 @@
 //! The verifier and a real realm of its own: what needs a channel, or a look at what GSSAPI was told.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext as _};
 use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE};
 
 use super::*;
+use crate::auth::kerberos::test_realm::TestRealm;
 
 const KEYTAB: &str = "TRACKER_REAL_KEYTAB";
 
@@ -20,14 +17,10 @@ fn with_a_real_realm() {
         return runtime.block_on(check(keytab.into()));
     }
     let dir = tempfile::tempdir().unwrap();
-    let Some(realm) = Realm::start(dir.path()) else {
-        // A machine without a KDC's programs; CI has them.
-        assert!(std::env::var_os("TRACKER_REQUIRE_PRIVILEGED").is_none(), "krb5-kdc is missing");
-        println!("skipped: no krb5-kdc");
-        return;
-    };
+    let Some(realm) = TestRealm::start(dir.path(), "R.TEST") else { return };
+    realm.log_in_alice();
     let mut again = realm.command(std::env::current_exe().unwrap().to_str().unwrap());
-    let again = again.args(["with_a_real_realm", "--nocapture"]).env(KEYTAB, dir.path().join("keytab"));
+    let again = again.args(["with_a_real_realm", "--nocapture"]).env(KEYTAB, realm.keytab());
     let output = again.output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }
@@ -106,82 +99,5 @@ impl Client {
 
     fn token(&mut self, channel: Option<&[u8]>) -> Vec<u8> {
         self.0.step(None, channel).unwrap().unwrap().to_vec()
-    }
-}
-
-/// A realm with a user, who has a ticket, and a service.
-struct Realm {
-    dir: PathBuf,
-    kdc: Option<Child>,
-}
-
-impl Realm {
-    /// `None` where there are no programs for it.
-    fn start(dir: &Path) -> Option<Self> {
-        if !Path::new("/usr/sbin/krb5kdc").exists() {
-            return None;
-        }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let at = dir.display();
-        let krb5 = format!(
-            "[libdefaults]\n default_realm = R.TEST\n dns_canonicalize_hostname = false\n rdns = false\n \
-             dns_lookup_kdc = false\n permitted_enctypes = aes256-cts-hmac-sha1-96\n\
-             [realms]\n R.TEST = {{\n  kdc = 127.0.0.1:{port}\n }}\n[domain_realm]\n example.test = R.TEST\n .example.test = R.TEST\n"
-        );
-        let kdc = format!(
-            "[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n R.TEST = {{\n  \
-             database_name = {at}/principal\n  key_stash_file = {at}/stash\n }}\n[logging]\n kdc = FILE:{at}/log\n"
-        );
-        std::fs::write(dir.join("krb5.conf"), krb5).unwrap();
-        std::fs::write(dir.join("kdc.conf"), kdc).unwrap();
-        let mut realm = Self { dir: dir.to_owned(), kdc: None };
-        realm.run("kdb5_util create -s -P throw-away -r R.TEST");
-        realm.run("kadmin.local -r R.TEST addprinc -randkey HTTP/proxy.example.test");
-        realm.run(&format!("kadmin.local -r R.TEST ktadd -k {at}/keytab HTTP/proxy.example.test"));
-        realm.run("kadmin.local -r R.TEST addprinc -randkey alice");
-        realm.run(&format!("kadmin.local -r R.TEST ktadd -k {at}/alice alice"));
-        realm.kdc = Some(
-            realm.command("krb5kdc").args(["-n", "-r", "R.TEST"]).stdout(Stdio::null()).spawn().unwrap(),
-        );
-        for _ in 0..100 {
-            if realm
-                .command("kinit")
-                .args(["-k", "-t", &format!("{at}/alice"), "alice"])
-                .status()
-                .unwrap()
-                .success()
-            {
-                return Some(realm);
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("no ticket can be had");
-    }
-
-    fn run(&self, line: &str) {
-        let mut words = line.split(' ');
-        let mut command = self.command(words.next().unwrap());
-        let done = command.args(words).stdout(Stdio::null()).status().unwrap();
-        assert!(done.success(), "{line}");
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for (name, file) in
-            [("KRB5_CONFIG", "krb5.conf"), ("KRB5_KDC_PROFILE", "kdc.conf"), ("KRB5CCNAME", "tickets")]
-        {
-            command.env(name, self.dir.join(file));
-        }
-        command.env("KRB5RCACHEDIR", &self.dir).env_remove("KRB5_KTNAME");
-        command
-    }
-}
-
-impl Drop for Realm {
-    fn drop(&mut self) {
-        if let Some(kdc) = &mut self.kdc {
-            let _ = kdc.kill();
-            let _ = kdc.wait();
-        }
     }
 }
