@@ -27,6 +27,7 @@ use crate::auth::Verifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
+use crate::auth::password::LocalUsers;
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -190,6 +191,9 @@ impl App {
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
         let verifier = Arc::new(Verifier::new(verifier));
+        let local_users = LocalUsers::start(Arc::clone(&store))
+            .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
+        let local_users = Arc::new(local_users);
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
@@ -275,11 +279,14 @@ impl App {
             store: Arc::clone(&store),
             journal: Arc::clone(&journal),
             verifier,
+            local_users,
             threads,
             started,
             listen: Arc::clone(&listen),
             warnings: Arc::clone(&warnings),
         };
+        // Nothing else can fail any more: what is made and printed is not made in vain.
+        ops::make_administrator(&parts.local_users, &parts.store, &parts.audit);
         let ops = Ops::new(parts, Limits::default(), Handle::current());
         Ok(Self {
             configuration,
@@ -326,6 +333,7 @@ impl App {
             tasks.spawn(stopped.clone().run_until_cancelled_owned(task))
         };
         let mut event_loop = event_loop.start()?;
+        ops.end_sessions_of_changed_users().await;
         if let Some(metrics) = metrics {
             until_stopped(Box::pin(metrics.run()));
         }
@@ -431,7 +439,7 @@ fn replaced(why: &str, audit: &Audit) -> String {
     audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
     format!(
         "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
-         logged in, and its history and settings are what it says"
+         logged in, and its history, settings and local users are what it says"
     )
 }
 

@@ -1,4 +1,4 @@
-//! The audit trail: every login, refusal, timeout, kick-out, logout and change of a setting, in memory for the
+//! The audit trail: every login, refusal, timeout, kick-out, logout and change of a setting or a local user, in memory for the
 //! operator, to followers as it happens, and in the log.
 
 mod actor;
@@ -16,7 +16,9 @@ use tokio::sync::broadcast;
 use tracing::info;
 
 pub use self::actor::{Actor, Via};
-pub use self::event::{Event, Kind, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
+pub use self::event::{
+    Event, Kind, LocalUserEvent, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
+};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
 use crate::clock::boot_now;

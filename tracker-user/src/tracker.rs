@@ -11,6 +11,7 @@ mod event_loop;
 mod health;
 mod metrics;
 mod resync;
+mod revoked;
 mod shared;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::session::{
 };
 use crate::store::{Journal, Unkept};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Scope, SessionId, UserMessage, UserQuery};
+use crate::types::{ClientAddr, ConnectionId, Identity, Scope, SessionId, UserMessage, UserQuery};
 
 pub use self::event_loop::{Ended, EventLoop};
 pub use self::metrics::Metrics;
@@ -60,6 +61,9 @@ pub enum Whose {
     Client(ClientAddr),
     /// The user's, on all their clients; of everybody who is meant.
     User(UserQuery),
+    /// Those of this one person, on all their clients. What they have sent before the order to prove themselves by proves
+    /// nothing any more, although it is verified only later.
+    Identity(Arc<Identity>),
 }
 
 /// A good proof was not admitted.
@@ -74,6 +78,9 @@ pub enum Refusal {
     /// The session could not be written to disk.
     #[error("{0}")]
     NotKept(String),
+    /// The user's sessions were ended while the credentials were being verified: they may be worth nothing any more.
+    #[error("the user's sessions were ended by an operator while the credentials were being verified")]
+    Revoked,
     /// Whoever is at the address now is not who opened the connection.
     #[error("another device has shown up behind this address since the connection was opened")]
     AnotherDevice,
@@ -93,6 +100,7 @@ impl Refusal {
                 "You cannot be logged in at this moment. Try again; if that does not help, the proxy's operator finds the \
                  reason in its status and log."
             }
+            Self::Revoked => "Your account was changed while you logged in. Load the page again.",
             Self::AnotherDevice => {
                 "Another computer has appeared at your computer's address. Load the page again."
             }

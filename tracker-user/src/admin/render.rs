@@ -9,10 +9,10 @@ use crate::config::{Config, show_span};
 use crate::links::shown;
 use crate::observe::{Kind, Pinning};
 use crate::ops::{
-    Activity, Answer, Explanation, Gap, Host, LoggedOut, Offer, OpenConnection, RuleFinding, SessionDetail,
-    SessionView, Setting, Source, Standing, Status, User,
+    Activity, Answer, Explanation, Gap, Host, LocalUser, LoggedOut, Offer, OpenConnection, RuleFinding,
+    SessionDetail, SessionView, Setting, Source, Standing, Status, User, UserChanged,
 };
-use crate::session::{State, Timeouts, Verdict};
+use crate::session::{Session, State, Timeouts, Verdict};
 
 pub(super) fn status(status: Status) -> wire::Status {
     let (mode, cgroup, pinned, because) = match status.observer {
@@ -45,6 +45,7 @@ pub(super) fn status(status: Status) -> wire::Status {
         },
         sessions: wire::SessionCounts { active: status.active, stale: status.stale },
         users: status.users,
+        local_users: status.local_users,
         licences: wire::Licences { used: status.licences.used, max: status.licences.max },
         connections: status.connections,
         store: wire::StoreStatus {
@@ -240,11 +241,33 @@ pub(super) fn setting(setting: &Setting) -> wire::Setting {
 }
 
 pub(super) fn logged_out(LoggedOut { ended, warning }: &LoggedOut) -> wire::LoggedOut {
-    let ended = ended.iter().map(|session| wire::EndedSession {
+    wire::LoggedOut { ended: ended.iter().map(ended_session).collect(), warning: warning.clone() }
+}
+
+fn ended_session(session: &Session) -> wire::EndedSession {
+    wire::EndedSession {
         id: session.id.to_string(),
         client: shown(session.client).to_string(),
         user: session.identity.user().into(),
         domain: session.identity.domain().into(),
-    });
-    wire::LoggedOut { ended: ended.collect(), warning: warning.clone() }
+    }
+}
+
+pub(super) fn local_user(user: &LocalUser) -> wire::LocalUser {
+    let LocalUser { name, disabled, must_change, administrator, created, changed, last_login } = user;
+    wire::LocalUser {
+        name: name.clone(),
+        disabled: *disabled,
+        must_change: *must_change,
+        administrator: *administrator,
+        created: *created,
+        changed: *changed,
+        last_login: *last_login,
+    }
+}
+
+pub(super) fn user_changed(changed: UserChanged) -> wire::UserChanged {
+    let UserChanged { name, user, ended, warning } = changed;
+    let ended = ended.iter().map(ended_session).collect();
+    wire::UserChanged { name, user: user.as_ref().map(local_user), ended, warning }
 }

@@ -57,6 +57,30 @@ async fn route(
             let whose = whose(body(request).await?)?;
             ok(&render::logged_out(&ops.logout(whose, peer.actor(names).await).await?))
         }
+        (&Method::GET, ["v1", "local-users"]) => list(ops.local_users().await?, render::local_user),
+        (&Method::POST, ["v1", "local-users"]) => {
+            let wire::NewUser { name, password, administrator } = body(request).await?;
+            let actor = peer.actor(names).await;
+            ok(&render::user_changed(ops.add_user(&name, password, administrator, actor).await?))
+        }
+        (&Method::PUT, ["v1", "local-users", name, "password"]) => {
+            let wire::NewPassword { password } = body(request).await?;
+            let (name, actor) = (query::decode(name), peer.actor(names).await);
+            ok(&render::user_changed(ops.set_user_password(&name, password, actor).await?))
+        }
+        (&Method::PUT, ["v1", "local-users", name, "disabled"]) => {
+            let wire::Disabled { disabled } = body(request).await?;
+            let (name, actor) = (query::decode(name), peer.actor(names).await);
+            let changed = match disabled {
+                true => ops.disable_user(&name, actor).await?,
+                false => ops.enable_user(&name, actor).await?,
+            };
+            ok(&render::user_changed(changed))
+        }
+        (&Method::DELETE, ["v1", "local-users", name]) => {
+            let (name, actor) = (query::decode(name), peer.actor(names).await);
+            ok(&render::user_changed(ops.remove_user(&name, actor).await?))
+        }
         (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
         (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {
             Some(setting) => ok(&render::setting(&setting)),
@@ -155,6 +179,11 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
     let Ok(read) = timeout(BODY_TIMEOUT, read).await else {
         return Err(bad(&format!("it has not come within {} s", BODY_TIMEOUT.as_secs())));
     };
-    let body = read.map_err(|error| bad(&error))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(&error))
+    let body = read.map_err(|error| bad(&error))?.to_bytes();
+    let read = serde_json::from_slice(&body).map_err(|error| bad(&error));
+    // It may have been a password: what is ours of it is overwritten.
+    if let Ok(mut ours) = body.try_into_mut() {
+        ours.fill(0);
+    }
+    read
 }

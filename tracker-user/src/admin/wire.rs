@@ -1,6 +1,7 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
 mod decisions;
+mod local_users;
 mod past;
 #[cfg(test)]
 mod past_tests;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
+pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
 
 use crate::audit::Actor;
@@ -35,6 +37,9 @@ pub struct Status {
     pub sessions: SessionCounts,
     /// Users with an active session.
     pub users: usize,
+    /// The gateway's own users, logged in or not.
+    #[serde(default)]
+    pub local_users: usize,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.

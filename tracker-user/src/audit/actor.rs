@@ -14,6 +14,8 @@ pub enum Via {
     File,
     /// SIGHUP.
     Signal,
+    /// The gateway itself, at its first start.
+    Start,
 }
 
 /// See the module.
@@ -54,6 +56,7 @@ impl fmt::Display for Actor {
             Via::Socket => "the admin socket",
             Via::File => "the configuration file",
             Via::Signal => "SIGHUP",
+            Via::Start => "the first start",
         };
         match (&self.user, self.uid) {
             (Some(user), Some(uid)) => write!(f, "{user} (uid {uid}) by ")?,

@@ -7,15 +7,17 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Actor, Event, RefusedEvent, SessionEvent, SettingEvent, Via};
+use super::{Actor, Event, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via};
 use crate::clock::BootTime;
 use crate::session;
 use crate::session::{Proved, Reason, What};
-use crate::types::{ClientAddr, Factor, GatewayId, Identity, Method, SessionId, Traffic};
+use crate::types::{ClientAddr, Factor, GatewayId, Identity, Method, SessionId, Traffic, told_realm};
 
 fn identity() -> impl Strategy<Value = Arc<Identity>> {
-    ("[a-zA-Zä. ]{1,12}", "[A-Z]{1,6}(\\.TEST)?", any::<u8>()).prop_map(|(user, realm, kind)| {
-        let domain = match kind % 3 {
+    let realm = prop_oneof![4 => "[A-Z]{1,6}(\\.TEST)?", 1 => Just("LOCAL".to_owned())];
+    ("[a-zA-Zä. ]{1,12}", realm, any::<u8>()).prop_map(|(user, realm, kind)| {
+        let domain = match kind % 4 {
+            3 => return Arc::new(Identity::local(&user)),
             0 => String::new(),
             1 => realm.clone(),
             _ => "SHORT".into(),
@@ -107,10 +109,14 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         how,
         actor,
     });
+    let how = select(&["added", "password", "disabled", "enabled", "removed"][..]);
+    let user = (identity(), how, actor());
+    let user = user.prop_map(|(user, how, actor)| LocalUserEvent { user, how, actor });
     prop_oneof![
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),
         1 => setting.prop_map(Event::Setting),
+        1 => user.prop_map(Event::LocalUser),
         1 => "[a-z ]{0,20}".prop_map(|why| Event::Replaced(why.into())),
     ]
 }
@@ -126,7 +132,7 @@ pub(crate) fn names(
     domain: Option<&str>,
     realm: Option<&str>,
 ) -> bool {
-    let realm = realm.map_or_else(|| domain.unwrap_or_default().to_lowercase(), Into::into);
+    let realm = told_realm(domain.unwrap_or_default(), realm);
     user == Some(identity.user())
         && domain == Some(identity.domain())
         && identity.key() == format!("{}@{realm}", identity.user().to_lowercase())

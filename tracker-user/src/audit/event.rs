@@ -19,6 +19,8 @@ use crate::types::{ClientAddr, Identity, Method, SessionId, Traffic};
 pub enum Kind {
     /// A session ended; the reason says why.
     Ended,
+    /// One of the gateway's own users was added or changed; the reason says how.
+    LocalUser,
     /// A session began.
     Login,
     /// Somebody was refused: their credentials, their login, or their request.
@@ -40,6 +42,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ended => "ended",
+            Self::LocalUser => "user",
             Self::Login => "login",
             Self::Refused => "refused",
             Self::Renewed => "renewed",
@@ -68,8 +71,21 @@ pub enum Event {
     Refused(RefusedEvent),
     /// A setting was changed.
     Setting(SettingEvent),
+    /// One of the gateway's own users was added or changed.
+    LocalUser(LocalUserEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
     Replaced(Cow<'static, str>),
+}
+
+/// One of the gateway's own users was added or changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalUserEvent {
+    /// Who.
+    pub user: Arc<Identity>,
+    /// What was done, in a word of a fixed set: `added`, `password`, `disabled`, `enabled` or `removed`.
+    pub how: &'static str,
+    /// Whose order it was.
+    pub actor: Actor,
 }
 
 /// What happened to a session, and what came of it.
@@ -153,6 +169,7 @@ impl Event {
             },
             Self::Refused(_) => Kind::Refused,
             Self::Setting(_) => Kind::Setting,
+            Self::LocalUser(_) => Kind::LocalUser,
             Self::Replaced(_) => Kind::Replaced,
         }
     }
@@ -162,7 +179,7 @@ impl Event {
     pub const fn session(&self) -> Option<&SessionEvent> {
         match self {
             Self::Session(event) => Some(event),
-            Self::Refused(_) | Self::Setting(_) | Self::Replaced(_) => None,
+            Self::Refused(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -171,7 +188,7 @@ impl Event {
     pub const fn refused(&self) -> Option<&RefusedEvent> {
         match self {
             Self::Refused(refused) => Some(refused),
-            Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -180,7 +197,7 @@ impl Event {
     pub const fn setting(&self) -> Option<&SettingEvent> {
         match self {
             Self::Setting(setting) => Some(setting),
-            Self::Session(_) | Self::Refused(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Refused(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -203,7 +220,12 @@ impl Event {
     /// The user.
     #[must_use]
     pub fn user(&self) -> Option<&Identity> {
-        self.session().map(|of| &*of.event.identity).or_else(|| self.refused()?.user.as_deref())
+        match self {
+            Self::Session(of) => Some(&of.event.identity),
+            Self::Refused(refused) => refused.user.as_deref(),
+            Self::LocalUser(changed) => Some(&changed.user),
+            Self::Setting(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The session.
@@ -224,13 +246,14 @@ impl Event {
         self.proved().map(|proved| proved.method).or_else(|| self.refused()?.method)
     }
 
-    /// Why: a session's reason, why somebody was refused, how a setting was changed, what speaks against a database.
+    /// Why: a session's reason, why somebody was refused, how a setting or a user was changed, what speaks against a database.
     #[must_use]
     pub fn reason(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Session(of) => of.event.what.reason().map(|reason| reason.as_str().into()),
             Self::Refused(refused) => Some(outside::shown(&refused.why, outside::SENTENCE)),
             Self::Setting(setting) => Some(setting.how.into()),
+            Self::LocalUser(changed) => Some(changed.how.into()),
             Self::Replaced(why) => Some((**why).into()),
         }
     }
@@ -242,6 +265,7 @@ impl Event {
             Self::Session(of) => of.event.what.reason().map_or("", session::Reason::as_str),
             Self::Refused(refused) => refused.cause,
             Self::Setting(setting) => setting.how,
+            Self::LocalUser(changed) => changed.how,
             Self::Replaced(_) => "store",
         }
     }
@@ -264,6 +288,7 @@ impl Event {
         match self {
             Self::Session(of) => of.actor.as_ref(),
             Self::Setting(setting) => Some(&setting.actor),
+            Self::LocalUser(changed) => Some(&changed.actor),
             Self::Refused(_) | Self::Replaced(_) => None,
         }
     }

@@ -60,6 +60,10 @@ pub enum Command {
     Explain(Explain),
     /// End sessions: their connections are closed at once.
     Logout(Logout),
+    /// The gateway's own users: who they are, and what becomes of them. Whoever is disabled or removed, or has another
+    /// password, is logged out at once.
+    #[command(subcommand)]
+    User(User),
     /// Show a setting, or all of them.
     Get {
         /// The key, as in the configuration file: proxy-auth-timeout, or timeouts.proxy-auth-timeout.
@@ -169,4 +173,40 @@ pub struct Logout {
     /// All sessions.
     #[arg(long)]
     pub all: bool,
+}
+
+/// What becomes of the gateway's own users. A password is asked for on the terminal, twice and without being shown; where
+/// standard input is no terminal, its first line is the password.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user; the password is asked for, or read from standard input.
+    Add {
+        /// The name, without a domain.
+        name: String,
+        /// The user may administer the gateway.
+        #[arg(long)]
+        administrator: bool,
+    },
+    /// Give a user another password, which is asked for, or read from standard input.
+    Password {
+        /// The name.
+        name: String,
+    },
+    /// Let nobody in by this name any more.
+    Disable {
+        /// The name.
+        name: String,
+    },
+    /// Take that back.
+    Enable {
+        /// The name.
+        name: String,
+    },
+    /// Remove a user.
+    Remove {
+        /// The name.
+        name: String,
+    },
+    /// All of them.
+    List,
 }

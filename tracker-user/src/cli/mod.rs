@@ -7,7 +7,9 @@ mod doctor;
 mod explain;
 mod past;
 mod run;
+mod secret;
 mod show;
+mod user;
 mod when;
 
 pub use run::run;

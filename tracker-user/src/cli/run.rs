@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::args::{Args, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
-use super::{decode, doctor, explain, past, show};
+use super::secret::SecretError;
+use super::{decode, doctor, explain, past, show, user};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
@@ -26,9 +27,11 @@ const EX_NOPERM: u8 = 77;
 /// So many sessions are shown unless all are asked for.
 const SHOWN: usize = 1_000;
 
-enum Failure {
+pub(super) enum Failure {
     Client(ClientError),
     Detach(DetachError),
+    /// No password was given, or none that can be used.
+    Secret(SecretError),
     Output(io::Error),
     /// What was asked for was said; that it is bad news is told by the exit code.
     Said,
@@ -43,6 +46,12 @@ impl From<ClientError> for Failure {
 impl From<DetachError> for Failure {
     fn from(error: DetachError) -> Self {
         Self::Detach(error)
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::Secret(error)
     }
 }
 
@@ -85,6 +94,14 @@ pub async fn run() -> ExitCode {
             };
             let remedy = if code == EX_NOPERM { " (run trackerctl as root)" } else { "" };
             (code, format!("{error}{remedy}"))
+        }
+        Failure::Secret(error) => {
+            let code = match error {
+                SecretError::Differ | SecretError::Given => 1,
+                SecretError::Missing | SecretError::Long | SecretError::NotText => EX_USAGE,
+                SecretError::Read(_) => 1,
+            };
+            (code, error.to_string())
         }
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
         Failure::Said => return ExitCode::FAILURE,
@@ -131,6 +148,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.send_json(Method::POST, "/v1/logout", &whose).await?;
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
         }
+        Command::User(wanted) => user::carry_out(args, &client, wanted).await,
         Command::Get { key: Some(key) } => {
             let value = client.get(&format!("/v1/settings/{}", path_segment(key)?)).await?;
             // A script wants the value and nothing else.
@@ -247,7 +265,7 @@ async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timest
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn print<T: DeserializeOwned>(
+pub(super) fn print<T: DeserializeOwned>(
     args: &Args,
     value: &Value,
     show: impl FnOnce(T) -> String,

@@ -37,6 +37,7 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("timeouts", status.timeouts.clone()),
         ("sessions", format!("{} active, {} stale", status.sessions.active, status.sessions.stale)),
         ("users", status.users.to_string()),
+        ("local users", status.local_users.to_string()),
         ("licences", licences),
         ("connections", status.connections.to_string()),
         ("store", store(&status.store)),
@@ -260,11 +261,45 @@ pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {
     if ended.ended.is_empty() {
         return "nobody was logged in".into();
     }
-    let line =
-        |e: &wire::EndedSession| format!("{} was logged out from {}", name(&e.user, &e.domain), e.client);
-    let mut lines: Vec<String> = ended.ended.iter().map(line).collect();
+    let mut lines: Vec<String> = ended.ended.iter().map(logged_out_line).collect();
     lines.extend(ended.warning.as_ref().map(|warning| format!("WARNING: {warning}")));
     lines.join("\n")
+}
+
+pub(super) fn local_users(users: &[wire::LocalUser]) -> String {
+    if users.is_empty() {
+        return "there are no local users".into();
+    }
+    let mut table = plain();
+    table.set_header(["USER", "STATE", "ADMINISTRATOR", "CREATED", "CHANGED", "LAST LOGIN"]);
+    for user in users {
+        let state = match (user.disabled, user.must_change) {
+            (true, _) => "disabled",
+            (false, true) => "must change the password",
+            (false, false) => "enabled",
+        };
+        table.add_row([
+            user.name.clone(),
+            state.into(),
+            if user.administrator { "yes" } else { "-" }.into(),
+            moment(user.created),
+            moment(user.changed),
+            user.last_login.map_or_else(|| "-".into(), moment),
+        ]);
+    }
+    text(&table)
+}
+
+/// What was done to a user, and whom it logged out from where.
+pub(super) fn user_changed(changed: &wire::UserChanged, done: &str) -> String {
+    let mut lines = vec![format!("{} {done}", changed.name)];
+    lines.extend(changed.ended.iter().map(logged_out_line));
+    lines.extend(changed.warning.as_ref().map(|warning| format!("WARNING: {warning}")));
+    lines.join("\n")
+}
+
+fn logged_out_line(ended: &wire::EndedSession) -> String {
+    format!("{} was logged out from {}", name(&ended.user, &ended.domain), ended.client)
 }
 
 pub(super) fn settings(settings: &[wire::Setting]) -> String {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::codec::Text;
 use super::problem::Refusal;
 use super::values::AllowedDestination;
-use crate::types::{AddressPattern, is_host_name, parse_stars, show_network};
+use crate::types::{AddressPattern, LOCAL_DOMAIN, is_host_name, parse_stars, show_network};
 
 type Parsed<T> = Result<T, Refusal>;
 
@@ -115,7 +115,18 @@ pub(super) const SPN: Text<String> = Text {
 pub(super) const REALM: Text<String> =
     Text { parse: name, show: Clone::clone, wants: "realm", example: "EXAMPLE.TEST" };
 
-pub(super) const DOMAIN: Text<String> = Text { wants: "short domain name", example: "EXAMPLE", ..REALM };
+pub(super) const DOMAIN: Text<String> = Text {
+    parse: |text| {
+        if text.eq_ignore_ascii_case(LOCAL_DOMAIN) {
+            let message = format!("{text:?} is what the gateway's own users have for a domain");
+            return Err(Refusal::new(message, "give the realm another short name"));
+        }
+        name(text)
+    },
+    wants: "short domain name",
+    example: "EXAMPLE",
+    ..REALM
+};
 
 pub(super) const COOKIE: Text<String> = Text {
     parse: |text| {

@@ -85,8 +85,13 @@ fn daemon(status: &Status, version: &str) -> Vec<Check> {
             "install both of one version, and restart trackerd",
         )
     };
+    let users = match status.local_users {
+        1 => "1 local user".to_owned(),
+        count => format!("{count} local users"),
+    };
+    let known = [first, Check::ok(DAEMON, format!("it has {users}"))];
     let warnings = status.warnings.iter().map(|warning| {
         Check::warning(DAEMON, warning.clone(), "trackerctl status shows it until it is mended")
     });
-    std::iter::once(first).chain(warnings).collect()
+    known.into_iter().chain(warnings).collect()
 }

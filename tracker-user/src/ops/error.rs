@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::auth::password::local::{BadLocalName, HashError, Weak};
 use crate::observe::ObserveError;
 use crate::store::StoreError;
 use crate::threads::Busy;
@@ -73,6 +74,21 @@ pub enum OpsError {
     /// A setting could not be kept; nothing was changed.
     #[error("{0}; nothing was changed")]
     NotChanged(StoreError),
+    /// No user can have this name.
+    #[error("{0}")]
+    BadUserName(#[from] BadLocalName),
+    /// There is a user of this name.
+    #[error("there is a local user {0} already: trackerctl user password sets another password")]
+    UserExists(String),
+    /// The password is none that a user is given.
+    #[error("{0}; nothing was changed")]
+    WeakPassword(#[from] Weak),
+    /// As many as may be.
+    #[error("there are {0} local users, which is all that there may be: remove some")]
+    TooManyUsers(usize),
+    /// A password cannot be kept.
+    #[error("{0}; nothing was changed")]
+    NotHashed(#[from] HashError),
     /// There is no file to read again.
     #[error("trackerd was started without a configuration file: restart it with --config to have one")]
     NoFile,
@@ -117,12 +133,18 @@ impl OpsError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownKey(_) | Self::BadValue(_) => ErrorKind::Wrong,
+            Self::UnknownKey(_) | Self::BadValue(_) | Self::BadUserName(_) => ErrorKind::Wrong,
             Self::NotFound(_) | Self::NotSet { .. } => ErrorKind::NotFound,
-            Self::NeedsRestart { .. } | Self::NoFile | Self::BadFile { .. } => ErrorKind::Conflict,
+            Self::NeedsRestart { .. }
+            | Self::UserExists(_)
+            | Self::WeakPassword(_)
+            | Self::TooManyUsers(_)
+            | Self::NoFile
+            | Self::BadFile { .. } => ErrorKind::Conflict,
             Self::NotChanged(_) | Self::NotKept { .. } => ErrorKind::NoRoom,
             Self::Records(_)
             | Self::Stopping
+            | Self::NotHashed(_)
             | Self::Store(_)
             | Self::Busy(_)
             | Self::TooMany { .. }

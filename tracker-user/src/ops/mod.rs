@@ -17,6 +17,7 @@ mod explain;
 mod history;
 mod hosts;
 mod hypothetical;
+mod local_users;
 mod logout;
 mod overlay;
 mod sessions;
@@ -46,6 +47,7 @@ pub use self::explain::{Answer, Explanation, RuleFinding};
 pub use self::history::HISTORY_AT_MOST;
 pub use self::hosts::Host;
 pub use self::hypothetical::{Hypothetical, Offer};
+pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administrator};
 pub use self::logout::LoggedOut;
 pub use self::overlay::Start;
 pub use self::sessions::{SessionDetail, SessionView, Standing};
@@ -54,6 +56,7 @@ pub use self::status::{Licences, ReplayCache, Status, StoreStatus};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;
+use crate::auth::password::LocalUsers;
 use crate::net::Connections;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
@@ -81,6 +84,8 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// The gateway's own users.
+    pub local_users: Arc<LocalUsers>,
     /// Who does what blocks. Nobody else's work waits for these.
     pub threads: Arc<Threads>,
     /// When the daemon started.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracker_ebpf::abi::{Counter, strangers_of};
 
+use super::local_users::first_password_warning;
 use super::{Ops, OpsError, Parts};
 use crate::auth::kerberos::negotiate;
 use crate::clock::boot_now;
@@ -37,6 +38,8 @@ pub struct Status {
     pub stale: usize,
     /// Users with an active session.
     pub users: usize,
+    /// The gateway's own users, logged in or not.
+    pub local_users: usize,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
@@ -117,6 +120,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
     let mut warnings = (parts.warnings)();
     warnings.extend(parts.journal.problem());
     warnings.extend(parts.configuration.warnings());
+    warnings.extend(first_password_warning(&parts.local_users, &parts.store));
     warnings.extend(counts.shared);
     let mut errors = BTreeMap::new();
     match parts.observer.counters() {
@@ -143,6 +147,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
         active: counts.active,
         stale: counts.stale,
         users: counts.users,
+        local_users: parts.local_users.count(),
         licences: Licences {
             used: counts.licences,
             max: (config.licences.max_users > 0).then_some(config.licences.max_users),

@@ -15,6 +15,7 @@ use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
 use super::sessions::PortableSession;
+use super::users;
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
 use crate::types::{ClientAddr, SessionId};
@@ -229,6 +230,7 @@ impl Store {
                 events.add(entry)?;
                 history.note(entry)?;
             }
+            users::note_logins(write, &batch.events)?;
             if let Some(newest) = batch.events.last() {
                 events.remove_outdated(newest.time)?;
                 history.remove_outdated(newest.time)?;

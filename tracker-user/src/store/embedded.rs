@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
+use super::administrator;
 use super::continuity::{FileFacts, Found, Note, Record, Tip, nanos};
 use super::error::StoreError;
 use super::open::{self, Open, Seen};
@@ -77,7 +78,9 @@ struct Progress {
 #[must_use]
 pub fn is_ours(name: &OsStr) -> bool {
     // MIT's replay cache may lie there, too; what file systems put into the root of a volume of its own is nobody's.
-    [FILE, open::ASIDE, revocation::FILE, PROBE, "lost+found"].into_iter().any(|ours| name == ours)
+    [FILE, open::ASIDE, revocation::FILE, PROBE, administrator::FILE, administrator::ASIDE, "lost+found"]
+        .into_iter()
+        .any(|ours| name == ours)
         || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
 }
 
@@ -128,8 +131,8 @@ impl Store {
             tracing::warn!(
                 path = %path.display(),
                 why,
-                "the database is not the one that this gateway last wrote: nobody is taken to be logged in; history \
-                 and settings are what it says"
+                "the database is not the one that this gateway last wrote: nobody is taken to be logged in; history, \
+                 settings and local users are what it says"
             );
         }
         let Imprint { tip, first_session, .. } = seen.says;
@@ -207,6 +210,11 @@ impl Store {
             }
             Err(error) => tracing::warn!(%error, "the database could not be closed in order"),
         }
+    }
+
+    /// The state directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where it lies.

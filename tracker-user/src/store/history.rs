@@ -16,7 +16,7 @@ use crate::clock::Anchor;
 use crate::links;
 use crate::session;
 use crate::session::{Proved, Reason, Session, State, What};
-use crate::types::{ClientAddr, Factor, Identity, Method, SessionId, UserQuery};
+use crate::types::{ClientAddr, Factor, Identity, Method, SessionId, UserQuery, told_realm};
 
 /// By client, beginning in microseconds of wall time, and session.
 const ENTRIES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("history");
@@ -146,7 +146,8 @@ impl HistoryEntry {
     /// Whether `typed` means its user.
     #[must_use]
     pub fn is_called(&self, typed: &UserQuery) -> bool {
-        typed.means(&self.user.to_lowercase(), self.realm.as_deref().unwrap_or_default(), &self.domain)
+        let realm = told_realm(&self.domain, self.realm.as_deref());
+        typed.means(&self.user.to_lowercase(), &realm, &self.domain)
     }
 
     fn end(&mut self, at: Timestamp, reason: Reason) {

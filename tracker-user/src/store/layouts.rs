@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::content::SESSIONS;
 use super::events::EVENTS;
 use super::history::{History, HistoryEntry};
+use super::users;
 use crate::clock::{Anchor, BootTime};
 use crate::links;
 use crate::types::{ClientAddr, GatewayId, SessionId};
@@ -177,6 +178,12 @@ pub(super) fn number_by_gateway(write: &WriteTransaction, gateway: GatewayId) ->
         };
     }
     Ok(())
+}
+
+/// From layout 3 to layout 4, which has the gateway's own users. An earlier version must not open it: it would let in whom
+/// they are not asked about.
+pub(super) fn users_and_bans(write: &WriteTransaction, _: GatewayId) -> Result<(), redb::Error> {
+    users::create(write)
 }
 
 /// The policy in force as versions up to layout 2 kept it: as the configuration that it was made of. No step converts it, as

@@ -1,5 +1,7 @@
-//! What survives: the embedded database in the state directory, the journal that writes it, and the mark that revokes it.
+//! What survives: the embedded database in the state directory, the journal that writes it, the mark that revokes it, and the
+//! administrator's first password.
 
+mod administrator;
 mod backend;
 mod content;
 mod continuity;
@@ -15,6 +17,7 @@ mod revocation;
 mod schema;
 pub mod sessions;
 mod text;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +31,4 @@ pub use journal::{Answer, Entry, Journal};
 pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
 pub use sessions::PortableSession;
+pub use users::{PasswordHash, StoredUser};

@@ -12,6 +12,7 @@ use tracing::error;
 use tracker_ebpf::abi::Hint;
 
 use super::metrics::Metrics;
+use super::revoked::Revoked;
 use super::{Order, Parts, Refusal, View, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
@@ -61,6 +62,8 @@ pub(super) struct Core {
     /// The resync under way is to be followed by another if something looks wrong.
     pub(super) look_twice: bool,
     pub(super) shared_host_detector: SharedHostDetector,
+    /// Whose sessions were ended by order just now.
+    pub(super) revoked: Revoked,
     /// The observer is degraded: the records cannot be relied upon.
     pub(super) degraded: bool,
     /// When something was last done about that.
@@ -98,6 +101,7 @@ impl Core {
             amiss,
             look_twice: false,
             shared_host_detector: SharedHostDetector::default(),
+            revoked: Revoked::default(),
             degraded: false,
             reattached_at: BootTime::default(),
         })
@@ -275,6 +279,9 @@ impl Core {
     fn admit(&mut self, proof: &Proof) -> Result<Admission, Refusal> {
         if self.journal.is_failing() {
             return Err(Refusal::NotKept(self.journal.problem().unwrap_or_default()));
+        }
+        if self.revoked.covers(&proof.identity, proof.at) {
+            return Err(Refusal::Revoked);
         }
         if let Some(scope @ Scope { connection: Some(_), .. }) =
             self.table.policy().scope(proof.client, proof.connection)

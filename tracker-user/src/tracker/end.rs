@@ -1,6 +1,7 @@
 //! How sessions end by order of an operator: in portions, however many they are. Others' orders are carried out in between.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -10,14 +11,35 @@ use crate::audit::Actor;
 use crate::clock::boot_now;
 use crate::session::{Reason, Session};
 use crate::store::Unkept;
-use crate::types::{Scope, UserQuery};
+use crate::types::{Identity, Scope, UserQuery};
 
 /// Which sessions end in one turn of the loop.
 pub(super) enum Part {
     /// Those of these clients and connections.
     Of(Vec<Scope>),
-    /// Those at these places of the table: everybody's, or of everybody who is meant.
-    At(Range<usize>, Option<UserQuery>),
+    /// Those at these places of the table, of everybody who is meant.
+    At(Range<usize>, Meant),
+}
+
+/// Who is meant.
+#[derive(Clone)]
+pub(super) enum Meant {
+    /// Everybody.
+    All,
+    /// Everybody who is called so.
+    Called(UserQuery),
+    /// This one person.
+    Is(Arc<Identity>),
+}
+
+impl Meant {
+    fn means(&self, identity: &Identity) -> bool {
+        match self {
+            Self::All => true,
+            Self::Called(typed) => identity.is_called(typed),
+            Self::Is(who) => identity == &**who,
+        }
+    }
 }
 
 /// What came of one part.
@@ -38,7 +60,7 @@ impl Tracker {
     ) -> Result<Vec<Session>, NotKept> {
         // The disk is waited for only at the end: one transaction takes many of them there.
         let mut answers = Vec::new();
-        let user = match whose {
+        let meant = match whose {
             Whose::Client(client) => {
                 let (mut scopes, mut after) = (vec![client.into()], None);
                 while !scopes.is_empty() {
@@ -51,12 +73,14 @@ impl Tracker {
                 }
                 return collect(answers).await;
             }
-            Whose::User(user) => Some(user),
-            Whose::All => None,
+            Whose::User(user) => Meant::Called(user),
+            Whose::Identity(who) => Meant::Is(who),
+            Whose::All => Meant::All,
         };
         let Some(places) = self.ask(|view| view.table.places()).await else { return Err(NotKept::closed()) };
-        for from in (0..places).step_by(PER_TURN) {
-            let part = Part::At(from..places.min(from + PER_TURN), user.clone());
+        // One part at least: that what was sent before proves nothing is an order by itself.
+        for from in (0..places.max(1)).step_by(PER_TURN) {
+            let part = Part::At(from..places.min(from + PER_TURN), meant.clone());
             answers.push(self.end_part(part, reason, actor.clone()).await);
             // The next one is given when this one is carried out: what others have ordered meanwhile comes between.
             self.ask(|_| ()).await;
@@ -110,15 +134,17 @@ impl Core {
         actor: Option<&Actor>,
         reply: oneshot::Sender<Ended>,
     ) {
+        let now = boot_now();
         let scopes = match part {
             Part::Of(scopes) => scopes,
-            Part::At(places, user) => {
-                let meant =
-                    |session: &&Session| user.as_ref().is_none_or(|typed| session.identity.is_called(typed));
+            Part::At(places, meant) => {
+                if let Meant::Is(who) = &meant {
+                    self.revoked.note(Arc::clone(who), now);
+                }
+                let meant = |session: &&Session| meant.means(&session.identity);
                 self.table.portion(places.start, places.len()).filter(meant).map(Session::scope).collect()
             }
         };
-        let now = boot_now();
         let ended =
             scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();

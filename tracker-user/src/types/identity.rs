@@ -64,10 +64,11 @@ impl Identity {
         self.text.get(self.key_at..).unwrap_or_default()
     }
 
-    /// The realm, in lower case, where the domain that people see is not its name.
+    /// The realm, in lower case, where the domain that people see does not tell it; [`told_realm`] is the way back. A user
+    /// of the gateway's own has none, and a realm that is called like their domain is always told.
     #[must_use]
     pub fn hidden_realm(&self) -> Option<&str> {
-        Some(self.realm()).filter(|realm| *realm != self.domain().to_lowercase())
+        Some(self.realm()).filter(|realm| *realm != told_realm(self.domain(), None))
     }
 
     /// The realm, in lower case.
@@ -87,6 +88,17 @@ impl Identity {
     pub fn is_called(&self, typed: &UserQuery) -> bool {
         let user = self.key().rsplit_once('@').map_or(self.key(), |(user, _)| user);
         typed.means(user, self.realm(), self.domain())
+    }
+}
+
+/// The realm, in lower case, of a user who is shown with this domain and this [`Identity::hidden_realm`]: empty for users of
+/// the gateway's own.
+#[must_use]
+pub fn told_realm(domain: &str, hidden: Option<&str>) -> String {
+    match hidden {
+        Some(realm) => realm.to_owned(),
+        None if domain.eq_ignore_ascii_case(LOCAL_DOMAIN) => String::new(),
+        None => domain.to_lowercase(),
     }
 }
 
@@ -135,6 +147,22 @@ mod tests {
             [("Example.TEST", None), ("EXAMPLE", Some("example.test")), ("", Some("example.test"))]
         {
             assert_eq!(Identity::new("alice", "EXAMPLE.TEST", domain).hidden_realm(), hidden, "{domain}");
+        }
+    }
+
+    #[test]
+    fn a_user_of_a_realm_that_is_called_local_is_not_the_gateways_own_and_what_is_shown_tells_them_apart() {
+        let (local, kerberos) = (Identity::local("Bob"), Identity::new("bob", "LOCAL", "LOCAL"));
+        assert_ne!(local, kerberos);
+        assert!(local.is_local() && !kerberos.is_local());
+        assert_eq!((local.hidden_realm(), kerberos.hidden_realm()), (None, Some("local")));
+        let named = Identity::new("bob", "EXAMPLE.TEST", "local");
+        let all =
+            [local, kerberos, named, Identity::new("bob", "R.TEST", ""), Identity::new("bob", "R.TEST", "R")];
+        for identity in &all {
+            assert_eq!(told_realm(identity.domain(), identity.hidden_realm()), identity.realm());
+            let restored = Identity::restore(identity.user(), identity.domain(), identity.key());
+            assert!(restored.is_spelled_like(identity) && restored.is_local() == identity.is_local());
         }
     }
 

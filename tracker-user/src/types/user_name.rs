@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::identity::LOCAL_DOMAIN;
+
 /// A user as people see one: `DOMAIN\user` where the domain is a short name, `user@REALM` where it is a realm (there is a
 /// dot in it), the bare user where there is none.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,9 @@ impl fmt::Display for DisplayName<'_> {
 }
 
 /// A user as an operator types one, in any case: `user`, `user@REALM`, `user@DOMAIN`, `DOMAIN\user` or `REALM\user`. The
-/// bare name means everybody who is called so, whatever their realm.
+/// bare name means everybody who is called so, whatever their realm. The domain `local` means the gateway's own user of that
+/// name and nobody else: whoever is of a realm that is called so is meant by the bare name, or by another domain that
+/// `kerberos.domains` gives the realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserQuery {
     user: String,
@@ -42,11 +46,14 @@ impl UserQuery {
         &self.user
     }
 
-    /// Whether this means `user` (in lower case) of `realm` (in lower case), which is shown as `domain`.
+    /// Whether this means `user` (in lower case) of `realm` (in lower case; empty: the gateway's own), which is shown as
+    /// `domain`.
     #[must_use]
     pub fn means(&self, user: &str, realm: &str, domain: &str) -> bool {
-        let is_domain =
-            |typed: &String| !typed.is_empty() && (typed == realm || *typed == domain.to_lowercase());
+        let is_domain = |typed: &String| match typed == LOCAL_DOMAIN {
+            true => realm.is_empty(),
+            false => !typed.is_empty() && (typed == realm || *typed == domain.to_lowercase()),
+        };
         self.user == user && self.domain.as_ref().is_none_or(is_domain)
     }
 }
@@ -130,6 +137,18 @@ mod tests {
             assert!(!stripped.is_called(&typed.into()), "{typed}");
         }
         assert!(!stripped.is_called(&"bob@A".into()), "a short name is known only while it is shown");
+    }
+
+    #[test]
+    fn the_domain_local_means_the_gateways_own_user_and_nobody_else() {
+        let (local, kerberos) = (Identity::local("Bob"), Identity::new("bob", "LOCAL", "LOCAL"));
+        for typed in ["bob@local", "LOCAL\\bob", "local\\BOB", "bob@LOCAL"] {
+            assert!(local.is_called(&typed.into()) && !kerberos.is_called(&typed.into()), "{typed}");
+        }
+        assert!(local.is_called(&"bob".into()) && kerberos.is_called(&"bob".into()));
+        let mapped = Identity::new("bob", "LOCAL", "CORP");
+        assert!(mapped.is_called(&"CORP\\bob".into()) && !local.is_called(&"CORP\\bob".into()));
+        assert!(!local.is_called(&"bob@".into()) && !local.is_called(&"bob@example.test".into()));
     }
 
     #[test]

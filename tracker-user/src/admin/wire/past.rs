@@ -12,7 +12,7 @@ use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `setting` or `replaced`.
+    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `setting`, `user` or `replaced`.
     pub event: String,
     /// The client address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Event {
     /// The further factors that were proved with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub factors: Vec<String>,
-    /// Why: a session's reason, or why somebody was refused.
+    /// Why: a session's reason, why somebody was refused, or what was done to a setting or a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// In a refusal, why in a word.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
-use crate::audit::{RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
+use crate::audit::{LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
 use crate::session;
 use crate::session::{Proved, Reason, What};
 use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
@@ -56,6 +56,11 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
             prop_assert_eq!(line.setting.clone(), Some(format!("{key} = {after}")));
             prop_assert_eq!((line.before.as_ref(), line.reason.as_deref()), (Some(before), Some(*how)));
             prop_assert_eq!(line.actor.as_ref(), Some(actor));
+        }
+        audit::Event::LocalUser(LocalUserEvent { user, how, actor }) => {
+            let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
+            prop_assert!(names(user, named, domain, realm));
+            prop_assert_eq!((line.reason.as_deref(), line.actor.as_ref()), (Some(*how), Some(actor)));
         }
         audit::Event::Replaced(why) => prop_assert_eq!(line.reason.as_deref(), Some(&**why)),
     }

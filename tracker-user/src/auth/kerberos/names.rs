@@ -206,7 +206,7 @@ fn by_rules(
 
 /// Characters that would make a name ambiguous, or make it look like another one in a log or on a page. (Letters that
 /// look alike are not among them: what decides is the directory, which knows both.)
-fn is_odd(c: char) -> bool {
+pub(in crate::auth) fn is_odd(c: char) -> bool {
     c.is_control() || c.is_whitespace() || is_mark(c) || is_unseen(c) || folds_to_another(c)
 }
 

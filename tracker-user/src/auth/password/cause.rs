@@ -11,6 +11,8 @@ pub enum Cause {
     UnknownUser,
     /// The password is right or was not looked at: it has to be changed before it is good for anything.
     Expired,
+    /// The password of a local user is right, and has to be changed first.
+    MustChange,
     /// The account is disabled or locked.
     Disabled,
     /// The realm in the name is none that can be asked.
@@ -27,10 +29,11 @@ pub enum Cause {
 
 impl Cause {
     /// Each of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WrongPassword,
         Self::UnknownUser,
         Self::Expired,
+        Self::MustChange,
         Self::Disabled,
         Self::ForeignRealm,
         Self::Name,
@@ -46,6 +49,7 @@ impl Cause {
             Self::WrongPassword => "wrong-password",
             Self::UnknownUser => "unknown-user",
             Self::Expired => "password-expired",
+            Self::MustChange => "must-change",
             Self::Disabled => "account-disabled",
             Self::ForeignRealm => "foreign-realm",
             Self::Name => "bad-name",
@@ -64,7 +68,10 @@ impl Cause {
             Self::Expired => {
                 "the user has to change the password, at a workstation of the domain or with kpasswd"
             }
-            Self::Disabled => "enable or unlock the account in the directory",
+            Self::MustChange => "give the user another password: trackerctl user password",
+            Self::Disabled => {
+                "enable or unlock the account in the directory; a local one: trackerctl user enable"
+            }
             Self::ForeignRealm => "krb5.conf names no KDC for that realm, or no trust leads to it",
             Self::Name => "users are written as user, user@REALM or DOMAIN\\user",
             Self::Banned => "wait, or lift the ban: trackerctl bans lift",

@@ -22,6 +22,7 @@ pub(crate) mod testing;
 pub use cause::Cause;
 pub use counters::Counters;
 pub use door::{Parts, Passwords, Settings};
+pub use local::LocalUsers;
 pub use name::{Account, BadAccount};
 pub use pace::Pace;
 pub use secret::Password;

@@ -117,6 +117,7 @@ impl Rig {
         let counters = negotiate::Counters::new(&registry).unwrap();
         let tickets = TicketVerifier::start(negotiate::Options::default(), counters).unwrap();
         let verifier = Verifier::new(tickets);
+        let local_users = Arc::new(LocalUsers::start(Arc::clone(&store)).unwrap());
         let parts = Parts {
             tracker,
             observer,
@@ -127,6 +128,7 @@ impl Rig {
             store,
             journal,
             verifier: Arc::new(verifier),
+            local_users,
             threads,
             started: wall_now(),
             listen: Arc::new(["127.0.0.1:3128".to_owned()]),

@@ -185,6 +185,7 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
         Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
             Some(Ground::Untracked)
         }
+        Refusal::Revoked => Some(Ground::Credentials("revoked")),
         // Who has proved themselves since stands in the trail.
         Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
     }
@@ -199,7 +200,7 @@ fn not_admitted(peer: &Peer, refusal: &Refusal, chances: &Chances) -> Reply {
         Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
-        Refusal::Policy(session::Refused::Overtaken) => again(peer, chances),
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, chances),
         Refusal::AnotherDevice => again(peer, chances).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }

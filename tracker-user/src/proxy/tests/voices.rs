@@ -127,6 +127,7 @@ fn proofs_that_are_not_admitted() {
         Refusal::Stopping,
         Refusal::NotKept(OPERATORS.into()),
         Refusal::AnotherDevice,
+        Refusal::Revoked,
         Refusal::Untracked(OPERATORS.into()),
     ];
     for refusal in policy.into_iter().map(Refusal::Policy).chain(others) {
@@ -135,6 +136,7 @@ fn proofs_that_are_not_admitted() {
             | Refusal::Stopping
             | Refusal::NotKept(_)
             | Refusal::AnotherDevice
+            | Refusal::Revoked
             | Refusal::Untracked(_) => {}
         }
         is_a_message(&refusal.user_message());
