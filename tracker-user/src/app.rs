@@ -572,6 +572,7 @@ fn proxy_options(config: &Config) -> ProxyOptions {
         allow_destinations: AllowList::new(&config.proxy.allow_destinations),
         max_connections: config.proxy.max_connections as usize,
         max_connections_per_client: config.proxy.max_connections_per_client as usize,
+        basic: config.proxy.basic,
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,
         via: via(),

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tracker::auth::kerberos::TicketVerifier;
 use tracker::auth::kerberos::negotiate::{Counters, Options};
-use tracker::auth::{Channel, Context, Credentials, Outcome, Verifier};
+use tracker::auth::{Channel, Context, Credentials, Outcome, Schemes, Verifier};
 use tracker::clock::boot_now;
 
 use crate::figures;
@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 let one = Instant::now();
                 let context = Context {
                     client: std::net::Ipv4Addr::LOCALHOST.into(),
+                    accepts: Schemes::NEGOTIATE,
                     handshake: None,
                     channel: Channel::Plain,
                     arrival: boot_now(),

@@ -35,9 +35,14 @@ pub(super) fn decision(record: DecisionRecord) -> wire::Decision {
         cause: None,
         why: None,
         ticket: None,
+        offered: Vec::new(),
+        proved_by: None,
     };
     decision.result = match result {
-        DecisionResult::Challenged => "challenged",
+        DecisionResult::Challenged(schemes) => {
+            decision.offered = schemes.iter().map(|scheme| scheme.name().into()).collect();
+            "challenged"
+        }
         DecisionResult::NotOffered(denied) => {
             decision.why = Some(denied.to_string());
             "not-offered"
@@ -47,7 +52,8 @@ pub(super) fn decision(record: DecisionRecord) -> wire::Decision {
             "given-up"
         }
         DecisionResult::Continued => "continued",
-        DecisionResult::Accepted { user, ticket } => {
+        DecisionResult::Accepted { user, method, ticket } => {
+            decision.proved_by = Some(method.to_string());
             decision.user = Some(user);
             decision.ticket = ticket.map(|ticket| accepted(*ticket, at));
             "accepted"

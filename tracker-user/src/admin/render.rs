@@ -192,6 +192,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         ends: explained.ends,
         findings: explained.findings.into_iter().map(finding).collect(),
         walk: explained.offer.as_ref().map(walk),
+        basic: wire::Basic { tls: explained.basic.tls, plain: explained.basic.plain },
         recent: explained.recent.into_iter().map(decision).collect(),
         record: explained.activity.map(facts),
     }

@@ -9,7 +9,7 @@ mod past_tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::decisions::{Decision, Step, Ticket, Walk};
+pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
 
@@ -239,6 +239,9 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The way through the conditions of the request that was described; `null` if none was.
     pub walk: Option<Walk>,
+    /// Where the client is asked for a password.
+    #[serde(default)]
+    pub basic: Basic,
     /// The last decisions about real requests, the newest first.
     pub recent: Vec<Decision>,
     /// What the kernel has recorded of the client; `null` if nothing, or if it cannot be read.

@@ -1,8 +1,9 @@
 //! Why credentials prove nothing, whatever their method: one word for logs and metrics, a remedy for operators, a sentence
 //! for the person at the client.
 
+use super::offer::Scheme;
 use super::{kerberos, password};
-use crate::types::UserMessage;
+use crate::types::{Method, UserMessage};
 
 /// Why credentials were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,36 @@ impl Cause {
             Self::Scheme => Self::SCHEME,
             Self::Kerberos(cause) => cause.label(),
             Self::Password(cause) => cause.label(),
+        }
+    }
+
+    /// As a page names it, so that its reader can tell it to the operator. Nobody learns by it which names there are: what is
+    /// wrong with a name or a password has one word for all of it.
+    #[must_use]
+    pub const fn page_label(self) -> &'static str {
+        match self {
+            Self::Password(_) => "password",
+            Self::Scheme | Self::Kerberos(_) => self.label(),
+        }
+    }
+
+    /// The scheme of the credentials, where it is one that can be offered.
+    #[must_use]
+    pub const fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::Scheme => None,
+            Self::Kerberos(_) => Some(Scheme::Negotiate),
+            Self::Password(_) => Some(Scheme::Basic),
+        }
+    }
+
+    /// The method that was tried; `None` where what came is of none that is known here, as NTLM is.
+    #[must_use]
+    pub const fn method(self) -> Option<Method> {
+        match self {
+            Self::Scheme | Self::Kerberos(kerberos::Cause::Ntlm | kerberos::Cause::NoKerberos) => None,
+            Self::Kerberos(_) => Some(Method::Kerberos),
+            Self::Password(_) => Some(Method::Password),
         }
     }
 
@@ -60,7 +91,8 @@ impl Cause {
         }
     }
 
-    /// The client has shown that it has nothing better: asked again, it would ask its user for a password that cannot help.
+    /// The client has shown that it has nothing better of this scheme: asked for it again, it would ask its user for a password
+    /// that cannot help.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Kerberos(kerberos::Cause::Ntlm | kerberos::Cause::NoKerberos))

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::auth::kerberos::Cause as Kerberos;
 use crate::auth::kerberos::conditions::Step;
+use crate::auth::password::Cause as Password;
 
 /// What can happen on a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,39 +26,41 @@ enum Happened {
 }
 
 fn happened() -> impl Strategy<Value = Happened> {
+    let causes = vec![
+        Kerberos::WrongKey.into(),
+        Kerberos::Garbage.into(),
+        Kerberos::Ntlm.into(),
+        Kerberos::NoKerberos.into(),
+        Password::WrongPassword.into(),
+        Password::Banned.into(),
+    ];
     prop_oneof![
-        Just(Happened::Bare),
-        Just(Happened::Came),
-        Just(Happened::GoesOn),
-        (0..4_u8, 0..3_u64).prop_map(|(token, session)| Happened::Proved(token, session)),
-        Just(Happened::NotAdmitted),
-        prop::sample::select(vec![
-            Kerberos::WrongKey,
-            Kerberos::Garbage,
-            Kerberos::Ntlm,
-            Kerberos::NoKerberos
-        ])
-        .prop_map(|cause| Happened::Failed(cause.into())),
-        Just(Happened::OtherScheme),
+        1 => Just(Happened::Bare),
+        1 => Just(Happened::Came),
+        1 => Just(Happened::GoesOn),
+        1 => (0..4_u8, 0..3_u64).prop_map(|(token, session)| Happened::Proved(token, session)),
+        1 => Just(Happened::NotAdmitted),
+        4 => prop::sample::select(causes).prop_map(Happened::Failed),
+        1 => Just(Happened::OtherScheme),
     ]
 }
 
-/// The causes of the failures since the last success.
-fn failures(past: &[Happened]) -> Vec<Cause> {
+/// The causes of the failures since the last success, of one scheme or of all.
+fn failures(past: &[Happened], of: Option<Scheme>) -> Vec<Cause> {
     let begin = past
         .iter()
         .rposition(|event| matches!(event, Happened::Proved(..) | Happened::NotAdmitted))
         .map_or(0, |at| at + 1);
     let causes = past[begin..].iter().filter_map(|event| match event {
-        Happened::Failed(cause) => Some(*cause),
+        Happened::Failed(cause) if of.is_none() || cause.scheme() == of => Some(*cause),
         _ => None,
     });
     causes.collect()
 }
 
-/// Why nothing is offered: the last failure that was final, or at least the third.
-fn suppressed(past: &[Happened]) -> Option<Cause> {
-    let causes = failures(past);
+/// Why a scheme is not offered: the last failure that was final, or at least the third.
+fn suppressed(past: &[Happened], scheme: Scheme) -> Option<Cause> {
+    let causes = failures(past, Some(scheme));
     let over = causes.iter().enumerate().filter(|(before, cause)| cause.is_final() || before + 1 >= 3);
     over.map(|(_, cause)| *cause).next_back()
 }
@@ -72,6 +75,23 @@ fn proved(past: &[Happened]) -> Option<(u8, u64)> {
         Happened::Proved(token, session) => Some((*token, *session)),
         _ => None,
     })
+}
+
+const DENIED: Denied = Denied { step: Step::Browser, why: "" };
+
+/// What is offered: whatever may be, but what is suppressed; and else the reason that its user can do something about.
+fn expected(past: &[Happened], chances: Chances) -> Offer {
+    let [negotiate, basic] = [Scheme::Negotiate, Scheme::Basic].map(|scheme| suppressed(past, scheme));
+    match (chances.kerberos.is_ok() && negotiate.is_none(), chances.basic && basic.is_none()) {
+        (true, true) => Offer::Schemes(Schemes::NEGOTIATE.then(Scheme::Basic)),
+        (true, false) => Offer::Schemes(Schemes::NEGOTIATE),
+        (false, true) => Offer::Schemes(Schemes::BASIC),
+        (false, false) => Offer::Nothing(match (chances.basic, chances.kerberos) {
+            (true, _) => NoOffer::Suppressed(basic.unwrap()),
+            (false, Err(denied)) => NoOffer::Conditions(denied),
+            (false, Ok(())) => NoOffer::Suppressed(negotiate.unwrap()),
+        }),
+    }
 }
 
 proptest! {
@@ -92,37 +112,27 @@ proptest! {
                 }
                 Happened::NotAdmitted => conversation.succeeds(),
                 Happened::Failed(cause) => {
-                    let reaction = conversation.fails(cause);
-                    let count = failures(&events[..=number]).len();
-                    prop_assert_eq!(reaction.asks_again, !cause.is_final() && count < 3);
-                    prop_assert_eq!(reaction.closes, count >= 6);
+                    let closes = conversation.fails(cause);
+                    prop_assert_eq!(closes, failures(&events[..=number], None).len() >= 6);
                 }
                 Happened::OtherScheme => {
                     prop_assert_eq!(conversation.tells_scheme(), !past.contains(&Happened::OtherScheme));
                 }
             }
             let past = &events[..=number];
-            let expected = match suppressed(past) {
-                None => Offer::Schemes(Schemes::NEGOTIATE),
-                Some(cause) => Offer::Nothing(NoOffer::Suppressed(cause)),
-            };
-            prop_assert_eq!(conversation.offer(Ok(())), expected);
-            prop_assert_eq!(conversation.is_suppressed(), suppressed(past).is_some());
+            for kerberos in [Ok(()), Err(DENIED)] {
+                for basic in [true, false] {
+                    let chances = Chances { kerberos, basic };
+                    prop_assert_eq!(conversation.offer(&chances), expected(past, chances), "{:?}", chances);
+                }
+            }
+            let is_suppressed = Scheme::ALL.iter().any(|scheme| suppressed(past, *scheme).is_some());
+            prop_assert_eq!(conversation.is_suppressed(), is_suppressed);
             prop_assert_eq!(conversation.is_in_handshake(), is_in_handshake(past));
             for token in 0..4 {
                 let known = proved(past).filter(|(proved, _)| *proved == token).map(|(_, session)| SessionId::test(session));
-                prop_assert_eq!(conversation.repeats(&Credentials::Negotiate(vec![token])), known);
+                prop_assert_eq!(conversation.repeats(&[token]), known);
             }
-            prop_assert_eq!(conversation.repeats(&Credentials::Unknown("Bearer".into())), None);
         }
     }
-}
-
-#[test]
-fn the_conditions_come_first() {
-    let denied = Denied { step: Step::Browser, why: "" };
-    let mut conversation = Conversation::default();
-    assert_eq!(conversation.offer(Err(denied)), Offer::Nothing(NoOffer::Conditions(denied)));
-    conversation.fails(Kerberos::Ntlm.into());
-    assert_eq!(conversation.offer(Err(denied)), Offer::Nothing(NoOffer::Conditions(denied)));
 }

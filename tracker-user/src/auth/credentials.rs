@@ -6,7 +6,6 @@ use std::fmt;
 use base64::Engine as _;
 use zeroize::Zeroizing;
 
-use super::fingerprint::Fingerprint;
 use super::kerberos::token::{self, BadToken};
 use super::offer::Scheme;
 use super::password::Password;
@@ -110,15 +109,6 @@ impl Credentials {
         match self {
             Self::Unknown(name) => name,
             _ => self.scheme().map_or("", Scheme::name),
-        }
-    }
-
-    /// By what they are known again; only of those that may be sent more than once by a client that means no harm.
-    #[must_use]
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
-        match self {
-            Self::Negotiate(token) => Some(Fingerprint::of(token)),
-            _ => None,
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 
-/// By what a token is known again without being kept. Made with keys of this process that nobody is told, so that no
-/// other token can be made to have the same.
+/// By what the value of a field with credentials is known again without being kept. Made with keys of this process that nobody
+/// is told, so that no other value can be made to have the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Fingerprint([u64; 2]);
 
 impl Fingerprint {
-    /// Of this token.
+    /// Of this value.
     #[must_use]
-    pub fn of(token: &[u8]) -> Self {
+    pub fn of(field: &[u8]) -> Self {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        Self(KEYS.each_ref().map(|key| key.hash_one(token)))
+        Self(KEYS.each_ref().map(|key| key.hash_one(field)))
     }
 }
 

@@ -19,7 +19,7 @@ mod verifier;
 
 pub use cause::Cause;
 pub use channel::Channel;
-pub use conversation::{Conversation, Reaction};
+pub use conversation::{Chances, Conversation};
 pub use credentials::{BadBasic, Credentials, MAX_BASIC, Malformed};
 pub use fingerprint::Fingerprint;
 pub use offer::{NoOffer, Offer, Scheme, Schemes};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cause::Cause;
 use super::kerberos::conditions::Denied;
 use super::kerberos::token;
-use crate::types::UserMessage;
+use crate::types::{Method, UserMessage};
 
 /// An authentication scheme (RFC 9110, section 11) that is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,15 @@ impl Scheme {
         match self {
             Self::Negotiate => "Negotiate",
             Self::Basic => "Basic",
+        }
+    }
+
+    /// The method that it proves somebody by.
+    #[must_use]
+    pub const fn method(self) -> Method {
+        match self {
+            Self::Negotiate => Method::Kerberos,
+            Self::Basic => Method::Password,
         }
     }
 
@@ -66,6 +75,9 @@ impl Schemes {
 
     /// Negotiate alone.
     pub const NEGOTIATE: Self = Self([Some(Scheme::Negotiate), None]);
+
+    /// Basic alone.
+    pub const BASIC: Self = Self([Some(Scheme::Basic), None]);
 
     /// These, and `scheme` behind them, unless it is one of them.
     #[must_use]
@@ -125,7 +137,7 @@ impl NoOffer {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Conditions(denied) => denied.step.label(),
-            Self::Suppressed(cause) => cause.label(),
+            Self::Suppressed(cause) => cause.page_label(),
         }
     }
 

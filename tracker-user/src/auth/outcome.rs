@@ -121,7 +121,7 @@ impl Failure {
                 UserMessage::new("Too many users are logging in at this moment. Try again.")
             }
             Self::Unavailable(_) => UserMessage::new(
-                "The proxy cannot verify Kerberos tickets at present. Its operator finds the reason in its status and log.",
+                "The proxy cannot verify who you are at present. Its operator finds the reason in its status and log.",
             ),
         }
     }

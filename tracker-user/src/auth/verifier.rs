@@ -5,7 +5,9 @@ use super::channel::Channel;
 use super::credentials::{Credentials, Malformed};
 use super::kerberos::TicketVerifier;
 use super::kerberos::negotiate::{Attempt, Progress};
-use super::outcome::{Failure, Handshake, Outcome, Proved};
+use super::offer::Schemes;
+use super::outcome::{Failure, Handshake, Outcome, Proved, Rejection};
+use super::password::Passwords;
 use crate::clock::BootTime;
 use crate::types::{ClientAddr, Factors, Method};
 
@@ -14,6 +16,8 @@ use crate::types::{ClientAddr, Factors, Method};
 pub struct Context {
     /// Who sent them.
     pub client: ClientAddr,
+    /// The schemes that they may be of: others are refused unseen.
+    pub accepts: Schemes,
     /// What earlier credentials of the same handshake left.
     pub handshake: Option<Handshake>,
     /// What they came through: what was made for another channel is refused.
@@ -26,13 +30,20 @@ pub struct Context {
 #[derive(Debug)]
 pub struct Verifier {
     tickets: TicketVerifier,
+    passwords: Option<Passwords>,
 }
 
 impl Verifier {
-    /// Verifies Kerberos tickets with `tickets`; there is no other method yet.
+    /// Verifies Kerberos tickets with `tickets`, and nothing else.
     #[must_use]
     pub const fn new(tickets: TicketVerifier) -> Self {
-        Self { tickets }
+        Self { tickets, passwords: None }
+    }
+
+    /// Names with passwords, too.
+    #[must_use]
+    pub fn with_passwords(self, passwords: Passwords) -> Self {
+        Self { passwords: Some(passwords), ..self }
     }
 
     /// The part that verifies Kerberos tickets: what keeps it from that, and what it goes by.
@@ -41,14 +52,46 @@ impl Verifier {
         &self.tickets
     }
 
+    /// The part that verifies names with passwords, if there is one.
+    #[must_use]
+    pub const fn passwords(&self) -> Option<&Passwords> {
+        self.passwords.as_ref()
+    }
+
+    /// What credentials prove that were found to be right a moment ago, from this client. Nobody is asked, and nothing waits. Not
+    /// for those of Negotiate: they are good once.
+    #[must_use]
+    pub fn recall(&self, credentials: &Credentials, client: ClientAddr, arrival: BootTime) -> Option<Proved> {
+        let Credentials::Basic { user, password } = credentials else { return None };
+        self.passwords()?.recall(user, password, client, arrival)
+    }
+
     /// Whose credentials these are.
     pub async fn verify(&self, credentials: Credentials, context: Context) -> Outcome {
-        let Context { handshake, channel, arrival, .. } = context;
-        let token = match credentials {
-            Credentials::Negotiate(token) => token,
-            other => return Outcome::Failed(self.reject(&other)),
-        };
-        match self.tickets.verify(Attempt { handshake, token, channel }).await {
+        let Context { client, accepts, handshake, channel, arrival } = context;
+        if !credentials.scheme().is_some_and(|scheme| accepts.has(scheme)) {
+            return Outcome::Failed(Failure::Rejected(self.refuse(&credentials)));
+        }
+        match (credentials, &self.passwords) {
+            (Credentials::Negotiate(token), _) => {
+                self.accept(Attempt { handshake, token, channel }, arrival).await
+            }
+            (Credentials::Basic { user, password }, Some(passwords)) => {
+                match passwords.verify(&user, password, client, arrival).await {
+                    Ok(proved) => Outcome::Proved(proved),
+                    Err(failure) => Outcome::Failed(failure),
+                }
+            }
+            (Credentials::Malformed(Malformed::Basic(bad)), Some(passwords)) => {
+                Outcome::Failed(passwords.refuse(&bad))
+            }
+            (other, _) => Outcome::Failed(Failure::Rejected(self.refuse(&other))),
+        }
+    }
+
+    /// Who a ticket is of.
+    async fn accept(&self, attempt: Attempt, arrival: BootTime) -> Outcome {
+        match self.tickets.verify(attempt).await {
             Ok(Progress::Proved { identity, answer, details }) => Outcome::Proved(Proved {
                 identity,
                 method: Method::Kerberos,
@@ -62,8 +105,8 @@ impl Verifier {
         }
     }
 
-    /// Credentials that nothing can be made of, or of a scheme that is not offered.
-    fn reject(&self, credentials: &Credentials) -> Failure {
+    /// Why credentials are refused that are of a scheme which is not accepted, or that nothing can be made of.
+    pub fn refuse(&self, credentials: &Credentials) -> Rejection {
         let (cause, why) = match credentials {
             Credentials::Malformed(Malformed::Negotiate(bad)) => {
                 (Cause::Kerberos(bad.into()), bad.to_string())
@@ -78,7 +121,7 @@ impl Verifier {
             }
         };
         self.tickets.counters().refused(cause);
-        Failure::rejected(cause, format!("{why}: {}", cause.remedy()))
+        Rejection { cause, why: format!("{why}: {}", cause.remedy()), answer: None }
     }
 }
 
@@ -128,6 +171,7 @@ mod tests {
     fn context(handshake: Option<Handshake>) -> Context {
         Context {
             client: Ipv4Addr::LOCALHOST.into(),
+            accepts: Schemes::NEGOTIATE,
             handshake,
             channel: Channel::Named(b"tls"[..].into()),
             arrival: BootTime::from_nanos(42),

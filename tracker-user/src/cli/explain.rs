@@ -39,6 +39,13 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         out.push_str("\n\nthe conditions, for the request that was described\n");
         out.push_str(&steps(&walk.steps));
     }
+    let passwords = match (explained.basic.tls, explained.basic.plain) {
+        (true, true) => "on every connection",
+        (true, false) => "under TLS only",
+        (false, true) => "without TLS only",
+        (false, false) => "nowhere",
+    };
+    out.push_str(&format!("\n\npasswords (Basic) are asked for {passwords}\n"));
     if let Some((newest, older)) = explained.recent.split_first() {
         out.push_str("\n\nthe last decisions about real requests\n");
         out.push_str(&decision(newest));
@@ -98,8 +105,14 @@ fn decision(decision: &wire::Decision) -> String {
         decision.user_agent.as_deref().unwrap_or("(no User-Agent)"),
         decision.result.replace('-', " "),
     );
+    if !decision.offered.is_empty() {
+        out.push_str(&format!(" ({})", decision.offered.join(", ")));
+    }
     if let Some(user) = &decision.user {
         out.push_str(&format!(": {user}"));
+    }
+    if let Some(method) = &decision.proved_by {
+        out.push_str(&format!(" by {method}"));
     }
     if let Some(cause) = &decision.cause {
         out.push_str(&format!(" ({cause})"));

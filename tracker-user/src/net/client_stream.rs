@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -55,6 +56,20 @@ impl ClientStream {
     #[must_use]
     pub fn channel_binding(&self, kind: ChannelBindingType) -> Option<ChannelBinding> {
         self.transport.channel_binding(kind)
+    }
+
+    /// Whether nobody on the network can read what the client sends: under TLS, or where both ends are on this host. Whoever is said
+    /// to be on loopback by something that relays from elsewhere is not. Costs a system call where it may be the latter.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(socket) => {
+                let is_near = |far: SocketAddr| far.ip().to_canonical().is_loopback();
+                let client = self.connection().client().ip();
+                client.to_canonical().is_loopback() && socket.peer_addr().is_ok_and(is_near)
+            }
+            Transport::Tls(_) => true,
+        }
     }
 
     /// Tells the client that nothing more will come and that this was all, where closing the socket does not say so: under

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use super::{Activity, Hypothetical, Offer, Ops, OpsError, Parts, SessionView};
 use crate::auth::kerberos::Conditions;
 use crate::clock::{Anchor, boot_now};
+use crate::config::{Basic, Config};
+use crate::net::Service;
 use crate::proxy::decision_log::DecisionRecord;
 use crate::session::{Arrival, Decision, Mode, Policy, Rule, Session, Situation, Verdict, explain};
 use crate::types::{ClientAddr, Identity, SessionId};
@@ -20,7 +22,7 @@ pub enum Answer {
     Challenge,
     /// Its user has to prove a second factor (403).
     StepUp,
-    /// The conditions do not offer Kerberos to the request that was described (403).
+    /// The conditions do not offer Kerberos to the request that was described, and nothing else is (403).
     Deny,
 }
 
@@ -51,10 +53,44 @@ pub struct Explanation {
     pub findings: Vec<RuleFinding>,
     /// Whether Kerberos is offered to the request that was described; `None` if none was.
     pub offer: Option<Offer>,
+    /// Where it would be asked for a password.
+    pub basic: BasicOffer,
     /// The last decisions about real requests, the newest first.
     pub recent: Vec<DecisionRecord>,
     /// What is recorded of the client; `None` if nothing, or if it cannot be read.
     pub activity: Option<Activity>,
+}
+
+/// Where a client is asked for a password (the Basic scheme), of the ways that it can reach the proxy by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BasicOffer {
+    /// Under TLS.
+    pub tls: bool,
+    /// Without.
+    pub plain: bool,
+}
+
+impl BasicOffer {
+    fn of(config: &Config, client: ClientAddr) -> Self {
+        let is_near = client.ip().to_canonical().is_loopback();
+        let (tls, plain) = match config.proxy.basic {
+            Basic::Never => (false, false),
+            Basic::TlsAndLoopback => (true, is_near),
+            Basic::Always => (true, true),
+        };
+        let listeners = config.addresses_of(Service::Proxy);
+        let listens = |is_tls: bool| listeners.iter().any(|listen| listen.is_tls == is_tls);
+        Self { tls: tls && listens(true), plain: plain && listens(false) }
+    }
+
+    /// What a client is asked for that is not offered Kerberos; `None`: nothing.
+    const fn instead(self) -> Option<&'static str> {
+        match (self.tls, self.plain) {
+            (_, true) => Some("it is asked for a name and a password"),
+            (true, false) => Some("it is asked for a name and a password, and that only under TLS"),
+            (false, false) => None,
+        }
+    }
 }
 
 /// What a rule found.
@@ -129,10 +165,15 @@ fn explained(
     let conditions = || Conditions::new(&parts.configuration.config().kerberos.conditions).ok();
     let offer = asked.is_described().then(conditions).flatten();
     let offer = offer.map(|conditions| asked.offer(&conditions, client.ip()));
+    let basic = BasicOffer::of(&parts.configuration.config(), client);
     // What is not challenged needs no conditions.
     let (answer, why) = match (&explained.decision, offer.as_ref().and_then(Offer::against)) {
         (Decision::Challenge, Some(step)) => {
-            (Answer::Deny, format!("Kerberos is not offered to it ({}: {})", step.step, step.why))
+            let why = format!("Kerberos is not offered to it ({}: {})", step.step, step.why);
+            match basic.instead() {
+                Some(instead) => (Answer::Challenge, format!("{why}: {instead}")),
+                None => (Answer::Deny, why),
+            }
         }
         (Decision::Challenge, None) => (Answer::Challenge, explained.why),
         (Decision::Allow(_), _) => (Answer::Allow, explained.why),
@@ -152,6 +193,7 @@ fn explained(
         ends: explained.ends,
         findings: findings.collect(),
         offer,
+        basic,
         recent: parts.recent.of(client),
         activity: evidence.filter(|_| known).map(|evidence| Activity::of(&evidence, now, &anchor)),
     }

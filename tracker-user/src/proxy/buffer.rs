@@ -55,6 +55,11 @@ impl Buffer {
         self.block.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The same, to be overwritten.
+    pub(in crate::proxy) fn unread_mut(&mut self) -> &mut [u8] {
+        self.block.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
     /// Whether nothing is unread.
     pub(in crate::proxy) const fn is_empty(&self) -> bool {
         self.start == self.end

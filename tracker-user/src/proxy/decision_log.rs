@@ -11,11 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::auth::Cause;
 use crate::auth::kerberos::Details;
 use crate::auth::kerberos::conditions::{Denied, Finding};
+use crate::auth::{Cause, Schemes};
 use crate::outside;
-use crate::types::ClientAddr;
+use crate::types::{ClientAddr, Method};
 
 /// How many decisions are kept of one client.
 pub const PER_CLIENT: usize = 8;
@@ -45,9 +45,9 @@ pub struct DecisionRecord {
 /// What a request came to.
 #[derive(Clone, Debug)]
 pub enum DecisionResult {
-    /// It was asked to prove itself (407, or a page that leads to where that is done).
-    Challenged,
-    /// The conditions did not offer Kerberos (403).
+    /// It was asked to prove itself by one of these (407), or on a page that it was led to, where there is none.
+    Challenged(Schemes),
+    /// The conditions did not offer Kerberos, and there was nothing else (403).
     NotOffered(Denied),
     /// Credentials had failed on its connection before, and nothing was offered again (403).
     Suppressed(Cause),
@@ -57,6 +57,8 @@ pub enum DecisionResult {
     Accepted {
         /// The user, as shown.
         user: String,
+        /// By which method.
+        method: Method,
         /// The ticket, where one proved it.
         ticket: Option<Box<Details>>,
     },
@@ -150,11 +152,11 @@ impl DecisionRecord {
         }
         findings.shrink_to_fit();
         match result {
-            DecisionResult::Challenged
+            DecisionResult::Challenged(_)
             | DecisionResult::NotOffered(_)
             | DecisionResult::Suppressed(_)
             | DecisionResult::Continued => {}
-            DecisionResult::Accepted { user, ticket } => {
+            DecisionResult::Accepted { user, ticket, .. } => {
                 make_fit(user, 2 * outside::NAME);
                 if let Some(ticket) = ticket {
                     make_fit(&mut ticket.principal, 2 * outside::NAME);
@@ -193,7 +195,7 @@ mod tests {
             url: url.into(),
             user_agent: None,
             findings: Vec::new(),
-            result: DecisionResult::Challenged,
+            result: DecisionResult::Challenged(Schemes::NEGOTIATE),
         }
     }
 
@@ -256,7 +258,11 @@ mod tests {
         for result in [
             DecisionResult::Refused { cause: kerberos::Cause::UnknownService.into(), why: huge.clone() },
             DecisionResult::NotAdmitted { user: huge.clone(), why: huge.clone() },
-            DecisionResult::Accepted { user: huge.clone(), ticket: Some(Box::new(ticket.clone())) },
+            DecisionResult::Accepted {
+                user: huge.clone(),
+                method: Method::Kerberos,
+                ticket: Some(Box::new(ticket.clone())),
+            },
             DecisionResult::Unavailable(huge.clone()),
         ] {
             let mut record = DecisionRecord {
@@ -270,7 +276,7 @@ mod tests {
             let text = match &record.result {
                 DecisionResult::Refused { why, .. } | DecisionResult::Unavailable(why) => why.capacity(),
                 DecisionResult::NotAdmitted { user, why } => user.capacity() + why.capacity(),
-                DecisionResult::Accepted { user, ticket } => {
+                DecisionResult::Accepted { user, ticket, .. } => {
                     let ticket = ticket.as_ref().unwrap();
                     size_of::<Details>()
                         + user.capacity()

@@ -20,6 +20,7 @@ pub mod gate;
 mod guard;
 mod handshakes;
 mod http1;
+mod in_the_clear;
 mod limits;
 mod message;
 pub mod options;
@@ -53,6 +54,7 @@ pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
 use crate::auth::Verifier;
+use crate::clock::boot_now;
 use crate::net::{Connections, Endpoint, Listener};
 use crate::threads::Threads;
 
@@ -93,6 +95,7 @@ struct Shared {
     changed: Notify,
     resolver: Threads,
     doorkeeper: limits::Doorkeeper,
+    in_the_clear: in_the_clear::Passwords,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -135,6 +138,7 @@ impl Proxy {
     /// When one of them cannot be had.
     pub fn bind(endpoints: &[Endpoint], parts: Parts) -> Result<Self, BindError> {
         let Parts { gate, verifier, decisions, connections, stats, access, options, workers } = parts;
+        let in_the_clear = in_the_clear::Passwords::new(&stats);
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
         for endpoint in endpoints {
@@ -158,6 +162,7 @@ impl Proxy {
             changed: Notify::new(),
             resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
             doorkeeper: limits::Doorkeeper::default(),
+            in_the_clear,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -209,10 +214,11 @@ impl Running {
         self.shared.changed.notify_waiters();
     }
 
-    /// What operators should be told of who was turned away.
+    /// What operators should be told of who was turned away, and of what should not have come.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.doorkeeper.warnings()
+        let Shared { doorkeeper, in_the_clear, .. } = &*self.shared;
+        doorkeeper.warnings().into_iter().chain(in_the_clear.warning(boot_now())).collect()
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::auth::kerberos::Conditions;
 use crate::auth::kerberos::conditions::ConditionSettings;
-use crate::config::{self, AllowedDestination};
+use crate::config::{self, AllowedDestination, Basic};
 use crate::types::PortRange;
 
 /// How long a client may take to send a request's head, from its first byte.
@@ -43,6 +43,8 @@ pub struct ProxyOptions {
     pub forward_ports: Vec<PortRange>,
     /// Destinations that are let through although they are on the built-in list of refused ones.
     pub allow_destinations: AllowList,
+    /// Where passwords may be asked for.
+    pub basic: Basic,
     /// When Kerberos is offered.
     pub conditions: Arc<Conditions>,
     /// Every step of the conditions is logged.
@@ -73,6 +75,7 @@ impl Default for ProxyOptions {
             connect_ports: config::CONNECT_PORTS.to_vec(),
             forward_ports: config::FORWARD_PORTS.to_vec(),
             allow_destinations: AllowList::default(),
+            basic: Basic::default(),
             conditions: Arc::new(everybody()),
             debugging: false,
             via: VIA.to_owned(),

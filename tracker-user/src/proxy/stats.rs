@@ -27,6 +27,8 @@ pub struct Stats {
     pub bytes_sent: IntCounter,
     /// Requests answered with 407.
     pub challenges: IntCounter,
+    /// Passwords that came without TLS where none is asked for.
+    pub passwords_in_the_clear: IntCounter,
     /// Credentials that proved a user.
     pub proofs_accepted: IntCounter,
     /// Credentials that proved nothing.
@@ -141,6 +143,10 @@ impl Stats {
                 "Content bytes sent to clients, in responses and tunnels",
             )?,
             challenges: IntCounter::new("tracker_proxy_challenges_total", "Requests answered with 407")?,
+            passwords_in_the_clear: IntCounter::new(
+                "tracker_proxy_passwords_in_the_clear_total",
+                "Requests with a password that came without TLS where none is asked for",
+            )?,
             origins_connected: IntCounter::new(
                 "tracker_proxy_origin_connections_total",
                 "Connections made to origins",
@@ -189,6 +195,7 @@ impl Stats {
             &self.bytes_received,
             &self.bytes_sent,
             &self.challenges,
+            &self.passwords_in_the_clear,
             &self.origins_connected,
             &self.origins_reused,
             &self.access_lost,

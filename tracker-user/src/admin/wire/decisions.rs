@@ -12,6 +12,15 @@ pub struct Walk {
     pub steps: Vec<Step>,
 }
 
+/// Where a client is asked for a password (the Basic scheme).
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Basic {
+    /// On connections under TLS.
+    pub tls: bool,
+    /// On connections without.
+    pub plain: bool,
+}
+
 /// One step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
@@ -48,6 +57,12 @@ pub struct Decision {
     pub why: Option<String>,
     /// The ticket that was accepted.
     pub ticket: Option<Ticket>,
+    /// The schemes that it was asked for, in their order; empty where it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offered: Vec<String>,
+    /// The method that has proved the user.
+    #[serde(default)]
+    pub proved_by: Option<String>,
 }
 
 /// An accepted ticket.

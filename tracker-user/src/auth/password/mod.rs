@@ -4,16 +4,24 @@
 //! knows the account: the realm's KDC ([`kdc`]) or this gateway's own list of users ([`local`]). Every refusal looks the same
 //! to the person and takes the same time; the operator is told which it was.
 
+mod accounts;
 mod cause;
+mod counters;
 mod door;
 pub mod kdc;
 pub mod local;
+mod memory;
 mod name;
 pub mod pace;
+mod places;
+mod regulated;
 mod secret;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use cause::Cause;
-pub use door::{Parts, Passwords};
+pub use counters::Counters;
+pub use door::{Parts, Passwords, Settings};
 pub use local::LocalUsers;
 pub use name::{Account, BadAccount};
 pub use pace::Pace;

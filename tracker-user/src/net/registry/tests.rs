@@ -19,6 +19,24 @@ async fn pair(registry: &Arc<Connections>) -> (ClientStream, TcpStream) {
     (registry.accept(peer.ip().into(), peer, near), far.unwrap())
 }
 
+/// Whoever relays for somebody else says who that is; the wire is the one that it came by.
+#[tokio::test]
+async fn only_what_no_network_carries_is_private() {
+    let registry = Arc::new(Connections::new(None));
+    for (client, is_private) in
+        [("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("10.0.0.7", false), ("fd77::1", false)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_far, near) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (near, peer) = near.unwrap();
+        let stream = registry.accept(client.parse().unwrap(), peer, near);
+        assert_eq!(stream.is_private(), is_private, "{client}");
+    }
+    let (secured, _far) = crate::net::testing::secured(&registry).await;
+    assert!(secured.is_private());
+}
+
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 

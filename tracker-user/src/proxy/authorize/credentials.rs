@@ -6,12 +6,11 @@ use http::StatusCode;
 use tracing::debug;
 
 use super::evaluation::Evaluation;
-use super::{Authorized, ask, bind};
+use super::{Authorized, Came, ask, bind};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
-    Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Reaction, Rejection, Scheme,
-    Schemes,
+    Chances, Context, Credentials, Failure, Fingerprint, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
 };
 use crate::clock::boot_now;
 use crate::proxy::decision_log::DecisionResult;
@@ -21,51 +20,63 @@ use crate::session::{self, Admission, Proof};
 use crate::tracker::Refusal;
 use crate::types::{Factors, Identity, Method};
 
-/// Verifies credentials: for whom the request is served, or what it is answered, and what is remembered of that.
+/// Verifies credentials, unless what they prove is `recalled`: for whom the request is served, or what it is answered, and
+/// what is remembered of that.
 pub(super) async fn prove(
     peer: &Peer,
-    credentials: Credentials,
+    came: Came,
+    recalled: Option<Proved>,
+    chances: &Chances,
 ) -> (Result<Authorized, Reply>, DecisionResult) {
     // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
     // had left before it was read cannot be told from one that left before its proof.
     let arrival = boot_now();
     if peer.connection().is_gone() {
         let why = "the client had left when its credentials were read";
-        return (Err(challenge(None).closing()), DecisionResult::Unavailable(why.into()));
+        return (Err(again(peer, chances).closing()), DecisionResult::Unavailable(why.into()));
     }
     let shared = Arc::clone(&peer.worker().shared);
     let stats = &shared.stats;
-    let fingerprint = credentials.fingerprint();
-    let context = Context {
-        client: peer.address(),
-        handshake: peer.conversation().take_handshake(),
-        channel: peer.channel(),
-        arrival,
+    let Came { credentials, fingerprint } = came;
+    let method = credentials.scheme().map(Scheme::method);
+    let handshake = peer.conversation().take_handshake();
+    let outcome = match recalled {
+        Some(proof) => Outcome::Proved(proof),
+        None => {
+            let context = Context {
+                client: peer.address(),
+                accepts: chances.schemes(),
+                handshake,
+                channel: peer.channel(),
+                arrival,
+            };
+            shared.verifier.verify(credentials, context).await
+        }
     };
-    let (page, result) = match shared.verifier.verify(credentials, context).await {
+    let (page, result) = match outcome {
         Outcome::Proved(proof) => {
             stats.proofs_accepted.inc();
             if let Some(ticket) = &proof.ticket {
                 ticket.log(&peer.address());
             }
-            return proved(peer, proof, fingerprint).await;
+            return proved(peer, proof, fingerprint, chances).await;
         }
         Outcome::Continue { handshake, answer } => {
             stats.proofs_continued.inc();
             // Unless it goes on to prove somebody.
             peer.conduct().fails();
             peer.conversation().goes_on(handshake);
-            (challenge(Some(&answer)), DecisionResult::Continued)
+            (Reply::challenge(Schemes::NEGOTIATE, Some(&answer)), DecisionResult::Continued)
         }
         Outcome::Failed(Failure::Rejected(rejection)) => {
             stats.proofs_refused.inc();
-            rejected(peer, rejection)
+            rejected(peer, rejection, chances)
         }
         Outcome::Failed(failure) => {
             let why = failure.to_string();
             if matches!(failure, Failure::Unavailable(_)) {
                 stats.proofs_unavailable.inc();
-                tell(peer, Ground::Unavailable, None, &why);
+                tell(peer, Ground::Unavailable, method, None, &why);
             } else {
                 stats.proofs_busy.inc();
                 debug!(client = %peer.address(), problem = %why, "a proof was put off");
@@ -80,34 +91,36 @@ pub(super) async fn prove(
 /// The answer to credentials of a scheme that is not offered, where no session stands: they are as if they were not there.
 /// The first of a connection are told as refused, so that whoever wonders finds the reason; a client that has
 /// nothing else sends them with each request.
-pub(super) async fn not_offered(peer: &Peer, credentials: Credentials, evaluation: Evaluation) -> Reply {
-    let is_told = {
+pub(super) fn not_offered(peer: &Peer, credentials: &Credentials, evaluation: Evaluation) -> Reply {
+    let offered = {
         let mut conversation = peer.conversation();
-        let is_offered = matches!(conversation.offer(evaluation.offered), Offer::Schemes(_));
-        !is_offered || !conversation.tells_scheme()
+        match conversation.offer(&evaluation.chances) {
+            Offer::Schemes(schemes) if conversation.tells_scheme() => Some(schemes),
+            _ => None,
+        }
     };
-    if is_told {
-        return ask(peer, evaluation);
-    }
+    let Some(schemes) = offered else { return ask(peer, evaluation) };
     let shared = Arc::clone(&peer.worker().shared);
-    let context =
-        Context { client: peer.address(), handshake: None, channel: peer.channel(), arrival: boot_now() };
-    let Outcome::Failed(Failure::Rejected(Rejection { cause, why, answer })) =
-        shared.verifier.verify(credentials, context).await
-    else {
-        return ask(peer, evaluation);
-    };
+    let Rejection { cause, mut why, answer } = shared.verifier.refuse(credentials);
+    if credentials.scheme() == Some(Scheme::Basic) && !peer.is_private() {
+        why.push_str(IN_THE_CLEAR);
+    }
     shared.stats.proofs_refused.inc();
-    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    tell(peer, Ground::Credentials(cause.label()), cause.method(), None, &why);
     evaluation.record(peer, DecisionResult::Refused { cause, why });
-    Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
+    Reply::rejected(cause, schemes, answer.as_deref())
 }
+
+/// What the operator is told besides of a password where none is looked at.
+const IN_THE_CLEAR: &str = "; the password has crossed the network in the clear: give the program the proxy under TLS \
+                            (tls.proxy-listen), and have the password changed";
 
 /// Good credentials: they begin a session, or confirm or renew the one that stands.
 async fn proved(
     peer: &Peer,
     proof: Proved,
-    fingerprint: Option<Fingerprint>,
+    fingerprint: Fingerprint,
+    chances: &Chances,
 ) -> (Result<Authorized, Reply>, DecisionResult) {
     let Proved { identity, method, factors, at, mutual, ticket } = proof;
     peer.conversation().succeeds();
@@ -135,34 +148,32 @@ async fn proved(
             Ok(admission) => {
                 let session = admission.admitted.session;
                 if bind(peer, session).await {
-                    if let Some(fingerprint) = fingerprint {
-                        peer.conversation().remember(fingerprint, session);
-                    }
+                    peer.conversation().remember(fingerprint, session);
                     let user_proved = admission.admitted.identity;
                     let mutual_auth = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
                     let authorized = Authorized { user: user_proved, session, mutual_auth };
-                    return (Ok(authorized), DecisionResult::Accepted { user, ticket });
+                    return (Ok(authorized), DecisionResult::Accepted { user, method, ticket });
                 }
             }
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
                 if let Some(ground) = ground(&refusal) {
-                    tell(peer, ground, Some((&offer.identity, method)), &why);
+                    tell(peer, ground, Some(method), Some(&offer.identity), &why);
                 }
-                return (Err(not_admitted(&refusal)), DecisionResult::NotAdmitted { user, why });
+                return (
+                    Err(not_admitted(peer, &refusal, chances)),
+                    DecisionResult::NotAdmitted { user, why },
+                );
             }
         }
     }
-    (Err(challenge(None)), DecisionResult::Challenged)
+    (Err(again(peer, chances)), DecisionResult::Challenged(chances.schemes()))
 }
 
-/// Puts a refusal into the audit trail; of whom, and how they have proved it, where they have.
-fn tell(peer: &Peer, ground: Ground, proved: Option<(&Identity, Method)>, why: &str) {
-    // Nothing else than Negotiate is looked at.
-    let method = proved.map_or(Method::Kerberos, |(_, method)| method);
-    let user = proved.map(|(user, _)| user);
-    let refusal = audit::Refusal { client: peer.address(), ground, why, method: Some(method), user };
+/// Puts a refusal into the audit trail; by which method it was tried, where it is a known one, and of whom, where that is proved.
+fn tell(peer: &Peer, ground: Ground, method: Option<Method>, user: Option<&Identity>, why: &str) {
+    let refusal = audit::Refusal { client: peer.address(), ground, why, method, user };
     peer.worker().shared.gate.refused(&refusal);
 }
 
@@ -181,7 +192,7 @@ const fn ground(refusal: &Refusal) -> Option<Ground> {
 }
 
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
-fn not_admitted(refusal: &Refusal) -> Reply {
+fn not_admitted(peer: &Peer, refusal: &Refusal, chances: &Chances) -> Reply {
     let page = |status| Reply::new(status, &refusal.user_message());
     match refusal {
         // 403, not 407: other credentials of the same user would not help.
@@ -189,28 +200,28 @@ fn not_admitted(refusal: &Refusal) -> Reply {
         Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
-        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => challenge(None),
-        Refusal::AnotherDevice => challenge(None).closing(),
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, chances),
+        Refusal::AnotherDevice => again(peer, chances).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
 }
 
-/// Credentials that prove nothing: the client is asked again, unless it has shown that it has nothing better.
-fn rejected(peer: &Peer, rejection: Rejection) -> (Reply, DecisionResult) {
+/// Credentials that prove nothing: the client is asked again, for what may still help.
+fn rejected(peer: &Peer, rejection: Rejection, chances: &Chances) -> (Reply, DecisionResult) {
     let Rejection { cause, why, answer } = rejection;
-    tell(peer, Ground::Credentials(cause.label()), None, &why);
+    tell(peer, Ground::Credentials(cause.label()), cause.method(), None, &why);
     peer.conduct().fails();
-    let Reaction { asks_again, closes } = peer.conversation().fails(cause);
-    let page = if asks_again {
-        Reply::rejected(cause, Schemes::NEGOTIATE, answer.as_deref())
-    } else {
-        Reply::offer(&Offer::Nothing(NoOffer::Suppressed(cause)))
+    let mut conversation = peer.conversation();
+    let closes = conversation.fails(cause);
+    let page = match conversation.offer(chances) {
+        Offer::Schemes(schemes) => Reply::rejected(cause, schemes, answer.as_deref()),
+        nothing => Reply::offer(&nothing),
     };
     let page = if closes { page.closing() } else { page };
     (page, DecisionResult::Refused { cause, why })
 }
 
-/// 407 by Negotiate; with a token where a handshake goes on.
-fn challenge(answer: Option<&[u8]>) -> Reply {
-    Reply::challenge(Schemes::NEGOTIATE, answer)
+/// Asks for what may be offered, as if nothing had come.
+fn again(peer: &Peer, chances: &Chances) -> Reply {
+    Reply::offer(&peer.conversation().offer(chances))
 }

@@ -1,11 +1,13 @@
-//! Whether the conditions offer Kerberos to a request, and the memory of what came of it.
+//! What a request may be offered, Kerberos by the conditions and a password by its connection, and the memory of what came of it.
 
 use std::borrow::Cow;
 
 use tracing::info;
 
-use crate::auth::kerberos::conditions::{Denied, Finding, RequestFacts, STEPS};
+use crate::auth::Chances;
+use crate::auth::kerberos::conditions::{Finding, RequestFacts, STEPS};
 use crate::clock::wall_now;
+use crate::config::Basic;
 use crate::links::shown;
 use crate::outside;
 use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
@@ -15,8 +17,8 @@ use crate::proxy::options::ProxyOptions;
 
 /// What the conditions say of a request, with what `trackerctl explain` will tell of it.
 pub(super) struct Evaluation {
-    /// Whether Kerberos is offered.
-    pub(super) offered: Result<(), Denied>,
+    /// What it may be offered.
+    pub(super) chances: Chances,
     findings: Vec<Finding>,
     method: Cow<'static, str>,
     url: String,
@@ -41,7 +43,7 @@ impl Evaluation {
             user_agent: user_agent.as_deref(),
         };
         let mut findings = Vec::with_capacity(STEPS);
-        let offered = options.conditions.evaluate(&facts, |finding| {
+        let kerberos = options.conditions.evaluate(&facts, |finding| {
             findings.push(finding);
             if options.debugging {
                 info!(
@@ -57,7 +59,7 @@ impl Evaluation {
             }
         });
         Self {
-            offered,
+            chances: Chances { kerberos, basic: takes_passwords(peer, options) },
             findings,
             method: head.method_name(),
             url: outside::shown_bytes(&url(head, options.conditions.look_at_urls()), outside::NAME),
@@ -71,6 +73,16 @@ impl Evaluation {
         let record = DecisionRecord { at: wall_now(), method, url, user_agent, findings, result };
         peer.worker().shared.decisions.keep(peer.address(), record);
     }
+}
+
+/// Whether a password may be asked for on the connection. One that is sent all the same where it may not is not looked at.
+pub(super) fn takes_passwords(peer: &Peer, options: &ProxyOptions) -> bool {
+    let may = match options.basic {
+        Basic::Never => false,
+        Basic::TlsAndLoopback => peer.is_private(),
+        Basic::Always => true,
+    };
+    may && peer.worker().shared.verifier.passwords().is_some()
 }
 
 /// What was asked for. Secrets are found in queries: one is kept only where it is what was decided by.

@@ -5,13 +5,14 @@ mod evaluation;
 
 use std::sync::Arc;
 
-use self::evaluation::Evaluation;
+use self::evaluation::{Evaluation, takes_passwords};
 use super::decision_log::DecisionResult;
 use super::exchange::{Peer, Reply};
 use super::message::{Name, RequestHead};
 use super::options::ProxyOptions;
 use crate::audit::{Ground, Refusal};
-use crate::auth::{Credentials, NoOffer, Offer, Scheme};
+use crate::auth::{Credentials, Fingerprint, NoOffer, Offer, Proved, Scheme, Schemes};
+use crate::clock::boot_now;
 use crate::session::{Admitted, Decision};
 use crate::types::{Identity, SessionId, UserMessage};
 
@@ -27,10 +28,17 @@ pub(super) struct Authorized {
     pub(super) mutual_auth: Option<String>,
 }
 
-/// Decides about one request. An error is the answer that the client gets instead.
+/// Credentials that came with a request.
+struct Came {
+    credentials: Credentials,
+    /// Of the field that they came in.
+    fingerprint: Fingerprint,
+}
+
+/// Decides about one request. An error is the answer that the client gets instead. The credentials in the head are overwritten.
 pub(super) async fn authorize(
     peer: &Peer,
-    head: &RequestHead,
+    head: &mut RequestHead,
     options: &ProxyOptions,
 ) -> Result<Authorized, Reply> {
     // Once a connection: nobody is served, or may log in, on one whose end and whose traffic nobody would notice.
@@ -39,32 +47,26 @@ pub(super) async fn authorize(
         return Err(Reply::denied(denial));
     }
     if head.repeats(Name::ProxyAuthorization) {
+        head.wipe(Name::ProxyAuthorization);
         let text = "The request has more than one Proxy-Authorization field.";
         return Err(Reply::bad_request(&UserMessage::new(text)));
     }
-    let credentials = head.field(Name::ProxyAuthorization).map(Credentials::parse);
-    let verdict = match credentials {
+    let verdict = match head.field(Name::ProxyAuthorization) {
         None => match existing_session(peer).await? {
             Some(authorized) => Ok(authorized),
             // Evaluated only where it matters: a valid session needs no conditions.
             None => Err(ask(peer, Evaluation::of(peer, head, options))),
         },
-        Some(credentials) if credentials.scheme() == Some(Scheme::Negotiate) => {
-            match repeated(peer, &credentials).await {
-                Some(authorized) => Ok(authorized),
-                None => {
-                    let evaluation = Evaluation::of(peer, head, options);
-                    offered(peer, credentials, evaluation).await
-                }
+        Some(field) => match repeated(peer, field).await {
+            Some(authorized) => {
+                head.wipe(Name::ProxyAuthorization);
+                Ok(authorized)
             }
-        }
-        // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
-        // user: it is as if it were not there.
-        Some(credentials) => match existing_session(peer).await? {
-            Some(authorized) => Ok(authorized),
             None => {
-                let evaluation = Evaluation::of(peer, head, options);
-                Err(credentials::not_offered(peer, credentials, evaluation).await)
+                let came =
+                    Came { credentials: Credentials::parse(field), fingerprint: Fingerprint::of(field) };
+                head.wipe(Name::ProxyAuthorization);
+                with_credentials(peer, head, options, came).await
             }
         },
     };
@@ -74,32 +76,95 @@ pub(super) async fn authorize(
     verdict
 }
 
-/// Decides about a request with credentials of a scheme that is offered where the conditions allow.
-async fn offered(peer: &Peer, credentials: Credentials, evaluation: Evaluation) -> Result<Authorized, Reply> {
-    if evaluation.offered.is_ok() {
-        let (verdict, result) = credentials::prove(peer, credentials).await;
-        evaluation.record(peer, result);
-        return verdict;
-    }
-    // Where Kerberos is not offered, credentials for it are as if they were not there.
-    match existing_session(peer).await? {
-        Some(authorized) => Ok(authorized),
-        None => Err(ask(peer, evaluation)),
+/// Decides about a request with credentials that say something new on its connection.
+async fn with_credentials(
+    peer: &Peer,
+    head: &mut RequestHead,
+    options: &ProxyOptions,
+    came: Came,
+) -> Result<Authorized, Reply> {
+    match came.credentials.scheme() {
+        Some(Scheme::Negotiate) => {
+            let evaluation = Evaluation::of(peer, head, options);
+            if evaluation.chances.kerberos.is_ok() {
+                return prove(peer, came, None, evaluation).await;
+            }
+            // Where Kerberos is not offered, credentials for it are as if they were not there.
+            match existing_session(peer).await? {
+                Some(authorized) => Ok(authorized),
+                None => Err(ask(peer, evaluation)),
+            }
+        }
+        Some(Scheme::Basic) if takes_passwords(peer, options) => {
+            let recalled =
+                peer.worker().shared.verifier.recall(&came.credentials, peer.address(), boot_now());
+            if let Some(proof) = &recalled
+                && let Some(authorized) = session_of(peer, &proof.identity).await
+            {
+                peer.conversation().remember(came.fingerprint, authorized.session);
+                return Ok(authorized);
+            }
+            let evaluation = Evaluation::of(peer, head, options);
+            head.settle();
+            prove(peer, came, recalled, evaluation).await
+        }
+        // What nobody asked for and nobody can verify (a password that was left in some setting) says nothing about the
+        // user: it is as if it were not there.
+        scheme => {
+            if scheme == Some(Scheme::Basic) && !peer.is_private() {
+                peer.worker().shared.in_the_clear.note(peer.address());
+            }
+            match existing_session(peer).await? {
+                Some(authorized) => Ok(authorized),
+                None => {
+                    let evaluation = Evaluation::of(peer, head, options);
+                    Err(credentials::not_offered(peer, &came.credentials, evaluation))
+                }
+            }
+        }
     }
 }
 
+/// Verifies credentials of a scheme that is offered, unless what they prove is `recalled`.
+async fn prove(
+    peer: &Peer,
+    came: Came,
+    recalled: Option<Proved>,
+    evaluation: Evaluation,
+) -> Result<Authorized, Reply> {
+    let (verdict, result) = credentials::prove(peer, came, recalled, &evaluation.chances).await;
+    evaluation.record(peer, result);
+    verdict
+}
+
 /// Who a request is from whose credentials have proved the user of this connection already. They prove nothing anew: it is
-/// as if they were not there, for as long as the session stands that they proved; and everywhere else it is a replay.
-async fn repeated(peer: &Peer, credentials: &Credentials) -> Option<Authorized> {
-    let session = peer.conversation().repeats(credentials)?;
+/// as if they were not there, for as long as the session stands that they proved. Everywhere else it is for others to say: a ticket
+/// is a replay then, and a password is asked for.
+async fn repeated(peer: &Peer, field: &[u8]) -> Option<Authorized> {
+    let session = peer.conversation().repeats(field)?;
     existing_session(peer).await.ok()?.filter(|authorized| authorized.session == session)
+}
+
+/// Who a request is from that brings a password which is known to be this user's, where their session stands: it proves
+/// nothing anew, as nothing has to be proved.
+async fn session_of(peer: &Peer, user: &Identity) -> Option<Authorized> {
+    peer.conversation().breaks_off();
+    match decision(peer).await {
+        Decision::Allow(Admitted { session, identity })
+            if *identity == *user && bind(peer, session).await =>
+        {
+            Some(Authorized { user: identity, session, mutual_auth: None })
+        }
+        _ => None,
+    }
 }
 
 /// The answer to a request that has to prove itself: what it is offered to prove it with.
 fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
-    let offer = peer.conversation().offer(evaluation.offered);
+    let offer = peer.conversation().offer(&evaluation.chances);
     let result = match &offer {
-        Offer::Schemes(_) | Offer::Portal(_) => DecisionResult::Challenged,
+        Offer::Schemes(schemes) => DecisionResult::Challenged(*schemes),
+        Offer::Portal(_) => DecisionResult::Challenged(Schemes::NONE),
         Offer::Nothing(NoOffer::Conditions(denied)) => {
             peer.worker().shared.stats.not_offered.inc();
             let why = denied.to_string();

@@ -113,7 +113,7 @@ pub(super) async fn serve<D: Downstream>(
 /// Sends the request where it is meant to go, if it may. An error is the answer that the client gets instead.
 async fn pass_on<D: Downstream>(
     peer: &Peer,
-    head: RequestHead,
+    mut head: RequestHead,
     down: &mut D,
 ) -> Result<Option<Side<TcpStream>>, Reply> {
     let options = peer.worker().shared.options.load_full();
@@ -132,7 +132,7 @@ async fn pass_on<D: Downstream>(
         let text = text.then(" has come back to the proxy that sent it.");
         return Err(Reply::new(StatusCode::LOOP_DETECTED, &text));
     }
-    let authorized = authorize::authorize(peer, &head, &options).await?;
+    let authorized = authorize::authorize(peer, &mut head, &options).await?;
     peer.serves(&authorized);
     down.entry().line().user = Some(Arc::clone(&authorized.user));
     down.timer().set(options.response_timeout);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use http::StatusCode;
 
 use super::Reply;
-use crate::auth::{Cause, Offer, Schemes};
+use crate::auth::{Cause, Offer, Scheme, Schemes};
 use crate::outside;
 use crate::session::Denial;
 use crate::types::{Factor, UserMessage};
@@ -21,14 +21,40 @@ macro_rules! style {
     };
 }
 
-const CHALLENGE: &str = concat!(
-    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
-    style!(),
-    "</head>\n<body><h1>Log in to use this proxy</h1>\n<p>It asks who you are by Kerberos (Negotiate), and your browser had no \
-     answer.</p>\n<ul><li>Log in to your domain, or run <code>kinit</code>, where its servers can be reached.</li>\n\
-     <li>Use the proxy by its full name, not by its address.</li></ul>\n\
-     <small>407 from the proxy</small>\n</body></html>\n"
-);
+/// What may be done for a ticket.
+macro_rules! ticket {
+    () => {
+        "<li>Log in to your domain, or run <code>kinit</code>, where its servers can be reached.</li>\n\
+         <li>Use the proxy by its full name, not by its address.</li>"
+    };
+}
+
+/// And for a password.
+macro_rules! password {
+    () => {
+        "<li>Give your browser or program your name and password for this proxy.</li>"
+    };
+}
+
+/// The page of a challenge: how it asks, and what its reader can do.
+macro_rules! challenge {
+    ($by:literal, $($remedy:tt)*) => {
+        concat!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
+            style!(),
+            "</head>\n<body><h1>Log in to use this proxy</h1>\n<p>It asks who you are by ",
+            $by,
+            ", and your browser had no answer.</p>\n<ul>",
+            $($remedy)*,
+            "</ul>\n<small>407 from the proxy</small>\n</body></html>\n"
+        )
+    };
+}
+
+const BY_TICKET: &str = challenge!("Kerberos (Negotiate)", ticket!());
+const BY_PASSWORD: &str = challenge!("your name and password", password!());
+const BY_EITHER: &str =
+    challenge!("Kerberos (Negotiate), or by your name and password", ticket!(), "\n", password!());
 
 impl Reply {
     /// A page for the person at the client. It takes nothing but a [`UserMessage`], so that no words of an operator's get onto it.
@@ -88,14 +114,19 @@ impl Reply {
 
     /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on.
     pub(in crate::proxy) fn challenge(schemes: Schemes, message: Option<&[u8]>) -> Self {
-        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, Cow::Borrowed(CHALLENGE))
+        let page = match (schemes.has(Scheme::Negotiate), schemes.has(Scheme::Basic)) {
+            (true, true) => BY_EITHER,
+            (false, true) => BY_PASSWORD,
+            _ => BY_TICKET,
+        };
+        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, Cow::Borrowed(page))
             .challenging(schemes, message)
     }
 
     /// 407: the credentials proved nothing, others may; with a message that tells the client's library why.
     pub(in crate::proxy) fn rejected(cause: Cause, schemes: Schemes, message: Option<&[u8]>) -> Self {
         let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        Self::headed(status, &cause.heading(), &cause.user_message(), Some(cause.label()))
+        Self::headed(status, &cause.heading(), &cause.user_message(), Some(cause.page_label()))
             .challenging(schemes, message)
     }
 
@@ -142,7 +173,6 @@ fn escape(text: &str, html: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Scheme;
 
     #[test]
     fn what_clients_sent_cannot_become_markup() {

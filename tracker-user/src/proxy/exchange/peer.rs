@@ -27,6 +27,7 @@ pub(in crate::proxy) struct Peer {
     conduct: Conduct,
     is_proved: Cell<bool>,
     is_watched: Cell<bool>,
+    is_private: bool,
     channel: Channel,
     pinned: RefCell<Option<Pinned>>,
     last: RefCell<Option<Known>>,
@@ -60,8 +61,13 @@ impl Known {
 }
 
 impl Peer {
-    /// `channel`: see [`Self::channel`].
-    pub(in crate::proxy) fn new(worker: Rc<Worker>, connection: Arc<Connection>, channel: Channel) -> Self {
+    /// `is_private`: see [`Self::is_private`]; `channel`: see [`Self::channel`].
+    pub(in crate::proxy) fn new(
+        worker: Rc<Worker>,
+        connection: Arc<Connection>,
+        is_private: bool,
+        channel: Channel,
+    ) -> Self {
         let address = connection.client();
         Self {
             conduct: Conduct::new(Arc::clone(&worker.shared), address),
@@ -73,6 +79,7 @@ impl Peer {
             is_cleared: Cell::new(false),
             is_proved: Cell::new(false),
             is_watched: Cell::new(false),
+            is_private,
             channel,
             pinned: RefCell::default(),
             last: RefCell::default(),
@@ -144,6 +151,11 @@ impl Peer {
             self.is_watched.set(self.worker.shared.connections.is_seen(&self.connection));
         }
         Arrival { is_watched: self.is_watched.get(), ..Arrival::NEW }
+    }
+
+    /// Whether nobody on the network can read what the client sends: see [`crate::net::ClientStream::is_private`].
+    pub(in crate::proxy) const fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// What its credentials come through, and may be bound to.

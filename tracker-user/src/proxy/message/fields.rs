@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use zeroize::Zeroize as _;
+
 use super::schemes;
 
 /// A part of a head.
@@ -135,6 +137,14 @@ impl Fields {
     /// The values of one name.
     pub(in crate::proxy) fn all<'a>(&'a self, head: &'a [u8], known: Name) -> impl Iterator<Item = &'a [u8]> {
         self.list.iter().filter(move |field| field.known == known).map(|field| field.value.of(head))
+    }
+
+    /// Overwrites the values of one name.
+    pub(in crate::proxy) fn wipe(&self, head: &mut [u8], known: Name) {
+        for field in self.list.iter().filter(|field| field.known == known) {
+            let Span { start, end } = field.value;
+            head.get_mut(start as usize..end as usize).unwrap_or_default().zeroize();
+        }
     }
 
     /// The members of a comma-separated field, over all its lines.

@@ -171,6 +171,16 @@ impl RequestHead {
         self.fields.all(self.bytes(), name).next()
     }
 
+    /// Overwrites the values of a field where they are secrets that have been read: the memory goes on to other messages.
+    pub(in crate::proxy) fn wipe(&mut self, name: Name) {
+        self.fields.wipe(self.bytes.unread_mut(), name);
+    }
+
+    /// What is kept of it takes no more memory than it needs: it will have to wait.
+    pub(in crate::proxy) fn settle(&mut self) {
+        self.bytes.settle();
+    }
+
     /// Whether a field is there more than once.
     pub(in crate::proxy) fn repeats(&self, name: Name) -> bool {
         self.fields.all(self.bytes(), name).nth(1).is_some()
@@ -211,5 +221,26 @@ impl RequestHead {
             return None;
         }
         std::str::from_utf8(self.field(Name::MaxForwards)?).ok()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::http1::Request;
+
+    #[test]
+    fn what_was_secret_is_overwritten_where_it_lay() {
+        let text =
+            "GET http://a.test/ HTTP/1.1\r\nProxy-Authorization: Basic c2VjcmV0\r\nX-Other: c2VjcmV0\r\n\r\n";
+        let mut input: Buffer = text.as_bytes().into();
+        let mut head = Request::take(&mut input).unwrap().unwrap().head;
+        assert_eq!(head.field(Name::ProxyAuthorization), Some(&b"Basic c2VjcmV0"[..]));
+        head.wipe(Name::ProxyAuthorization);
+        assert_eq!(head.field(Name::ProxyAuthorization), Some(&[0; 14][..]));
+        let expected = text.replacen("Basic c2VjcmV0", &"\0".repeat(14), 1);
+        assert_eq!(head.bytes(), expected.as_bytes(), "and nothing else");
+        head.settle();
+        assert_eq!((head.authority(), head.bytes()), (&b"a.test"[..], expected.as_bytes()));
     }
 }

@@ -254,7 +254,7 @@ async fn what_was_decided_is_remembered_but_not_what_a_session_clears() {
         matches!(
             results.as_slice(),
             [
-                DecisionResult::Challenged,
+                DecisionResult::Challenged(_),
                 DecisionResult::Refused { cause: crate::auth::Cause::Kerberos(Cause::WrongKey), .. },
                 DecisionResult::Continued,
                 DecisionResult::Accepted { .. }

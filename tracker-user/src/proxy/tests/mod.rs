@@ -1,6 +1,7 @@
 //! The proxy over loopback, with a gate and an acceptor that do as they are told, and origins of every kind.
 
 mod auth;
+mod basic;
 mod failures;
 mod forwarding;
 mod leftovers;
@@ -23,13 +24,14 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::auth::kerberos::negotiate::{Acceptor, Counters, Details, Progress};
 use crate::auth::kerberos::{Cause, TicketVerifier};
+use crate::auth::password::testing;
 use crate::auth::{Channel, Failure, Handshake, Rejection, Scheme};
-use crate::config::AllowedDestination;
+use crate::config::{AllowedDestination, Basic};
 use crate::net::{Security, Service};
 use crate::session::table::AdmissionKind;
 use crate::session::{Admission, Admitted, Decision, Denial, Proof};
 use crate::tracker::Refusal;
-use crate::types::{ClientAddr, ConnectionId, Factor, Identity, PortRange, Scope, SessionId};
+use crate::types::{ClientAddr, ConnectionId, Factor, Identity, Method, PortRange, Scope, SessionId};
 
 /// Admits whoever proves themselves, and remembers them until told otherwise.
 #[derive(Default)]
@@ -43,6 +45,8 @@ pub(super) struct FakeGate {
     denial: Option<Denial>,
     sessions: Mutex<HashMap<Scope, Admitted>>,
     refused: Mutex<Vec<String>>,
+    /// How each of them was tried.
+    methods: Mutex<Vec<Option<Method>>>,
     next: AtomicUsize,
 }
 
@@ -110,6 +114,7 @@ impl Gate for FakeGate {
 
     fn refused(&self, refusal: &crate::audit::Refusal<'_>) {
         self.refused.lock().unwrap().push(refusal.why.to_owned());
+        self.methods.lock().unwrap().push(refusal.method);
     }
 }
 
@@ -186,10 +191,11 @@ pub(super) struct Lab {
     running: Running,
 }
 
-/// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long.
+/// What tests want: loopback is an origin, every port may be tunnelled to, and nothing takes long. No password is asked for.
 pub(super) fn options(connect_port: u16) -> ProxyOptions {
     ProxyOptions {
         connect_ports: vec![PortRange::one(connect_port)],
+        basic: Basic::Never,
         allow_destinations: AllowList::new(&[AllowedDestination::Network("127.0.0.0/8".parse().unwrap())]),
         ..ProxyOptions::default()
     }
@@ -210,10 +216,18 @@ impl Lab {
         let (stats, decisions) = (Stats::new().unwrap(), Arc::new(DecisionLog::default()));
         let parts = Parts {
             gate: Arc::clone(&gate) as Arc<dyn Gate>,
-            verifier: Arc::new(Verifier::new(
-                TicketVerifier::with(Arc::new(FakeAcceptor::default()), 1, 16, Counters::hidden().unwrap())
+            verifier: Arc::new(
+                Verifier::new(
+                    TicketVerifier::with(
+                        Arc::new(FakeAcceptor::default()),
+                        1,
+                        16,
+                        Counters::hidden().unwrap(),
+                    )
                     .unwrap(),
-            )),
+                )
+                .with_passwords(testing::door()),
+            ),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
             stats: stats.clone(),

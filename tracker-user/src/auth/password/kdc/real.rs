@@ -12,8 +12,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::auth::kerberos::NameRules;
 use crate::auth::kerberos::test_realm::TestRealm;
+use crate::auth::kerberos::{ChannelBindings, NameRules};
 
 const KEYTAB: &str = "TRACKER_PASSWORD_KEYTAB";
 const ANSWER: &str = "ANSWER ";
@@ -23,7 +23,13 @@ const ANSWER: &str = "ANSWER ";
 fn answers_for_the_other_tests() {
     let Some(keytab) = std::env::var_os(KEYTAB) else { return };
     let names = NameRules::new(true, [("R.TEST", "R")]);
-    let kdc = Kdc::start(Options { keytab: Some(keytab.into()), names, debugging: false }).unwrap();
+    let kdc = Kdc::start(Options {
+        keytab: Some(keytab.into()),
+        names,
+        channel_bindings: ChannelBindings::default(),
+        debugging: false,
+    })
+    .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // What is not a secret stays: whoever looks for one in this memory would find it.
     let mut asked = Vec::new();

@@ -35,7 +35,7 @@ impl Carrier {
         let (near, from) = listener.accept().await.unwrap();
         let stream = lab.connections().accept(from.ip().into(), from, near);
         let worker = Rc::new(Worker::new(lab.shared(), 1));
-        let peer = Peer::new(worker, Arc::clone(stream.connection()), Channel::Plain);
+        let peer = Peer::new(worker, Arc::clone(stream.connection()), false, Channel::Plain);
         Self { lab, peer, stream, _far: far }
     }
 

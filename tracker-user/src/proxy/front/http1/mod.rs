@@ -69,7 +69,7 @@ type Tunnel = (Side<ClientStream>, Side<TcpStream>, Entry);
 
 /// Serves request after request; ends with the connection, or with the tunnel that it has become.
 async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
-    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), channel(&io));
+    let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), io.is_private(), channel(&io));
     let mut wire = Wire::new(worker, io);
     loop {
         let next = wire.request(&peer).await?;
