@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use tracing::info;
 
 pub use self::actor::{Actor, Via};
-pub use self::event::{Event, Kind, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
+pub use self::event::{BanEvent, Event, Kind, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
 use crate::clock::boot_now;

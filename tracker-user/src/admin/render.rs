@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use super::decisions::{decision, step};
 use super::wire;
 use crate::auth::kerberos::negotiate::Account;
+use crate::auth::regulation::Target;
 use crate::config::{Config, show_span};
 use crate::links::shown;
 use crate::observe::{Kind, Pinning};
 use crate::ops::{
-    Activity, Answer, Explanation, Gap, Host, LoggedOut, Offer, OpenConnection, RuleFinding, SessionDetail,
-    SessionView, Setting, Source, Standing, Status, User,
+    Activity, Answer, BanView, Explanation, Gap, Host, Lifted, LoggedOut, Offer, OpenConnection, RuleFinding,
+    SessionDetail, SessionView, Setting, Source, Standing, Status, User,
 };
 use crate::session::{State, Timeouts, Verdict};
+use crate::types::Identity;
 
 pub(super) fn status(status: Status) -> wire::Status {
     let (mode, cgroup, pinned, because) = match status.observer {
@@ -47,6 +49,7 @@ pub(super) fn status(status: Status) -> wire::Status {
         users: status.users,
         licences: wire::Licences { used: status.licences.used, max: status.licences.max },
         connections: status.connections,
+        bans: status.bans,
         store: wire::StoreStatus {
             path: status.store.path.display().to_string(),
             bytes: status.store.bytes,
@@ -101,6 +104,7 @@ pub(super) fn detail(detail: &SessionDetail) -> wire::SessionDetail {
         session: session(&detail.session),
         sessions: detail.sessions.iter().map(session).collect(),
         connections: detail.connections.iter().map(connection).collect(),
+        bans: detail.bans.iter().map(ban).collect(),
         history: detail.history.iter().map(|entry| wire::Event::from(&**entry)).collect(),
     }
 }
@@ -191,6 +195,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         ends: explained.ends,
         findings: explained.findings.into_iter().map(finding).collect(),
         walk: explained.offer.as_ref().map(walk),
+        bans: explained.bans.iter().map(ban).collect(),
         recent: explained.recent.into_iter().map(decision).collect(),
         record: explained.activity.map(facts),
     }
@@ -236,6 +241,29 @@ pub(super) fn setting(setting: &Setting) -> wire::Setting {
         live: key.is_live(),
         help: key.help().into(),
     }
+}
+
+pub(super) fn ban(ban: &BanView) -> wire::Ban {
+    let client = ban.target.address().map(|address| match ban.target {
+        Target::Address(_) if address.ip().is_ipv6() => format!("{}/64", shown(address)),
+        _ => shown(address).to_string(),
+    });
+    let identity = ban.identity.as_ref();
+    wire::Ban {
+        scope: ban.target.scope().into(),
+        client,
+        user: identity.map(|user| user.user().into()),
+        domain: identity.map(|user| user.domain().into()),
+        realm: identity.and_then(Identity::hidden_realm).map(Into::into),
+        since: ban.since,
+        until: ban.until,
+        tries: ban.tries,
+        last_try: ban.last_try,
+    }
+}
+
+pub(super) fn lifted(Lifted { bans, warning }: &Lifted) -> wire::LiftedBans {
+    wire::LiftedBans { lifted: bans.iter().map(ban).collect(), warning: warning.clone() }
 }
 
 pub(super) fn logged_out(LoggedOut { ended, warning }: &LoggedOut) -> wire::LoggedOut {

@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod bans;
 mod decisions;
 mod past;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod past_tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::decisions::{Decision, Step, Ticket, Walk};
 pub use self::past::{Event, PastSession, Waited};
 
@@ -39,6 +41,9 @@ pub struct Status {
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
     pub connections: usize,
+    /// Bans from sending passwords that stand.
+    #[serde(default)]
+    pub bans: usize,
     /// What survives.
     pub store: StoreStatus,
     /// The record of used tokens.
@@ -179,6 +184,9 @@ pub struct SessionDetail {
     pub sessions: Vec<Session>,
     /// The client's connections to the proxy.
     pub connections: Vec<Connection>,
+    /// The bans from sending passwords that concern the client or its users, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bans: Vec<Ban>,
     /// What happened on this address, oldest first, as far as it is kept in memory.
     pub history: Vec<Event>,
 }
@@ -234,6 +242,9 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The way through the conditions of the request that was described; `null` if none was.
     pub walk: Option<Walk>,
+    /// The bans from sending passwords that concern it or its users, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bans: Vec<Ban>,
     /// The last decisions about real requests, the newest first.
     pub recent: Vec<Decision>,
     /// What the kernel has recorded of the client; `null` if nothing, or if it cannot be read.

@@ -17,8 +17,12 @@ use crate::types::{ClientAddr, Identity, Method, SessionId, Traffic};
 /// What kind of event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Too many wrong secrets were sent: nothing of it is looked at for a while. The reason says of what.
+    Banned,
     /// A session ended; the reason says why.
     Ended,
+    /// A ban was lifted before its time.
+    Lifted,
     /// A session began.
     Login,
     /// Somebody was refused: their credentials, their login, or their request.
@@ -39,7 +43,9 @@ impl Kind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Banned => "banned",
             Self::Ended => "ended",
+            Self::Lifted => "lifted",
             Self::Login => "login",
             Self::Refused => "refused",
             Self::Renewed => "renewed",
@@ -66,6 +72,8 @@ pub enum Event {
     Session(SessionEvent),
     /// Somebody was refused.
     Refused(RefusedEvent),
+    /// A ban began, or was lifted.
+    Ban(BanEvent),
     /// A setting was changed.
     Setting(SettingEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
@@ -107,6 +115,25 @@ pub struct RefusedEvent {
     pub user: Option<Arc<Identity>>,
     /// So many further refusals like this one, within a minute, that have no line of their own.
     pub count: Option<u64>,
+}
+
+/// A ban began, or was lifted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BanEvent {
+    /// Whether it was lifted.
+    pub is_lifted: bool,
+    /// What it stands on, in a word of a fixed set: `address`, `user` or `pair`.
+    pub scope: &'static str,
+    /// The address that it names, if any; of an IPv6 network the one that it begins with.
+    pub client: Option<ClientAddr>,
+    /// The user that it names, if there is such a user.
+    pub user: Option<Arc<Identity>>,
+    /// Why, in a sentence of the program's own.
+    pub why: Box<str>,
+    /// So many bans before it have no line of their own.
+    pub count: Option<u64>,
+    /// Whose order it was, if one's.
+    pub actor: Option<Actor>,
 }
 
 /// A setting was changed.
@@ -152,6 +179,8 @@ impl Event {
                 What::Ended { .. } => Kind::Ended,
             },
             Self::Refused(_) => Kind::Refused,
+            Self::Ban(ban) if ban.is_lifted => Kind::Lifted,
+            Self::Ban(_) => Kind::Banned,
             Self::Setting(_) => Kind::Setting,
             Self::Replaced(_) => Kind::Replaced,
         }
@@ -162,7 +191,7 @@ impl Event {
     pub const fn session(&self) -> Option<&SessionEvent> {
         match self {
             Self::Session(event) => Some(event),
-            Self::Refused(_) | Self::Setting(_) | Self::Replaced(_) => None,
+            Self::Refused(_) | Self::Ban(_) | Self::Setting(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -171,7 +200,7 @@ impl Event {
     pub const fn refused(&self) -> Option<&RefusedEvent> {
         match self {
             Self::Refused(refused) => Some(refused),
-            Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Ban(_) | Self::Setting(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -180,7 +209,16 @@ impl Event {
     pub const fn setting(&self) -> Option<&SettingEvent> {
         match self {
             Self::Setting(setting) => Some(setting),
-            Self::Session(_) | Self::Refused(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Refused(_) | Self::Ban(_) | Self::Replaced(_) => None,
+        }
+    }
+
+    /// A ban began, or was lifted.
+    #[must_use]
+    pub const fn ban(&self) -> Option<&BanEvent> {
+        match self {
+            Self::Ban(ban) => Some(ban),
+            Self::Session(_) | Self::Refused(_) | Self::Setting(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -197,13 +235,23 @@ impl Event {
     /// The client address.
     #[must_use]
     pub fn client(&self) -> Option<ClientAddr> {
-        self.session().map(|of| of.event.client).or_else(|| self.refused()?.client)
+        match self {
+            Self::Session(of) => Some(of.event.client),
+            Self::Refused(refused) => refused.client,
+            Self::Ban(ban) => ban.client,
+            Self::Setting(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The user.
     #[must_use]
     pub fn user(&self) -> Option<&Identity> {
-        self.session().map(|of| &*of.event.identity).or_else(|| self.refused()?.user.as_deref())
+        match self {
+            Self::Session(of) => Some(&of.event.identity),
+            Self::Refused(refused) => refused.user.as_deref(),
+            Self::Ban(ban) => ban.user.as_deref(),
+            Self::Setting(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The session.
@@ -224,12 +272,13 @@ impl Event {
         self.proved().map(|proved| proved.method).or_else(|| self.refused()?.method)
     }
 
-    /// Why: a session's reason, why somebody was refused, how a setting was changed, what speaks against a database.
+    /// Why: a session's reason, why somebody was refused or banned, how a setting was changed, what speaks against a database.
     #[must_use]
     pub fn reason(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Session(of) => of.event.what.reason().map(|reason| reason.as_str().into()),
             Self::Refused(refused) => Some(outside::shown(&refused.why, outside::SENTENCE)),
+            Self::Ban(ban) => Some((*ban.why).into()),
             Self::Setting(setting) => Some(setting.how.into()),
             Self::Replaced(why) => Some((**why).into()),
         }
@@ -241,21 +290,30 @@ impl Event {
         match self {
             Self::Session(of) => of.event.what.reason().map_or("", session::Reason::as_str),
             Self::Refused(refused) => refused.cause,
+            Self::Ban(ban) => ban.scope,
             Self::Setting(setting) => setting.how,
             Self::Replaced(_) => "store",
         }
     }
 
-    /// In a refusal, why in a word.
+    /// In a refusal, why in a word; of a ban, what it stands on.
     #[must_use]
     pub fn cause(&self) -> Option<&'static str> {
-        Some(self.refused()?.cause)
+        match self {
+            Self::Refused(refused) => Some(refused.cause),
+            Self::Ban(ban) => Some(ban.scope),
+            Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
+        }
     }
 
-    /// In a refusal, how many more like it have no line of their own.
+    /// In a refusal, how many more like it have no line of their own; of a ban, how many before it have none.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
-        self.refused()?.count
+        match self {
+            Self::Refused(refused) => refused.count,
+            Self::Ban(ban) => ban.count,
+            Self::Session(_) | Self::Setting(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The operator whose order it was.
@@ -264,6 +322,7 @@ impl Event {
         match self {
             Self::Session(of) => of.actor.as_ref(),
             Self::Setting(setting) => Some(&setting.actor),
+            Self::Ban(ban) => ban.actor.as_ref(),
             Self::Refused(_) | Self::Replaced(_) => None,
         }
     }

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Command, Explain, History, Logout};
+use super::args::{Args, Bans, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
-use super::{decode, doctor, explain, past, show};
+use super::{bans, decode, doctor, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
@@ -130,6 +130,15 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
                 wire::Logout { client: address.map(|a| a.to_string()), user: user.clone(), all: *all };
             let value = client.send_json(Method::POST, "/v1/logout", &whose).await?;
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
+        }
+        Command::Bans { what: None } => {
+            let value = client.get("/v1/bans").await?;
+            print(args, &value, |bans: Vec<wire::Ban>| bans::table(&bans))
+        }
+        Command::Bans { what: Some(Bans::Lift { of }) } => {
+            let wanted = wire::LiftBans { of: of.clone() };
+            let value = client.send_json(Method::POST, "/v1/bans/lift", &wanted).await?;
+            print(args, &value, |lifted: wire::LiftedBans| bans::lifted(&lifted))
         }
         Command::Get { key: Some(key) } => {
             let value = client.get(&format!("/v1/settings/{}", path_segment(key)?)).await?;

@@ -9,6 +9,7 @@
 //! carried out to its end whoever leaves; it has an [`Actor`](crate::audit::Actor), whom the audit trail names.
 
 mod activity;
+mod bans;
 mod configuration;
 mod connections;
 mod error;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
+pub use self::bans::{BanView, Lifted};
 pub use self::configuration::{Apply, Configuration};
 pub use self::connections::OpenConnection;
 pub use self::error::{ErrorKind, OpsError};
@@ -54,6 +56,7 @@ pub use self::status::{Licences, ReplayCache, Status, StoreStatus};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;
+use crate::auth::regulation::Regulator;
 use crate::net::Connections;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
@@ -81,6 +84,8 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Who counts wrong passwords.
+    pub regulator: Regulator,
     /// Who does what blocks. Nobody else's work waits for these.
     pub threads: Arc<Threads>,
     /// When the daemon started.

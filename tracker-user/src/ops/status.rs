@@ -41,6 +41,8 @@ pub struct Status {
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
     pub connections: usize,
+    /// Bans from sending passwords that stand.
+    pub bans: usize,
     /// What survives.
     pub store: StoreStatus,
     /// The record of used tokens.
@@ -118,6 +120,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
     warnings.extend(parts.journal.problem());
     warnings.extend(parts.configuration.warnings());
     warnings.extend(counts.shared);
+    warnings.extend(parts.regulator.warnings());
     let mut errors = BTreeMap::new();
     match parts.observer.counters() {
         Ok(counters) => {
@@ -148,6 +151,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
             max: (config.licences.max_users > 0).then_some(config.licences.max_users),
         },
         connections: parts.connections.len(),
+        bans: parts.regulator.banned(),
         store: StoreStatus {
             path: parts.store.path().to_owned(),
             bytes: parts.store.size(),

@@ -1,6 +1,7 @@
 //! What survives: the embedded database in the state directory, the journal that writes it, and the mark that revokes it.
 
 mod backend;
+pub mod bans;
 mod content;
 mod continuity;
 pub mod embedded;
@@ -19,6 +20,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub use bans::{BanTimes, StoredBan};
 pub use content::{RETENTION, StoredSetting};
 pub use embedded::Store;
 pub use error::{StoreError, Unkept};
