@@ -2,6 +2,7 @@
 //! tried), running ([`App::run`]).
 
 mod kept;
+mod regulated;
 mod watch;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::regulated::Regulated;
 use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
@@ -28,6 +30,8 @@ use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
+use crate::auth::regulation;
+use crate::auth::regulation::{Keeping, Regulator};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -174,6 +178,9 @@ impl App {
         *begun = Some(Arc::clone(&journal));
         let keeper = Arc::clone(&journal);
         audit.keep_in(Box::new(move |entry| keeper.submit(vec![Entry::Event(entry)], None)));
+        let regulated = Regulated::new(&config);
+        let regulator = regulator(&store, &journal, &audit, &regulated)?;
+        regulator.register(&registry)?;
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
@@ -249,7 +256,7 @@ impl App {
             Arc::clone(&journal),
             Arc::clone(&audit),
             Arc::clone(&threads),
-            apply(&tracker, &verifier, &proxy),
+            apply(&tracker, &verifier, &proxy, (&regulator, regulated)),
         ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
@@ -282,6 +289,7 @@ impl App {
             journal: Arc::clone(&journal),
             verifier,
             local_users,
+            regulator,
             threads,
             started,
             listen: Arc::clone(&listen),
@@ -436,6 +444,30 @@ fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
     }
 }
 
+/// Who counts wrong passwords, with the bans of the last run.
+fn regulator(
+    store: &Store,
+    journal: &Arc<Journal>,
+    audit: &Arc<Audit>,
+    regulated: &Regulated,
+) -> Result<Regulator, StartError> {
+    let fresh =
+        regulated::secret().map_err(|source| StartError::System { what: "random numbers", source })?;
+    let secret = store.names_secret(fresh).unwrap_or_else(|error| {
+        warn!(%error, "bans of users made from now on will not be known after a restart");
+        fresh
+    });
+    let regulated = regulated.clone();
+    let parts = regulation::Parts {
+        settings: regulated.settings(),
+        secret,
+        bans: store.bans()?,
+        unbannable: Box::new(move |client| regulated.is_unbannable(client)),
+        keeping: Keeping { journal: Arc::clone(journal), audit: Arc::clone(audit) },
+    };
+    Ok(Regulator::new(parts)?)
+}
+
 /// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
 fn replaced(why: &str, audit: &Audit) -> String {
     audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
@@ -581,10 +613,18 @@ fn proxy_options(config: &Config) -> ProxyOptions {
 }
 
 /// What a changed configuration does to the running parts.
-fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
+fn apply(
+    tracker: &Tracker,
+    verifier: &Arc<Verifier>,
+    proxy: &Proxy,
+    (regulator, regulated): (&Regulator, Regulated),
+) -> Apply {
     let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(verifier), proxy.controls());
+    let regulator = regulator.clone();
     Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
+        regulated.configure(&config);
+        regulator.configure(regulated::settings(&config));
         Box::pin(async move {
             verifier.tickets().configure(kerberos(&config));
             proxy.configure(proxy_options(&config));
