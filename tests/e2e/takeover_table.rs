@@ -3,11 +3,12 @@
 
 mod scene;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lab::gateway::PROXY_TLS;
 
 use self::scene::Scene;
 
@@ -81,6 +82,30 @@ impl Check {
     }
 }
 
+/// What is between the clients and the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Plain,
+    Tls,
+}
+
+impl Wire {
+    /// The rows that are played.
+    const fn rows(self) -> &'static [Row] {
+        match self {
+            Self::Plain => &Row::ALL,
+            Self::Tls => &Row::MAIN,
+        }
+    }
+
+    const fn settings(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Tls => PROXY_TLS,
+        }
+    }
+}
+
 /// How one person follows another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
@@ -126,6 +151,19 @@ impl Row {
         Self::SharedUnlisted,
     ];
 
+    /// Those that are played over TLS, too: in the others TLS has no part.
+    const MAIN: [Self; 9] = [
+        Self::Fin,
+        Self::Silent,
+        Self::Reset,
+        Self::Late,
+        Self::PowerLoss,
+        Self::Down,
+        Self::OtherUser,
+        Self::OtherUserVolunteers,
+        Self::SharedListed,
+    ];
+
     const fn words(self) -> &'static str {
         match self {
             Self::Fin => "connections closed (FIN), then another host",
@@ -153,9 +191,9 @@ impl Row {
         }
     }
 
-    /// The hosts of the first user and of the newcomer.
-    fn hosts(self) -> (usize, usize) {
-        let place = Self::ALL.iter().position(|row| *row == self).unwrap_or(0) * 2;
+    /// The hosts of the first user and of the newcomer, where these rows are played.
+    fn hosts(self, rows: &[Self]) -> (usize, usize) {
+        let place = rows.iter().position(|row| *row == self).unwrap_or(0) * 2;
         let same_host = matches!(self, Self::Backup | Self::OtherUser | Self::OtherUserVolunteers)
             || self.is_terminal_server();
         (place, if same_host { place } else { place + 1 })
@@ -197,6 +235,57 @@ fn table(columns: &[Vec<String>]) -> String {
     text
 }
 
+/// Where it is documented, and the text there.
+fn document() -> Result<(PathBuf, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SECURITY.md");
+    let document = std::fs::read_to_string(&path).context("docs/SECURITY.md")?;
+    Ok((path, document))
+}
+
+/// What comes before the table, the table, and what comes after it.
+fn parts(document: &str) -> Result<(&str, &str, &str)> {
+    let (before, rest) = document.split_once(BEGIN).context("docs/SECURITY.md has no takeover table")?;
+    let (table, after) = rest.split_once(END).context("the takeover table has no end")?;
+    Ok((before, table, after))
+}
+
+/// The cell of a documented table.
+fn cell(table: &str, row: Row, mode: Mode, check: Check) -> Option<&str> {
+    let column = Mode::ALL.iter().position(|one| *one == mode)? * Check::ALL.len()
+        + Check::ALL.iter().position(|one| *one == check)?;
+    let line = table.lines().find_map(|line| line.strip_prefix(&format!("| {} | ", row.words())))?;
+    line.trim_end_matches(" |").split(" | ").nth(column)
+}
+
+/// The main rows as the vendors play them, and in mode traffic, which TLS could change most, with what the gateway adds.
+#[test]
+fn over_tls_it_is_the_same() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let (_, document) = document()?;
+    let (_, documented, _) = parts(&document)?;
+    let nothing = Mode::ALL.map(|mode| (mode, Check::Nothing));
+    let scenes = nothing.into_iter().chain([(Mode::Traffic, Check::Device)]);
+    thread::scope(|scope| {
+        let play = |(mode, check)| {
+            scope.spawn(move || -> Result<()> {
+                let column = Scene::new(mode, check, Wire::Tls).and_then(Scene::play)?;
+                for (row, found) in Row::MAIN.into_iter().zip(column) {
+                    let plain = cell(documented, row, mode, check);
+                    ensure!(
+                        plain == Some(&found),
+                        "{row:?}, {mode:?}, {check:?}: {found:?}, plain {plain:?}"
+                    );
+                }
+                Ok(())
+            })
+        };
+        let threads: Vec<_> = scenes.map(play).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}
+
 #[test]
 fn who_is_taken_for_whom_and_how_long_is_as_documented() -> Result<()> {
     if lab::skipped() {
@@ -205,7 +294,8 @@ fn who_is_taken_for_whom_and_how_long_is_as_documented() -> Result<()> {
     let columns = thread::scope(|scope| -> Result<Vec<Vec<String>>> {
         let mode = |mode| {
             scope.spawn(move || {
-                let columns = Check::ALL.map(|check| Scene::new(mode, check).and_then(Scene::play));
+                let columns =
+                    Check::ALL.map(|check| Scene::new(mode, check, Wire::Plain).and_then(Scene::play));
                 columns.into_iter().collect::<Result<Vec<_>>>()
             })
         };
@@ -214,10 +304,8 @@ fn who_is_taken_for_whom_and_how_long_is_as_documented() -> Result<()> {
         Ok(columns.concat())
     })?;
     let found = table(&columns);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SECURITY.md");
-    let document = std::fs::read_to_string(&path).context("docs/SECURITY.md")?;
-    let (before, rest) = document.split_once(BEGIN).context("docs/SECURITY.md has no takeover table")?;
-    let (documented, after) = rest.split_once(END).context("the takeover table has no end")?;
+    let (path, document) = document()?;
+    let (before, documented, after) = parts(&document)?;
     if std::env::var_os("TRACKER_BLESS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{found}{END}{after}"))?;
         return Ok(());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use lab::dhcp::Dhcp;
+use lab::dhcp::{Dhcp, Lease};
 use lab::gateway::PROXY_PORT;
 use lab::net::{GATEWAY_V4, GATEWAY_V6};
 use lab::origin::SILENT_PORT;
@@ -14,7 +14,7 @@ use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
 
-use super::{Check, Mode, Row, TIMEOUT};
+use super::{Check, Mode, Row, TIMEOUT, Wire};
 use crate::common::{SOON, has_open, lay_cable, raw_by_cable};
 
 /// When a newcomer sends a request, counted from the first; none is as long as the timeout after the one before.
@@ -76,9 +76,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 pub(super) struct Scene {
+    /// The newcomer's lease, and who gave it: to the end.
+    leased: Option<(Dhcp, Lease)>,
     lab: Lab,
     mode: Mode,
     check: Check,
+    wire: Wire,
     clock: Stopwatch,
     requests: u32,
     /// The hosts that are listed in `shared-hosts`.
@@ -92,8 +95,10 @@ pub(super) struct Scene {
 const RECORDS: usize = 64;
 
 impl Scene {
-    pub(super) fn new(mode: Mode, check: Check) -> Result<Self> {
-        let listed = vec![Row::SharedListed.hosts().0, Row::UnlistedMeanwhile.hosts().0];
+    pub(super) fn new(mode: Mode, check: Check, wire: Wire) -> Result<Self> {
+        let rows = wire.rows();
+        let listed = rows.iter().filter(|row| matches!(row, Row::SharedListed | Row::UnlistedMeanwhile));
+        let listed: Vec<usize> = listed.map(|row| row.hosts(rows).0).collect();
         let settings = format!(
             "[proxy]
 listen = [\"[::]:{PROXY_PORT}\"]
@@ -103,37 +108,36 @@ max-records = {RECORDS}
 proxy-auth-timeout = \"{}s\"
 proxy-re-authentication-mode = \"{}\"
 shared-hosts = {:?}
-{}",
+{}{}",
             TIMEOUT.as_secs(),
             mode.word(),
             listed.iter().map(|host| format!("10.77.0.{}", host + 11)).collect::<Vec<_>>(),
             check.settings(),
+            wire.settings(),
         );
-        let lab = Lab::start_with(Row::ALL.len() * 2, &settings)?;
-        let alices = lab.many_credentials(0, "alice", Row::ALL.len())?;
-        let (one, other) = Row::OtherLink.hosts();
-        lay_cable(&lab, one)?;
-        lay_cable(&lab, other)?;
-        let strangers = Vec::new();
-        Ok(Self { lab, mode, check, clock: Stopwatch::start(), requests: 0, listed, alices, strangers })
+        let lab = Lab::start_with(rows.len() * 2, &settings)?;
+        let alices = lab.many_credentials(0, "alice", rows.len())?;
+        if rows.contains(&Row::OtherLink) {
+            let (one, other) = Row::OtherLink.hosts(rows);
+            lay_cable(&lab, one)?;
+            lay_cable(&lab, other)?;
+        }
+        let clock = Stopwatch::start();
+        let (leased, requests, strangers) = (None, 0, Vec::new());
+        Ok(Self { leased, lab, mode, check, wire, clock, requests, listed, alices, strangers })
     }
 
     /// Plays all rows; returns what to write into each cell.
     pub(super) fn play(mut self) -> Result<Vec<String>> {
-        let dhcp = Dhcp::start(&self.lab.scratch, &self.lab.net)?;
-        let (first, second) = Row::Dhcp.hosts();
-        let lease = dhcp.lease(&mut self.lab.net.clients[first])?;
+        let rows = self.wire.rows();
         let volunteered = self.lab.many_credentials(0, "bob", REQUESTS.len())?;
         let began = self.clock.elapsed();
         // First, because it takes its time: the others' second requests should not wait for it.
-        let mut case = self.login(Row::Dhcp)?;
-        self.leave(&mut case)?;
-        dhcp.release(lease)?;
-        let _second_lease = dhcp.lease(&mut self.lab.net.clients[second])?;
-        case.host = second;
-        self.request(&mut case)?;
-        let mut cases = vec![case];
-        for row in Row::ALL.into_iter().filter(|row| !row.while_down() && *row != Row::Dhcp) {
+        let mut cases = Vec::new();
+        if rows.contains(&Row::Dhcp) {
+            cases.push(self.lease()?);
+        }
+        for row in rows.iter().copied().filter(|row| !row.while_down() && *row != Row::Dhcp) {
             let mut case = self.login(row)?;
             if row == Row::OtherUserVolunteers {
                 case.credentials.clone_from(&volunteered);
@@ -149,7 +153,7 @@ shared-hosts = {:?}
         }
         self.send_the_rest(&mut cases)?;
 
-        for row in Row::ALL.into_iter().filter(|row| row.while_down()) {
+        for row in rows.iter().copied().filter(|row| row.while_down()) {
             let mut case = self.login(row)?;
             self.logged(&cases)?;
             let state = self.lab.scratch.join("state");
@@ -172,13 +176,28 @@ shared-hosts = {:?}
             cases.append(&mut alone);
         }
         self.logged(&cases)?;
-        println!("{:?} {:?}: {:?}", self.mode, self.check, self.clock.elapsed() - began);
+        println!("{:?} {:?} {:?}: {:?}", self.mode, self.check, self.wire, self.clock.elapsed() - began);
         self.cells(&cases)
+    }
+
+    /// The first user gives a lease back, and the newcomer gets it.
+    fn lease(&mut self) -> Result<Case> {
+        let dhcp = Dhcp::start(&self.lab.scratch, &self.lab.net)?;
+        let (first, second) = Row::Dhcp.hosts(self.wire.rows());
+        let lease = dhcp.lease(&mut self.lab.net.clients[first])?;
+        let mut case = self.login(Row::Dhcp)?;
+        self.leave(&mut case)?;
+        dhcp.release(lease)?;
+        let second_lease = dhcp.lease(&mut self.lab.net.clients[second])?;
+        self.leased = Some((dhcp, second_lease));
+        case.host = second;
+        self.request(&mut case)?;
+        Ok(case)
     }
 
     /// The first user logs in, and holds the connection.
     fn login(&mut self, row: Row) -> Result<Case> {
-        let (host, _) = row.hosts();
+        let (host, _) = row.hosts(self.wire.rows());
         let Some(credentials) = self.alices.pop() else { bail!("out of credentials") };
         if row == Row::Strangers {
             self.crowd()?;
@@ -205,8 +224,9 @@ shared-hosts = {:?}
 
     /// The first user's connections are closed, and that is known.
     fn leave(&mut self, case: &mut Case) -> Result<()> {
-        for raw in case.held.drain(..) {
-            if case.row == Row::Reset { raw.reset()? } else { drop(raw) }
+        for mut raw in case.held.drain(..) {
+            // Under TLS, an end without its word for it is taken for somebody else's, and nothing is left of a tunnel.
+            if case.row == Row::Reset { raw.reset()? } else { raw.half_close()? }
         }
         if case.row == Row::Silent {
             // Nobody ends the tunnel's other side: the connection stays.
@@ -223,7 +243,7 @@ shared-hosts = {:?}
 
     /// The newcomer takes the first user's place.
     fn change(&mut self, case: &mut Case) -> Result<()> {
-        let (first, second) = case.row.hosts();
+        let (first, second) = case.row.hosts(self.wire.rows());
         if case.row.leaves() {
             self.leave(case)?;
         }
@@ -244,12 +264,16 @@ shared-hosts = {:?}
     }
 
     fn connect(&self, row: Row, host: usize) -> Result<Raw> {
-        if row == Row::OtherLink { raw_by_cable(&self.lab, host) } else { self.lab.raw(host) }
+        match self.wire {
+            Wire::Tls => self.lab.raw_tls(host),
+            Wire::Plain if row == Row::OtherLink => raw_by_cable(&self.lab, host),
+            Wire::Plain => self.lab.raw(host),
+        }
     }
 
     /// More strangers than there are records for.
     fn crowd(&mut self) -> Result<()> {
-        let (_, host) = Row::Strangers.hosts();
+        let (_, host) = Row::Strangers.hosts(self.wire.rows());
         let [a, b, c, d] = self.lab.net.many_addresses(host)?;
         let to = SocketAddrV6::new(GATEWAY_V6, PROXY_PORT, 0, 0);
         let ns = &self.lab.net.clients[host].ns;
@@ -335,7 +359,7 @@ shared-hosts = {:?}
             let case = cases.iter().find(|case| case.row == *row).expect("every row was played");
             self.cell(case, &users)
         };
-        Row::ALL.iter().map(cell).collect()
+        self.wire.rows().iter().map(cell).collect()
     }
 
     /// How often the newcomer was taken for the first user, and until when.
