@@ -84,6 +84,18 @@ impl Realm {
         Ok(other)
     }
 
+    /// Starts another KDC of this realm in this one's place, which has been stopped: it has other keys, and knows nobody. It is
+    /// stopped on drop.
+    ///
+    /// # Errors
+    /// When this one runs, or there was another before.
+    pub fn false_one(&self, gateway: &Ns) -> Result<Self> {
+        anyhow::ensure!(self.kdc.is_none(), "the true KDC runs");
+        let dir = self.scratch.join("false-realm");
+        std::fs::create_dir(&dir)?;
+        Self::make(&self.scratch, gateway, self.name, dir, self.port)
+    }
+
     fn make(scratch: &Scratch, gateway: &Ns, name: &'static str, dir: PathBuf, port: u16) -> Result<Self> {
         let at = dir.display();
         let conf = format!(
@@ -158,6 +170,14 @@ impl Realm {
     /// When the name is taken.
     pub fn add_user(&self, name: &str, password: &str) -> Result<()> {
         self.kadmin(&format!("addprinc -pw {password} {name}"))
+    }
+
+    /// Adds a person with more options of kadmin's: `+requires_preauth`, `-allow_tix`, `-pwexpire yesterday`.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn add_user_with(&self, options: &str, name: &str, password: &str) -> Result<()> {
+        self.kadmin(&format!("addprinc {options} -pw {password} {name}"))
     }
 
     /// Adds a service such as `HTTP/proxy.example.test`, and its key to a keytab.
