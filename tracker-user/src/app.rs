@@ -30,8 +30,7 @@ use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
-use crate::auth::regulation;
-use crate::auth::regulation::{Keeping, Regulator};
+use crate::auth::regulation::Regulator;
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -179,7 +178,7 @@ impl App {
         let keeper = Arc::clone(&journal);
         audit.keep_in(Box::new(move |entry| keeper.submit(vec![Entry::Event(entry)], None)));
         let regulated = Regulated::new(&config);
-        let regulator = regulator(&store, &journal, &audit, &regulated)?;
+        let regulator = regulated.regulator(&store, &journal, &audit)?;
         regulator.register(&registry)?;
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
@@ -442,30 +441,6 @@ fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
             (None, Some(warning))
         }
     }
-}
-
-/// Who counts wrong passwords, with the bans of the last run.
-fn regulator(
-    store: &Store,
-    journal: &Arc<Journal>,
-    audit: &Arc<Audit>,
-    regulated: &Regulated,
-) -> Result<Regulator, StartError> {
-    let fresh =
-        regulated::secret().map_err(|source| StartError::System { what: "random numbers", source })?;
-    let secret = store.names_secret(fresh).unwrap_or_else(|error| {
-        warn!(%error, "bans of users made from now on will not be known after a restart");
-        fresh
-    });
-    let regulated = regulated.clone();
-    let parts = regulation::Parts {
-        settings: regulated.settings(),
-        secret,
-        bans: store.bans()?,
-        unbannable: Box::new(move |client| regulated.is_unbannable(client)),
-        keeping: Keeping { journal: Arc::clone(journal), audit: Arc::clone(audit) },
-    };
-    Ok(Regulator::new(parts)?)
 }
 
 /// Tells of a database that is not the one last written: in the audit trail, and by what is returned.

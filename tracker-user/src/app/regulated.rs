@@ -7,9 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use nix::ifaddrs::getifaddrs;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tracing::warn;
 
-use crate::auth::regulation::Settings;
+use super::StartError;
+use crate::audit::Audit;
+use crate::auth::regulation::{Keeping, Parts, Regulator, Settings};
 use crate::config::Config;
+use crate::store::{Journal, Store};
 use crate::types::ClientAddr;
 
 /// See the module; follows the configuration.
@@ -25,13 +29,32 @@ impl Regulated {
         self.0.store(Arc::clone(config));
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        settings(&self.0.load())
+    /// Who counts wrong passwords, with the bans of the last run.
+    pub(super) fn regulator(
+        &self,
+        store: &Store,
+        journal: &Arc<Journal>,
+        audit: &Arc<Audit>,
+    ) -> Result<Regulator, StartError> {
+        let fresh = secret().map_err(|source| StartError::System { what: "random numbers", source })?;
+        let secret = store.names_secret(fresh).unwrap_or_else(|error| {
+            warn!(%error, "bans of users made from now on will not be known after a restart");
+            fresh
+        });
+        let these = self.clone();
+        let parts = Parts {
+            settings: settings(&self.0.load()),
+            secret,
+            bans: store.bans()?,
+            unbannable: Box::new(move |client| these.is_unbannable(client)),
+            keeping: Keeping { journal: Arc::clone(journal), audit: Arc::clone(audit) },
+        };
+        Ok(Regulator::new(parts)?)
     }
 
     /// Whether many people may come from this address: it is one of the gateway's own, a balancer's that tells whom it
     /// speaks for, or is said to be shared.
-    pub(super) fn is_unbannable(&self, client: ClientAddr) -> bool {
+    fn is_unbannable(&self, client: ClientAddr) -> bool {
         let (config, address) = (self.0.load(), client.ip());
         address.is_loopback()
             || config.timeouts.is_shared(client)
@@ -56,7 +79,7 @@ fn is_own(address: IpAddr) -> bool {
 }
 
 /// Random bytes.
-pub(super) fn secret() -> io::Result<[u8; 32]> {
+fn secret() -> io::Result<[u8; 32]> {
     let mut secret = [0; 32];
     SystemRandom::new().fill(&mut secret).map_err(|_| io::Error::other("the system gives none"))?;
     Ok(secret)

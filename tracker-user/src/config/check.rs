@@ -204,6 +204,24 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_budget_that_lets_accounts_be_locked_in_the_directory_is_warned_of() {
+        let warned = |max_retries: u32, find_minutes: u64| {
+            let mut config = Config::default();
+            config.regulation.max_retries = max_retries;
+            config.regulation.find_time = Duration::from_secs(60 * find_minutes);
+            let found = warnings(&config).into_iter().find(|one| one.starts_with("regulation."));
+            found.map(|one| one.split(':').next().unwrap_or_default().to_owned())
+        };
+        assert_eq!(warned(3, 30), None, "the defaults");
+        assert_eq!(warned(1, 1_440), None);
+        for (max_retries, find_minutes, key) in
+            [(0, 30, "max-retries"), (4, 30, "max-retries"), (100, 30, "max-retries"), (3, 29, "find-time")]
+        {
+            assert_eq!(warned(max_retries, find_minutes), Some(format!("regulation.{key}")));
+        }
+    }
+
     /// Whether the kernel would refuse to bind both.
     fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         let same_family = a.is_ipv4() == b.is_ipv4();

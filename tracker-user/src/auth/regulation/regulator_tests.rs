@@ -1,3 +1,5 @@
+//! The regulator on a real store, with a real journal and trail.
+
 use std::sync::mpsc;
 
 use tempfile::TempDir;
