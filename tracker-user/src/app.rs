@@ -1,6 +1,8 @@
 //! The wiring, in three phases: parsed ([`Config`]), bound ([`App::bind`]: everything that can fail at start has been
 //! tried), running ([`App::run`]).
 
+mod apply;
+mod certificates;
 mod kept;
 mod regulated;
 mod watch;
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::apply::Applied;
+pub use self::certificates::check;
 use self::regulated::Regulated;
 use crate::admin;
 use crate::admin::server::AdminServer;
@@ -30,17 +34,17 @@ use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
-use crate::auth::regulation::Regulator;
-use crate::clock::{BootTime, boot_now, wall_now};
+use crate::clock::{BootTime, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
-use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
+use crate::metrics::{CertificateCollector, MetricsServer, ObserverCollector, Readiness};
+use crate::net::certificates::{CertificateError, Keeper, Shown};
 use crate::net::{Connections, Endpoint, Security, Service};
 use crate::observe::{
     Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Place, Witness, places,
 };
 use crate::ops;
-use crate::ops::{Apply, Configuration, Limits, Ops, Start};
+use crate::ops::{Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
@@ -82,6 +86,9 @@ pub enum StartError {
     /// A metric is registered twice: a mistake in the program.
     #[error("a metric cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A certificate cannot be used.
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
     /// The observer cannot start.
     #[error("{0}")]
     Observer(#[from] ObserveError),
@@ -107,6 +114,8 @@ pub struct App {
     journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
+    certificates: Option<Arc<Keeper>>,
+    threads: Arc<Threads>,
     metrics: Option<MetricsServer>,
     admin: AdminServer,
     ops: Ops,
@@ -159,6 +168,10 @@ impl App {
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
+        let certificates = certificates::keeper(&config)?;
+        if let Some(keeper) = &certificates {
+            registry.register(Box::new(CertificateCollector::new(Arc::clone(keeper))?))?;
+        }
 
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last);
@@ -215,7 +228,8 @@ impl App {
             options: proxy_options(&config),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let proxy = Proxy::bind(&proxy_endpoints(&config)?, parts).map_err(|error| match error {
+        let endpoints = proxy_endpoints(&config, certificates.as_ref());
+        let proxy = Proxy::bind(&endpoints, parts).map_err(|error| match error {
             BindError::Address { address, error } => {
                 listen_error("the proxy", address, "proxy.listen", error)
             }
@@ -248,6 +262,15 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
+        let applied = Applied {
+            tracker: tracker.clone(),
+            verifier: Arc::clone(&verifier),
+            proxy: proxy.controls(),
+            certificates: certificates.clone(),
+            threads: Arc::clone(&threads),
+            regulator: regulator.clone(),
+            regulated,
+        };
         let configuration = Arc::new(Configuration::new(
             path,
             start,
@@ -255,11 +278,12 @@ impl App {
             Arc::clone(&journal),
             Arc::clone(&audit),
             Arc::clone(&threads),
-            apply(&tracker, &verifier, &proxy, (&regulator, regulated)),
+            applied.into_apply(),
         ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();
+        let shown = certificates.clone();
         let database = Arc::clone(&store);
         let warnings: Warnings = Arc::new(move || {
             let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
@@ -275,6 +299,7 @@ impl App {
                 .chain(database.astray())
                 .chain(output.problem())
                 .chain(limits.warnings())
+                .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .collect()
         });
         let parts = ops::Parts {
@@ -289,7 +314,8 @@ impl App {
             verifier,
             local_users,
             regulator,
-            threads,
+            certificates: certificates.clone(),
+            threads: Arc::clone(&threads),
             started,
             listen: Arc::clone(&listen),
             warnings: Arc::clone(&warnings),
@@ -305,6 +331,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            certificates,
+            threads,
             metrics,
             admin,
             ops,
@@ -330,6 +358,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            certificates,
+            threads,
             metrics,
             admin,
             ops,
@@ -350,6 +380,9 @@ impl App {
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
+        }
+        if let Some(keeper) = certificates {
+            until_stopped(Box::pin(certificates::keep(keeper, threads)));
         }
         let proxy = proxy.spawn();
         readiness.set(true);
@@ -396,7 +429,7 @@ impl App {
 
     /// Says what has started.
     fn announce(&self) {
-        let Self { observer, configuration, listen, warnings, .. } = self;
+        let Self { observer, configuration, listen, warnings, certificates, .. } = self;
         match observer.kind() {
             Kind::Ebpf { cgroup, pinning } => {
                 let (directory, adopted) = match &pinning {
@@ -410,6 +443,10 @@ impl App {
         let warnings = configuration.warnings().into_iter().chain(warnings()).chain(observer.warnings());
         for warning in warnings {
             warn!("{warning}");
+        }
+        for Shown { facts, .. } in certificates.iter().flat_map(|keeper| keeper.shown()) {
+            let names = facts.names().join(" ");
+            info!(fingerprint = facts.fingerprint, names, expires = %facts.not_after, "certificate");
         }
         let metrics =
             configuration.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
@@ -471,44 +508,17 @@ fn policy(config: &Config, since: BootTime) -> Policy {
     }
 }
 
-/// Where the proxy listens.
-fn proxy_endpoints(config: &Config) -> Result<Vec<Endpoint>, StartError> {
-    let all = config.addresses_of(Service::Proxy);
-    let tls = match all.iter().any(|listen| listen.is_tls) {
-        true => Some(
-            tls_server(config).map_err(|source| StartError::System { what: "the certificate", source })?,
-        ),
-        false => None,
+/// Where the proxy listens. Whoever listens under TLS has certificates.
+fn proxy_endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> Vec<Endpoint> {
+    let endpoint = |listen: config::Listen| {
+        let security = match certificates {
+            Some(keeper) if listen.is_tls => Security::Tls(Arc::clone(keeper.server())),
+            None if listen.is_tls => return None,
+            _ => Security::Plain,
+        };
+        Some(Endpoint { service: Service::Proxy, security, address: listen.address })
     };
-    let security = |is_tls| match &tls {
-        Some(tls) if is_tls => Security::Tls(Arc::clone(tls)),
-        _ => Security::Plain,
-    };
-    let endpoint = |listen: config::Listen| Endpoint {
-        service: Service::Proxy,
-        security: security(listen.is_tls),
-        address: listen.address,
-    };
-    Ok(all.into_iter().map(endpoint).collect())
-}
-
-/// The certificate that listeners under TLS show.
-fn tls_server(config: &Config) -> io::Result<Arc<crate::net::TlsServer>> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let (chain, key) = match (&config.tls.certificate, &config.tls.key) {
-        (Some(chain), Some(key)) => {
-            let chain =
-                CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(io::Error::other)?;
-            (chain, PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?)
-        }
-        _ => {
-            let made = rcgen::generate_simple_self_signed([via()]).map_err(io::Error::other)?;
-            let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-            (vec![made.cert.der().clone()], key)
-        }
-    };
-    crate::net::TlsServer::new(chain, key).map(Arc::new).map_err(io::Error::other)
+    config.addresses_of(Service::Proxy).into_iter().filter_map(endpoint).collect()
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
@@ -568,8 +578,8 @@ fn conditions(config: &Config) -> Conditions {
 
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
 fn via() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).map_or_else(|| "tracker".into(), |name| format!("tracker-{name}"))
+    let name = certificates::hostname();
+    if name.is_empty() { "tracker".into() } else { format!("tracker-{name}") }
 }
 
 fn proxy_options(config: &Config) -> ProxyOptions {
@@ -585,26 +595,4 @@ fn proxy_options(config: &Config) -> ProxyOptions {
         via: via(),
         ..ProxyOptions::default()
     }
-}
-
-/// What a changed configuration does to the running parts.
-fn apply(
-    tracker: &Tracker,
-    verifier: &Arc<Verifier>,
-    proxy: &Proxy,
-    (regulator, regulated): (&Regulator, Regulated),
-) -> Apply {
-    let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(verifier), proxy.controls());
-    let regulator = regulator.clone();
-    Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
-        regulated.configure(&config);
-        regulator.configure(regulated::settings(&config));
-        Box::pin(async move {
-            verifier.tickets().configure(kerberos(&config));
-            proxy.configure(proxy_options(&config));
-            let policy = policy(&config, boot_now());
-            tracker.set_policy(policy).await;
-        })
-    })
 }

@@ -1,6 +1,7 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
 mod bans;
+mod certificates;
 mod decisions;
 mod local_users;
 mod past;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::bans::{Ban, LiftBans, LiftedBans};
+pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
@@ -53,6 +55,9 @@ pub struct Status {
     pub store: StoreStatus,
     /// The record of used tokens.
     pub replay_cache: ReplayCache,
+    /// The certificates that clients are shown, the default first; none where nothing listens under TLS.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// The timeouts in force, in short.
     pub timeouts: String,
     /// What an operator should look at; empty when all is well.

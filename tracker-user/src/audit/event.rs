@@ -278,7 +278,7 @@ impl Event {
             Self::Refused(refused) => refused.user.as_deref(),
             Self::LocalUser(changed) => Some(&changed.user),
             Self::Ban(ban) => ban.user.as_deref(),
-            Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            Self::Setting(_) | Self::Replaced(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod bans;
+mod certificates;
 mod decode;
 mod detach;
 mod doctor;

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::bans;
+use super::certificates;
 use crate::admin::wire;
 use crate::audit::Actor;
 use crate::clock::wall_now;
@@ -44,6 +45,9 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("bans", if status.bans == 0 { "none".into() } else { status.bans.to_string() }),
         ("store", store(&status.store)),
     ];
+    for certificate in &status.certificates {
+        rows.push(("certificate", certificates::in_short(certificate)));
+    }
     for (what, count) in &status.observer.errors {
         rows.push(("observer error", format!("{what}: {count}")));
     }

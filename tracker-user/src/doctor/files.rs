@@ -1,7 +1,7 @@
 //! The files: certificate and key, and the store.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
@@ -22,14 +22,14 @@ const NOTHING: u64 = 1 << 20;
 /// The certificate. No part of this version reads it: it is looked at all the same, so that the next one finds it in order.
 pub(super) fn certificate(tls: &Tls) -> Check {
     if keys::find("tls.certificate").is_ok_and(|key| !key.is_in_effect())
-        && tls.certificate.is_none()
-        && tls.key.is_none()
+        && tls.certificate.is_empty()
+        && tls.key.is_empty()
     {
         return Check::skipped(CERTIFICATE, "none is configured, and this version does not use one yet");
     }
     let files = [
-        ("tls.certificate", tls.certificate.as_deref(), "CERTIFICATE-----"),
-        ("tls.key", tls.key.as_deref(), "PRIVATE KEY-----"),
+        ("tls.certificate", tls.certificate.first().map(PathBuf::as_path), "CERTIFICATE-----"),
+        ("tls.key", tls.key.first().map(PathBuf::as_path), "PRIVATE KEY-----"),
     ];
     let mut problems = Vec::new();
     for (key, path, marker) in files {
@@ -38,7 +38,7 @@ pub(super) fn certificate(tls: &Tls) -> Check {
             None => problems.push(format!("{key} is not set")),
         }
     }
-    if let Some(path) = &tls.key
+    if let Some(path) = tls.key.first()
         && let Ok(meta) = std::fs::metadata(path)
         && meta.mode() & 0o004 != 0
     {
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(certificate(&Tls::default()).state, State::Skipped);
         let dir = tempfile::tempdir().unwrap();
         let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
-        let tls = Tls { certificate: Some(cert.clone()), key: Some(key.clone()), ..Tls::default() };
+        let tls = Tls { certificate: vec![cert.clone()], key: vec![key.clone()], ..Tls::default() };
         assert_eq!(certificate(&tls).state, State::Warning);
         std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\n").unwrap();
         std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();

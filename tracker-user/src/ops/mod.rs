@@ -10,6 +10,7 @@
 
 mod activity;
 mod bans;
+mod certificates;
 mod configuration;
 mod connections;
 mod error;
@@ -41,6 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
 pub use self::bans::{BanView, Lifted};
+pub use self::certificates::Certificates;
 pub use self::configuration::{Apply, Configuration};
 pub use self::connections::OpenConnection;
 pub use self::error::{ErrorKind, OpsError};
@@ -61,6 +63,7 @@ use crate::auth::Verifier;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
 use crate::net::Connections;
+use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
 use crate::store::{Journal, Store};
@@ -91,6 +94,8 @@ pub struct Parts {
     pub local_users: Arc<LocalUsers>,
     /// Who counts wrong passwords.
     pub regulator: Regulator,
+    /// The certificates; `None` where nothing listens under TLS.
+    pub certificates: Option<Arc<Keeper>>,
     /// Who does what blocks. Nobody else's work waits for these.
     pub threads: Arc<Threads>,
     /// When the daemon started.

@@ -18,6 +18,7 @@ use super::open::{self, Open, Seen};
 use super::revocation::{self, Mark, Revocation};
 use super::schema::{self, Imprint};
 use crate::clock::{Anchor, BootTime, boot_id, wall_now};
+use crate::net::certificates::own;
 use crate::observe::Witness;
 use crate::private;
 use crate::types::{GatewayId, SessionId};
@@ -78,10 +79,19 @@ struct Progress {
 #[must_use]
 pub fn is_ours(name: &OsStr) -> bool {
     // MIT's replay cache may lie there, too; what file systems put into the root of a volume of its own is nobody's.
-    [FILE, open::ASIDE, revocation::FILE, PROBE, administrator::FILE, administrator::ASIDE, "lost+found"]
-        .into_iter()
-        .any(|ours| name == ours)
-        || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
+    // And the certificate that the gateway makes for itself, and its administrator's first password.
+    let ours = [
+        FILE,
+        open::ASIDE,
+        revocation::FILE,
+        PROBE,
+        own::FILE,
+        own::ASIDE,
+        administrator::FILE,
+        administrator::ASIDE,
+        "lost+found",
+    ];
+    ours.into_iter().any(|ours| name == ours) || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
 }
 
 impl Store {

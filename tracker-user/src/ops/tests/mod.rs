@@ -140,6 +140,7 @@ impl Rig {
             verifier: Arc::new(verifier),
             local_users,
             regulator: regulator.unwrap(),
+            certificates: None,
             threads,
             started: wall_now(),
             listen: Arc::new(["127.0.0.1:3128".to_owned()]),

@@ -1,0 +1,55 @@
+//! What a changed configuration does to the running parts.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::regulated::{self, Regulated};
+use super::{kerberos, policy, proxy_options};
+use crate::auth::Verifier;
+use crate::auth::regulation::Regulator;
+use crate::clock::boot_now;
+use crate::config::Config;
+use crate::net::certificates::Keeper;
+use crate::ops::Apply;
+use crate::proxy::Running;
+use crate::threads::Threads;
+use crate::tracker::Tracker;
+
+/// The parts that go by the configuration while they run.
+pub(super) struct Applied {
+    pub(super) tracker: Tracker,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) proxy: Running,
+    pub(super) certificates: Option<Arc<Keeper>>,
+    /// Where files are read.
+    pub(super) threads: Arc<Threads>,
+    pub(super) regulator: Regulator,
+    pub(super) regulated: Regulated,
+}
+
+impl Applied {
+    /// These, as whoever changes the configuration calls them.
+    pub(super) fn into_apply(self) -> Apply {
+        let parts = Arc::new(self);
+        Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let parts = Arc::clone(&parts);
+            Box::pin(async move { parts.apply(&config).await })
+        })
+    }
+
+    async fn apply(&self, config: &Arc<Config>) {
+        self.regulated.configure(config);
+        self.regulator.configure(regulated::settings(config));
+        if let Some(keeper) = self.certificates.clone() {
+            keeper.want(config.tls.pairs());
+            // Without a thread now, it is done by the next look.
+            if let Ok(done) = self.threads.run(move || keeper.reread()) {
+                let _ = done.await;
+            }
+        }
+        self.verifier.tickets().configure(kerberos(config));
+        self.proxy.configure(proxy_options(config));
+        self.tracker.set_policy(policy(config, boot_now())).await;
+    }
+}
