@@ -1,3 +1,5 @@
+//! What is found of certificates that are made here, good and bad.
+
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair};
 
