@@ -9,8 +9,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
 
+use crate::certificates::Certificate;
 use crate::ns::Ns;
+use crate::nss;
 use crate::realm::{NO_TICKETS, Realm};
 use crate::scratch::Scratch;
 use crate::wait;
@@ -22,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOCAL_STATE: &str = r#"{"net":{"received_http_auth_negotiate_headers":true}}"#;
 
 /// As root; and without what it asks for by itself, which would be in the gateway's log and counts.
-const SWITCHES: [&str; 12] = [
+const SWITCHES: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -32,9 +35,6 @@ const SWITCHES: [&str; 12] = [
     "--disable-domain-reliability",
     "--disable-sync",
     "--no-first-run",
-    "--proxy-bypass-list=*.googleapis.com;*.google.com;*.gvt1.com",
-    // The lab's certificates are of its own making.
-    "--ignore-certificate-errors",
     "--window-size=900,600",
 ];
 
@@ -44,8 +44,18 @@ const SWITCHES: [&str; 12] = [
 pub struct Chromium<'a> {
     ns: &'a Ns,
     scratch: &'a Scratch,
-    proxy: String,
+    proxy: Vec<String>,
+    trust: Trust,
     environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// Which certificates it takes.
+#[derive(Clone, Debug)]
+enum Trust {
+    /// All: the lab's are of its own making.
+    All,
+    /// Those of this authority, and the origin's.
+    Root(PathBuf),
 }
 
 /// A page as the browser shows it.
@@ -62,7 +72,24 @@ impl<'a> Chromium<'a> {
     pub fn new(ns: &'a Ns, scratch: &'a Scratch, realm: &Realm, proxy: &str) -> Self {
         let mut environment = realm.environment();
         environment.push(("KRB5CCNAME", NO_TICKETS.into()));
-        Self { ns, scratch, proxy: proxy.to_owned(), environment }
+        let proxy = vec![
+            format!("--proxy-server={proxy}"),
+            "--proxy-bypass-list=*.googleapis.com;*.google.com;*.gvt1.com".to_owned(),
+        ];
+        Self { ns, scratch, proxy, trust: Trust::All, environment }
+    }
+
+    /// Through whichever proxy this PAC file says.
+    pub fn pac(mut self, script: &str) -> Self {
+        let script = base64::engine::general_purpose::STANDARD.encode(script);
+        self.proxy = vec![format!("--proxy-pac-url=data:application/x-ns-proxy-autoconfig;base64,{script}")];
+        self
+    }
+
+    /// Takes the proxy's certificate only if this authority has signed it.
+    pub fn trusts(mut self, root: &Path) -> Self {
+        self.trust = Trust::Root(root.to_owned());
+        self
     }
 
     /// With the tickets in this file.
@@ -102,7 +129,19 @@ impl<'a> Chromium<'a> {
         let mut command = self.ns.family("chromium");
         command.args(SWITCHES).args(arguments);
         command.arg(format!("--user-data-dir={}", profile.display()));
-        command.arg(format!("--proxy-server={}", self.proxy)).arg(url);
+        match &self.trust {
+            Trust::All => {
+                command.arg("--ignore-certificate-errors");
+            }
+            Trust::Root(root) => {
+                nss::trust(&profile.join(".pki/nssdb"), root)?;
+                let origin = Certificate { chain: self.scratch.join("origin.crt"), key: PathBuf::new() };
+                if origin.chain.exists() {
+                    command.arg(format!("--ignore-certificate-errors-spki-list={}", origin.spki()?));
+                }
+            }
+        }
+        command.args(&self.proxy).arg(url);
         command.envs(self.environment.iter().cloned()).env("HOME", &profile);
         command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
         let mut process = self.scratch.spawn(&mut command).context("is chromium installed?")?;

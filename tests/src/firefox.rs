@@ -8,10 +8,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
 
 use crate::PROXY_NAME;
 use crate::gateway::PROXY_PORT;
 use crate::ns::Ns;
+use crate::nss;
 use crate::realm::Realm;
 use crate::scratch::{Process, Scratch};
 
@@ -49,10 +51,44 @@ pub fn open(scratch: &Scratch, ns: &Ns, realm: &Realm, cache: &Path, url: &str) 
         "user_pref(\"network.proxy.type\", 1);\nuser_pref(\"network.proxy.http\", \"{PROXY_NAME}\");\n\
          user_pref(\"network.proxy.http_port\", {PROXY_PORT});\n"
     );
-    std::fs::write(profile.join("user.js"), [QUIET, &proxy].concat())?;
+    start(scratch, ns, realm, cache, &profile, &proxy, url)
+}
+
+/// The same through whichever proxy a PAC file says, which it takes only with a certificate of this authority.
+///
+/// # Errors
+/// When it is not installed.
+pub fn open_by_pac(
+    scratch: &Scratch,
+    ns: &Ns,
+    realm: &Realm,
+    cache: &Path,
+    (script, root): (&str, &Path),
+    url: &str,
+) -> Result<Process> {
+    let profile = scratch.unused("firefox");
+    nss::trust(&profile, root)?;
+    let script = base64::engine::general_purpose::STANDARD.encode(script);
+    let proxy = format!(
+        "user_pref(\"network.proxy.type\", 2);\n\
+         user_pref(\"network.proxy.autoconfig_url\", \"data:application/x-ns-proxy-autoconfig;base64,{script}\");\n"
+    );
+    start(scratch, ns, realm, cache, &profile, &proxy, url)
+}
+
+fn start(
+    scratch: &Scratch,
+    ns: &Ns,
+    realm: &Realm,
+    cache: &Path,
+    profile: &Path,
+    proxy: &str,
+    url: &str,
+) -> Result<Process> {
+    std::fs::write(profile.join("user.js"), [QUIET, proxy].concat())?;
     let mut command = ns.family("firefox-esr");
-    command.args(["--headless", "--no-remote", "--profile"]).arg(&profile).arg(url);
-    command.envs(realm.environment()).env("KRB5CCNAME", cache).env("HOME", &profile);
+    command.args(["--headless", "--no-remote", "--profile"]).arg(profile).arg(url);
+    command.envs(realm.environment()).env("KRB5CCNAME", cache).env("HOME", profile);
     command.stdin(Stdio::null());
     command.stdout(File::create(profile.join("stdout"))?).stderr(File::create(profile.join("stderr"))?);
     scratch.spawn(&mut command).context("is firefox-esr installed?")

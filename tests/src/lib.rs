@@ -23,6 +23,7 @@ pub mod gateway;
 pub mod kerberos;
 pub mod net;
 pub mod ns;
+pub mod nss;
 pub mod ntlm;
 pub mod origin;
 pub mod raw;

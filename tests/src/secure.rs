@@ -20,6 +20,10 @@ use crate::{Lab, PROXY_NAME};
 /// The port of the proxy under TLS, where a test asks for it by [`settings`].
 pub const TLS_PORT: u16 = 3130;
 
+/// A PAC file: the lab's names by the proxy under TLS, and nothing else by it.
+pub const PAC: &str = "function FindProxyForURL(url, host) {\
+    return shExpMatch(host, '*.example.test') ? 'HTTPS proxy.example.test:3130' : 'DIRECT'; }";
+
 /// Settings: the proxy under TLS by this certificate, beside the plain one.
 #[must_use]
 pub fn settings(certificate: &Certificate) -> String {

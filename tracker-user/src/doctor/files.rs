@@ -1,71 +1,21 @@
-//! The files: certificate and key, and the store.
+//! The files of the store.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::account::Known;
-use super::{Case, Check, is_root, listed};
-use crate::config::{Tls, keys};
+use super::{Case, Check, is_root};
 use crate::private;
 use crate::store::embedded::{FILE, MARK};
 
-const CERTIFICATE: &str = "certificate";
 const STORE: &str = "store";
 /// Below this the disk is full soon.
 const LITTLE: u64 = 100 << 20;
 /// Below this no login can be kept.
 const NOTHING: u64 = 1 << 20;
-
-/// The certificate. No part of this version reads it: it is looked at all the same, so that the next one finds it in order.
-pub(super) fn certificate(tls: &Tls) -> Check {
-    if keys::find("tls.certificate").is_ok_and(|key| !key.is_in_effect())
-        && tls.certificate.is_empty()
-        && tls.key.is_empty()
-    {
-        return Check::skipped(CERTIFICATE, "none is configured, and this version does not use one yet");
-    }
-    let files = [
-        ("tls.certificate", tls.certificate.first().map(PathBuf::as_path), "CERTIFICATE-----"),
-        ("tls.key", tls.key.first().map(PathBuf::as_path), "PRIVATE KEY-----"),
-    ];
-    let mut problems = Vec::new();
-    for (key, path, marker) in files {
-        match path {
-            Some(path) => problems.extend(pem_problem(key, path, marker)),
-            None => problems.push(format!("{key} is not set")),
-        }
-    }
-    if let Some(path) = tls.key.first()
-        && let Ok(meta) = std::fs::metadata(path)
-        && meta.mode() & 0o004 != 0
-    {
-        problems.push(format!("the key {} is readable by everyone", path.display()));
-    }
-    if problems.is_empty() {
-        return Check::skipped(
-            CERTIFICATE,
-            "certificate and key can be read; this version does not use them yet, and does not look at the expiry",
-        );
-    }
-    Check::warning(
-        CERTIFICATE,
-        listed(&problems),
-        "put PEM files there, the key with mode 0600; this version does not use them yet",
-    )
-}
-
-fn pem_problem(key: &str, path: &Path, marker: &str) -> Option<String> {
-    match std::fs::read_to_string(path) {
-        Err(error) => Some(format!("{key}: {} cannot be read: {error}", path.display())),
-        Ok(text) if !text.contains(marker) => {
-            Some(format!("{key}: {} has no line -----BEGIN ... {marker}", path.display()))
-        }
-        Ok(_) => None,
-    }
-}
 
 pub(super) fn store(case: &Case, account: Option<&Known>) -> Vec<Check> {
     let directory = &case.config.state_dir;
@@ -193,8 +143,6 @@ fn judge_space(directory: &Path, free: u64) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::super::State;
     use super::*;
 
@@ -241,20 +189,5 @@ mod tests {
         assert_eq!(state(dir.path()), State::Failed);
         std::fs::write(dir.path().join(FILE), "x").unwrap();
         assert_eq!(state(dir.path()), State::Ok);
-    }
-
-    #[test]
-    fn certificate_and_key_are_looked_at_where_they_are_configured() {
-        assert_eq!(certificate(&Tls::default()).state, State::Skipped);
-        let dir = tempfile::tempdir().unwrap();
-        let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
-        let tls = Tls { certificate: vec![cert.clone()], key: vec![key.clone()], ..Tls::default() };
-        assert_eq!(certificate(&tls).state, State::Warning);
-        std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\n").unwrap();
-        std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(certificate(&tls).state, State::Skipped);
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(certificate(&tls).finding.contains("readable by everyone"));
     }
 }

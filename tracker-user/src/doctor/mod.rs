@@ -5,6 +5,7 @@
 //! most. Each check gathers facts, then judges them in a function of its own that asks nobody.
 
 mod account;
+mod certificate;
 mod dns;
 mod files;
 mod host;
@@ -160,7 +161,7 @@ pub fn examine(case: &Case) -> Report {
     checks.extend(names);
     checks.extend(host::kernel_side(case));
     checks.extend(ports::checks(&case.config, case.daemon.status()));
-    checks.push(files::certificate(&case.config.tls));
+    checks.extend(certificate::checks(case, &services.hosts, account.as_ref()));
     checks.extend(files::store(case, account.as_ref()));
     Report::new(checks)
 }

@@ -121,7 +121,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "doctor",
-        imports: &["clock", "links", "private", "observe", "store", "auth", "config", "admin"],
+        imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
     },
     Room {

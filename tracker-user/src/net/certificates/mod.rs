@@ -39,6 +39,17 @@ pub fn load(chain: &Path, key: &Path) -> Result<Certificate, CertificateError> {
     Certificate::new(found, private, chain, key, exposed.into_iter().collect())
 }
 
+/// What each certificate of a chain says, its own first; `origin` is where it was found.
+///
+/// # Errors
+/// When one of them makes no sense.
+pub fn describe(
+    chain: &[CertificateDer<'_>],
+    origin: &Path,
+) -> Result<Vec<CertificateFacts>, CertificateError> {
+    Ok(facts::of_chain(chain, origin)?.into_iter().map(|link| link.facts).collect())
+}
+
 /// How a certificate stands to the present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
