@@ -68,17 +68,6 @@ impl ClientStream {
         }
     }
 
-    /// Waits for the first byte on a plain connection, without taking it; `None` if the client ends it before, or where it is
-    /// under TLS.
-    ///
-    /// # Errors
-    /// If the connection is broken.
-    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
-        let Transport::Plain(socket) = &self.transport else { return Ok(None) };
-        let mut first = [0];
-        Ok((socket.peek(&mut first).await? > 0).then_some(first[0]))
-    }
-
     /// Waits until something has come, without taking it.
     #[cfg(test)]
     pub(super) async fn readable(&self) {

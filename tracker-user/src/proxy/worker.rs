@@ -16,8 +16,7 @@ use tracing::{debug, warn};
 use super::access::Lane;
 use super::dial::Names;
 use super::front::http1::{self, Heads, Leftovers};
-use super::handshakes::{Handshakes, Secured};
-use super::limits::Conduct;
+use super::handshakes::Handshakes;
 use super::pool::Pool;
 use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
@@ -177,21 +176,13 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
 /// Serves a connection after its handshake. The connection gets a task of its own then: the handshake's is larger. A proxy that
 /// stops does not wait for a handshake: no request would be served after it.
 async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
-    let client = stream.connection().client();
     let secured = tokio::select! {
         secured = worker.handshakes.run(stream, &server) => secured,
-        () = worker.shared.stopping.cancelled() => Secured::Ended,
+        () = worker.shared.stopping.cancelled() => None,
     };
-    let tasks = worker.shared.tasks.clone();
-    match secured {
-        Secured::Done(stream) => {
-            tokio::task::spawn_local(tasks.track_future(http1::run(worker, stream)));
-        }
-        Secured::Plain(stream) => {
-            tokio::task::spawn_local(tasks.track_future(http1::refuse(worker, stream)));
-        }
-        Secured::Failed => Conduct::new(Arc::clone(&worker.shared), client).fails(),
-        Secured::Ended => {}
+    if let Some(stream) = secured {
+        let tasks = worker.shared.tasks.clone();
+        tokio::task::spawn_local(tasks.track_future(http1::run(worker, stream)));
     }
 }
 

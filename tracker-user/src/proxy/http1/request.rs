@@ -17,8 +17,6 @@ pub(in crate::proxy) enum BadRequest {
     Framing(BadFraming),
     #[error("HTTP/1.0 knows no Transfer-Encoding")]
     OldCoding,
-    #[error("the client speaks HTTP where TLS is spoken: it has to be told https://, or HTTPS in a PAC file")]
-    NoTls,
 }
 
 impl BadRequest {
@@ -36,10 +34,6 @@ impl BadRequest {
             Self::Framing(bad) => bad.user_words(),
             Self::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
             Self::Syntax(_) => "it is not HTTP/1",
-            Self::NoTls => {
-                "this port of the proxy is under TLS, and your browser speaks without. Its settings have to name the proxy by \
-                 https:// (in a PAC file: HTTPS instead of PROXY), or another port"
-            }
         };
         UserMessage::new("The request cannot be understood: ").then(words).then(".")
     }

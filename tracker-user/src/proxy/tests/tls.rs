@@ -5,7 +5,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::net::testing;
-use crate::proxy::handshakes::{Handshakes, MAX_HANDSHAKES, Secured};
+use crate::proxy::handshakes::{Handshakes, MAX_HANDSHAKES};
 
 /// A proxy under TLS that serves everybody, and its certificate.
 fn lab(options: ProxyOptions) -> (Lab, CertificateDer<'static>) {
@@ -134,23 +134,16 @@ async fn a_tunnel_with_half_close_both_ways() {
     }
 }
 
-/// Whoever speaks HTTP without TLS is told so, in a way that they understand, and gets no request through; who speaks neither is
-/// closed. Others are served all the while.
+/// Whoever speaks no TLS gets no words and no request through; others are served all the while.
 #[tokio::test]
-async fn what_is_no_tls_gets_nothing_through() {
+async fn what_is_no_tls_is_closed_without_an_answer() {
     let (origin, connections) = Origin::new().await.serve(OK);
     let (lab, certificate) = lab(options(443));
-    let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
     let mut plain = lab.client().await;
+    let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
     plain.send(&request).await;
-    let answer = plain.answer().await;
-    assert_eq!(answer.status(), 400);
-    assert!(answer.text().contains("https://"), "{}", answer.text());
-    assert!(plain.is_closed().await);
-    let mut garbage = lab.client().await;
-    garbage.send("\0\u{1}\u{2} no such protocol").await;
     let mut rest = Vec::new();
-    let _ = within(garbage.0.read_to_end(&mut rest)).await;
+    let _ = within(plain.0.read_to_end(&mut rest)).await;
     assert!(!String::from_utf8_lossy(&rest).contains("HTTP"), "an alert of TLS at most");
     assert_eq!((connections.load(Relaxed), lab.stats.connections.get()), (0, 0));
     assert_eq!(client(&lab, &certificate).await.ask(request).await.status(), 200);
@@ -197,24 +190,8 @@ async fn a_handshake_that_takes_too_long_is_given_up() {
     let (stream, mut far) = testing::accepted(&connections).await;
     let (server, _) = testing::server();
     let begun = tokio::time::Instant::now();
-    assert!(matches!(Handshakes::default().run(stream, &server).await, Secured::Ended));
+    assert!(Handshakes::default().run(stream, &server).await.is_none());
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert!(connections.is_empty());
     assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
-    // Who has begun one has failed, in whatever way: too late, wrong, or gone.
-    for (said, leaves, seconds) in
-        [(&b"\x16"[..], false, 30), (b"\x16\x03\x01", true, 0), (b"\xff\xff\xff\xff\xff", false, 0)]
-    {
-        let (stream, mut far) = testing::accepted(&connections).await;
-        far.write_all(said).await.unwrap();
-        if leaves {
-            far.shutdown().await.unwrap();
-        }
-        let begun = tokio::time::Instant::now();
-        assert!(matches!(Handshakes::default().run(stream, &server).await, Secured::Failed), "{said:?}");
-        assert_eq!(begun.elapsed().as_secs(), seconds, "{said:?}");
-    }
-    let (stream, far) = testing::accepted(&connections).await;
-    drop(far);
-    assert!(matches!(Handshakes::default().run(stream, &server).await, Secured::Ended));
 }

@@ -100,16 +100,6 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
     }
 }
 
-/// Tells a client that speaks HTTP where TLS is spoken what is wrong, in words that it understands. Nothing of what it asks for
-/// is looked at.
-pub(in crate::proxy) async fn refuse(worker: Rc<Worker>, stream: ClientStream) {
-    let connection = Arc::clone(stream.connection());
-    let peer = Peer::new(Rc::clone(&worker), Arc::clone(&connection), channel(&stream));
-    let mut wire = Wire::new(worker, stream);
-    let mut refusing = pin!(wire.refuse(&peer, &BadRequest::NoTls));
-    poll_fn(|cx| connection.poll_until_end(cx, refusing.as_mut())).await;
-}
-
 /// What credentials come through that come on it.
 fn channel(io: &ClientStream) -> Channel {
     match io.channel_binding(ChannelBindingType::TlsServerEndPoint) {
