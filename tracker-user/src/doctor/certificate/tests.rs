@@ -219,8 +219,8 @@ fn what_has_no_certificate_is_not_looked_at() {
     let daemon = super::super::Daemon::Silent("it is away".into());
     let mut case = Case { path: None, config, problem: None, daemon };
     is(&checks(&case, &[], None), State::Skipped, "nothing listens under TLS");
-    case.config.tls.certificate = vec!["/nowhere/chain.pem".into()];
-    case.config.tls.key = vec!["/nowhere/key.pem".into()];
+    let files = "[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n";
+    case.config = Config::parse(files, "test").unwrap();
     is(&checks(&case, &[], None), State::Failed, "/nowhere/chain.pem does not exist");
 }
 
