@@ -54,6 +54,7 @@ mod storm;
 mod strangers;
 mod takeover;
 mod takeover_table;
+mod tls;
 mod tokens;
 mod trail;
 mod uploads;
