@@ -57,6 +57,7 @@ mod storm;
 mod strangers;
 mod takeover;
 mod takeover_table;
+mod tls;
 mod tls_browsers;
 mod tls_scan;
 mod tls_strangers;

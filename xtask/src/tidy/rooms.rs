@@ -100,7 +100,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "metrics",
-        imports: &["clock", "net", "observe"],
+        imports: &["net", "observe"],
         purpose: "what Prometheus scrapes, and whether clients are served",
     },
     Room {
@@ -114,7 +114,7 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "admin",
         imports: &[
-            "types", "clock", "links", "private", "threads", "session", "observe", "audit", "store",
+            "types", "clock", "links", "private", "threads", "session", "net", "observe", "audit", "store",
             "tracker", "auth", "config", "proxy", "ops",
         ],
         purpose: "the admin socket, a skin of the operator's operations",
