@@ -15,6 +15,7 @@ const ACK: u64 = 3 * TELL_EVERY;
 struct Connection {
     mark: Mark,
     tcp: Reached,
+    opaque: bool,
     /// The client has ended its side.
     ended: bool,
     /// The gateway has.
@@ -25,7 +26,10 @@ struct Connection {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Open,
+    Open {
+        /// The stream is not the payload.
+        opaque: bool,
+    },
     /// A packet with data for the gateway; TCP may refuse it (out of order, no memory, not the client's at all).
     Received {
         which: usize,
@@ -91,12 +95,13 @@ impl Gateway {
         let count = self.connections.len();
         let at = |which: usize| which.checked_rem(count);
         match event {
-            Event::Open => {
+            Event::Open { opaque } => {
                 let tcp = Reached { received: first, sent: first.wrapping_mul(7) };
-                let mark = Mark::starting(ClientAddr::default(), &tcp, now);
+                let mark = Mark::starting(ClientAddr::default(), &tcp, now).opaque(opaque);
                 self.connections.push(Connection {
                     mark,
                     tcp,
+                    opaque,
                     ended: false,
                     ended_here: false,
                     unnoticed: Vec::new(),
@@ -194,8 +199,9 @@ impl Gateway {
     }
 
     fn moves(&mut self, which: usize, direction: Direction, at: u64) {
-        self.connections[which].unnoticed.push((direction, at));
-        if self.counts.has(direction) && at > *self.truth.traffic.last().unwrap() {
+        let connection = &mut self.connections[which];
+        connection.unnoticed.push((direction, at));
+        if !connection.opaque && self.counts.has(direction) && at > *self.truth.traffic.last().unwrap() {
             self.truth.traffic.push(at);
         }
     }
@@ -203,7 +209,7 @@ impl Gateway {
     fn noticed(&mut self, which: usize) {
         let connection = &mut self.connections[which];
         for (direction, at) in std::mem::take(&mut connection.unnoticed) {
-            if self.counts.has(direction) {
+            if !connection.opaque && self.counts.has(direction) {
                 self.truth.noticed = self.truth.noticed.max(at);
             }
             if connection.mark.is_half() && direction == Direction::Sent {
@@ -233,7 +239,7 @@ fn event() -> impl Strategy<Value = Event> {
     let which = || 0..4_usize;
     let accepted = || prop::bool::weighted(0.8);
     prop_oneof![
-        2 => Just(Event::Open),
+        2 => prop::bool::weighted(0.3).prop_map(|opaque| Event::Open { opaque }),
         6 => (which(), 1..100_000_u32, accepted())
             .prop_map(|(which, bytes, accepted)| Event::Received { which, bytes, accepted }),
         6 => (which(), 1..100_000_u32, accepted(), any::<bool>())
@@ -315,10 +321,10 @@ proptest! {
         let (limit, counts, first, steps) = case;
         let mut now = 5 * TELL_EVERY;
         let mut gateway = gateway(now, limit, counts);
-        gateway.happens(now, Event::Open, first);
+        gateway.happens(now, Event::Open { opaque: false }, first);
         for (step, event) in steps {
             now += step;
-            if !matches!(event, Event::Open | Event::Close { .. }) && gateway.connections.len() == 1 {
+            if !matches!(event, Event::Open { .. } | Event::Close { .. }) && gateway.connections.len() == 1 {
                 gateway.happens(now, event, first);
             }
             let (record, noticed) = (gateway.record, gateway.truth.noticed);
@@ -333,8 +339,8 @@ proptest! {
     fn a_connection_among_busy_others_is_heard(bytes in 1..100_000_u32) {
         let mut now = 5 * TELL_EVERY;
         let mut gateway = gateway(now, TELL_EVERY * 1_000, Counts::Both);
-        gateway.happens(now, Event::Open, 0);
-        gateway.happens(now, Event::Open, 0);
+        gateway.happens(now, Event::Open { opaque: false }, 0);
+        gateway.happens(now, Event::Open { opaque: false }, 0);
         let mut told = (now, 0);
         for _ in 0..200 {
             now += TELL_EVERY / 2;

@@ -14,7 +14,7 @@ use lab::raw::Raw;
 use lab::wait::{Stopwatch, silence, until};
 use lab::{Lab, answers};
 
-use super::{Check, Mode, Row, TIMEOUT, Wire};
+use super::{BACK_TOO_LATE, Check, Mode, Row, TIMEOUT, Wire};
 use crate::common::{SOON, has_open, lay_cable, raw_by_cable};
 
 /// When a newcomer sends a request, counted from the first; none is as long as the timeout after the one before.
@@ -376,6 +376,10 @@ shared-hosts = {:?}
             }
         }
         let is_caught = self.check.catches(case.row);
+        let away = case.sent.first().map_or(Duration::ZERO, |first| first.at.saturating_sub(case.login));
+        if case.row == Row::Down && !is_caught && wrong.is_empty() && away >= TIMEOUT {
+            return Ok(BACK_TOO_LATE.to_owned());
+        }
         for sent in &wrong {
             // The documented bounds.
             let (from, holds) = match self.mode {

@@ -213,10 +213,16 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
+    use std::os::fd::BorrowedFd;
+    use std::sync::Mutex;
+
+    use tracker_ebpf::abi::{Settings, TRAFFIC_CLIENT};
+
     use super::*;
-    use crate::net::Connections;
+    use crate::clock::{BootTime, boot_now};
     use crate::net::testing::{accepted, connect, secured, server};
-    use crate::types::SessionId;
+    use crate::net::{Connections, Payload, Seen, Watcher};
+    use crate::types::{ClientAddr, SessionId};
 
     fn registry() -> Arc<Connections> {
         Arc::new(Connections::new(None))
@@ -249,6 +255,62 @@ mod tests {
         assert!(near.connection().has_ended() && !near.connection().is_gone());
         drop(near);
         assert!(registry.is_empty());
+    }
+
+    /// When payload moved, as is told to the kernel side.
+    #[derive(Clone, Debug, Default)]
+    struct Told(Arc<Mutex<Vec<BootTime>>>);
+
+    impl Watcher for Told {
+        fn look(&self, _: BorrowedFd<'_>) -> Seen {
+            Seen::Open
+        }
+
+        fn payload(&self, _: ClientAddr) -> Option<Box<dyn Payload>> {
+            Some(Box::new(self.clone()))
+        }
+    }
+
+    impl Payload for Told {
+        fn moved(&self, at: BootTime) {
+            self.0.lock().unwrap().push(at);
+        }
+    }
+
+    #[tokio::test]
+    async fn under_tls_it_is_told_when_payload_moves_and_of_nothing_else() {
+        let told = Told::default();
+        let count = || told.0.lock().unwrap().len();
+        let registry = Arc::new(Connections::new(None).watched_by(Arc::new(told.clone())));
+        let (mut near, mut far) = accepted(&registry).await;
+        far.write_all(b"plain").await.unwrap();
+        near.read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(count(), 0, "the kernel side sees that by itself");
+
+        let (mut near, mut far) = secured(&registry).await;
+        let (client, id) = (near.connection().client(), near.connection().id());
+        let begun = registry.watch(client, id, boot_now()).unwrap();
+        far.get_mut().1.refresh_traffic_keys().unwrap();
+        far.flush().await.unwrap();
+        assert!(timeout(Duration::from_millis(20), near.read(&mut [0; 1])).await.is_err(), "no payload");
+        assert_eq!(count(), 0, "nor the handshake, nor new keys");
+        assert_eq!(registry.evidence(client, id), Some(begun), "the same where it has a record of its own");
+
+        let before = boot_now();
+        far.write_all(b"request").await.unwrap();
+        near.read_exact(&mut [0; 7]).await.unwrap();
+        assert_eq!(count(), 1);
+        near.write_all(b"answer").await.unwrap();
+        assert_eq!(count(), 2);
+        assert!(told.0.lock().unwrap().iter().all(|at| *at >= before && *at <= boot_now()));
+        assert_eq!(registry.evidence(client, id).unwrap().traffic_at.map(|at| at >= before), Some(true));
+
+        registry.apply(Settings { direction: TRAFFIC_CLIENT, ..Settings::default() });
+        near.write_all(b"more").await.unwrap();
+        assert_eq!(count(), 2, "that does not count any more");
+        far.write_all(b"!").await.unwrap();
+        near.read_exact(&mut [0; 1]).await.unwrap();
+        assert_eq!(count(), 3);
     }
 
     #[tokio::test]
