@@ -7,6 +7,7 @@
 
 pub mod access;
 mod authorize;
+mod balancer;
 mod buffer;
 mod connect;
 pub mod decision_log;
@@ -28,6 +29,7 @@ mod pool;
 mod ports;
 mod splice;
 pub mod stats;
+mod tally;
 mod timer;
 mod tunnel;
 mod worker;
@@ -48,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::access::AccessLog;
+pub use self::balancer::Balancers;
 pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
@@ -93,6 +96,7 @@ struct Shared {
     changed: Notify,
     resolver: Threads,
     doorkeeper: limits::Doorkeeper,
+    balancers_told: balancer::Told,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -158,6 +162,7 @@ impl Proxy {
             changed: Notify::new(),
             resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
             doorkeeper: limits::Doorkeeper::default(),
+            balancers_told: balancer::Told::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -212,7 +217,8 @@ impl Running {
     /// What operators should be told of who was turned away.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.doorkeeper.warnings()
+        let Shared { doorkeeper, balancers_told, .. } = &*self.shared;
+        [doorkeeper.warnings(), balancers_told.warnings()].concat()
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.

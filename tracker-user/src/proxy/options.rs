@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Balancers;
 use crate::auth::kerberos::Conditions;
 use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::config::{self, AllowedDestination};
@@ -43,6 +44,8 @@ pub struct ProxyOptions {
     pub forward_ports: Vec<PortRange>,
     /// Destinations that are let through although they are on the built-in list of refused ones.
     pub allow_destinations: AllowList,
+    /// Who says of its connections who the client is.
+    pub balancers: Balancers,
     /// When Kerberos is offered.
     pub conditions: Arc<Conditions>,
     /// Every step of the conditions is logged.
@@ -73,6 +76,7 @@ impl Default for ProxyOptions {
             connect_ports: config::CONNECT_PORTS.to_vec(),
             forward_ports: config::FORWARD_PORTS.to_vec(),
             allow_destinations: AllowList::default(),
+            balancers: Balancers::default(),
             conditions: Arc::new(everybody()),
             debugging: false,
             via: VIA.to_owned(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::balancer::Outcome;
 use super::limits::Why;
 
 /// Counters and gauges; cheap to clone, all clones are the same ones.
@@ -53,6 +54,8 @@ pub struct Stats {
     pub destinations_unknown: IntCounter,
     turned_away: IntCounterVec,
     turned_away_by: BTreeMap<Why, IntCounter>,
+    proxy_headers: IntCounterVec,
+    proxy_headers_by: BTreeMap<Outcome, IntCounter>,
     /// Connections that were ended, idle and unproved, to make room.
     pub shed: IntCounter,
     /// Sources whose connections only failed, and that were refused for a while.
@@ -90,6 +93,17 @@ impl Stats {
             .into_iter()
             .map(|(why, label)| Ok((why, turned_away.get_metric_with_label_values(&[label])?)))
             .collect::<prometheus::Result<_>>()?;
+        let proxy_headers = IntCounterVec::new(
+            Opts::new(
+                "tracker_proxy_protocol_total",
+                "Connections of balancers by what came of their PROXY header",
+            ),
+            &["outcome"],
+        )?;
+        let proxy_headers_by = Outcome::ALL
+            .into_iter()
+            .map(|(outcome, label)| Ok((outcome, proxy_headers.get_metric_with_label_values(&[label])?)))
+            .collect::<prometheus::Result<_>>()?;
         let proof = |result: &str| proofs.get_metric_with_label_values(&[result]);
         Ok(Self {
             by_class,
@@ -103,6 +117,8 @@ impl Stats {
             proofs,
             turned_away,
             turned_away_by,
+            proxy_headers,
+            proxy_headers_by,
             shed: IntCounter::new(
                 "tracker_proxy_shed_total",
                 "Connections ended to make room: nothing was served on them, and nobody had proved anything",
@@ -180,6 +196,7 @@ impl Stats {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.proofs.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
+        registry.register(Box::new(self.proxy_headers.clone()))?;
         registry.register(Box::new(self.connections_open.clone()))?;
         registry.register(Box::new(self.tunnels_open.clone()))?;
         registry.register(Box::new(self.origins_idle.clone()))?;
@@ -210,6 +227,19 @@ impl Stats {
         if let Some(counter) = self.turned_away_by.get(&why) {
             counter.inc();
         }
+    }
+
+    /// Counts a connection that began with a header, or should have.
+    pub(super) fn proxy_header(&self, outcome: Outcome) {
+        if let Some(counter) = self.proxy_headers_by.get(&outcome) {
+            counter.inc();
+        }
+    }
+
+    /// How many came to this so far.
+    #[cfg(test)]
+    pub(super) fn proxy_headers(&self, outcome: Outcome) -> u64 {
+        self.proxy_headers_by[&outcome].get()
     }
 
     /// Counts one answer; `None` is a request that ended without one.

@@ -14,7 +14,6 @@ use crate::session::settings as core;
 /// function removes the line.
 pub(super) const NOT_YET: &[&str] = &[
     "proxy.basic",
-    "proxy.proxy-protocol",
     "kerberos.channel-bindings",
     "regulation",
     "portal",

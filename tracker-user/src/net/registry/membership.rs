@@ -41,7 +41,7 @@ impl Membership {
             let connection = self.connection.id;
             self.registry.closings.tell(Left { client, connection, at, closed_after: None });
         }
-        if let Some(eyes) = &self.registry.eyes {
+        if let Some(eyes) = self.registry.eyes_of(&self.connection) {
             eyes.ended(client, at);
         }
     }
@@ -59,7 +59,7 @@ impl Membership {
         }
         .fetch_add(bytes, Relaxed);
         self.connection.note_traffic(direction, &self.registry.rules, boot_now);
-        if let Some(eyes) = &self.registry.eyes {
+        if let Some(eyes) = self.registry.eyes_of(&self.connection) {
             let ended = self.connection.ended.load(Relaxed);
             eyes.data(self.connection.client, direction, bytes, ended, boot_now());
         }
