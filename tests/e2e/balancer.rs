@@ -275,7 +275,7 @@ fn a_kick_out_and_a_logout_end_the_clients_own_and_no_other() -> Result<()> {
     let lab = &rig.lab;
     let (mut alices, mut carols) = (rig.tunnel(0, "alice")?, rig.tunnel(1, "carol")?);
     let echo = |tunnel: &mut Raw| -> Result<bool> {
-        tunnel.send("hello\n")?;
+        tunnel.send("hello\r\n")?;
         Ok(tunnel.line()? == "hello")
     };
     rig.login(0, "bob", V2)?;
@@ -344,7 +344,6 @@ fn health_checks_are_green_and_nothing_to_tell() -> Result<()> {
     let rig = rig("")?;
     let begun = rig.headers("local")?;
     until("many checks", SOON * 2, || (rig.headers("local").ok()? >= begun + 20.0).then_some(()))?;
-    assert!(rig.headers("unknown")? >= 1.0, "those of version 1");
     for way in ["v2", "v1", "tls"] {
         assert_eq!(rig.haproxy.health(way)?, ("L4OK".to_owned(), 0), "{way}");
     }
@@ -432,7 +431,7 @@ fn no_device_is_known_behind_a_balancer() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut rig = rig("")?;
+    let rig = rig("")?;
     rig.lab.login(0, "alice")?;
     let direct = session(&rig.lab, 0)?;
     assert_eq!(direct.device.len(), 17, "{direct:?}");

@@ -49,9 +49,9 @@ impl Balancers {
 pub(super) enum Outcome {
     /// It is a client's.
     Accepted,
-    /// It is a health check.
+    /// It is the balancer's own: a health check.
     Local,
-    /// Its header does not say who the client is; health checks by version 1 say no more.
+    /// Its header does not say who the client is; some health checks by version 1 say no more.
     Unknown,
     /// It was closed before anything came: a health check without a header.
     Closed,
@@ -147,12 +147,14 @@ impl Headers {
         let header = timeout(HEADER_TIMEOUT, read(stream));
         let caller = tokio::select! {
             header = header => match header {
-                Ok(Ok(Header::Client(source))) => Caller::relayed(source, via).and_then(|caller| {
-                    // It would be judged by what all of its clients do.
-                    let is_balancer = shared.options.load().balancers.has(caller.peer.ip());
-                    if is_balancer { Err(Refused::Address("its address is a balancer's")) } else { Ok(caller) }
-                }),
-                Ok(Ok(Header::Local)) => {
+                Ok(Ok(Header::Client(source))) if !is_its_own(source, via) => {
+                    Caller::relayed(source, via).and_then(|caller| {
+                        // Another one's: it would be judged by what all of its clients do.
+                        let is_balancer = shared.options.load().balancers.has(caller.peer.ip());
+                        if is_balancer { Err(Refused::Address("its address is a balancer's")) } else { Ok(caller) }
+                    })
+                }
+                Ok(Ok(Header::Local | Header::Client(_))) => {
                     shared.stats.proxy_header(Outcome::Local);
                     return None;
                 }
@@ -191,6 +193,11 @@ impl Headers {
         }
         (UnderWay { all: self, number }, given_up)
     }
+}
+
+/// Whether the balancer says that it is the client itself: so haproxy's health checks begin by version 1.
+fn is_its_own(source: SocketAddr, via: SocketAddr) -> bool {
+    source.ip().to_canonical() == via.ip().to_canonical()
 }
 
 /// A header that counts.

@@ -87,7 +87,7 @@ async fn a_balancer_that_does_not_say_who_the_client_is_is_refused_and_never_pen
     let bad: [(&[u8], Outcome); 6] = [
         (request(origin).leak().as_bytes(), Outcome::Missing),
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 66000 3128\r\n", Outcome::Malformed),
-        (b"PROXY TCP4 127.0.0.1 198.51.100.1 4660 3128\r\n", Outcome::Address),
+        (b"PROXY TCP4 127.0.0.2 198.51.100.1 4660 3128\r\n", Outcome::Address),
         (b"PROXY TCP4 192.0.2.200 198.51.100.1 4660 3128\r\n", Outcome::Address),
         (b"PROXY UNKNOWN\r\n", Outcome::Unknown),
         (b"", Outcome::Closed),
@@ -117,11 +117,15 @@ async fn a_balancer_that_does_not_say_who_the_client_is_is_refused_and_never_pen
 #[tokio::test]
 async fn a_health_check_is_closed_in_order_and_is_nothing_to_tell() {
     let lab = behind(Security::Plain, options_behind());
-    for (check, outcome) in [(LOCAL, Outcome::Local), (b"PROXY UNKNOWN\r\n".as_slice(), Outcome::Unknown)] {
+    // The last one says that the balancer is the client.
+    let own: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 4660 3128\r\n";
+    let unknown: &[u8] = b"PROXY UNKNOWN\r\n";
+    for (check, outcome) in [(LOCAL, Outcome::Local), (unknown, Outcome::Unknown), (own, Outcome::Local)] {
+        let before = lab.stats.proxy_headers(outcome);
         let mut client = lab.client().await;
         client.send(check).await;
         assert_eq!(within(client.0.read(&mut [0; 1])).await.unwrap(), 0, "an end, and no reset");
-        counted(&lab, outcome, 1).await;
+        counted(&lab, outcome, before + 1).await;
     }
     assert_eq!(lab.running.warnings(), Vec::<String>::new());
     assert!(lab.connections.is_empty());
