@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod balancer;
 mod battery;
 mod bindings;
 mod browser;

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod dhcp;
 pub mod firefox;
 pub mod gateway;
+pub mod haproxy;
 pub mod kerberos;
 pub mod net;
 pub mod ns;

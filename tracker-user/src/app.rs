@@ -48,7 +48,7 @@ use crate::ops::{Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
-use crate::proxy::{AccessLog, AllowList, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
+use crate::proxy::{AccessLog, AllowList, Balancers, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
 use crate::session::{FactorPolicy, Policy};
 use crate::store::{Entry, Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
@@ -179,11 +179,10 @@ impl App {
         let (observer, events) = Observer::start(&observe_options(&config, judged_by))?;
         let observer = Arc::new(observer);
         registry.register(Box::new(ObserverCollector::new(Arc::clone(&observer))?))?;
-        let connections = Arc::new(Connections::new(crate::observe::eyes_of(&observer)).watched_by(Arc::<
-            Observer,
-        >::clone(
-            &observer,
-        )));
+        let connections = Connections::new(crate::observe::eyes_of(&observer))
+            .relayed_to(crate::observe::relayed_of(&observer))
+            .watched_by(Arc::<Observer>::clone(&observer));
+        let connections = Arc::new(connections);
         let journal = Journal::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the journal's thread", source })?;
         let journal = Arc::new(journal);
@@ -587,6 +586,7 @@ fn proxy_options(config: &Config) -> ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         forward_ports: config.proxy.forward_ports.clone(),
         allow_destinations: AllowList::new(&config.proxy.allow_destinations),
+        balancers: Balancers::new(&config.proxy.proxy_protocol),
         max_connections: config.proxy.max_connections as usize,
         max_connections_per_client: config.proxy.max_connections_per_client as usize,
         basic: config.proxy.basic,

@@ -115,6 +115,7 @@ pub(super) fn detail(detail: &SessionDetail) -> wire::SessionDetail {
 fn connection(connection: &OpenConnection) -> wire::Connection {
     wire::Connection {
         port: connection.port,
+        via: connection.via.map(|via| via.to_string()),
         since: connection.since,
         session: connection.session.map(|id| id.to_string()),
         carries: connection.carries.to_string(),

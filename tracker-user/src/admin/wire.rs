@@ -206,6 +206,8 @@ pub struct SessionDetail {
 pub struct Connection {
     /// The client's port.
     pub port: u16,
+    /// The balancer that it came through, `ADDRESS:PORT`; null if it came from the client itself.
+    pub via: Option<String>,
     /// Since when.
     pub since: Timestamp,
     /// The session it was served on.

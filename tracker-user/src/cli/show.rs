@@ -189,17 +189,18 @@ fn connections(detail: &wire::SessionDetail) -> String {
         return "no connection to the proxy is open".into();
     }
     let mut table = plain();
-    table.set_header(["PORT", "SINCE", "CARRIES", "RECEIVED", "SENT"]);
+    table.set_header(["PORT", "VIA", "SINCE", "CARRIES", "RECEIVED", "SENT"]);
     for connection in &detail.connections {
         table.add_row([
             connection.port.to_string(),
+            connection.via.clone().unwrap_or_else(|| "-".into()),
             moment(connection.since),
             connection.carries.clone(),
             bytes(connection.bytes_received as f64),
             bytes(connection.bytes_sent as f64),
         ]);
     }
-    right(&mut table, &[0, 3, 4]);
+    right(&mut table, &[0, 4, 5]);
     text(&table)
 }
 

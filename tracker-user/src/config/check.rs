@@ -160,6 +160,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
+    found.extend(balancers(config));
     let beyond_this_host = |address: &SocketAddr| !is_loopback(address.ip());
     if config.proxy.basic == Basic::Always && config.proxy.listen.iter().any(beyond_this_host) {
         found.push("proxy.basic: always sends passwords over the network in the clear".to_owned());
@@ -204,6 +205,25 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         found.push(format!(
             "kerberos.domains: several realms are called {name:?}: users of one name in two of them look the same, though they are two"
         ));
+    }
+    found
+}
+
+/// What is wrong with the balancers that are believed.
+fn balancers(config: &Config) -> Vec<String> {
+    let all = &config.proxy.proxy_protocol;
+    let mut found = Vec::new();
+    for network in all.iter().filter(|network| network.prefix_len() == 0) {
+        found.push(format!(
+            "proxy.proxy-protocol: {network} lets everybody say who they are, and nobody reach the proxy without a balancer; name the balancers only"
+        ));
+    }
+    for shared in &config.timeouts.shared_hosts {
+        if all.iter().any(|network| network.prefix_len() > 0 && network.contains(shared)) {
+            found.push(format!(
+                "timeouts.shared-hosts: {shared} has no effect: it is in proxy.proxy-protocol, and a balancer that names its clients is none itself"
+            ));
+        }
     }
     found
 }

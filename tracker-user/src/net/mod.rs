@@ -5,6 +5,7 @@ pub mod certificates;
 mod client_stream;
 mod evidence;
 mod listener;
+pub mod proxy_protocol;
 mod registry;
 mod socket_options;
 mod splice;
@@ -15,9 +16,10 @@ mod transport;
 
 pub use client_stream::{ClientStream, Handshake};
 pub use listener::{Endpoint, Listener, Security, Service};
+pub use proxy_protocol::Caller;
 pub use registry::{
     Carried, Carries, ClientEvents, Connection, ConnectionInfo, Connections, Left, Limits, Over, Payload,
-    Seen, Signal, Watcher,
+    Seen, SeenConnection, Signal, Watcher,
 };
 pub use socket_options::tune;
 pub use splice::{ByteStream, Spliceable};

@@ -37,8 +37,8 @@ pub use self::limits::{Limits, Over};
 pub(super) use self::membership::Membership;
 pub use self::per_connection_record::Left;
 use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
-pub use self::visibility::{Payload, Seen, Watcher};
-use super::ClientStream;
+pub use self::visibility::{Payload, Seen, SeenConnection, Watcher};
+use super::{Caller, ClientStream};
 use crate::clock::{BootTime, boot_now};
 use crate::types::{ClientAddr, ConnectionId, SessionId, Traffic};
 
@@ -63,6 +63,8 @@ pub struct ConnectionInfo {
     pub client: ClientAddr,
     /// The client's end.
     pub peer: SocketAddr,
+    /// The balancer that it came through.
+    pub via: Option<SocketAddr>,
     /// When it was accepted.
     pub since: BootTime,
     /// What it carries now.
@@ -82,6 +84,10 @@ const LOOKED_AT: usize = 64;
 #[derive(Default)]
 pub struct Connections {
     eyes: Option<Arc<dyn ClientEvents>>,
+    /// Who hears of connections that came through a balancer, in place of `eyes`.
+    relayed: Option<Arc<dyn ClientEvents>>,
+    /// Whether any has come through one.
+    has_relayed: AtomicBool,
     watcher: Option<Arc<dyn Watcher>>,
     left: Mutex<HashSet<ClientAddr>>,
     clients: DashMap<ClientAddr, BTreeMap<ConnectionId, Arc<Connection>>>,
@@ -104,6 +110,13 @@ impl Connections {
         Self { eyes, ..Self::default() }
     }
 
+    /// The same registry, where `relayed` hears of the connections that come through a balancer, and `eyes` of the others.
+    #[must_use]
+    pub fn relayed_to(mut self, relayed: Arc<dyn ClientEvents>) -> Self {
+        self.relayed = Some(relayed);
+        self
+    }
+
     /// Takes a connection in, whatever there is already.
     #[cfg(test)]
     pub(crate) fn accept(
@@ -113,7 +126,7 @@ impl Connections {
         stream: TcpStream,
     ) -> ClientStream {
         let limits = Limits { all: usize::MAX, of_client: usize::MAX };
-        self.accept_within(client, peer, stream, limits).unwrap()
+        self.accept_within(Caller { client, peer, via: None }, stream, limits).unwrap()
     }
 
     /// Takes a connection in, unless there are too many. It leaves the registry when the stream is dropped.
@@ -122,11 +135,11 @@ impl Connections {
     /// The stream comes back where a limit is reached.
     pub fn accept_within(
         self: &Arc<Self>,
-        client: ClientAddr,
-        peer: SocketAddr,
+        caller: Caller,
         stream: TcpStream,
         limits: Limits,
     ) -> Result<ClientStream, (Over, TcpStream)> {
+        let Caller { client, peer, via } = caller;
         let one_more = |open| (open < limits.all).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, one_more).is_err() {
             return Err((Over::All, stream));
@@ -142,6 +155,7 @@ impl Connections {
             id: ConnectionId::new(NonZeroU64::MIN.saturating_add(self.last_id.fetch_add(1, Relaxed))),
             client,
             peer,
+            via: via.map(Box::new),
             since,
             rx: AtomicU64::new(0),
             tx: AtomicU64::new(0),
@@ -158,7 +172,10 @@ impl Connections {
         });
         own.insert(connection.id, Arc::clone(&connection));
         drop(own);
-        if let Some(eyes) = &self.eyes {
+        if connection.is_relayed() {
+            self.has_relayed.store(true, Relaxed);
+        }
+        if let Some(eyes) = self.eyes_of(&connection) {
             eyes.opened(client, since);
         }
         Ok(ClientStream::plain(Membership::new(Arc::clone(self), connection), stream))
@@ -212,6 +229,12 @@ impl Connections {
         self.len() == 0
     }
 
+    /// Who hears what happens on a connection.
+    #[inline]
+    fn eyes_of(&self, connection: &Connection) -> Option<&Arc<dyn ClientEvents>> {
+        if connection.is_relayed() { self.relayed.as_ref() } else { self.eyes.as_ref() }
+    }
+
     fn snapshot(&self, client: ClientAddr) -> Vec<Arc<Connection>> {
         self.clients.get(&client).map(|own| own.values().cloned().collect()).unwrap_or_default()
     }
@@ -240,7 +263,7 @@ impl Connections {
             let closed_after = Some(Traffic { rx, tx });
             self.closings.tell(Left { client, connection, at: boot_now(), closed_after });
         }
-        if let Some(eyes) = &self.eyes {
+        if let Some(eyes) = self.eyes_of(connection) {
             eyes.closed(connection.client, connection.ended.load(Relaxed), boot_now());
         }
     }
@@ -252,6 +275,8 @@ pub struct Connection {
     id: ConnectionId,
     client: ClientAddr,
     peer: SocketAddr,
+    /// The balancer's end, of a connection that came through one.
+    via: Option<Box<SocketAddr>>,
     since: BootTime,
     rx: AtomicU64,
     tx: AtomicU64,
@@ -307,6 +332,20 @@ impl Connection {
     #[must_use]
     pub const fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The end of the balancer that it came through. Nothing but what the proxy itself sees on it is known of such a
+    /// connection: to the kernel it is the balancer's.
+    #[must_use]
+    pub fn via(&self) -> Option<SocketAddr> {
+        self.via.as_deref().copied()
+    }
+
+    /// Whether it came through a balancer.
+    #[inline]
+    #[must_use]
+    pub const fn is_relayed(&self) -> bool {
+        self.via.is_some()
     }
 
     /// From now on this connection ends with `session`. Ask once more whether the session is still valid after a first
@@ -384,6 +423,7 @@ impl Connection {
             id: self.id,
             client: self.client,
             peer: self.peer,
+            via: self.via(),
             since: self.since,
             carries: state.carried.clone(),
             session: state.session,

@@ -66,7 +66,13 @@ impl Observer {
     /// When the sockets cannot be listed, or the kernel refuses.
     pub fn resync(&self, mut each: impl FnMut(ClientAddr, &Evidence)) -> Result<Resync, ObserveError> {
         self.mend();
-        self.look(true, |client, record| each(client, &Evidence::from(record)))
+        let mut found = self.look(true, |client, record| {
+            let known = Some(Evidence::from(record));
+            let known = self.with_relayed(client, known);
+            known.iter().for_each(|evidence| each(client, evidence));
+        })?;
+        found.clients += self.each_only_relayed(each)?;
+        Ok(found)
     }
 
     /// Nothing that the records say of the time since a moment is relied upon: what was open then counts as closed from

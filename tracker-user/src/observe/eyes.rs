@@ -19,6 +19,9 @@ use crate::types::ClientAddr;
 /// As many hints as the kernel's ring has room for.
 const QUEUE: usize = 4096;
 
+/// When a client was last there that is not known: so long ago that every timeout has run out since.
+const EVER: u64 = (1_u64 << 61).wrapping_neg();
+
 /// So many parts of the map are locked one by one: a walk over a million records holds a thousand of them at a time.
 const PARTS: usize = 1_024;
 
@@ -31,6 +34,8 @@ pub struct Eyes {
     held: AtomicU32,
     strangers: AtomicU32,
     max_records: u32,
+    /// A client without a record was away until its first connection; else nothing is known of what it did before.
+    knows_all: bool,
     limit: AtomicU64,
     direction: AtomicU32,
     counters: [AtomicU64; Counter::ALL.len()],
@@ -48,18 +53,29 @@ struct Kept {
 
 impl Eyes {
     pub(super) fn new(max_records: u32, settings: Settings) -> (Self, Hints) {
+        let (eyes, hints) = Self::kept_for(max_records, settings, false);
+        (eyes, Hints::from_queue(hints))
+    }
+
+    /// For the connections that come through balancers: whoever has no record was away.
+    pub(super) fn of_relayed(max_records: u32, settings: Settings) -> (Self, mpsc::Receiver<Hint>) {
+        Self::kept_for(max_records, settings, true)
+    }
+
+    fn kept_for(max_records: u32, settings: Settings, knows_all: bool) -> (Self, mpsc::Receiver<Hint>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let eyes = Self {
             records: DashMap::with_shard_amount(PARTS),
             held: AtomicU32::new(0),
             strangers: AtomicU32::new(0),
             max_records,
+            knows_all,
             limit: AtomicU64::new(settings.limit),
             direction: AtomicU32::new(settings.direction),
             counters: Default::default(),
             hints: sender,
         };
-        (eyes, Hints::from_queue(receiver))
+        (eyes, receiver)
     }
 
     /// A client's connection was accepted.
@@ -69,7 +85,7 @@ impl Eyes {
             Entry::Occupied(mut entry) => entry.get_mut().record.on_open(at, limit),
             Entry::Vacant(entry) => {
                 self.strangers.fetch_add(1, Ordering::Relaxed);
-                let record = Record::starting(at);
+                let record = Record::starting(if self.knows_all { EVER } else { at });
                 entry.insert(Kept { record, held: false }).record.on_open(at, limit)
             }
         };
@@ -123,6 +139,10 @@ impl Eyes {
         self.records.iter().map(|entry| (*entry.key(), entry.value().record)).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.load(Ordering::Relaxed) == 0 && self.strangers.load(Ordering::Relaxed) == 0
+    }
+
     /// How many parts the map of the records has.
     pub(super) const fn parts(&self) -> usize {
         PARTS
@@ -167,6 +187,18 @@ impl Eyes {
             }
         }
         Ok(())
+    }
+
+    /// The client, which has a record, has a session from now on. False if it had, or there is no room.
+    pub(super) fn hold(&self, client: ClientAddr) -> bool {
+        let is_strangers = self.records.get(&client).is_some_and(|kept| !kept.held);
+        // Nobody but the caller makes sessions.
+        is_strangers && self.ensure(client, BootTime::from_nanos(EVER)).is_ok()
+    }
+
+    /// From which length on a gap is latched.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Sets the counts right, if nothing has changed since whoever asks looked.

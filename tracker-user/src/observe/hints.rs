@@ -15,7 +15,11 @@ const SAFETY: Duration = Duration::from_secs(1);
 
 /// The stream of hints. There is one, and one reader: unread hints wait in the kernel's own ring (or in a bounded queue),
 /// and those that find no room are counted there, which is the tracker's cue to resync.
-pub struct Hints(Source);
+pub struct Hints {
+    source: Source,
+    /// Those about connections that come through balancers.
+    relayed: Option<mpsc::Receiver<Hint>>,
+}
 
 enum Source {
     Ring(Box<Ring>),
@@ -59,25 +63,47 @@ impl RingFd {
 
 impl Hints {
     pub(super) fn from_ring(ring: RingBuf<MapData>) -> Self {
-        Self(Source::Ring(Box::new(Ring::Fresh(RingFd(ring)))))
+        Self { source: Source::Ring(Box::new(Ring::Fresh(RingFd(ring)))), relayed: None }
     }
 
     pub(super) fn from_queue(queue: mpsc::Receiver<Hint>) -> Self {
-        Self(Source::Queue(queue))
+        Self { source: Source::Queue(queue), relayed: None }
+    }
+
+    pub(super) fn and(self, relayed: mpsc::Receiver<Hint>) -> Self {
+        Self { relayed: Some(relayed), ..self }
     }
 
     /// Waits for the next hint. Cancel-safe; a reader that never waits still lets other tasks run. Needs a runtime with
     /// IO and time.
     pub async fn next(&mut self) -> Hint {
         tokio::task::coop::consume_budget().await;
-        match &mut self.0 {
-            Source::Ring(ring) => ring.next().await,
-            Source::Queue(queue) => match queue.recv().await {
-                Some(hint) => hint,
-                // The observer is gone: nothing will ever happen again.
-                None => std::future::pending().await,
-            },
+        let Self { source, relayed } = self;
+        tokio::select! {
+            hint = source.next() => hint,
+            hint = received(relayed.as_mut()) => hint,
         }
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Hint {
+        match self {
+            Self::Ring(ring) => ring.next().await,
+            Self::Queue(queue) => received(Some(queue)).await,
+        }
+    }
+}
+
+/// The next hint of a queue.
+async fn received(queue: Option<&mut mpsc::Receiver<Hint>>) -> Hint {
+    match queue {
+        Some(queue) => match queue.recv().await {
+            Some(hint) => hint,
+            // The observer is gone: nothing will ever happen again.
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -26,6 +26,7 @@ mod netlink;
 mod pins;
 mod place;
 mod rehearsal;
+mod relayed;
 mod route;
 mod sight;
 mod socket_dump;
@@ -63,6 +64,7 @@ pub use hints::Hints;
 pub use host::clock_is_synchronised;
 pub use place::{Place, places};
 pub use rehearsal::{Rehearsal, rehearse};
+pub use relayed::relayed_of;
 pub use route::{Route, Routes};
 pub use sight::Blindness;
 use sight::Sight;
@@ -144,6 +146,8 @@ pub enum Kind {
 /// The observer. Share it in an `Arc`. A pinned kernel side goes on when it is dropped.
 pub struct Observer {
     source: Source,
+    /// The connections that come through balancers, which are those to the source.
+    relayed: Arc<Eyes>,
     sockets: SocketDump,
     destroyer: Destroyer,
     devices: Devices,
@@ -164,6 +168,8 @@ impl Observer {
     pub fn start(options: &ObserveOptions) -> Result<(Self, Events), ObserveError> {
         let sockets = SocketDump::new(&options.places);
         let (source, hints) = source(options)?;
+        let (relayed, more) = Eyes::of_relayed(options.max_records, options.settings);
+        let hints = hints.and(more);
         let destroyer = Destroyer::new(&options.foreign_ports);
         let (devices, changes) = Devices::open();
         let watched_since = match &source {
@@ -172,7 +178,8 @@ impl Observer {
             Source::Eyes { .. } => boot_now(),
         };
         let sight = Sight::new(watched_since);
-        let observer = Self { source, sockets, destroyer, devices, sight, looks: Mutex::default() };
+        let relayed = Arc::new(relayed);
+        let observer = Self { source, relayed, sockets, destroyer, devices, sight, looks: Mutex::default() };
         observer.find_itself();
         Ok((observer, Events { hints, devices: changes }))
     }
@@ -235,7 +242,7 @@ impl Observer {
         }
     }
 
-    /// The client's record.
+    /// The source's record of the client.
     ///
     /// # Errors
     /// When the kernel refuses; not when there is none.
@@ -251,7 +258,7 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses; not when there is no record.
     pub fn recorded(&self, client: ClientAddr) -> Result<Option<Evidence>, ObserveError> {
-        Ok(self.record(client)?.as_ref().map(Evidence::from))
+        Ok(self.with_relayed(client, self.record(client)?.as_ref().map(Evidence::from)))
     }
 
     /// The client has a session from now on: its record is kept for as long as that stands. Where there is none one is
@@ -262,9 +269,11 @@ impl Observer {
     /// [`ObserveError::Full`] when there is no room: the client must not be logged in then.
     pub fn ensure(&self, client: ClientAddr, since: BootTime) -> Result<(), ObserveError> {
         match &self.source {
-            Source::Kernel(kernel) => kernel.ensure(client, since),
-            Source::Eyes { eyes, .. } => Ok(eyes.ensure(client, since)?),
+            Source::Kernel(kernel) => kernel.ensure(client, since)?,
+            Source::Eyes { eyes, .. } => eyes.ensure(client, since)?,
         }
+        self.relayed.hold(client);
+        Ok(())
     }
 
     /// The client has no session any more: its record is a stranger's, and may be forgotten.
@@ -272,6 +281,7 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn release(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        self.relayed.release(client);
         match &self.source {
             Source::Kernel(kernel) => kernel.release(client),
             Source::Eyes { eyes, .. } => {
@@ -317,6 +327,7 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn forget(&self, client: ClientAddr) -> Result<(), ObserveError> {
+        self.relayed.forget(client);
         match &self.source {
             Source::Kernel(kernel) => kernel.forget(client),
             Source::Eyes { eyes, .. } => {
@@ -331,6 +342,7 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn apply(&self, settings: Settings) -> Result<(), ObserveError> {
+        self.relayed.apply(settings);
         match &self.source {
             Source::Kernel(kernel) => kernel.apply(settings),
             Source::Eyes { eyes, .. } => {
@@ -365,10 +377,14 @@ impl Observer {
     /// # Errors
     /// When the kernel refuses.
     pub fn counters(&self) -> Result<[u64; Counter::ALL.len()], ObserveError> {
-        match &self.source {
-            Source::Kernel(kernel) => kernel.counters(),
-            Source::Eyes { eyes, .. } => Ok(eyes.counters()),
+        let mut counters = match &self.source {
+            Source::Kernel(kernel) => kernel.counters()?,
+            Source::Eyes { eyes, .. } => eyes.counters(),
+        };
+        for (sum, more) in counters.iter_mut().zip(self.relayed.counters()) {
+            *sum = sum.wrapping_add(more);
         }
+        Ok(counters)
     }
 
     /// The client's connections, from the kernel's list of sockets.

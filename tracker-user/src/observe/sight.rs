@@ -149,8 +149,8 @@ impl Observer {
         state.fault.is_none().then_some(state.watched_since)
     }
 
-    /// What is known of what the client did, as far as it may be relied upon: while the observer is blind, everything is
-    /// closed and silent since it last was not. `None` if the client has no record.
+    /// What is known of what the client did, directly and through balancers, as far as it may be relied upon: while the
+    /// source is blind, everything direct is closed and silent since it last was not. `None` if the client has no record.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -160,7 +160,7 @@ impl Observer {
             None => record,
             Some((_, since)) => Some(as_known(record.unwrap_or_default(), since)),
         };
-        Ok(known.as_ref().map(Evidence::from))
+        Ok(self.with_relayed(client, known.as_ref().map(Evidence::from)))
     }
 
     /// Whether the programs should be attached anew, by [`Self::resync`].

@@ -8,7 +8,7 @@ use super::error::ObserveError;
 use super::socket_dump::Count;
 use super::{Observer, Source};
 use crate::clock::{BootTime, boot_now};
-use crate::net::{Connections, Seen};
+use crate::net::{Connections, Seen, SeenConnection};
 use crate::types::{ClientAddr, ConnectionId};
 
 /// A record that changes while it is amended is read and amended anew, this often.
@@ -34,9 +34,11 @@ impl Observer {
         }
         for _ in 0..ATTEMPTS {
             let Some(record) = self.record(client)? else { break };
-            let seen = connections.seen(client);
+            let mut seen = connections.seen(client);
+            let still_there = connection.is_some_and(|proved| seen.iter().any(|one| one.id == proved));
+            // Those that come through a balancer have another record.
+            seen.retain(|one| !one.is_relayed);
             let count = self.count(client, &seen)?;
-            let still_there = connection.is_some_and(|proved| seen.iter().any(|(id, _)| *id == proved));
             // The record knows of a closing that came after it was made.
             let has_left = record.left_at != since.as_nanos();
             let step = match (still_there || has_left, record.connections()) {
@@ -53,11 +55,11 @@ impl Observer {
 
     /// The client's connections: the proxy's own that are `seen`; where other proxies are watched, those that the kernel
     /// lists.
-    fn count(&self, client: ClientAddr, seen: &[(ConnectionId, Seen)]) -> Result<Count, ObserveError> {
+    fn count(&self, client: ClientAddr, seen: &[SeenConnection]) -> Result<Count, ObserveError> {
         if self.destroyer.is_needed() {
             return Ok(self.sockets.count(client)?);
         }
-        let half = seen.iter().filter(|(_, seen)| *seen == Seen::Half).count();
+        let half = seen.iter().filter(|one| one.seen == Seen::Half).count();
         Ok(Count { open: (seen.len() - half) as u32, half: half as u32 })
     }
 

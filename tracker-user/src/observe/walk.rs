@@ -1,7 +1,10 @@
 //! A walk over all records, in portions: nobody else waits for longer than one of them takes.
 
+use tracker_ebpf::record::Record;
+
 use super::bpf::Cursor;
 use super::error::ObserveError;
+use super::eyes::Eyes;
 use super::{Observer, Source};
 use crate::session::Evidence;
 use crate::types::ClientAddr;
@@ -16,6 +19,8 @@ enum Place {
     Kernel(Cursor),
     /// The part of the map that comes next.
     Eyes(usize),
+    /// The same, of those that are only known by their connections through balancers: they come last.
+    Relayed(usize),
 }
 
 impl Observer {
@@ -39,25 +44,48 @@ impl Observer {
         walk: &mut RecordWalk,
         mut each: impl FnMut(ClientAddr, &Evidence),
     ) -> Result<bool, ObserveError> {
-        match (&self.source, &mut walk.0) {
+        if let Place::Relayed(part) = &mut walk.0 {
+            let mut portion = Vec::new();
+            parts_of(&self.relayed, part, |client, record| portion.push((client, *record)));
+            for (client, record) in portion {
+                if self.record(client)?.is_none() {
+                    each(client, &Evidence::from(&record));
+                }
+            }
+            return Ok(*part < self.relayed.parts());
+        }
+        let tell = |client: ClientAddr, record: &Record| {
+            let known = self.with_relayed(client, Some(Evidence::from(record)));
+            known.iter().for_each(|evidence| each(client, evidence));
+        };
+        let is_over = match (&self.source, &mut walk.0) {
             (Source::Kernel(kernel), Place::Kernel(cursor)) => {
-                kernel.portion(cursor, |client, record| each(client, &Evidence::from(record)))?;
-                Ok(!cursor.is_at_the_end())
+                kernel.portion(cursor, tell)?;
+                cursor.is_at_the_end()
             }
             (Source::Eyes { eyes, .. }, Place::Eyes(part)) => {
-                let mut told = 0;
-                while told < PORTION && *part < eyes.parts() {
-                    eyes.each_of_part(*part, |client, record| {
-                        each(client, &Evidence::from(record));
-                        told += 1;
-                    });
-                    *part += 1;
-                }
-                Ok(*part < eyes.parts())
+                parts_of(eyes, part, tell);
+                *part >= eyes.parts()
             }
             // A walk of another observer: there is one.
-            _ => Ok(false),
+            _ => return Ok(false),
+        };
+        if is_over {
+            walk.0 = Place::Relayed(0);
         }
+        Ok(!is_over || !self.relayed.is_empty())
+    }
+}
+
+/// Calls `each` with about a portion of the records, part by part of their map.
+fn parts_of(eyes: &Eyes, part: &mut usize, mut each: impl FnMut(ClientAddr, &Record)) {
+    let mut told = 0;
+    while told < PORTION && *part < eyes.parts() {
+        eyes.each_of_part(*part, |client, record| {
+            each(client, record);
+            told += 1;
+        });
+        *part += 1;
     }
 }
 

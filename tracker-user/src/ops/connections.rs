@@ -1,5 +1,7 @@
 //! Connections that clients hold to the proxy, and the last decisions about their requests.
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 
 use super::{Ops, OpsError};
@@ -13,6 +15,8 @@ use crate::types::{ClientAddr, SessionId};
 pub struct OpenConnection {
     /// The client's port.
     pub port: u16,
+    /// The balancer's end, where it came through one.
+    pub via: Option<SocketAddr>,
     /// Since when.
     pub since: Timestamp,
     /// The session it was last served on.
@@ -47,6 +51,7 @@ impl Ops {
         let all = self.parts().connections.of(client).into_iter();
         let all = all.map(|connection| OpenConnection {
             port: connection.peer.port(),
+            via: connection.via,
             since: anchor.wall(connection.since),
             session: connection.session,
             carries: connection.carries,

@@ -2,8 +2,6 @@
 //! turned away at accept, counted, and told to operators.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,16 +14,13 @@ use tracing::warn;
 
 use super::Shared;
 use super::penalty::Penalties;
+use super::tally::Tally;
 use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
 use crate::links::shown;
-use crate::net::{ClientStream, Limits, Over, Security};
+use crate::net::{Caller, ClientStream, Limits, Over, Security};
 use crate::types::ClientAddr;
 
-/// How often one and the same is logged.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// How long operators are told that somebody was turned away.
-const TOLD_FOR: Duration = Duration::from_secs(300);
 /// How often idle connections are given up because there are too many.
 const SHED_EVERY: Duration = Duration::from_secs(1);
 /// So many are given up at a time: one of so many.
@@ -60,17 +55,10 @@ pub(super) struct Doorkeeper {
     penalties: Mutex<Penalties>,
     /// Whether anything is known of anybody, readable without the lock.
     known: AtomicBool,
-    turned_away: Mutex<BTreeMap<Why, TurnedAway>>,
+    turned_away: Mutex<Tally<Why>>,
     shed: Mutex<BootTime>,
     /// How often descriptors were found short: whoever holds idle ones gives them up.
     shortages: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct TurnedAway {
-    count: u64,
-    last: BootTime,
-    logged: Option<BootTime>,
 }
 
 impl Doorkeeper {
@@ -88,10 +76,8 @@ impl Doorkeeper {
         let now = boot_now();
         let mut found = Vec::new();
         let turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
-        for (why, TurnedAway { count, last, .. }) in turned_away.iter() {
-            if now.since(*last) < TOLD_FOR {
-                found.push(format!("{}; {count} connections so far", sentence(*why)));
-            }
+        for (why, count) in turned_away.recent() {
+            found.push(format!("{}; {count} connections so far", sentence(why)));
         }
         drop(turned_away);
         let refused = self.penalties().refused(now);
@@ -138,23 +124,19 @@ impl Shared {
     /// Takes a connection in, if there is room for it; `make_room` gives up what this core can do without.
     pub(super) fn take_in(
         &self,
-        client: ClientAddr,
+        caller: Caller,
         stream: TcpStream,
-        peer: SocketAddr,
         security: &Security,
         make_room: impl FnOnce() -> bool,
     ) -> Option<ClientStream> {
-        if self.is_penalised(client) {
+        if self.is_penalised(caller.client) {
             self.turned_away(Why::Penalty);
             return None;
         }
-        descriptors::look();
-        if descriptors::in_reserve(&stream) && !make_room() {
-            self.turned_away(Why::Descriptors);
-            self.shed();
+        if !self.has_descriptors(&stream, make_room) {
             return None;
         }
-        match self.connections.accept_within(client, peer, stream, self.limits()) {
+        match self.connections.accept_within(caller, stream, self.limits()) {
             Ok(taken) => Some(taken),
             Err((Over::Client, stream)) => {
                 self.turned_away(Why::Client);
@@ -170,6 +152,17 @@ impl Shared {
         }
     }
 
+    /// Whether there are descriptors enough to go on with a connection that was accepted.
+    pub(super) fn has_descriptors(&self, stream: &TcpStream, make_room: impl FnOnce() -> bool) -> bool {
+        descriptors::look();
+        if descriptors::in_reserve(stream) && !make_room() {
+            self.turned_away(Why::Descriptors);
+            self.shed();
+            return false;
+        }
+        true
+    }
+
     /// Descriptors are short: everybody gives up what they can do without.
     pub(super) fn descriptors_are_short(&self) {
         self.doorkeeper.shortages.fetch_add(1, Relaxed);
@@ -179,15 +172,8 @@ impl Shared {
     /// Counts somebody who is turned away, and says so now and then.
     pub(super) fn turned_away(&self, why: Why) {
         self.stats.turned_away(why);
-        let now = boot_now();
-        let mut all = self.doorkeeper.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(why).or_default();
-        known.count += 1;
-        known.last = now;
-        if known.logged.is_none_or(|logged| now.since(logged) >= LOG_EVERY) {
-            known.logged = Some(now);
-            let count = known.count;
-            drop(all);
+        let told = self.doorkeeper.turned_away.lock().unwrap_or_else(PoisonError::into_inner).note(why);
+        if let Some(count) = told {
             warn!(count, "{}", sentence(why));
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod access;
 mod authorize;
+mod balancer;
 mod buffer;
 mod connect;
 pub mod decision_log;
@@ -29,6 +30,7 @@ mod pool;
 mod ports;
 mod splice;
 pub mod stats;
+mod tally;
 mod timer;
 mod tunnel;
 mod worker;
@@ -49,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::access::AccessLog;
+pub use self::balancer::Balancers;
 pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
@@ -96,6 +99,7 @@ struct Shared {
     resolver: Threads,
     doorkeeper: limits::Doorkeeper,
     in_the_clear: in_the_clear::Passwords,
+    balancers_told: balancer::Told,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -163,6 +167,7 @@ impl Proxy {
             resolver: Threads::start("resolver", dial::RESOLVER).map_err(BindError::Thread)?,
             doorkeeper: limits::Doorkeeper::default(),
             in_the_clear,
+            balancers_told: balancer::Told::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -217,8 +222,10 @@ impl Running {
     /// What operators should be told of who was turned away, and of what should not have come.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let Shared { doorkeeper, in_the_clear, .. } = &*self.shared;
-        doorkeeper.warnings().into_iter().chain(in_the_clear.warning(boot_now())).collect()
+        let Shared { doorkeeper, balancers_told, in_the_clear, .. } = &*self.shared;
+        let mut found = [doorkeeper.warnings(), balancers_told.warnings()].concat();
+        found.extend(in_the_clear.warning(boot_now()));
+        found
     }
 
     /// Takes no more connections, lets what is being served end for at most `grace`, then ends the rest.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Balancers;
 use crate::auth::kerberos::Conditions;
 use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::config::{self, AllowedDestination, Basic};
@@ -45,6 +46,8 @@ pub struct ProxyOptions {
     pub allow_destinations: AllowList,
     /// Where passwords may be asked for.
     pub basic: Basic,
+    /// Who says of its connections who the client is.
+    pub balancers: Balancers,
     /// When Kerberos is offered.
     pub conditions: Arc<Conditions>,
     /// Every step of the conditions is logged.
@@ -76,6 +79,7 @@ impl Default for ProxyOptions {
             forward_ports: config::FORWARD_PORTS.to_vec(),
             allow_destinations: AllowList::default(),
             basic: Basic::default(),
+            balancers: Balancers::default(),
             conditions: Arc::new(everybody()),
             debugging: false,
             via: VIA.to_owned(),

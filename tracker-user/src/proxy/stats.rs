@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::handshakes::Outcome;
 use super::limits::Why;
+use super::{balancer, handshakes};
 
 /// Counters and gauges; cheap to clone, all clones are the same ones.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub struct Stats {
     handshakes: IntCounterVec,
     turned_away: IntCounterVec,
     turned_away_by: BTreeMap<Why, IntCounter>,
+    proxy_headers: IntCounterVec,
+    proxy_headers_by: BTreeMap<balancer::Outcome, IntCounter>,
     /// Connections that were ended, idle and unproved, to make room.
     pub shed: IntCounter,
     /// Sources whose connections only failed, and that were refused for a while.
@@ -97,13 +99,24 @@ impl Stats {
             ),
             &["outcome"],
         )?;
-        for outcome in Outcome::ALL {
+        for outcome in handshakes::Outcome::ALL {
             // Known from the start, at 0.
             handshakes.get_metric_with_label_values(&[outcome.label()])?;
         }
         let turned_away_by = Why::ALL
             .into_iter()
             .map(|(why, label)| Ok((why, turned_away.get_metric_with_label_values(&[label])?)))
+            .collect::<prometheus::Result<_>>()?;
+        let proxy_headers = IntCounterVec::new(
+            Opts::new(
+                "tracker_proxy_protocol_total",
+                "Connections of balancers by what came of their PROXY header",
+            ),
+            &["outcome"],
+        )?;
+        let proxy_headers_by = balancer::Outcome::ALL
+            .into_iter()
+            .map(|(outcome, label)| Ok((outcome, proxy_headers.get_metric_with_label_values(&[label])?)))
             .collect::<prometheus::Result<_>>()?;
         let proof = |result: &str| proofs.get_metric_with_label_values(&[result]);
         Ok(Self {
@@ -119,6 +132,8 @@ impl Stats {
             handshakes,
             turned_away,
             turned_away_by,
+            proxy_headers,
+            proxy_headers_by,
             shed: IntCounter::new(
                 "tracker_proxy_shed_total",
                 "Connections ended to make room: nothing was served on them, and nobody had proved anything",
@@ -201,6 +216,7 @@ impl Stats {
         registry.register(Box::new(self.proofs.clone()))?;
         registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
+        registry.register(Box::new(self.proxy_headers.clone()))?;
         registry.register(Box::new(self.connections_open.clone()))?;
         registry.register(Box::new(self.tunnels_open.clone()))?;
         registry.register(Box::new(self.origins_idle.clone()))?;
@@ -235,16 +251,29 @@ impl Stats {
     }
 
     /// Counts a TLS handshake.
-    pub(super) fn handshake(&self, outcome: Outcome) {
+    pub(super) fn handshake(&self, outcome: handshakes::Outcome) {
         if let Ok(counter) = self.handshakes.get_metric_with_label_values(&[outcome.label()]) {
             counter.inc();
         }
     }
 
-    /// How many came to this.
+    /// Counts a connection that began with a header, or should have.
+    pub(super) fn proxy_header(&self, outcome: balancer::Outcome) {
+        if let Some(counter) = self.proxy_headers_by.get(&outcome) {
+            counter.inc();
+        }
+    }
+
+    /// How many handshakes came to this.
     #[cfg(test)]
-    pub(super) fn handshakes(&self, outcome: Outcome) -> u64 {
+    pub(super) fn handshakes(&self, outcome: handshakes::Outcome) -> u64 {
         self.handshakes.with_label_values(&[outcome.label()]).get()
+    }
+
+    /// How many came to this so far.
+    #[cfg(test)]
+    pub(super) fn proxy_headers(&self, outcome: balancer::Outcome) -> u64 {
+        self.proxy_headers_by[&outcome].get()
     }
 
     /// Counts one answer; `None` is a request that ended without one.

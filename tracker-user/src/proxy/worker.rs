@@ -3,17 +3,20 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::access::Lane;
+use super::balancer::Headers;
 use super::dial::Names;
 use super::front::http1::{self, Heads, Leftovers};
 use super::handshakes::{Handshakes, Outcome};
@@ -21,9 +24,8 @@ use super::limits::Conduct;
 use super::pool::Pool;
 use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
-use crate::net::{ClientStream, Listener, Security, TlsServer};
+use crate::net::{Caller, ClientStream, Listener, Security, TlsServer};
 use crate::observe::Routes;
-use crate::types::ClientAddr;
 
 /// How long to wait when the process has no descriptor left: some connection will end meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -48,6 +50,7 @@ pub(super) struct Worker {
     pub(super) leftovers: Leftovers,
     pub(super) heads: Rc<Heads>,
     pub(super) handshakes: Handshakes,
+    pub(super) headers: Headers,
     /// So many workers share what there is.
     of: usize,
     accept_warned: Cell<Option<BootTime>>,
@@ -68,6 +71,7 @@ impl Worker {
             log: shared.access.lane(&shared.stats.access_lost),
             heads: Rc::new(Heads::new(of, &shared.stats)),
             handshakes: Handshakes::default(),
+            headers: Headers::default(),
             shared,
             of,
             accept_warned: Cell::default(),
@@ -140,24 +144,20 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
         };
         match accepted {
             Ok((stream, peer)) => {
+                let security = listener.security();
+                if shared.options.load().balancers.has(peer.ip()) {
+                    if shared.has_descriptors(&stream, || worker.make_room()) {
+                        let relaying = relay(Rc::clone(&worker), stream, peer, security.clone());
+                        tokio::task::spawn_local(shared.tasks.track_future(relaying));
+                    }
+                    continue;
+                }
                 // A link-local address whose link is not known may be another host's: nobody can be told by it.
-                let Some(client) = ClientAddr::from_peer(peer) else {
+                let Some(caller) = Caller::direct(peer) else {
                     debug!(%peer, "a connection from a link-local address without a link was refused");
                     continue;
                 };
-                let security = listener.security();
-                let taken = shared.take_in(client, stream, peer, security, || worker.make_room());
-                let Some(stream) = taken else { continue };
-                match security {
-                    Security::Plain => {
-                        let serving = http1::run(Rc::clone(&worker), stream);
-                        tokio::task::spawn_local(shared.tasks.track_future(serving));
-                    }
-                    Security::Tls(server) => {
-                        let securing = secure(Rc::clone(&worker), stream, Arc::clone(server));
-                        tokio::task::spawn_local(shared.tasks.track_future(securing));
-                    }
-                }
+                serve(&worker, caller, stream, security);
             }
             // The client has gone again.
             Err(error) if is_of_the_connection(&error) => {}
@@ -170,6 +170,30 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
                 }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Reads what a balancer says of its connection, and serves it as the client's whom that names. Whose it is before that is
+/// not known: it is in no limit but the number of headers that are waited for.
+async fn relay(worker: Rc<Worker>, mut stream: TcpStream, via: SocketAddr, security: Security) {
+    if let Some(caller) = worker.headers.read(&worker.shared, &mut stream, via).await {
+        serve(&worker, caller, stream, &security);
+    }
+}
+
+/// Serves a connection if there is room for it.
+fn serve(worker: &Rc<Worker>, caller: Caller, stream: TcpStream, security: &Security) {
+    let shared = &worker.shared;
+    let Some(stream) = shared.take_in(caller, stream, security, || worker.make_room()) else { return };
+    match security {
+        Security::Plain => {
+            let serving = http1::run(Rc::clone(worker), stream);
+            tokio::task::spawn_local(shared.tasks.track_future(serving));
+        }
+        Security::Tls(server) => {
+            let securing = secure(Rc::clone(worker), stream, Arc::clone(server));
+            tokio::task::spawn_local(shared.tasks.track_future(securing));
         }
     }
 }

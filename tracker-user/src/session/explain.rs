@@ -8,7 +8,7 @@ use tracker_ebpf::record::GRACE;
 use super::decide::{Decided, Decision, Rule, Situation, decide, is_replaced, may_have_reopened};
 use super::event::Reason;
 use super::evidence::{Evidence, Gap, Presence};
-use super::judge::{Clock, Verdict, lifetime_end};
+use super::judge::{Clock, Verdict, lifetime_end, reopened_at};
 use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
@@ -226,7 +226,7 @@ fn timeout(evidence: &Evidence, policy: &Policy, clock: &Clock, now: BootTime) -
 fn revalidate(situation: &Situation<'_>, session: &Session, evidence: &Evidence) -> Finding {
     let Situation { watched_since, policy, .. } = *situation;
     let unseen = may_have_reopened(session, policy, watched_since);
-    let closed = evidence.left_at.filter(|left| *left > session.judged_from);
+    let closed = reopened_at(session, evidence);
     let text = match (policy.timeouts.revalidate, closed) {
         (Revalidate::OnTimeout, None) => {
             "the client has not closed everything since the proof, nor would it matter"

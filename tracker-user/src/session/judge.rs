@@ -86,6 +86,13 @@ fn seen(session: &Session, at: Option<BootTime>) -> BootTime {
     at.map_or(proved, |at| at.max(proved))
 }
 
+/// When the client last left since the proof, as far as the evidence tells. Whoever came after the proof had left before,
+/// whether anybody saw that or not.
+pub(super) fn reopened_at(session: &Session, evidence: &Evidence) -> Option<BootTime> {
+    let since_proof = |at: Option<BootTime>| at.filter(|at| *at > session.judged_from);
+    since_proof(evidence.left_at).or_else(|| since_proof(evidence.opened_at))
+}
+
 /// When the lifetime of `session` is over, if it has one.
 #[must_use]
 pub fn lifetime_end(session: &Session, policy: &Policy) -> Option<BootTime> {
@@ -115,13 +122,13 @@ pub fn judge(session: &Session, evidence: &Evidence, policy: &Policy, now: BootT
 
     // Where it does not run yet, it may begin at once.
     let until = runs_from.map_or(now, |start| start.min(now)).after(timeout);
-    let left_since = seen(session, evidence.left_at) > session.judged_from;
+    let has_reopened = reopened_at(session, evidence).is_some();
     Verdict::Active {
         good_until: lifetime_end.map_or(until, |end| until.min(end)),
         deadline: match (timeout_end, lifetime_end) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         },
-        reopened: policy.timeouts.revalidate == Revalidate::OnReopen && left_since,
+        reopened: policy.timeouts.revalidate == Revalidate::OnReopen && has_reopened,
     }
 }

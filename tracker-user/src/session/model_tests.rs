@@ -140,7 +140,8 @@ struct Model {
     revalidate: Revalidate,
     open: u32,
     half: u32,
-    /// When the client's connections that it had not ended came to be none.
+    /// When the client's connections that it had not ended came to be none, or when it came to count as open again: either says
+    /// that it was away.
     left: Vec<u64>,
     /// Times in which it counts as open; the last may be still to come, or run on.
     held: Vec<(u64, u64)>,
@@ -198,6 +199,9 @@ impl Model {
 
     fn opened(&mut self, now: u64) {
         if self.open == 0 {
+            if self.held.iter().all(|(_, to)| *to <= now) {
+                self.left.push(now);
+            }
             self.held.push((now, u64::MAX));
         }
         self.open += 1;

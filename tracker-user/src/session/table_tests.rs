@@ -413,6 +413,21 @@ fn who_leaves_between_the_proof_and_its_admission_has_left_after_the_proof() {
     );
 }
 
+/// What its connections were was lost with the daemon (they came through a balancer): the record has nothing of them.
+#[test]
+fn who_comes_after_the_proof_has_left_before_though_nobody_saw_it() {
+    let mut world = World::new(|policy| policy.timeouts.revalidate = Revalidate::OnReopen);
+    let mut record = Record::starting(world.now);
+    world.prove(1, "alice", &record).unwrap();
+    world.wait(Duration::from_millis(3));
+    record.on_open(world.now, TIMEOUT.as_nanos() as u64);
+    let decision = world.table.check_by(client_number(1), &record, world.now(), &mut world.out);
+    assert_eq!(decision, Decision::Challenge);
+    world.prove(1, "alice", &record).unwrap();
+    let decision = world.table.check_by(client_number(1), &record, world.now(), &mut world.out);
+    assert!(matches!(decision, Decision::Allow(_)), "{decision:?}");
+}
+
 #[test]
 fn a_session_that_was_restored_keeps_its_number_for_itself() {
     let mut world = World::new(|_| ());

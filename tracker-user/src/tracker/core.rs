@@ -239,15 +239,22 @@ impl Core {
         // The first packet of another device has told the kernel who it is; by now it is told to us.
         self.refresh_devices();
         let evidence = self.evidence(client);
+        let is_direct = self.connections.is_direct(client, connection);
+        if !is_direct && self.table.session(client).is_some() && self.observer.hold_relayed(client) {
+            self.effects.push(Effect::Keep(client));
+        }
         // Who comes here is asked as a new connection is, also if it was cleared before: the index knows about those for as
         // long as anything can be said without the evidence. The proxy has made sure that the connection is watched.
         let arrival = Arrival {
-            is_of_earlier_device: self.is_earlier_devices(client, Some(connection)),
+            is_of_earlier_device: match is_direct {
+                true => self.is_earlier_devices(client, Some(connection)),
+                false => self.is_of_unknown_device(client),
+            },
             ..Arrival::NEW
         };
         let facts = Facts {
             evidence: evidence.as_ref(),
-            device: self.device_now(client),
+            device: self.device_now(client).filter(|_| is_direct),
             watched_since: self.observer.watched_since(),
             arrival,
             now: boot_now(),
@@ -302,7 +309,8 @@ impl Core {
         tracked.map_err(|error| Refusal::Untracked(error.to_string()))?;
         self.refresh_devices();
         self.refresh_device(proof.client);
-        if self.is_earlier_devices(proof.client, proof.connection) {
+        let is_direct = proof.connection.is_none_or(|one| self.connections.is_direct(proof.client, one));
+        if is_direct && self.is_earlier_devices(proof.client, proof.connection) {
             return Err(Refusal::AnotherDevice);
         }
         let proof = &Proof { device: self.device_of(proof), ..proof.clone() };

@@ -28,8 +28,8 @@ impl Core {
         }
     }
 
-    /// The device at the client's address now, as far as a decision needs it: another than its session was proved from, or that
-    /// one.
+    /// The device at the client's address now, as far as a decision about a connection without a balancer needs it: another than
+    /// its session was proved from, or that one.
     pub(super) fn device_now(&self, client: ClientAddr) -> Option<Device> {
         let before = self.proved_from(client).filter(|_| self.judges_devices())?;
         Some(self.observer.another_device(client, before).unwrap_or(before))
@@ -50,9 +50,19 @@ impl Core {
         self.judges_devices() && accepted().is_some_and(|at| self.observer.is_earlier_devices(client, at))
     }
 
-    /// What a proof binds the session to. Where nothing is known (any more), what its user proved themselves from before goes
+    /// Whether a connection came through a balancer to a session that was proved from a device of its own: nobody knows whether
+    /// it is the same, and whoever is there has to say who they are. The neighbour table knows the balancer's, or whoever has the
+    /// client's address on a link of ours.
+    pub(super) fn is_of_unknown_device(&self, client: ClientAddr) -> bool {
+        self.judges_devices() && self.proved_from(client).is_some()
+    }
+
+    /// What a proof binds the session to: nothing, if it came through a balancer or may have. Where nothing is known (any more), what its user proved themselves from before goes
     /// on.
     pub(super) fn device_of(&self, proof: &Proof) -> Option<Device> {
+        if proof.connection.is_some_and(|one| !self.connections.is_direct(proof.client, one)) {
+            return None;
+        }
         let before = self.table.session(proof.client).filter(|session| session.identity == proof.identity);
         match (self.observer.neighbour(proof.client), before) {
             (None, Some(session)) => session.device,

@@ -63,7 +63,12 @@ impl Core {
                 }
                 Effect::Keep(client) => {
                     self.release(client);
-                    entries.push(Entry::Session(client, self.table.kept(client).cloned()));
+                    let mut kept = self.table.kept(client).cloned();
+                    // What came through a balancer is not counted any more after a restart.
+                    if let Some(session) = kept.as_mut().filter(|_| self.observer.is_relayed(client)) {
+                        session.traffic_before = None;
+                    }
+                    entries.push(Entry::Session(client, kept));
                 }
             }
         }

@@ -12,8 +12,7 @@ use crate::session::settings as core;
 
 /// Tables and keys that are read and checked, but whose function the gateway does not have yet. Whoever builds the
 /// function removes the line.
-pub(super) const NOT_YET: &[&str] =
-    &["proxy.proxy-protocol", "portal", "second-factor", "mail", "acme", "store"];
+pub(super) const NOT_YET: &[&str] = &["portal", "second-factor", "mail", "acme", "store"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const REGULATION_MIN: Duration = Duration::from_secs(60);

@@ -240,6 +240,12 @@ fn warnings_name_what_is_probably_not_meant() {
         ("[proxy]\nconnect-ports = []", "proxy.connect-ports: "),
         ("[proxy]\nallow-destinations = [\"::/0\"]", "proxy.allow-destinations: ::/0 "),
         ("[proxy]\nbasic = \"always\"", "proxy.basic: "),
+        ("[proxy]\nproxy-protocol = [\"0.0.0.0/0\"]", "proxy.proxy-protocol: 0.0.0.0/0 "),
+        ("[proxy]\nproxy-protocol = [\"10.0.0.1\", \"::/0\"]", "proxy.proxy-protocol: ::/0 "),
+        (
+            "[proxy]\nproxy-protocol = [\"10.0.0.0/28\"]\n[timeouts]\nshared-hosts = [\"10.0.0.0/8\", \"10.0.0.3\"]",
+            "timeouts.shared-hosts: 10.0.0.3/32 has no effect",
+        ),
         ("[kerberos]\nkeep-domain = false\ndomains = { A = \"X\", B = \"Y\" }", "kerberos.keep-domain: "),
         ("[tls]\nkey = \"/k\"", "tls.key: is not used"),
         ("[kerberos.domains]\nA = \"X\"\nB = \"x\"", "kerberos.domains: several realms are called \"x\""),

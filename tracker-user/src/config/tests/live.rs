@@ -27,6 +27,7 @@ proxy.allow-destinations = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "wiki.ex
 proxy.basic = "never"
 proxy.max-connections = 5000
 proxy.max-connections-per-client = 50
+proxy.proxy-protocol = ["10.9.0.0/30", "fd00::9"]
 observer.mode = "proxy"
 observer.cgroup = "/sys/fs/cgroup/system.slice"
 observer.pin-dir = "/sys/fs/bpf/other"

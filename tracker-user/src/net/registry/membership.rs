@@ -27,8 +27,12 @@ impl Membership {
         &self.connection
     }
 
-    /// From now on what is on the wire is TLS: the kernel side sees that, and is told when payload moves.
+    /// From now on what is on the wire is TLS: the kernel side sees that, and is told when payload moves. Of a connection
+    /// through a balancer it sees nothing that is the client's, and is told nothing: others see its payload as it is.
     pub(in crate::net) fn is_under_tls(&self) {
+        if self.connection.is_relayed() {
+            return;
+        }
         if let Some(payload) =
             self.registry.watcher.as_ref().and_then(|watcher| watcher.payload(self.connection.client))
         {
@@ -51,7 +55,7 @@ impl Membership {
             let connection = self.connection.id;
             self.registry.closings.tell(Left { client, connection, at, closed_after: None });
         }
-        if let Some(eyes) = &self.registry.eyes {
+        if let Some(eyes) = self.registry.eyes_of(&self.connection) {
             eyes.ended(client, at);
         }
     }
@@ -83,7 +87,7 @@ impl Membership {
         {
             payload.moved(boot_now());
         }
-        if let Some(eyes) = &self.registry.eyes {
+        if let Some(eyes) = self.registry.eyes_of(&self.connection) {
             let ended = self.connection.ended.load(Relaxed);
             eyes.data(self.connection.client, direction, bytes, ended, boot_now());
         }

@@ -76,6 +76,59 @@ async fn it_counts_and_tells_and_forgets() {
     assert_eq!(*seen.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "Sent 2", "close 127.0.0.1"]);
 }
 
+/// To the kernel a connection through a balancer is the balancer's: it is told to others, and not looked for there.
+#[tokio::test]
+async fn what_comes_through_a_balancer_is_seen_by_the_proxy_alone() {
+    struct Blind;
+    impl Watcher for Blind {
+        fn look(&self, _socket: BorrowedFd<'_>) -> crate::net::Seen {
+            crate::net::Seen::No
+        }
+        fn payload(&self, client: ClientAddr) -> Option<Box<dyn crate::net::Payload>> {
+            panic!("{client}'s record in the kernel is not of this connection");
+        }
+    }
+    let (direct, relayed) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
+    let registry = Connections::new(Some(Arc::clone(&direct) as Arc<dyn ClientEvents>))
+        .relayed_to(Arc::clone(&relayed) as Arc<dyn ClientEvents>)
+        .watched_by(Arc::new(Blind));
+    let registry = Arc::new(registry);
+    let client: ClientAddr = "192.0.2.7".parse().unwrap();
+    let unknown = ConnectionId::new(NonZeroU64::MAX);
+    assert!(registry.is_direct(client, unknown), "there is no balancer");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let ((near, balancer), mut far) = (near.unwrap(), far.unwrap());
+    let caller = Caller::relayed("192.0.2.7:4660".parse().unwrap(), balancer).unwrap();
+    let limits = Limits { all: 2, of_client: 1 };
+    let mut near = registry.accept_within(caller, near, limits).unwrap();
+    let info = registry.of(client).pop().unwrap();
+    assert_eq!((info.peer.to_string().as_str(), info.via), ("192.0.2.7:4660", Some(balancer)));
+
+    let id = near.connection().id();
+    assert!(registry.is_seen(near.connection()) && !registry.is_direct(client, id));
+    assert!(!registry.is_direct(client, unknown), "it may have come through a balancer");
+    far.write_all(b"hello").await.unwrap();
+    near.read_exact(&mut [0; 5]).await.unwrap();
+    assert!(!registry.holds_unseen(boot_now().after(Duration::from_secs(9))));
+    far.shutdown().await.unwrap();
+    near.read(&mut [0; 1]).await.unwrap();
+    let seen = SeenConnection { id, seen: crate::net::Seen::Half, is_relayed: true };
+    assert_eq!(registry.seen(client), [seen]);
+
+    let (own, mut own_far) = pair(&registry).await;
+    own_far.write_all(b"hello").await.unwrap();
+    let mut own = own;
+    own.read_exact(&mut [0; 5]).await.unwrap();
+    drop(near);
+    assert!(registry.holds_unseen(boot_now().after(Duration::from_secs(9))), "this one has to be seen");
+    drop(own);
+    let expected = ["open 192.0.2.7", "Received 5", "end 192.0.2.7", "close 192.0.2.7, ended"];
+    assert_eq!(*relayed.0.lock().unwrap(), expected);
+    assert_eq!(*direct.0.lock().unwrap(), ["open 127.0.0.1", "Received 5", "close 127.0.0.1"]);
+}
+
 /// The end of the client's side is told once, and what moves after it is told apart.
 #[tokio::test]
 async fn the_clients_end_is_told() {
@@ -315,7 +368,8 @@ async fn a_limit_gives_the_stream_back_and_counts_nothing() {
     ] {
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = listener.accept().await.unwrap();
-        match registry.accept_within(client.parse().unwrap(), peer, near, limits) {
+        let caller = Caller { client: client.parse().unwrap(), peer, via: None };
+        match registry.accept_within(caller, near, limits) {
             Ok(near) => {
                 assert_eq!(over, None);
                 held.push((near, far));

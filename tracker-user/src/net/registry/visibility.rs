@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use super::LOOKED_AT;
@@ -18,6 +19,18 @@ pub enum Seen {
     Open,
     /// It is open, and its client has ended its side.
     Half,
+}
+
+/// A client's connection that is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenConnection {
+    /// Its number.
+    pub id: ConnectionId,
+    /// How it is seen.
+    pub seen: Seen,
+    /// Whether it came through a balancer. The proxy's own eyes see it then, and the watcher does not count it as the
+    /// client's.
+    pub is_relayed: bool,
 }
 
 /// Who knows of a socket whether what happens on it is seen.
@@ -46,18 +59,34 @@ impl Connections {
 
     /// The client's connections that are seen, and how. Costs a system call each.
     #[must_use]
-    pub fn seen(&self, client: ClientAddr) -> Vec<(ConnectionId, Seen)> {
+    pub fn seen(&self, client: ClientAddr) -> Vec<SeenConnection> {
         let all = self.snapshot(client).into_iter();
-        let seen = all.map(|connection| (connection.id(), self.look_at(&connection)));
-        seen.filter(|(_, seen)| *seen != Seen::No).collect()
+        let seen = all.map(|connection| SeenConnection {
+            id: connection.id(),
+            seen: self.look_at(&connection),
+            is_relayed: connection.is_relayed(),
+        });
+        seen.filter(|one| one.seen != Seen::No).collect()
+    }
+
+    /// Whether a connection is known not to have come through a balancer. Of one that is closed that is only known where
+    /// none has.
+    #[must_use]
+    pub fn is_direct(&self, client: ClientAddr, connection: ConnectionId) -> bool {
+        match self.find(client, connection) {
+            Some(connection) => !connection.is_relayed(),
+            None => !self.has_relayed.load(Relaxed),
+        }
     }
 
     /// Whether a connection that has been held since before `moment` is not seen, of one that is found without looking
     /// far.
     #[must_use]
     pub fn holds_unseen(&self, moment: BootTime) -> bool {
-        let older =
-            |connection: &&Arc<Connection>| connection.since < moment && connection.signal() != Signal::End;
+        let older = |connection: &&Arc<Connection>| {
+            let is_open = connection.since < moment && connection.signal() != Signal::End;
+            is_open && !connection.is_relayed()
+        };
         let mut clients = self.clients.iter().take(LOOKED_AT);
         let one = clients.find_map(|own| own.values().find(older).cloned());
         one.is_some_and(|connection| {
@@ -89,6 +118,9 @@ impl Connections {
     fn look_at(&self, connection: &Connection) -> Seen {
         let state = connection.guarded();
         let Some(fd) = state.fd else { return Seen::No };
+        if connection.is_relayed() {
+            return if connection.has_ended() { Seen::Half } else { Seen::Open };
+        }
         #[expect(unsafe_code, reason = "the descriptor is kept by number, as the stream owns it")]
         // SAFETY: the stream takes the descriptor out under the lock that is held here before it closes it.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };

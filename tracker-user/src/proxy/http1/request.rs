@@ -2,6 +2,7 @@
 
 use super::framing::{BadFraming, fields, framing, room};
 use super::{Body, MAX_HEAD, put};
+use crate::net::proxy_protocol::is_header;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::message::{Content, Method, Name, RequestHead, RequestLine, Span, Target, Version};
 use crate::types::UserMessage;
@@ -17,10 +18,15 @@ pub(in crate::proxy) enum BadRequest {
     Framing(BadFraming),
     #[error("HTTP/1.0 knows no Transfer-Encoding")]
     OldCoding,
+    #[error("a PROXY header from whom none is believed (proxy.proxy-protocol), or a second one")]
+    ProxyHeader,
 }
 
 impl BadRequest {
-    fn of(error: httparse::Error) -> Self {
+    fn of(error: httparse::Error, head: &[u8]) -> Self {
+        if is_header(head) {
+            return Self::ProxyHeader;
+        }
         if error == httparse::Error::TooManyHeaders { Self::TooLarge } else { Self::Syntax(error) }
     }
 
@@ -33,7 +39,7 @@ impl BadRequest {
             }
             Self::Framing(bad) => bad.user_words(),
             Self::OldCoding => "HTTP/1.0 knows no Transfer-Encoding",
-            Self::Syntax(_) => "it is not HTTP/1",
+            Self::Syntax(_) | Self::ProxyHeader => "it is not HTTP/1",
         };
         UserMessage::new("The request cannot be understood: ").then(words).then(".")
     }
@@ -58,7 +64,7 @@ impl Request {
             Ok(httparse::Status::Complete(_)) => return Err(BadRequest::TooLarge),
             Ok(httparse::Status::Partial) if head.len() < MAX_HEAD => return Ok(None),
             Ok(httparse::Status::Partial) => return Err(BadRequest::TooLarge),
-            Err(error) => return Err(BadRequest::of(error)),
+            Err(error) => return Err(BadRequest::of(error, head)),
         };
         let version = Version::of(parsed.version);
         let (name, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());

@@ -1,6 +1,7 @@
 //! The proxy over loopback, with a gate and an acceptor that do as they are told, and origins of every kind.
 
 mod auth;
+mod balancer;
 mod basic;
 mod failures;
 mod forwarding;

@@ -208,11 +208,12 @@ fn messages_that_cannot_be_read() {
         BadRequest::Syntax(httparse::Error::Token),
         BadRequest::TooLarge,
         BadRequest::OldCoding,
+        BadRequest::ProxyHeader,
     ]);
     for bad in requests {
         match bad {
-            BadRequest::Syntax(_) | BadRequest::TooLarge | BadRequest::Framing(_) | BadRequest::OldCoding => {
-            }
+            BadRequest::Syntax(_) | BadRequest::TooLarge | BadRequest::Framing(_) => {}
+            BadRequest::OldCoding | BadRequest::ProxyHeader => {}
         }
         is_a_message(&bad.user_message());
     }

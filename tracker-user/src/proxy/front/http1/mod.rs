@@ -26,6 +26,7 @@ pub(in crate::proxy) use self::leftover::Leftovers;
 use crate::auth::Channel;
 use crate::net::{ChannelBindingType, ClientStream, Signal};
 use crate::proxy::access::Entry;
+use crate::proxy::balancer::Outcome;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::connect;
 use crate::proxy::exchange::{ClientGone, Peer, Reply, serve};
@@ -218,6 +219,9 @@ impl Wire {
         };
         debug!(client = %peer.address(), %bad, "a request could not be read");
         peer.conduct().fails();
+        if matches!(bad, BadRequest::ProxyHeader) {
+            peer.worker().shared.header_refused(Outcome::Untrusted, peer.connection().peer(), bad);
+        }
         let reply = Reply::new(status, &bad.user_message());
         self.entry.begin(Cow::Borrowed(""));
         let line = self.entry.line();
