@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::codec::Text;
 use super::problem::Refusal;
 use super::values::AllowedDestination;
-use crate::types::{AddressPattern, is_host_name, parse_stars, show_network};
+use crate::types::{AddressPattern, LOCAL_DOMAIN, is_host_name, parse_stars, show_network};
 
 type Parsed<T> = Result<T, Refusal>;
 
@@ -115,7 +115,19 @@ pub(super) const SPN: Text<String> = Text {
 pub(super) const REALM: Text<String> =
     Text { parse: name, show: Clone::clone, wants: "realm", example: "EXAMPLE.TEST" };
 
-pub(super) const DOMAIN: Text<String> = Text { wants: "short domain name", example: "EXAMPLE", ..REALM };
+pub(super) const DOMAIN: Text<String> = Text {
+    parse: |text| match name(text)? {
+        // Whoever was shown so would look like one of them, and what is typed so means them.
+        own if own.eq_ignore_ascii_case(LOCAL_DOMAIN) => Err(Refusal::new(
+            format!("{text:?} is the domain of the gateway's own users"),
+            "choose another short name for the realm",
+        )),
+        other => Ok(other),
+    },
+    wants: "short domain name",
+    example: "EXAMPLE",
+    ..REALM
+};
 
 pub(super) const COOKIE: Text<String> = Text {
     parse: |text| {
@@ -338,6 +350,7 @@ mod tests {
         accepts(&SPN, "Gateway", "gateway");
         refuses(&SPN, &["HTTP/gateway", "gateway:3128"]);
         refuses(&REALM, &["alice@EXAMPLE", "A B", "A\\B"]);
+        refuses(&DOMAIN, &["A\\B", "local", "LOCAL"]);
         refuses(&COOKIE, &["a b", "a=b", "a;"]);
         accepts(&MAIL_ADDRESS, "a@b.test", "a@b.test");
         refuses(&MAIL_ADDRESS, &["a", "@b", "a@", "A <a@b.test>"]);
