@@ -44,6 +44,7 @@ mod ntlm;
 mod operator;
 mod output;
 mod outside;
+mod passwords;
 mod past;
 mod programs;
 mod proxying;
