@@ -31,6 +31,7 @@ mod kickout;
 mod lab_itself;
 mod limits;
 mod links;
+mod local_users;
 mod login;
 mod machine;
 mod metrics;

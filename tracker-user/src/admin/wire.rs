@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::decisions::{Decision, Step, Ticket, Walk};
-pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
+pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
 
 use crate::audit::Actor;
@@ -37,9 +37,9 @@ pub struct Status {
     pub sessions: SessionCounts,
     /// Users with an active session.
     pub users: usize,
-    /// The gateway's own users, logged in or not.
+    /// The gateway's own users.
     #[serde(default)]
-    pub local_users: usize,
+    pub local_users: LocalUsers,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.

@@ -1,5 +1,6 @@
 //! The operations without any skin, on a tracker with its loop, a store on disk and the proxy's own eyes.
 
+mod local_users;
 mod looks;
 mod orders;
 mod trail;
