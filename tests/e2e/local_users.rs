@@ -320,7 +320,7 @@ fn the_administrator_is_made_at_the_first_start_and_its_password_told_once() -> 
     let first = fs::read_to_string(&file)?.trim().to_owned();
     assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
     // Five bits a letter.
-    assert!(first.chars().filter(|c| c.is_ascii_alphanumeric()).count() * 5 >= 96, "{first}");
+    assert!(first.chars().filter(char::is_ascii_alphanumeric).count() * 5 >= 96, "{first}");
     assert_eq!(printed(&lab.gateway.log()), [first.as_str()]);
     assert_eq!(is_written_down(&lab, &first)?, ["administrator-password", "the log"]);
     let warned = |lab: &Lab| -> Result<bool> {
