@@ -32,6 +32,7 @@ mod lab_itself;
 mod limits;
 mod links;
 mod local_users;
+mod local_users_login;
 mod login;
 mod machine;
 mod metrics;
