@@ -118,8 +118,10 @@ fn doctor_finds_a_healthy_gateway_healthy() -> Result<()> {
         said.has("ebpf", "ok", "the daemon observes in the kernel")?;
         said.has("cgroup", "ok", "attached to")?;
     }
-    // There is no name server in the lab; whether somebody keeps the clock is this machine's affair.
-    let expected = ["dns", "time-service"];
+    // There is no name server in the lab; whether somebody keeps the clock is this machine's affair. The administrator has
+    // the password of the first start.
+    said.has("local-users", "warning", "the password of the first start")?;
+    let expected = ["dns", "time-service", "local-users"];
     let warned = said.names("warning");
     assert!(warned.iter().all(|name| expected.contains(&name.as_str())), "{warned:?}");
 

@@ -34,6 +34,8 @@ mod kickout;
 mod lab_itself;
 mod limits;
 mod links;
+mod local_users;
+mod local_users_login;
 mod login;
 mod machine;
 mod metrics;

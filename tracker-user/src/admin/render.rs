@@ -48,7 +48,10 @@ pub(super) fn status(status: Status) -> wire::Status {
         },
         sessions: wire::SessionCounts { active: status.active, stale: status.stale },
         users: status.users,
-        local_users: status.local_users,
+        local_users: wire::LocalUsers {
+            count: status.local_users.count,
+            warning: status.local_users.warning,
+        },
         licences: wire::Licences { used: status.licences.used, max: status.licences.max },
         connections: status.connections,
         bans: status.bans,

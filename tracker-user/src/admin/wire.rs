@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
-pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
+pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
 
 use crate::audit::Actor;
@@ -41,9 +41,9 @@ pub struct Status {
     pub sessions: SessionCounts,
     /// Users with an active session.
     pub users: usize,
-    /// The gateway's own users, logged in or not.
+    /// The gateway's own users.
     #[serde(default)]
-    pub local_users: usize,
+    pub local_users: LocalUsers,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.

@@ -39,7 +39,7 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("timeouts", status.timeouts.clone()),
         ("sessions", format!("{} active, {} stale", status.sessions.active, status.sessions.stale)),
         ("users", status.users.to_string()),
-        ("local users", status.local_users.to_string()),
+        ("local users", status.local_users.count.to_string()),
         ("licences", licences),
         ("connections", status.connections.to_string()),
         ("bans", if status.bans == 0 { "none".into() } else { status.bans.to_string() }),

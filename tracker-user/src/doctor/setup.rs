@@ -1,11 +1,12 @@
 //! The configuration and the daemon.
 
 use super::{Case, Check, Daemon};
-use crate::admin::wire::Status;
+use crate::admin::wire::{LocalUsers, Status};
 use crate::config::ConfigError;
 
 const CONFIGURATION: &str = "configuration";
 const DAEMON: &str = "daemon";
+const LOCAL_USERS: &str = "local-users";
 
 pub(super) fn checks(case: &Case) -> Vec<Check> {
     let mut checks = configuration(case);
@@ -85,13 +86,18 @@ fn daemon(status: &Status, version: &str) -> Vec<Check> {
             "install both of one version, and restart trackerd",
         )
     };
-    let users = match status.local_users {
-        1 => "1 local user".to_owned(),
-        count => format!("{count} local users"),
-    };
-    let known = [first, Check::ok(DAEMON, format!("it has {users}"))];
-    let warnings = status.warnings.iter().map(|warning| {
+    let has_its_own_check = |warning: &&String| status.local_users.warning.as_ref() == Some(*warning);
+    let warnings = status.warnings.iter().filter(|warning| !has_its_own_check(warning)).map(|warning| {
         Check::warning(DAEMON, warning.clone(), "trackerctl status shows it until it is mended")
     });
-    known.into_iter().chain(warnings).collect()
+    std::iter::once(first).chain(warnings).chain([local_users(&status.local_users)]).collect()
+}
+
+/// The gateway's own users.
+fn local_users(users: &LocalUsers) -> Check {
+    match &users.warning {
+        Some(warning) => Check::warning(LOCAL_USERS, warning.clone(), "trackerctl user password admin"),
+        None if users.count == 1 => Check::ok(LOCAL_USERS, "the gateway has 1 user of its own"),
+        None => Check::ok(LOCAL_USERS, format!("the gateway has {} users of its own", users.count)),
+    }
 }

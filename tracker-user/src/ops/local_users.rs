@@ -88,12 +88,11 @@ impl Ops {
         self.look(async |ops| {
             ops.blocking(|parts| {
                 let logins = parts.store.last_logins()?;
-                let users = parts.local_users.all().into_iter();
-                Ok(users.map(|user| {
+                let listed = |user: StoredUser| {
                     let last_login = logins.get(&user.key()).copied();
                     LocalUser::new(user, last_login)
-                }))
-                .map(Iterator::collect)
+                };
+                Ok(parts.local_users.all().into_iter().map(listed).collect())
             })
             .await?
         })

@@ -56,7 +56,7 @@ pub use self::logout::LoggedOut;
 pub use self::overlay::Start;
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
-pub use self::status::{Licences, ReplayCache, Status, StoreStatus};
+pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;

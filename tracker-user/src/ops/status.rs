@@ -39,8 +39,8 @@ pub struct Status {
     pub stale: usize,
     /// Users with an active session.
     pub users: usize,
-    /// The gateway's own users, logged in or not.
-    pub local_users: usize,
+    /// The gateway's own users.
+    pub local_users: LocalUsersStatus,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
@@ -57,6 +57,15 @@ pub struct Status {
     pub timeouts: Timeouts,
     /// What an operator should look at; empty when all is well.
     pub warnings: Vec<String>,
+}
+
+/// The gateway's own users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalUsersStatus {
+    /// How many there are, logged in or not.
+    pub count: usize,
+    /// What an operator should look at, which is among the warnings, too; `None` when all is well.
+    pub warning: Option<String>,
 }
 
 /// Licences.
@@ -125,7 +134,11 @@ fn status(parts: &Parts, counts: Counts) -> Status {
     let mut warnings = (parts.warnings)();
     warnings.extend(parts.journal.problem());
     warnings.extend(parts.configuration.warnings());
-    warnings.extend(first_password_warning(&parts.local_users, &parts.store));
+    let local_users = LocalUsersStatus {
+        count: parts.local_users.count(),
+        warning: first_password_warning(&parts.local_users, &parts.store),
+    };
+    warnings.extend(local_users.warning.clone());
     warnings.extend(counts.shared);
     warnings.extend(parts.regulator.warnings());
     let mut errors = BTreeMap::new();
@@ -153,7 +166,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
         active: counts.active,
         stale: counts.stale,
         users: counts.users,
-        local_users: parts.local_users.count(),
+        local_users,
         licences: Licences {
             used: counts.licences,
             max: (config.licences.max_users > 0).then_some(config.licences.max_users),

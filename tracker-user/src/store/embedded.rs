@@ -27,6 +27,8 @@ use crate::types::{GatewayId, SessionId};
 pub const FILE: &str = "tracker.redb";
 /// The name of the file beside it, which says what the database is: without it, nobody in it is logged in.
 pub const MARK: &str = revocation::FILE;
+/// Why nothing is read or written any more.
+const STOPPING: &str = "the gateway is stopping";
 /// Written and removed again to see whether there is room.
 const PROBE: &str = "room";
 /// The numbers of sessions of one run: it would have to last for thousands of years to give so many.
@@ -48,6 +50,8 @@ pub struct Store {
     open: RwLock<Result<Open, String>>,
     /// The last transaction failed: there may be no room.
     failed: AtomicBool,
+    /// It was closed in order.
+    closed: AtomicBool,
     /// The file that was opened at start.
     file: FileFacts,
     witness: Option<Witness>,
@@ -155,6 +159,7 @@ impl Store {
             replaced: replaced.map(str::to_owned),
             open: RwLock::new(Ok(open)),
             failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             file: seen.file,
             witness,
             id,
@@ -204,8 +209,10 @@ impl Store {
 
     /// Closes the database in order: the next run needs no witness. Nothing is read or written any more.
     pub fn close(&self) {
+        // Nothing opens it again, as after a failure.
+        self.closed.store(true, Ordering::Release);
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *slot, Err("the gateway is stopping".into())).is_err() {
+        if std::mem::replace(&mut *slot, Err(STOPPING.into())).is_err() {
             return;
         }
         // Closing wrote to it, and when it was last changed must be on disk as well.
@@ -278,6 +285,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         // One at a time: what the witness says is about one.
         let mut progress = self.progress();
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed(STOPPING.into()));
+        }
         if self.failed.load(Ordering::Acquire) {
             self.has_room().map_err(redb::Error::Io)?;
             if self.slot().is_err() {

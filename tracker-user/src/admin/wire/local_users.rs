@@ -7,6 +7,15 @@ use zeroize::Zeroizing;
 use super::EndedSession;
 use crate::auth::Password;
 
+/// The gateway's own users in short, in `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalUsers {
+    /// How many there are, logged in or not.
+    pub count: usize,
+    /// What an operator should look at, which is among the warnings, too; `null` when all is well.
+    pub warning: Option<String>,
+}
+
 /// One of the gateway's own users, in `GET /v1/local-users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalUser {

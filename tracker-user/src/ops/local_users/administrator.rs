@@ -68,8 +68,8 @@ pub(in crate::ops) fn first_password_warning(users: &LocalUsers, store: &Store) 
     users.user(ADMINISTRATOR).filter(|user| user.must_change && !user.disabled)?;
     let path = store.first_password_file();
     Some(format!(
-        "the built-in administrator still has the password of the first start (in {}): change it with trackerctl user \
-         password {ADMINISTRATOR}, or remove the user",
+        "the built-in administrator still has the password of the first start (in {}): change it with \
+         trackerctl user password {ADMINISTRATOR}, or remove the user",
         path.display()
     ))
 }

@@ -1,6 +1,7 @@
 //! The operations without any skin, on a tracker with its loop, a store on disk and the proxy's own eyes.
 
 mod bans;
+mod local_users;
 mod looks;
 mod orders;
 mod trail;

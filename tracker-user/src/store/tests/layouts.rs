@@ -159,3 +159,17 @@ fn the_policy_that_an_earlier_version_kept_is_there_until_this_one_keeps_its_own
     assert_eq!(earlier.anchor("this").unwrap().offset(), 6);
     assert!(earlier.anchor("next").is_none());
 }
+
+/// A database of layout 3 has no users, and gets their tables; what is in it stays.
+#[test]
+fn layout_3_is_brought_up_to_date_and_has_had_no_users() {
+    let directory = tempfile::tempdir().unwrap();
+    earlier(directory.path(), 3, |_| {});
+    let store = Store::open(directory.path(), None).unwrap();
+    assert!(store.users().unwrap().is_empty() && !store.has_had_users().unwrap());
+    drop(store);
+    let database = Database::open(directory.path().join(FILE)).unwrap();
+    let read = database.begin_read().unwrap();
+    assert_eq!(schema::layout(&read).unwrap(), schema::Layout::Known(SCHEMA));
+    assert!(read.open_table(TableDefinition::<&str, &[u8]>::new("users")).is_ok());
+}

@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod layouts;
 mod opening;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

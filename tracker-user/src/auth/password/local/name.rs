@@ -41,7 +41,8 @@ impl LocalName {
         }
         let name: String = typed.nfc().collect();
         let shown = || crate::outside::shown(&name, crate::outside::NAME).into_owned();
-        if name.chars().any(|c| is_odd(c) || matches!(c, '@' | '/' | '\\' | ':')) {
+        // As it was typed, too: of some signs NFC makes the letter that they look like.
+        if typed.chars().chain(name.chars()).any(|c| is_odd(c) || matches!(c, '@' | '/' | '\\' | ':')) {
             return Err(BadLocalName::Character(shown()));
         }
         if name.ends_with('$') {
