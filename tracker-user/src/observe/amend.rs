@@ -18,7 +18,7 @@ const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
 const PACKET: usize = HEADER + size_of::<Amendment>();
 
-/// Asks for a change by `program`, which is `amend`. True if it was made. Costs a system call of a microsecond or two, and
+/// Asks for a change by `program`, which is `amend`. True if it was made. Costs a system call of some microseconds, and
 /// waits for nothing but the record's lock.
 pub(super) fn run(program: BorrowedFd<'_>, amendment: &Amendment) -> Result<bool, ObserveError> {
     let answer = bpf::run(program, &packet(amendment));

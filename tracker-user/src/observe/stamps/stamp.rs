@@ -229,13 +229,19 @@ mod tests {
             let begun = now;
             for step in steps {
                 now += step;
-                let is_listed = stamp.moved(now, RHYTHM, |_, at| Ok::<_, Infallible>(told.push(at)));
+                let is_listed = stamp.moved(now, RHYTHM, |_, at| {
+                    told.push(at);
+                    Ok::<(), Infallible>(())
+                });
                 if is_listed {
                     stamp.is_listed_no_more();
                 }
             }
             prop_assert!(told.len() as u64 <= 1 + (now - begun) / RHYTHM);
-            let Ok(()) = stamp.tell_kept(|at| Ok::<_, Infallible>(told.push(at)));
+            let Ok(()) = stamp.tell_kept(|at| {
+                told.push(at);
+                Ok::<(), Infallible>(())
+            });
             prop_assert_eq!(told.last(), Some(&now));
         }
     }
@@ -246,7 +252,11 @@ mod tests {
         assert!(stamp.moved(500, RHYTHM, |_, _| Err(())), "somebody has to tell it later");
         assert_eq!(stamp.tell_kept(|_| Err(())), Err(()));
         let mut told = None;
-        assert_eq!(stamp.tell_kept(|at| Ok::<_, ()>(told = Some(at))), Ok(()));
+        let outcome = stamp.tell_kept(|at| {
+            told = Some(at);
+            Ok::<(), ()>(())
+        });
+        assert_eq!(outcome, Ok(()));
         assert_eq!(told, Some(500));
         assert_eq!(stamp.tell_kept(|_| Err(())), Ok(()), "nothing is left");
     }
