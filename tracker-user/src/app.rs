@@ -2,6 +2,8 @@
 //! tried), running ([`App::run`]).
 
 mod kept;
+mod passwords;
+mod regulated;
 mod watch;
 
 use std::future::Future;
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::passwords::Door;
+use self::regulated::Regulated;
 use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
@@ -28,6 +32,8 @@ use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
+use crate::auth::regulation;
+use crate::auth::regulation::{Keeping, Regulator};
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
@@ -172,9 +178,16 @@ impl App {
         *begun = Some(Arc::clone(&journal));
         let keeper = Arc::clone(&journal);
         audit.keep_in(Box::new(move |entry| keeper.submit(vec![Entry::Event(entry)], None)));
+        let regulated = Regulated::new(&config);
+        let regulator = regulator(&store, &journal, &audit, &regulated)?;
+        regulator.register(&registry)?;
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
+        let local_users = LocalUsers::start(Arc::clone(&store))
+            .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
+        let local_users = Arc::new(local_users);
+        let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let parts = Parts {
             observer: Arc::clone(&observer),
@@ -184,16 +197,14 @@ impl App {
             journal: Arc::clone(&journal),
             threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
+            ended: door.forgets(),
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
-        let verifier = Arc::new(Verifier::new(verifier));
-        let local_users = LocalUsers::start(Arc::clone(&store))
-            .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
-        let local_users = Arc::new(local_users);
+        let verifier = Arc::new(Verifier::new(verifier).with_passwords(door.passwords.clone()));
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
@@ -247,7 +258,7 @@ impl App {
             Arc::clone(&journal),
             Arc::clone(&audit),
             Arc::clone(&threads),
-            apply(&tracker, &verifier, &proxy),
+            apply(&tracker, &verifier, &proxy, (&regulator, regulated), door),
         ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
@@ -280,6 +291,7 @@ impl App {
             journal: Arc::clone(&journal),
             verifier,
             local_users,
+            regulator,
             threads,
             started,
             listen: Arc::clone(&listen),
@@ -434,6 +446,30 @@ fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
     }
 }
 
+/// Who counts wrong passwords, with the bans of the last run.
+fn regulator(
+    store: &Store,
+    journal: &Arc<Journal>,
+    audit: &Arc<Audit>,
+    regulated: &Regulated,
+) -> Result<Regulator, StartError> {
+    let fresh =
+        regulated::secret().map_err(|source| StartError::System { what: "random numbers", source })?;
+    let secret = store.names_secret(fresh).unwrap_or_else(|error| {
+        warn!(%error, "bans of users made from now on will not be known after a restart");
+        fresh
+    });
+    let regulated = regulated.clone();
+    let parts = regulation::Parts {
+        settings: regulated.settings(),
+        secret,
+        bans: store.bans()?,
+        unbannable: Box::new(move |client| regulated.is_unbannable(client)),
+        keeping: Keeping { journal: Arc::clone(journal), audit: Arc::clone(audit) },
+    };
+    Ok(Regulator::new(parts)?)
+}
+
 /// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
 fn replaced(why: &str, audit: &Audit) -> String {
     audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
@@ -525,16 +561,16 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
 }
 
 fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos {
-        keytab, keep_domain, domains, auth_to_local, machine_accounts, conditions, ..
-    } = &config.kerberos;
-    negotiate::Options {
-        keytab: keytab.clone(),
-        names: NameRules::new(*keep_domain, domains.clone())
-            .with_auth_to_local(*auth_to_local)
-            .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept),
-        debugging: conditions.debugging,
-    }
+    let config::Kerberos { keytab, conditions, .. } = &config.kerberos;
+    negotiate::Options { keytab: keytab.clone(), names: names(config), debugging: conditions.debugging }
+}
+
+/// What names mean.
+fn names(config: &Config) -> NameRules {
+    let config::Kerberos { keep_domain, domains, auth_to_local, machine_accounts, .. } = &config.kerberos;
+    NameRules::new(*keep_domain, domains.clone())
+        .with_auth_to_local(*auth_to_local)
+        .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept)
 }
 
 fn conditions(config: &Config) -> Conditions {
@@ -567,12 +603,23 @@ fn proxy_options(config: &Config) -> ProxyOptions {
 }
 
 /// What a changed configuration does to the running parts.
-fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
+fn apply(
+    tracker: &Tracker,
+    verifier: &Arc<Verifier>,
+    proxy: &Proxy,
+    (regulator, regulated): (&Regulator, Regulated),
+    door: Door,
+) -> Apply {
     let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(verifier), proxy.controls());
+    let regulator = regulator.clone();
     Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
+        let door = door.clone();
+        regulated.configure(&config);
+        regulator.configure(regulated::settings(&config));
         Box::pin(async move {
             verifier.tickets().configure(kerberos(&config));
+            door.configure(&config);
             proxy.configure(proxy_options(&config));
             let policy = policy(&config, boot_now());
             tracker.set_policy(policy).await;

@@ -17,7 +17,7 @@ use tracing::info;
 
 pub use self::actor::{Actor, Via};
 pub use self::event::{
-    Event, Kind, LocalUserEvent, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
+    BanEvent, Event, Kind, LocalUserEvent, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
 };
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use super::decisions::{decision, step};
 use super::wire;
 use crate::auth::kerberos::negotiate::Account;
+use crate::auth::regulation::Target;
 use crate::config::{Config, show_span};
 use crate::links::shown;
 use crate::observe::{Kind, Pinning};
 use crate::ops::{
-    Activity, Answer, Explanation, Gap, Host, LocalUser, LoggedOut, Offer, OpenConnection, RuleFinding,
-    SessionDetail, SessionView, Setting, Source, Standing, Status, User, UserChanged,
+    Activity, Answer, BanView, Explanation, Gap, Host, Lifted, LocalUser, LoggedOut, Offer, OpenConnection,
+    RuleFinding, SessionDetail, SessionView, Setting, Source, Standing, Status, User, UserChanged,
 };
 use crate::session::{Session, State, Timeouts, Verdict};
+use crate::types::Identity;
 
 pub(super) fn status(status: Status) -> wire::Status {
     let (mode, cgroup, pinned, because) = match status.observer {
@@ -48,6 +50,7 @@ pub(super) fn status(status: Status) -> wire::Status {
         local_users: status.local_users,
         licences: wire::Licences { used: status.licences.used, max: status.licences.max },
         connections: status.connections,
+        bans: status.bans,
         store: wire::StoreStatus {
             path: status.store.path.display().to_string(),
             bytes: status.store.bytes,
@@ -102,6 +105,7 @@ pub(super) fn detail(detail: &SessionDetail) -> wire::SessionDetail {
         session: session(&detail.session),
         sessions: detail.sessions.iter().map(session).collect(),
         connections: detail.connections.iter().map(connection).collect(),
+        bans: detail.bans.iter().map(ban).collect(),
         history: detail.history.iter().map(|entry| wire::Event::from(&**entry)).collect(),
     }
 }
@@ -193,6 +197,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         findings: explained.findings.into_iter().map(finding).collect(),
         walk: explained.offer.as_ref().map(walk),
         basic: wire::Basic { tls: explained.basic.tls, plain: explained.basic.plain },
+        bans: explained.bans.iter().map(ban).collect(),
         recent: explained.recent.into_iter().map(decision).collect(),
         record: explained.activity.map(facts),
     }
@@ -238,6 +243,29 @@ pub(super) fn setting(setting: &Setting) -> wire::Setting {
         live: key.is_live(),
         help: key.help().into(),
     }
+}
+
+pub(super) fn ban(ban: &BanView) -> wire::Ban {
+    let client = ban.target.address().map(|address| match ban.target {
+        Target::Address(_) if address.ip().is_ipv6() => format!("{}/64", shown(address)),
+        _ => shown(address).to_string(),
+    });
+    let identity = ban.identity.as_ref();
+    wire::Ban {
+        scope: ban.target.scope().into(),
+        client,
+        user: identity.map(|user| user.user().into()),
+        domain: identity.map(|user| user.domain().into()),
+        realm: identity.and_then(Identity::hidden_realm).map(Into::into),
+        since: ban.since,
+        until: ban.until,
+        tries: ban.tries,
+        last_try: ban.last_try,
+    }
+}
+
+pub(super) fn lifted(Lifted { bans, warning }: &Lifted) -> wire::LiftedBans {
+    wire::LiftedBans { lifted: bans.iter().map(ban).collect(), warning: warning.clone() }
 }
 
 pub(super) fn logged_out(LoggedOut { ended, warning }: &LoggedOut) -> wire::LoggedOut {

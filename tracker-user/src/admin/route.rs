@@ -81,6 +81,11 @@ async fn route(
             let (name, actor) = (query::decode(name), peer.actor(names).await);
             ok(&render::user_changed(ops.remove_user(&name, actor).await?))
         }
+        (&Method::GET, ["v1", "bans"]) => list(ops.bans().await?, render::ban),
+        (&Method::POST, ["v1", "bans", "lift"]) => {
+            let wire::LiftBans { of } = body(request).await?;
+            ok(&render::lifted(&ops.lift_bans(of, peer.actor(names).await).await?))
+        }
         (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
         (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {
             Some(setting) => ok(&render::setting(&setting)),

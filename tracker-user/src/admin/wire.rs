@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod bans;
 mod decisions;
 mod local_users;
 mod past;
@@ -9,6 +10,7 @@ mod past_tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, NewPassword, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
@@ -44,6 +46,9 @@ pub struct Status {
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
     pub connections: usize,
+    /// Bans from sending passwords that stand.
+    #[serde(default)]
+    pub bans: usize,
     /// What survives.
     pub store: StoreStatus,
     /// The record of used tokens.
@@ -184,6 +189,9 @@ pub struct SessionDetail {
     pub sessions: Vec<Session>,
     /// The client's connections to the proxy.
     pub connections: Vec<Connection>,
+    /// The bans from sending passwords that concern the client or its users, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bans: Vec<Ban>,
     /// What happened on this address, oldest first, as far as it is kept in memory.
     pub history: Vec<Event>,
 }
@@ -242,6 +250,9 @@ pub struct Explanation {
     /// Where the client is asked for a password.
     #[serde(default)]
     pub basic: Basic,
+    /// The bans from sending passwords that concern it or its users, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bans: Vec<Ban>,
     /// The last decisions about real requests, the newest first.
     pub recent: Vec<Decision>,
     /// What the kernel has recorded of the client; `null` if nothing, or if it cannot be read.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Actor, Event, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via};
+use super::{Actor, BanEvent, Event, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via};
 use crate::clock::BootTime;
 use crate::session;
 use crate::session::{Proved, Reason, What};
@@ -101,6 +101,24 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         user,
         count,
     });
+    let ban = (
+        any::<bool>(),
+        select(&["address", "user", "pair"][..]),
+        prop::option::of(client()),
+        prop::option::of(identity()),
+        "[ -~]{0,40}",
+        prop::option::of(any::<u64>()),
+        prop::option::of(actor()),
+    );
+    let ban = ban.prop_map(|(is_lifted, scope, client, user, why, count, actor)| BanEvent {
+        is_lifted,
+        scope,
+        client,
+        user,
+        why: why.into(),
+        count,
+        actor,
+    });
     let setting = ("[a-z0-9]{0,9}", "[a-z0-9]{0,9}", select(&["set", "unset", "file"][..]), actor());
     let setting = setting.prop_map(|(before, after, how, actor)| SettingEvent {
         key: "a.b",
@@ -115,6 +133,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),
+        1 => ban.prop_map(Event::Ban),
         1 => setting.prop_map(Event::Setting),
         1 => user.prop_map(Event::LocalUser),
         1 => "[a-z ]{0,20}".prop_map(|why| Event::Replaced(why.into())),

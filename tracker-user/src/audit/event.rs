@@ -17,8 +17,12 @@ use crate::types::{ClientAddr, Identity, Method, SessionId, Traffic};
 /// What kind of event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Too many wrong secrets were sent: nothing of it is looked at for a while. The reason says of what.
+    Banned,
     /// A session ended; the reason says why.
     Ended,
+    /// A ban was lifted before its time.
+    Lifted,
     /// One of the gateway's own users was added or changed; the reason says how.
     LocalUser,
     /// A session began.
@@ -41,7 +45,9 @@ impl Kind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Banned => "banned",
             Self::Ended => "ended",
+            Self::Lifted => "lifted",
             Self::LocalUser => "user",
             Self::Login => "login",
             Self::Refused => "refused",
@@ -69,6 +75,8 @@ pub enum Event {
     Session(SessionEvent),
     /// Somebody was refused.
     Refused(RefusedEvent),
+    /// A ban began, or was lifted.
+    Ban(BanEvent),
     /// A setting was changed.
     Setting(SettingEvent),
     /// One of the gateway's own users was added or changed.
@@ -125,6 +133,25 @@ pub struct RefusedEvent {
     pub count: Option<u64>,
 }
 
+/// A ban began, or was lifted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BanEvent {
+    /// Whether it was lifted.
+    pub is_lifted: bool,
+    /// What it stands on, in a word of a fixed set: `address`, `user` or `pair`.
+    pub scope: &'static str,
+    /// The address that it names, if any; of an IPv6 network the one that it begins with.
+    pub client: Option<ClientAddr>,
+    /// The user that it names, if there is such a user.
+    pub user: Option<Arc<Identity>>,
+    /// Why, in a sentence of the program's own.
+    pub why: Box<str>,
+    /// So many bans before it have no line of their own.
+    pub count: Option<u64>,
+    /// Whose order it was, if one's.
+    pub actor: Option<Actor>,
+}
+
 /// A setting was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingEvent {
@@ -168,6 +195,8 @@ impl Event {
                 What::Ended { .. } => Kind::Ended,
             },
             Self::Refused(_) => Kind::Refused,
+            Self::Ban(ban) if ban.is_lifted => Kind::Lifted,
+            Self::Ban(_) => Kind::Banned,
             Self::Setting(_) => Kind::Setting,
             Self::LocalUser(_) => Kind::LocalUser,
             Self::Replaced(_) => Kind::Replaced,
@@ -179,7 +208,9 @@ impl Event {
     pub const fn session(&self) -> Option<&SessionEvent> {
         match self {
             Self::Session(event) => Some(event),
-            Self::Refused(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            Self::Refused(_) | Self::Ban(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => {
+                None
+            }
         }
     }
 
@@ -188,7 +219,9 @@ impl Event {
     pub const fn refused(&self) -> Option<&RefusedEvent> {
         match self {
             Self::Refused(refused) => Some(refused),
-            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Ban(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => {
+                None
+            }
         }
     }
 
@@ -197,7 +230,22 @@ impl Event {
     pub const fn setting(&self) -> Option<&SettingEvent> {
         match self {
             Self::Setting(setting) => Some(setting),
-            Self::Session(_) | Self::Refused(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            Self::Session(_) | Self::Refused(_) | Self::Ban(_) | Self::LocalUser(_) | Self::Replaced(_) => {
+                None
+            }
+        }
+    }
+
+    /// A ban began, or was lifted.
+    #[must_use]
+    pub const fn ban(&self) -> Option<&BanEvent> {
+        match self {
+            Self::Ban(ban) => Some(ban),
+            Self::Session(_)
+            | Self::Refused(_)
+            | Self::Setting(_)
+            | Self::LocalUser(_)
+            | Self::Replaced(_) => None,
         }
     }
 
@@ -214,7 +262,12 @@ impl Event {
     /// The client address.
     #[must_use]
     pub fn client(&self) -> Option<ClientAddr> {
-        self.session().map(|of| of.event.client).or_else(|| self.refused()?.client)
+        match self {
+            Self::Session(of) => Some(of.event.client),
+            Self::Refused(refused) => refused.client,
+            Self::Ban(ban) => ban.client,
+            Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The user.
@@ -223,6 +276,7 @@ impl Event {
         match self {
             Self::Session(of) => Some(&of.event.identity),
             Self::Refused(refused) => refused.user.as_deref(),
+            Self::Ban(ban) => ban.user.as_deref(),
             Self::LocalUser(changed) => Some(&changed.user),
             Self::Setting(_) | Self::Replaced(_) => None,
         }
@@ -246,12 +300,14 @@ impl Event {
         self.proved().map(|proved| proved.method).or_else(|| self.refused()?.method)
     }
 
-    /// Why: a session's reason, why somebody was refused, how a setting or a user was changed, what speaks against a database.
+    /// Why: a session's reason, why somebody was refused or banned, how a setting or a user was changed, what speaks against a
+    /// database.
     #[must_use]
     pub fn reason(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Session(of) => of.event.what.reason().map(|reason| reason.as_str().into()),
             Self::Refused(refused) => Some(outside::shown(&refused.why, outside::SENTENCE)),
+            Self::Ban(ban) => Some((*ban.why).into()),
             Self::Setting(setting) => Some(setting.how.into()),
             Self::LocalUser(changed) => Some(changed.how.into()),
             Self::Replaced(why) => Some((**why).into()),
@@ -264,22 +320,31 @@ impl Event {
         match self {
             Self::Session(of) => of.event.what.reason().map_or("", session::Reason::as_str),
             Self::Refused(refused) => refused.cause,
+            Self::Ban(ban) => ban.scope,
             Self::Setting(setting) => setting.how,
             Self::LocalUser(changed) => changed.how,
             Self::Replaced(_) => "store",
         }
     }
 
-    /// In a refusal, why in a word.
+    /// In a refusal, why in a word; of a ban, what it stands on.
     #[must_use]
     pub fn cause(&self) -> Option<&'static str> {
-        Some(self.refused()?.cause)
+        match self {
+            Self::Refused(refused) => Some(refused.cause),
+            Self::Ban(ban) => Some(ban.scope),
+            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+        }
     }
 
-    /// In a refusal, how many more like it have no line of their own.
+    /// In a refusal, how many more like it have no line of their own; of a ban, how many before it have none.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
-        self.refused()?.count
+        match self {
+            Self::Refused(refused) => refused.count,
+            Self::Ban(ban) => ban.count,
+            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+        }
     }
 
     /// The operator whose order it was.
@@ -288,6 +353,7 @@ impl Event {
         match self {
             Self::Session(of) => of.actor.as_ref(),
             Self::Setting(setting) => Some(&setting.actor),
+            Self::Ban(ban) => ban.actor.as_ref(),
             Self::LocalUser(changed) => Some(&changed.actor),
             Self::Refused(_) | Self::Replaced(_) => None,
         }

@@ -64,6 +64,12 @@ pub enum Command {
     /// password, is logged out at once.
     #[command(subcommand)]
     User(User),
+    /// Who may not send passwords for a while, because too many were wrong.
+    Bans {
+        /// What to do about it.
+        #[command(subcommand)]
+        what: Option<Bans>,
+    },
     /// Show a setting, or all of them.
     Get {
         /// The key, as in the configuration file: proxy-auth-timeout, or timeouts.proxy-auth-timeout.
@@ -121,6 +127,17 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// What to do about bans.
+#[derive(Debug, Subcommand)]
+pub enum Bans {
+    /// Lift every ban that names this address or this user, before its time. Exit code 1 if there is none.
+    Lift {
+        /// The address, or the user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
+        #[arg(value_name = "ADDRESS|USER")]
+        of: String,
+    },
 }
 
 /// Whose request, and which: without a description, real ones are explained.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::bans;
 use super::show::{age, bytes, moment, plain, sessions, text, until};
 use crate::admin::wire;
 use crate::clock::wall_now;
@@ -31,6 +32,9 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         table.add_row([if finding.decides { "->" } else { "" }.to_owned(), finding.rule.clone(), said]);
     }
     out.push_str(&text(&table));
+    if !explained.bans.is_empty() {
+        out.push_str(&format!("\n\nbanned from sending passwords\n{}", bans::lines(&explained.bans)));
+    }
     if !explained.sessions.is_empty() {
         out.push_str("\n\nthe sessions of its connections\n");
         out.push_str(&sessions(&explained.sessions, usize::MAX));

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Command, Explain, History, Logout};
+use super::args::{Args, Bans, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
 use super::secret::SecretError;
-use super::{decode, doctor, explain, past, show, user};
+use super::{bans, decode, doctor, explain, past, show, user};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
@@ -149,6 +149,15 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
         }
         Command::User(wanted) => user::carry_out(args, &client, wanted).await,
+        Command::Bans { what: None } => {
+            let value = client.get("/v1/bans").await?;
+            print(args, &value, |bans: Vec<wire::Ban>| bans::table(&bans))
+        }
+        Command::Bans { what: Some(Bans::Lift { of }) } => {
+            let wanted = wire::LiftBans { of: of.clone() };
+            let value = client.send_json(Method::POST, "/v1/bans/lift", &wanted).await?;
+            print(args, &value, |lifted: wire::LiftedBans| bans::lifted(&lifted))
+        }
         Command::Get { key: Some(key) } => {
             let value = client.get(&format!("/v1/settings/{}", path_segment(key)?)).await?;
             // A script wants the value and nothing else.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::bans;
 use crate::admin::wire;
 use crate::audit::Actor;
 use crate::clock::wall_now;
@@ -40,6 +41,7 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("local users", status.local_users.to_string()),
         ("licences", licences),
         ("connections", status.connections.to_string()),
+        ("bans", if status.bans == 0 { "none".into() } else { status.bans.to_string() }),
         ("store", store(&status.store)),
     ];
     for (what, count) in &status.observer.errors {
@@ -125,6 +127,9 @@ pub(super) fn session(detail: &wire::SessionDetail) -> String {
     out.push_str("\n\n");
     out.push_str(&connections(detail));
     out.push_str("\n\n");
+    if !detail.bans.is_empty() {
+        out.push_str(&format!("banned from sending passwords\n{}\n\n", bans::lines(&detail.bans)));
+    }
     for event in &detail.history {
         out.push_str(&audit_line(event));
         out.push('\n');
@@ -377,7 +382,10 @@ fn audit_line(event: &wire::Event) -> String {
         add(reason.clone());
     }
     if let Some(count) = event.count {
-        add(format!("({count} more like this within a minute)"));
+        add(match event.event.as_str() {
+            "banned" => format!("({count} bans before it have no line)"),
+            _ => format!("({count} more like this within a minute)"),
+        });
     }
     if let Some(by) = &event.by {
         add(format!("by {by}"));

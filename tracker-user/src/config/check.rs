@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use super::listeners::Listen;
 use super::problem::Refusal;
 use super::span;
 use super::types::Config;
 use super::values::{AllowedDestination, Basic};
+
+/// So many wrong passwords usually lock an account in Active Directory.
+const DIRECTORY_LOCKS_AT: u32 = 5;
+/// And it usually forgets them so long after the last one.
+const DIRECTORY_COUNTS_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// What is wrong with several keys together.
 #[derive(Debug, PartialEq)]
@@ -147,6 +153,25 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let beyond_this_host = |address: &SocketAddr| !is_loopback(address.ip());
     if config.proxy.basic == Basic::Always && config.proxy.listen.iter().any(beyond_this_host) {
         found.push("proxy.basic: always sends passwords over the network in the clear".to_owned());
+    }
+    let regulation = &config.regulation;
+    if regulation.max_retries == 0 {
+        found.push(
+            "regulation.max-retries: is 0: passwords can be tried without end, and accounts be locked in the directory by it"
+                .to_owned(),
+        );
+    } else if regulation.max_retries.saturating_add(1) >= DIRECTORY_LOCKS_AT {
+        found.push(format!(
+            "regulation.max-retries: with {}, {} wrong passwords for a name reach the directory before it is banned here: Active Directory's usual lock-out is {DIRECTORY_LOCKS_AT} within 30 minutes, so that anybody can lock others out of it",
+            regulation.max_retries,
+            regulation.max_retries.saturating_add(1),
+        ));
+    } else if regulation.find_time < DIRECTORY_COUNTS_FOR {
+        found.push(format!(
+            "regulation.find-time: {} is shorter than Active Directory usually counts, {}: tries that are forgotten here add up there, and lock accounts",
+            span::show(regulation.find_time),
+            span::show(DIRECTORY_COUNTS_FOR),
+        ));
     }
     if config.tls.key.is_some() && config.tls.certificate.is_none() {
         found.push("tls.key: is not used without tls.certificate".to_owned());

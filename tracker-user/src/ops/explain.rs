@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Activity, Hypothetical, Offer, Ops, OpsError, Parts, SessionView};
+use super::bans::concerning;
+use super::{Activity, BanView, Hypothetical, Offer, Ops, OpsError, Parts, SessionView};
 use crate::auth::kerberos::Conditions;
 use crate::clock::{Anchor, boot_now};
 use crate::config::{Basic, Config};
@@ -55,6 +56,8 @@ pub struct Explanation {
     pub offer: Option<Offer>,
     /// Where it would be asked for a password.
     pub basic: BasicOffer,
+    /// The bans from sending passwords that concern it or its users, the newest first.
+    pub bans: Vec<BanView>,
     /// The last decisions about real requests, the newest first.
     pub recent: Vec<DecisionRecord>,
     /// What is recorded of the client; `None` if nothing, or if it cannot be read.
@@ -180,7 +183,9 @@ fn explained(
         (Decision::StepUp(_), _) => (Answer::StepUp, explained.why),
         (Decision::Deny(_), _) => (Answer::Deny, explained.why),
     };
+    let users: Vec<&Identity> = sessions.iter().map(|session| &*session.identity).collect();
     Explanation {
+        bans: concerning(parts, client, &users),
         client,
         answer,
         why,

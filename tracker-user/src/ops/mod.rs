@@ -9,6 +9,7 @@
 //! carried out to its end whoever leaves; it has an [`Actor`](crate::audit::Actor), whom the audit trail names.
 
 mod activity;
+mod bans;
 mod configuration;
 mod connections;
 mod error;
@@ -39,6 +40,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
+pub use self::bans::{BanView, Lifted};
 pub use self::configuration::{Apply, Configuration};
 pub use self::connections::OpenConnection;
 pub use self::error::{ErrorKind, OpsError};
@@ -57,6 +59,7 @@ pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;
 use crate::auth::password::LocalUsers;
+use crate::auth::regulation::Regulator;
 use crate::net::Connections;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
@@ -86,6 +89,8 @@ pub struct Parts {
     pub verifier: Arc<Verifier>,
     /// The gateway's own users.
     pub local_users: Arc<LocalUsers>,
+    /// Who counts wrong passwords.
+    pub regulator: Regulator,
     /// Who does what blocks. Nobody else's work waits for these.
     pub threads: Arc<Threads>,
     /// When the daemon started.

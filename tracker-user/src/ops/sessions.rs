@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::bans::concerning;
 use super::walk::newest_first;
-use super::{Activity, OpenConnection, Ops, OpsError, Parts};
+use super::{Activity, BanView, OpenConnection, Ops, OpsError, Parts};
 use crate::audit::TrailEntry;
 use crate::clock::{Anchor, boot_now};
 use crate::links::shown;
@@ -75,6 +76,8 @@ pub struct SessionDetail {
     pub sessions: Vec<SessionView>,
     /// The client's connections to the proxy, the oldest first.
     pub connections: Vec<OpenConnection>,
+    /// The bans from sending passwords that concern the client or its users, the newest first.
+    pub bans: Vec<BanView>,
     /// What happened on this address, the oldest first, as far as it is kept in memory.
     pub history: Vec<Arc<TrailEntry>>,
 }
@@ -107,12 +110,20 @@ impl Ops {
             let sessions = ops.describe_all(sessions, &Arc::new(policy.clone())).await?;
             let Some(session) = sessions.first().cloned() else { return Err(nobody_at(client)) };
             let is_shared = policy.timeouts.is_shared(client);
-            let past = move |parts: &Parts| parts.audit.past(|event| event.client() == Some(client));
+            let users: Vec<Arc<Identity>> =
+                sessions.iter().map(|session| Arc::clone(&session.identity)).collect();
+            let past = move |parts: &Parts| {
+                let users: Vec<&Identity> = users.iter().map(|user| &**user).collect();
+                let history = parts.audit.past(|event| event.client() == Some(client));
+                (concerning(parts, client, &users), history)
+            };
+            let (bans, history) = ops.blocking(past).await?;
             Ok(SessionDetail {
                 session,
                 sessions: if is_shared { sessions } else { Vec::new() },
                 connections: ops.open_connections(client),
-                history: ops.blocking(past).await?,
+                bans,
+                history,
             })
         })
         .await

@@ -44,6 +44,8 @@ pub struct Status {
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
     pub connections: usize,
+    /// Bans from sending passwords that stand.
+    pub bans: usize,
     /// What survives.
     pub store: StoreStatus,
     /// The record of used tokens.
@@ -122,6 +124,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
     warnings.extend(parts.configuration.warnings());
     warnings.extend(first_password_warning(&parts.local_users, &parts.store));
     warnings.extend(counts.shared);
+    warnings.extend(parts.regulator.warnings());
     let mut errors = BTreeMap::new();
     match parts.observer.counters() {
         Ok(counters) => {
@@ -153,6 +156,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
             max: (config.licences.max_users > 0).then_some(config.licences.max_users),
         },
         connections: parts.connections.len(),
+        bans: parts.regulator.banned(),
         store: StoreStatus {
             path: parts.store.path().to_owned(),
             bytes: parts.store.size(),

@@ -1,4 +1,4 @@
-//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use super::bans;
+use super::bans::StoredBan;
 use super::embedded::{Store, existing};
 use super::error::StoreError;
 use super::events::{self, EventKey, Events, StoredEvent};
@@ -64,6 +66,8 @@ pub(super) struct Batch {
     pub(super) events: Vec<Arc<TrailEntry>>,
     /// The policy in force.
     pub(super) policy: Option<StoredPolicy>,
+    /// By key; `None`: it is over.
+    pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -223,6 +227,9 @@ impl Store {
             if let Some(policy) = &batch.policy {
                 let value = serde_json::to_vec(policy).unwrap_or_default();
                 write.open_table(STATE)?.insert(POLICY, value.as_slice())?;
+            }
+            if !batch.bans.is_empty() {
+                bans::write(write, &batch.bans)?;
             }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::bans::StoredBan;
 use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
@@ -39,6 +40,8 @@ pub enum Entry {
     Event(Arc<TrailEntry>),
     /// The policy in force.
     Policy(Box<Policy>),
+    /// The ban of this key is this, or it is over.
+    Ban(String, Option<Box<StoredBan>>),
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -133,8 +136,9 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, settle } = pending;
-    sessions.is_empty() && seen.is_empty() && events.is_empty() && policy.is_none() && settle.is_none()
+    let Batch { sessions, seen, events, policy, bans, settle } = pending;
+    let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
+    nothing_of_sessions && policy.is_none() && bans.is_empty() && settle.is_none()
 }
 
 struct Writer {
@@ -201,6 +205,9 @@ impl Writer {
             Entry::Session(client, session) => {
                 let kept = session.map(|session| PortableSession::new(&session, &self.boot, &Anchor::now()));
                 pending.sessions.insert(client, kept);
+            }
+            Entry::Ban(key, ban) => {
+                pending.bans.insert(key, ban);
             }
             Entry::Policy(policy) => {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));

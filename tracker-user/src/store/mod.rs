@@ -3,6 +3,7 @@
 
 mod administrator;
 mod backend;
+pub mod bans;
 mod content;
 mod continuity;
 pub mod embedded;
@@ -22,6 +23,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+pub use bans::{BanTimes, StoredBan};
 pub use content::{RETENTION, StoredSetting};
 pub use embedded::Store;
 pub use error::{StoreError, Unkept};

@@ -149,11 +149,11 @@ impl PortableSession {
     }
 }
 
-fn nanos(moment: BootTime) -> i64 {
+pub(super) fn nanos(moment: BootTime) -> i64 {
     moment.as_nanos().cast_signed()
 }
 
-fn shift(moment: Timestamp, nanos: i64) -> Timestamp {
+pub(super) fn shift(moment: Timestamp, nanos: i64) -> Timestamp {
     moment.checked_add(SignedDuration::from_nanos(nanos)).unwrap_or(moment)
 }
 

@@ -82,8 +82,8 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "auth",
-        imports: &["types", "clock", "outside", "threads", "store"],
-        purpose: "who somebody is: credentials, factors, offers; Kerberos",
+        imports: &["types", "clock", "outside", "threads", "audit", "store"],
+        purpose: "who somebody is: credentials, factors, offers; Kerberos; who may try",
     },
     Room {
         name: "config",
@@ -134,7 +134,7 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "app",
         imports: &[
-            "clock", "private", "threads", "output", "session", "net", "observe", "audit", "store",
+            "types", "clock", "private", "threads", "output", "session", "net", "observe", "audit", "store",
             "tracker", "auth", "config", "proxy", "metrics", "ops", "admin",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",

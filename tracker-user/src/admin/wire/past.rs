@@ -12,7 +12,7 @@ use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `setting`, `user` or `replaced`.
+    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `banned`, `lifted`, `setting`, `user` or `replaced`.
     pub event: String,
     /// The client address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,10 +38,10 @@ pub struct Event {
     /// Why: a session's reason, why somebody was refused, or what was done to a setting or a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// In a refusal, why in a word.
+    /// In a refusal, why in a word; of a ban, what it stands on: `address`, `user` or `pair`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// So many further refusals like this one, within a minute, that have no line of their own.
+    /// So many further refusals like this one, within a minute, that have no line of their own; of a ban, so many bans before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// The operator whose order it was.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
-use crate::audit::{LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
+use crate::audit::{BanEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
 use crate::session;
 use crate::session::{Proved, Reason, What};
 use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
@@ -49,6 +49,13 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
             prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
             prop_assert_eq!((line.cause.as_deref(), line.reason.as_deref()), (Some(*cause), Some(&**why)));
             prop_assert_eq!((read::<Method>(line.method.as_ref()), line.count), (*method, *count));
+            let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
+            prop_assert!(user.as_ref().map_or(named.is_none(), |user| names(user, named, domain, realm)));
+        }
+        audit::Event::Ban(BanEvent { is_lifted: _, scope, client, user, why, count, actor }) => {
+            prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
+            prop_assert_eq!((line.cause.as_deref(), line.reason.as_deref()), (Some(*scope), Some(&**why)));
+            prop_assert_eq!((&line.actor, line.count), (actor, *count));
             let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
             prop_assert!(user.as_ref().map_or(named.is_none(), |user| names(user, named, domain, realm)));
         }

@@ -15,7 +15,6 @@ use crate::session::settings as core;
 pub(super) const NOT_YET: &[&str] = &[
     "proxy.proxy-protocol",
     "kerberos.channel-bindings",
-    "regulation",
     "portal",
     "second-factor",
     "mail",
@@ -141,13 +140,13 @@ keys! {
     "Browsers that are offered Kerberos, in any case; empty: none."
 
     "regulation.max-retries" Live regulation.max_retries = Count { least: 0, most: 100, of: "wrong passwords", example: 3 };
-    "How many wrong passwords one address may send for one name before it is banned from it for a while; 0: no bans."
+    "How many wrong passwords one address may send for one name before it is banned from it for a while; one more bans the name everywhere, 5 times as many the address; 0: no bans."
     "regulation.find-time" Live regulation.find_time =
         Span { least: REGULATION_MIN, least_in_seconds: SECOND, most: REGULATION_MAX };
     "The time within which they are counted; longer than the directory counts, or others can lock accounts there."
     "regulation.ban-time" Live regulation.ban_time =
         Span { least: REGULATION_MIN, least_in_seconds: SECOND, most: REGULATION_MAX };
-    "How long a ban lasts."
+    "How long a ban lasts; longer where the tries still count by then."
 
     "portal.http" Restart portal.http = Maybe { none: "", some: text::LISTEN, means: "off" };
     "Where the web pages and the logout URL are, without TLS."

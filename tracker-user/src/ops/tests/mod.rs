@@ -1,5 +1,6 @@
 //! The operations without any skin, on a tracker with its loop, a store on disk and the proxy's own eyes.
 
+mod bans;
 mod looks;
 mod orders;
 mod trail;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::audit::{Actor, Via};
 use crate::auth::kerberos::{TicketVerifier, negotiate};
+use crate::auth::regulation;
 use crate::clock::{boot_now, wall_now};
 use crate::config::{Config, Document};
 use crate::observe::{ObserveOptions, ObserverMode, eyes_of};
@@ -25,6 +27,7 @@ use crate::threads::Size;
 use crate::tracker::{Kept, Metrics};
 use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
 
+const HOUR: Duration = Duration::from_secs(3_600);
 const KEY: &str = "timeouts.proxy-auth-timeout";
 
 /// What the loop was asked, in its order.
@@ -91,6 +94,7 @@ impl Rig {
             journal: Arc::clone(&journal),
             threads: threads(),
             metrics: Metrics::new(&registry).unwrap(),
+            ended: Box::new(|_| {}),
         };
         let kept = Kept { sessions: (0..sessions).map(session).collect(), ..Kept::default() };
         let (tracker, event_loop) = Tracker::new(parts, kept, policy, SessionId::test(1)).unwrap();
@@ -104,6 +108,13 @@ impl Rig {
                 Box::pin(std::future::ready(()))
             })
         };
+        let regulator = Regulator::new(regulation::Parts {
+            settings: regulation::Settings { max_retries: 3, find_time: HOUR, ban_time: HOUR },
+            secret: [0; 32],
+            bans: Vec::new(),
+            unbannable: Box::new(|_| false),
+            keeping: regulation::Keeping { journal: Arc::clone(&journal), audit: Arc::clone(&audit) },
+        });
         let threads = threads();
         let configuration = Configuration::new(
             Some(file.clone()),
@@ -129,6 +140,7 @@ impl Rig {
             journal,
             verifier: Arc::new(verifier),
             local_users,
+            regulator: regulator.unwrap(),
             threads,
             started: wall_now(),
             listen: Arc::new(["127.0.0.1:3128".to_owned()]),
