@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod basic;
 mod battery;
 mod browser;
 mod clocks;

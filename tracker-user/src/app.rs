@@ -2,6 +2,7 @@
 //! tried), running ([`App::run`]).
 
 mod kept;
+mod options;
 mod passwords;
 mod regulated;
 mod watch;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;
 use self::regulated::Regulated;
 use crate::admin;
@@ -28,9 +30,9 @@ use crate::admin::server::AdminServer;
 use crate::audit;
 use crate::audit::{Actor, Audit, TrailEntry, Via};
 use crate::auth::Verifier;
+use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
-use crate::auth::kerberos::{Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation;
 use crate::auth::regulation::{Keeping, Regulator};
@@ -45,8 +47,8 @@ use crate::ops::{Apply, Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
-use crate::proxy::{AccessLog, AllowList, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
-use crate::session::{FactorPolicy, Policy};
+use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
+use crate::session::Policy;
 use crate::store::{Entry, Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
@@ -488,16 +490,6 @@ fn listen_error(
     StartError::Listen { what, address: address.to_string(), key, source }
 }
 
-fn policy(config: &Config, since: BootTime) -> Policy {
-    Policy {
-        timeouts: config.timeouts.clone(),
-        max_users: config.licences.max_users,
-        devices_per_user: config.licences.devices_per_user,
-        factors: FactorPolicy::default(),
-        since,
-    }
-}
-
 /// Where the proxy listens.
 fn proxy_endpoints(config: &Config) -> Result<Vec<Endpoint>, StartError> {
     let all = config.addresses_of(Service::Proxy);
@@ -560,46 +552,10 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
     }
 }
 
-fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos { keytab, conditions, .. } = &config.kerberos;
-    negotiate::Options { keytab: keytab.clone(), names: names(config), debugging: conditions.debugging }
-}
-
-/// What names mean.
-fn names(config: &Config) -> NameRules {
-    let config::Kerberos { keep_domain, domains, auth_to_local, machine_accounts, .. } = &config.kerberos;
-    NameRules::new(*keep_domain, domains.clone())
-        .with_auth_to_local(*auth_to_local)
-        .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept)
-}
-
-fn conditions(config: &Config) -> Conditions {
-    Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
-        // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
-        error!(%error, "the conditions for Kerberos cannot be used: it is not offered");
-        Conditions::default()
-    })
-}
-
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
 fn via() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).map_or_else(|| "tracker".into(), |name| format!("tracker-{name}"))
-}
-
-fn proxy_options(config: &Config) -> ProxyOptions {
-    ProxyOptions {
-        connect_ports: config.proxy.connect_ports.clone(),
-        forward_ports: config.proxy.forward_ports.clone(),
-        allow_destinations: AllowList::new(&config.proxy.allow_destinations),
-        max_connections: config.proxy.max_connections as usize,
-        max_connections_per_client: config.proxy.max_connections_per_client as usize,
-        basic: config.proxy.basic,
-        conditions: Arc::new(conditions(config)),
-        debugging: config.kerberos.conditions.debugging,
-        via: via(),
-        ..ProxyOptions::default()
-    }
 }
 
 /// What a changed configuration does to the running parts.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 
-use super::{StartError, kerberos, names};
+use super::StartError;
+use super::options::{kerberos, names};
 use crate::auth::password::kdc::Kdc;
 use crate::auth::password::{Counters, LocalUsers, Parts, Passwords, Settings};
 use crate::auth::regulation::Regulator;
