@@ -36,7 +36,7 @@ use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation;
 use crate::auth::regulation::{Keeping, Regulator};
-use crate::clock::{BootTime, boot_now, wall_now};
+use crate::clock::{boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
 use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
