@@ -156,7 +156,7 @@ proptest! {
             }
             past.push((now, event));
             for client in 1..3_u8 {
-                for account in 0..2 {
+                for (account, name) in ACCOUNTS.into_iter().enumerate() {
                     for password in 0..3 {
                         let of = (client, account, password);
                         let sent = sent(client, account, password);
@@ -164,7 +164,7 @@ proptest! {
                             let recalled = memory.recall(&sent, Some(generation), at(now));
                             let recalled = recalled.map(|right| right.identity.clone());
                             let (is_right, is_wrong) = expected(&past, now, of, generation);
-                            prop_assert_eq!(recalled, is_right.then(|| user(ACCOUNTS[account])), "{:?}", of);
+                            prop_assert_eq!(recalled, is_right.then(|| user(name)), "{:?}", of);
                             prop_assert_eq!(memory.wrong(&sent, None, at(now)).is_some(), is_wrong, "{:?}", of);
                         }
                         prop_assert!(memory.recall(&sent, None, at(now)).is_none());
