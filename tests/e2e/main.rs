@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod balancer;
+mod basic;
 mod battery;
 mod bindings;
 mod browser;

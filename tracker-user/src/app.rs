@@ -4,6 +4,8 @@
 mod apply;
 mod certificates;
 mod kept;
+mod options;
+mod passwords;
 mod regulated;
 mod watch;
 
@@ -24,17 +26,19 @@ use tracing::{error, info, warn};
 
 use self::apply::Applied;
 pub use self::certificates::check;
+use self::options::{kerberos, policy, proxy_options};
+use self::passwords::Door;
 use self::regulated::Regulated;
 use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
 use crate::audit::{Actor, Audit, TrailEntry, Via};
 use crate::auth::Verifier;
+use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
-use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifier};
 use crate::auth::password::LocalUsers;
-use crate::clock::{BootTime, wall_now};
+use crate::clock::wall_now;
 use crate::config;
 use crate::config::{Config, Document};
 use crate::metrics::{CertificateCollector, MetricsServer, ObserverCollector, Readiness};
@@ -48,8 +52,8 @@ use crate::ops::{Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::private;
 use crate::proxy;
-use crate::proxy::{AccessLog, AllowList, Balancers, BindError, DecisionLog, Proxy, ProxyOptions, Stats};
-use crate::session::{FactorPolicy, Policy};
+use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
+use crate::session::Policy;
 use crate::store::{Entry, Journal, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
@@ -195,6 +199,10 @@ impl App {
         let threads = Threads::start("helper", HELPERS)
             .map_err(|source| StartError::System { what: "the threads that wait for others", source })?;
         let threads = Arc::new(threads);
+        let local_users = LocalUsers::start(Arc::clone(&store))
+            .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
+        let local_users = Arc::new(local_users);
+        let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let parts = Parts {
             observer: Arc::clone(&observer),
@@ -204,16 +212,14 @@ impl App {
             journal: Arc::clone(&journal),
             threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
+            ended: door.forgets(),
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
-        let verifier = Arc::new(Verifier::new(verifier));
-        let local_users = LocalUsers::start(Arc::clone(&store))
-            .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
-        let local_users = Arc::new(local_users);
+        let verifier = Arc::new(Verifier::new(verifier).with_passwords(door.passwords.clone()));
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
@@ -269,6 +275,7 @@ impl App {
             threads: Arc::clone(&threads),
             regulator: regulator.clone(),
             regulated,
+            door,
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -497,16 +504,6 @@ fn listen_error(
     StartError::Listen { what, address: address.to_string(), key, source }
 }
 
-fn policy(config: &Config, since: BootTime) -> Policy {
-    Policy {
-        timeouts: config.timeouts.clone(),
-        max_users: config.licences.max_users,
-        devices_per_user: config.licences.devices_per_user,
-        factors: FactorPolicy::default(),
-        since,
-    }
-}
-
 /// Where the proxy listens. Whoever listens under TLS has certificates.
 fn proxy_endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> Vec<Endpoint> {
     let endpoint = |listen: config::Listen| {
@@ -543,56 +540,8 @@ fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
     }
 }
 
-fn kerberos(config: &Config) -> negotiate::Options {
-    let config::Kerberos {
-        keytab,
-        keep_domain,
-        domains,
-        auth_to_local,
-        machine_accounts,
-        channel_bindings,
-        conditions,
-    } = &config.kerberos;
-    negotiate::Options {
-        keytab: keytab.clone(),
-        names: NameRules::new(*keep_domain, domains.clone())
-            .with_auth_to_local(*auth_to_local)
-            .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept),
-        channel_bindings: match channel_bindings {
-            config::ChannelBindings::Off => ChannelBindings::Off,
-            config::ChannelBindings::Accept => ChannelBindings::Accept,
-            config::ChannelBindings::Require => ChannelBindings::Require,
-        },
-        debugging: conditions.debugging,
-    }
-}
-
-fn conditions(config: &Config) -> Conditions {
-    Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
-        // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
-        error!(%error, "the conditions for Kerberos cannot be used: it is not offered");
-        Conditions::default()
-    })
-}
-
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
 fn via() -> String {
     let name = certificates::hostname();
     if name.is_empty() { "tracker".into() } else { format!("tracker-{name}") }
-}
-
-fn proxy_options(config: &Config) -> ProxyOptions {
-    ProxyOptions {
-        connect_ports: config.proxy.connect_ports.clone(),
-        forward_ports: config.proxy.forward_ports.clone(),
-        allow_destinations: AllowList::new(&config.proxy.allow_destinations),
-        balancers: Balancers::new(&config.proxy.proxy_protocol),
-        max_connections: config.proxy.max_connections as usize,
-        max_connections_per_client: config.proxy.max_connections_per_client as usize,
-        basic: config.proxy.basic,
-        conditions: Arc::new(conditions(config)),
-        debugging: config.kerberos.conditions.debugging,
-        via: via(),
-        ..ProxyOptions::default()
-    }
 }

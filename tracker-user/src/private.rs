@@ -1,5 +1,5 @@
 //! Directories and files of ours that must not be anybody else's: what lies there decides who is logged in, and whoever
-//! may open it may lock it.
+//! may open it may lock it. And the memory, in which passwords pass through.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Permissions};
@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::geteuid;
 use tracing::warn;
 
@@ -16,6 +18,18 @@ pub const DIRECTORY: u32 = 0o700;
 pub const FILE: u32 = 0o600;
 /// The permission bits, without set-id and sticky.
 const PERMISSIONS: u32 = 0o777;
+
+/// Keeps what the process has in memory to itself: it is written into no core dump, whatever collects those, and nobody but
+/// root may read it or attach to it.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn memory() -> io::Result<()> {
+    // A dump that is piped to a program does not go by this limit; one that is a file does, also where a program that was
+    // started by this one has been made dumpable again.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(set_dumpable(false)?)
+}
 
 /// Makes a directory with this mode where it is missing, and closes one that is open wider. `is_ours` says which names in
 /// it are ours: a wider one that holds others' things is not closed under them, and what others have put there under a
@@ -127,6 +141,13 @@ mod tests {
         std::fs::set_permissions(&there, Permissions::from_mode(0o666)).unwrap();
         file(&File::open(&there).unwrap(), &there).unwrap();
         assert_eq!(mode(&there), FILE);
+    }
+
+    #[test]
+    fn memory_goes_into_no_core_dump() {
+        memory().unwrap();
+        assert!(!nix::sys::prctl::get_dumpable().unwrap());
+        assert_eq!(nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
     }
 
     #[test]

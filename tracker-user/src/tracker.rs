@@ -144,7 +144,12 @@ pub struct Parts {
     pub threads: Arc<Threads>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who else hears of sessions that end.
+    pub ended: OnEnd,
 }
+
+/// Who is told of each session that ends, when its connections are closed and before its end is announced.
+pub type OnEnd = Box<dyn Fn(&crate::session::Event) + Send>;
 
 /// What the loop hands to a question.
 pub struct View<'a> {

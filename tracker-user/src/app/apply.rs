@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::options::{kerberos, policy, proxy_options};
+use super::passwords::Door;
 use super::regulated::{self, Regulated};
-use super::{kerberos, policy, proxy_options};
 use crate::auth::Verifier;
 use crate::auth::regulation::Regulator;
 use crate::clock::boot_now;
@@ -26,6 +27,7 @@ pub(super) struct Applied {
     pub(super) threads: Arc<Threads>,
     pub(super) regulator: Regulator,
     pub(super) regulated: Regulated,
+    pub(super) door: Door,
 }
 
 impl Applied {
@@ -49,6 +51,7 @@ impl Applied {
             }
         }
         self.verifier.tickets().configure(kerberos(config));
+        self.door.configure(config);
         self.proxy.configure(proxy_options(config));
         self.tracker.set_policy(policy(config, boot_now())).await;
     }

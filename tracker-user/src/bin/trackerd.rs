@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 use tracker::app::{self, App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
 use tracker::output::{Format, Output};
-use tracker::panics;
 use tracker::proxy::AccessLog;
+use tracker::{panics, private};
 
 /// Two thirds of the memory of the C library's allocator with 100,000 sessions (docs/BENCHMARKS.md, scale). It
 /// serves the C libraries too. Its options are set where it is built: `.cargo/config.toml`.
@@ -45,6 +45,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    // Before anything secret is read.
+    let hidden = private::memory();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -88,6 +90,9 @@ fn main() -> ExitCode {
     log(&output);
     let last_lines = output.clone();
     panics::end_the_process(move || last_lines.finish(LAST_WORDS));
+    if let Err(error) = hidden {
+        warn!(%error, "a core dump of the daemon would have passwords in it");
+    }
     let code = run(path, file, &output, outgrown);
     output.finish(LAST_WORDS);
     code

@@ -13,7 +13,7 @@ use tracker_ebpf::abi::Hint;
 
 use super::metrics::Metrics;
 use super::revoked::Revoked;
-use super::{Order, Parts, Refusal, View, resync};
+use super::{OnEnd, Order, Parts, Refusal, View, resync};
 use crate::audit::Audit;
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
@@ -46,6 +46,7 @@ pub(super) struct Core {
     pub(super) audit: Arc<Audit>,
     pub(super) threads: Arc<Threads>,
     pub(super) metrics: Metrics,
+    pub(super) ended: OnEnd,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) timer: BootTimer,
     pub(super) timer_set: Option<BootTime>,
@@ -77,7 +78,7 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, events, connections, audit, journal, threads, metrics } = parts;
+        let Parts { observer, events, connections, audit, journal, threads, metrics, ended } = parts;
         // What an earlier run lost does not matter: everybody is refreshed now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
@@ -90,6 +91,7 @@ impl Core {
             audit,
             threads,
             metrics,
+            ended,
             orders,
             timer: BootTimer::new()?,
             timer_set: None,

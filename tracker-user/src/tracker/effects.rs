@@ -53,6 +53,9 @@ impl Core {
                             warn!("{}", suspected.suspicion.sentence());
                         }
                     }
+                    if is_end(&event) {
+                        (self.ended)(&event);
+                    }
                     let time = anchor.wall(event.at);
                     let traffic = if is_end(&event) { moved.next().flatten() } else { None };
                     let connections_closed = connections_closed.take();

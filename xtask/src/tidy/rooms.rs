@@ -42,7 +42,11 @@ pub(super) const ROOMS: &[Room] = &[
         imports: &["types"],
         purpose: "names and numbers of the host's network interfaces",
     },
-    Room { name: "private", imports: &[], purpose: "directories and files that belong to the daemon alone" },
+    Room {
+        name: "private",
+        imports: &[],
+        purpose: "directories, files and memory that belong to the daemon alone",
+    },
     Room { name: "panics", imports: &[], purpose: "a panic ends the process, and says what to do about it" },
     Room { name: "threads", imports: &[], purpose: "threads for what blocks, which no lack of threads ends" },
     Room {
@@ -141,7 +145,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "bin",
-        imports: &["panics", "output", "config", "proxy", "cli", "app"],
+        imports: &["private", "panics", "output", "config", "proxy", "cli", "app"],
         purpose: "the programs: `trackerd` and `trackerctl`",
     },
 ];

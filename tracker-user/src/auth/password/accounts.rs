@@ -30,65 +30,84 @@ pub(super) trait Accounts: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     user: String,
-    /// `None`: the gateway's own list of users.
-    realm: Option<Option<String>>,
-    key: Identity,
+    who: Who,
+    key: Box<str>,
+}
+
+/// Who knows a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
+    /// The gateway's own list of users.
+    Local,
+    /// The KDC of this realm, or of the default realm.
+    Kdc(Option<String>),
 }
 
 impl Target {
-    /// A user of the gateway's own.
-    pub(super) fn local(user: &str) -> Self {
-        Self { user: user.to_owned(), realm: None, key: Identity::local(user) }
+    /// A user of the gateway's own, in lower case.
+    pub(super) fn local(user: String) -> Self {
+        let key = Identity::local(&user).key().into();
+        Self { user, who: Who::Local, key }
     }
 
-    /// A user of a realm, or of the default realm, which may have no name.
-    pub(super) fn of_realm(user: String, realm: Option<String>) -> Self {
-        let key = Identity::new(&user, realm.as_deref().unwrap_or("?"), "");
-        Self { user, realm: Some(realm), key }
+    /// A user of a realm, or of the default realm; `key` is [`Identity::key`].
+    pub(super) fn of_realm(user: String, realm: Option<String>, key: &str) -> Self {
+        Self { user, who: Who::Kdc(realm), key: key.into() }
     }
 
     /// The account as everybody who regulates it calls it, however it was typed.
     pub(super) fn key(&self) -> &str {
-        self.key.key()
+        &self.key
     }
 
     /// Whether it is one of the gateway's own.
     pub(super) const fn is_local(&self) -> bool {
-        self.realm.is_none()
+        matches!(self.who, Who::Local)
     }
 }
 
 /// The realms' KDCs, and the gateway's own list of users.
 #[derive(Debug)]
 pub(super) struct Real {
-    kdc: Kdc,
+    kdc: Arc<Kdc>,
     local: Arc<LocalUsers>,
 }
 
 impl Real {
-    pub(super) const fn new(kdc: Kdc, local: Arc<LocalUsers>) -> Self {
+    pub(super) const fn new(kdc: Arc<Kdc>, local: Arc<LocalUsers>) -> Self {
         Self { kdc, local }
+    }
+
+    fn of_realm(&self, user: String, realm: Option<String>) -> Target {
+        // A realm that nobody can be asked about has no accounts; what was typed stands for it.
+        let key = self.kdc.key(&user, realm.as_deref()).unwrap_or_else(|| match &realm {
+            Some(realm) => Identity::new(&user, realm, "").key().to_owned(),
+            None => user.to_lowercase(),
+        });
+        Target::of_realm(user, realm, &key)
     }
 }
 
 impl Accounts for Real {
     fn find(&self, typed: &str, rules: &NameRules) -> Result<Target, BadAccount> {
         Ok(match Account::parse(typed, rules)? {
-            Account::Local(user) => Target::local(&user),
-            Account::Realm { user, realm } => Target::of_realm(user, Some(realm)),
-            Account::Bare(user) if self.local.knows(&user.to_lowercase()) => Target::local(&user),
-            Account::Bare(user) => Target::of_realm(user, None),
+            Account::Local(user) => Target::local(user),
+            Account::Realm { user, realm } => self.of_realm(user, Some(realm)),
+            Account::Bare(user) => {
+                let lower = user.to_lowercase();
+                if self.local.knows(&lower) { Target::local(lower) } else { self.of_realm(user, None) }
+            }
         })
     }
 
-    fn generation(&self, _target: &Target) -> Option<u64> {
-        None
+    fn generation(&self, target: &Target) -> Option<u64> {
+        if target.is_local() { self.local.generation(&target.user) } else { None }
     }
 
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {
-        match &target.realm {
-            None => Box::pin(self.local.check(&target.user, password)),
-            Some(realm) => Box::pin(self.kdc.check(&target.user, realm.as_deref(), password)),
+        match &target.who {
+            Who::Local => Box::pin(self.local.check(&target.user, password)),
+            Who::Kdc(realm) => Box::pin(self.kdc.check(&target.user, realm.as_deref(), password)),
         }
     }
 }

@@ -43,11 +43,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Parts {
     /// Realms.
-    pub kdc: Kdc,
+    pub kdc: Arc<Kdc>,
     /// The gateway's own users.
     pub local: Arc<LocalUsers>,
     /// Who may try.
-    pub regulator: Arc<Regulator>,
+    pub regulator: Regulator,
     /// What is counted.
     pub counters: Counters,
     /// What it goes by at first.
@@ -63,8 +63,8 @@ pub struct Settings {
     pub counts_once_for: Duration,
 }
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. Cheap to clone: all clones are the same door.
+#[derive(Clone, Debug)]
 pub struct Passwords {
     inner: Arc<Inner>,
 }
@@ -308,7 +308,7 @@ impl Asking {
             return refused(Cause::Banned, "too many wrong passwords were sent before");
         };
         let now = boot_now();
-        let wrong = inner.memory().wrong(&sent, now);
+        let wrong = inner.memory().wrong(&sent, known.generation, now);
         let is_known =
             |wrong: &Wrong| wrong.cause == Cause::WrongPassword || now.since(wrong.asked) < ASK_AGAIN;
         if let Some(wrong) = wrong.filter(is_known) {
@@ -351,7 +351,7 @@ impl Asking {
                         attempt.is_void();
                     }
                     let counts_once_for = inner.settings.load().counts_once_for;
-                    inner.memory().refuse(&sent, cause, counts_once_for, boot_now());
+                    inner.memory().refuse(&sent, cause, before.generation, counts_once_for, boot_now());
                     if inner.regulation.is_banned(sent.client, sent.account) {
                         inner.memory().forget_banned(sent.client, sent.account);
                     }

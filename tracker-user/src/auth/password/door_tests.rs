@@ -37,8 +37,8 @@ impl Accounts for Fake {
     fn find(&self, typed: &str, _rules: &NameRules) -> Result<Target, BadAccount> {
         match typed.strip_prefix("local\\") {
             _ if typed.is_empty() => Err(BadAccount::Length),
-            Some(user) => Ok(Target::local(user)),
-            None => Ok(Target::of_realm(typed.to_lowercase(), Some("R".into()))),
+            Some(user) => Ok(Target::local(user.into())),
+            None => Ok(Target::of_realm(typed.to_lowercase(), None, &format!("{}@r", typed.to_lowercase()))),
         }
     }
 

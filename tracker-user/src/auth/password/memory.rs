@@ -107,12 +107,20 @@ pub(super) struct Right {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wrong {
     tag: Tag,
+    generation: Option<u64>,
     /// Why.
     pub(super) cause: Cause,
     /// When somebody was asked last.
     pub(super) asked: BootTime,
     /// From then on it counts as a try again.
     until: BootTime,
+}
+
+impl Wrong {
+    /// Whether it is this one: of the password that counts now.
+    fn is(&self, tag: Tag, generation: Option<u64>, now: BootTime) -> bool {
+        self.tag == tag && self.generation == generation && now < self.until
+    }
 }
 
 #[derive(Debug, Default)]
@@ -157,10 +165,10 @@ impl Memory {
         is_known.then_some(right)
     }
 
-    /// What is known of this password, where it was wrong.
-    pub(super) fn wrong(&self, sent: &Sent<'_>, now: BootTime) -> Option<Wrong> {
+    /// What is known of this password, where it was wrong; `generation` is that of the account's password now.
+    pub(super) fn wrong(&self, sent: &Sent<'_>, generation: Option<u64>, now: BootTime) -> Option<Wrong> {
         let wrong = &self.clients.get(&sent.client)?.get(sent.account)?.wrong;
-        wrong.iter().find(|wrong| wrong.tag == sent.tag && now < wrong.until).copied()
+        wrong.iter().find(|wrong| wrong.is(sent.tag, generation, now)).copied()
     }
 
     /// A password is right.
@@ -174,17 +182,24 @@ impl Memory {
     }
 
     /// A password is wrong, and is one and the same try for so long. What is known of it already keeps its end.
-    pub(super) fn refuse(&mut self, sent: &Sent<'_>, cause: Cause, counts_once_for: Duration, now: BootTime) {
+    pub(super) fn refuse(
+        &mut self,
+        sent: &Sent<'_>,
+        cause: Cause,
+        generation: Option<u64>,
+        counts_once_for: Duration,
+        now: BootTime,
+    ) {
         let tag = sent.tag;
         let known = self.learn(sent);
         known.right.take_if(|right| right.tag == tag);
-        let before = known.wrong.iter().find(|wrong| wrong.tag == tag && now < wrong.until);
+        let before = known.wrong.iter().find(|wrong| wrong.is(tag, generation, now));
         let until = before.map_or_else(|| now.after(counts_once_for), |wrong| wrong.until);
         known.wrong.retain(|wrong| wrong.tag != tag && now < wrong.until);
         if known.wrong.len() >= WRONG {
             known.wrong.remove(0);
         }
-        known.wrong.push(Wrong { tag, cause, asked: now, until });
+        known.wrong.push(Wrong { tag, generation, cause, asked: now, until });
     }
 
     /// A client has logged out, or was logged out: what this user's password was there is not known any more.

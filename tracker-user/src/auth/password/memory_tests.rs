@@ -144,7 +144,7 @@ proptest! {
                 }
                 Happened::Refused { client, account, password } => {
                     let sent = sent(client, account, password);
-                    memory.refuse(&sent, Cause::WrongPassword, COUNTS_ONCE_FOR, at(now));
+                    memory.refuse(&sent, Cause::WrongPassword, None, COUNTS_ONCE_FOR, at(now));
                 }
                 Happened::LoggedOut { client, account } => {
                     memory.forget(super::tests::client(client), &user(ACCOUNTS[account]));
@@ -156,7 +156,7 @@ proptest! {
             }
             past.push((now, event));
             for client in 1..3_u8 {
-                for account in 0..2 {
+                for (account, name) in ACCOUNTS.into_iter().enumerate() {
                     for password in 0..3 {
                         let of = (client, account, password);
                         let sent = sent(client, account, password);
@@ -164,8 +164,8 @@ proptest! {
                             let recalled = memory.recall(&sent, Some(generation), at(now));
                             let recalled = recalled.map(|right| right.identity.clone());
                             let (is_right, is_wrong) = expected(&past, now, of, generation);
-                            prop_assert_eq!(recalled, is_right.then(|| user(ACCOUNTS[account])), "{:?}", of);
-                            prop_assert_eq!(memory.wrong(&sent, at(now)).is_some(), is_wrong, "{:?}", of);
+                            prop_assert_eq!(recalled, is_right.then(|| user(name)), "{:?}", of);
+                            prop_assert_eq!(memory.wrong(&sent, None, at(now)).is_some(), is_wrong, "{:?}", of);
                         }
                         prop_assert!(memory.recall(&sent, None, at(now)).is_none());
                     }
@@ -183,13 +183,13 @@ fn of_many_pairs_those_that_were_silent_longest_are_forgotten() {
     for number in 0..PAIRS {
         memory.accept(&sent(number), user("a"), &Before::default(), at(0));
     }
-    memory.refuse(&sent(0), Cause::WrongPassword, COUNTS_ONCE_FOR, at(1));
+    memory.refuse(&sent(0), Cause::WrongPassword, None, COUNTS_ONCE_FOR, at(1));
     for number in PAIRS..PAIRS + 100 {
         memory.accept(&sent(number), user("a"), &Before::default(), at(1));
     }
     assert_eq!(memory.by_age.len(), PAIRS);
     assert_eq!(memory.clients.values().map(HashMap::len).sum::<usize>(), PAIRS);
-    assert!(memory.recall(&sent(1), None, at(1)).is_none() && memory.wrong(&sent(0), at(1)).is_some());
+    assert!(memory.recall(&sent(1), None, at(1)).is_none() && memory.wrong(&sent(0), None, at(1)).is_some());
     assert!(memory.recall(&sent(101), None, at(1)).is_some());
     // As many wrong passwords of one pair as there may be, and no more.
     let passwords: Vec<String> = (0..20).map(|number| number.to_string()).collect();
@@ -197,12 +197,13 @@ fn of_many_pairs_those_that_were_silent_longest_are_forgotten() {
         memory.refuse(
             &secrets.sent(client(1), "b@r", password),
             Cause::WrongPassword,
+            None,
             COUNTS_ONCE_FOR,
             at(2),
         );
     }
     let known = passwords
         .iter()
-        .filter(|password| memory.wrong(&secrets.sent(client(1), "b@r", password), at(2)).is_some());
+        .filter(|password| memory.wrong(&secrets.sent(client(1), "b@r", password), None, at(2)).is_some());
     assert_eq!(known.count(), WRONG);
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use crate::auth::regulation::{Banned, Regulator, Try};
 use crate::types::ClientAddr;
@@ -30,20 +29,20 @@ pub(super) trait Trying: Send {
     fn is_void(self: Box<Self>);
 }
 
-impl Regulation for Arc<Regulator> {
+impl Regulation for Regulator {
     fn begin_in_turn<'a>(&'a self, client: ClientAddr, account: &'a str) -> Begun<'a> {
         Box::pin(async move {
-            let begun: Box<dyn Trying> = Box::new(Regulator::begin(self, client, account)?);
+            let begun: Box<dyn Trying> = Box::new(Self::begin_in_turn(self, client, account).await?);
             Ok(begun)
         })
     }
 
     fn is_banned(&self, client: ClientAddr, account: &str) -> bool {
-        Regulator::begin(self, client, account).map(Try::is_void).is_err()
+        Self::is_banned(self, client, account)
     }
 
     fn generation(&self) -> u64 {
-        0
+        Self::generation(self)
     }
 }
 
@@ -52,8 +51,9 @@ impl Trying for Try {
         Self::succeeded(*self);
     }
 
-    fn failed(self: Box<Self>, _is_known: bool) {
-        Self::failed(*self);
+    fn failed(self: Box<Self>, is_known: bool) {
+        let own = if is_known { self.known() } else { *self };
+        own.failed();
     }
 
     fn is_void(self: Box<Self>) {

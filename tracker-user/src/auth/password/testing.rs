@@ -19,7 +19,7 @@ impl Accounts for Fakes {
     fn find(&self, typed: &str, _rules: &NameRules) -> Result<Target, BadAccount> {
         match typed {
             "" => Err(BadAccount::Length),
-            user => Ok(Target::of_realm(user.to_lowercase(), None)),
+            user => Ok(Target::of_realm(user.to_lowercase(), None, &format!("{}@r", user.to_lowercase()))),
         }
     }
 

@@ -95,6 +95,7 @@ impl Rig {
             journal: Arc::clone(&journal),
             threads: threads(),
             metrics: Metrics::new(&registry).unwrap(),
+            ended: Box::new(|_| {}),
         };
         let kept = Kept { sessions: (0..sessions).map(session).collect(), ..Kept::default() };
         let (tracker, event_loop) = Tracker::new(parts, kept, policy, SessionId::test(1)).unwrap();

@@ -6,6 +6,7 @@ use std::io;
 use super::*;
 use crate::auth::kerberos;
 use crate::auth::kerberos::conditions::{Denied, Step};
+use crate::auth::password;
 use crate::auth::{Cause, NoOffer};
 use crate::config::keys;
 use crate::proxy::destination::{BadDestination, Destination};
@@ -101,6 +102,21 @@ fn credentials_that_prove_nothing() {
         }
         is_a_message(&failure.user_message());
         is_for_people(failure.label());
+    }
+}
+
+/// Nobody learns from a page which names there are.
+#[test]
+fn passwords_that_prove_nothing() {
+    let one = Cause::Password(password::Cause::WrongPassword);
+    for cause in password::Cause::ALL.map(Cause::Password) {
+        is_a_message(&cause.user_message());
+        is_for_people(cause.heading().as_str());
+        is_for_people(cause.page_label());
+        let shown = |cause: Cause| (cause.user_message(), cause.heading(), cause.page_label());
+        assert_eq!(shown(cause), shown(one));
+        let offer = NoOffer::Suppressed(cause);
+        assert_eq!((offer.user_message(), offer.label()), (cause.user_message(), one.page_label()));
     }
 }
 

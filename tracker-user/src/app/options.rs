@@ -1,0 +1,74 @@
+//! What the configuration says, for the parts that go by it.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use super::via;
+use crate::auth::kerberos::negotiate;
+use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules};
+use crate::clock::BootTime;
+use crate::config;
+use crate::config::Config;
+use crate::proxy::{AllowList, Balancers, ProxyOptions};
+use crate::session::{FactorPolicy, Policy};
+
+/// What tickets and passwords are verified by.
+pub(super) fn kerberos(config: &Config) -> negotiate::Options {
+    let config::Kerberos { keytab, channel_bindings, conditions, .. } = &config.kerberos;
+    negotiate::Options {
+        keytab: keytab.clone(),
+        names: names(config),
+        channel_bindings: match channel_bindings {
+            config::ChannelBindings::Off => ChannelBindings::Off,
+            config::ChannelBindings::Accept => ChannelBindings::Accept,
+            config::ChannelBindings::Require => ChannelBindings::Require,
+        },
+        debugging: conditions.debugging,
+    }
+}
+
+/// What names mean.
+pub(super) fn names(config: &Config) -> NameRules {
+    let config::Kerberos { keep_domain, domains, auth_to_local, machine_accounts, .. } = &config.kerberos;
+    NameRules::new(*keep_domain, domains.clone())
+        .with_auth_to_local(*auth_to_local)
+        .with_machine_accounts(*machine_accounts == config::MachineAccounts::Accept)
+}
+
+/// When Kerberos is offered.
+fn conditions(config: &Config) -> Conditions {
+    Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
+        // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
+        error!(%error, "the conditions for Kerberos cannot be used: it is not offered");
+        Conditions::default()
+    })
+}
+
+/// What the proxy goes by.
+pub(super) fn proxy_options(config: &Config) -> ProxyOptions {
+    ProxyOptions {
+        connect_ports: config.proxy.connect_ports.clone(),
+        forward_ports: config.proxy.forward_ports.clone(),
+        allow_destinations: AllowList::new(&config.proxy.allow_destinations),
+        balancers: Balancers::new(&config.proxy.proxy_protocol),
+        max_connections: config.proxy.max_connections as usize,
+        max_connections_per_client: config.proxy.max_connections_per_client as usize,
+        basic: config.proxy.basic,
+        conditions: Arc::new(conditions(config)),
+        debugging: config.kerberos.conditions.debugging,
+        via: via(),
+        ..ProxyOptions::default()
+    }
+}
+
+/// What sessions are judged by, from that time on.
+pub(super) fn policy(config: &Config, since: BootTime) -> Policy {
+    Policy {
+        timeouts: config.timeouts.clone(),
+        max_users: config.licences.max_users,
+        devices_per_user: config.licences.devices_per_user,
+        factors: FactorPolicy::default(),
+        since,
+    }
+}
