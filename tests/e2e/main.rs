@@ -52,6 +52,7 @@ mod past;
 mod programs;
 mod proxying;
 mod realms;
+mod regulation;
 mod reopen;
 mod replay;
 mod restore;

@@ -462,6 +462,17 @@ fn the_table_of_budgets() {
     assert_eq!(ledger.banned(at(1_802)), [0, 0, 0]);
 }
 
+/// In a window of 30 minutes there are never more than three of these; a directory that forgets 30 minutes after the last one
+/// has five, and locks.
+#[test]
+fn who_tries_slowly_is_banned_before_the_directory_locks() {
+    let mut ledger = Ledger::new(DEFAULTS, Room::default());
+    for (number, from) in [2, 3, 0, 2].into_iter().enumerate() {
+        wrong(&mut ledger, at(number as u64 * 601), from, 1).unwrap();
+    }
+    assert_eq!(wrong(&mut ledger, at(4 * 601), 3, 1), Err(Refused::Banned));
+}
+
 #[test]
 fn neighbours_in_an_ipv6_network_share_its_budget_and_not_the_pairs() {
     let mut ledger = Ledger::new(DEFAULTS, Room::default());

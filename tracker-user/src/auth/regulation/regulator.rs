@@ -332,6 +332,9 @@ impl Inner {
     /// Hands to the journal what has changed, in the order in which it did: the ledger is held meanwhile. Nobody waits for
     /// the disk.
     fn keep(&self, changes: &[Change], mut entries: Vec<Entry>) {
+        if changes.is_empty() && entries.is_empty() {
+            return;
+        }
         if changes.iter().any(|change| matches!(change, Change::Banned(_))) {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
@@ -343,9 +346,7 @@ impl Inner {
             }
             Change::Over(target) => Entry::Ban(kept::key(*target), None),
         }));
-        if !entries.is_empty() {
-            journal.submit(entries, None);
-        }
+        journal.submit(entries, None);
     }
 
     /// Tells operators of bans that began.
