@@ -572,9 +572,8 @@ fn apply(
         let (certificates, threads) = (certificates.clone(), Arc::clone(&threads));
         Box::pin(async move {
             if let Some(keeper) = certificates {
-                let pairs = config.tls.pairs();
+                keeper.want(config.tls.pairs());
                 // Without a thread now, it is done by the next look.
-                keeper.want(pairs);
                 if let Ok(done) = threads.run(move || keeper.reread()) {
                     let _ = done.await;
                 }
