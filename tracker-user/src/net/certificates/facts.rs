@@ -123,7 +123,8 @@ pub(super) fn of_chain(chain: &[CertificateDer<'_>], path: &Path) -> Result<Vec<
 
 /// Where a chain is not in order: each certificate is to be issued by the next.
 pub(super) fn order(links: &[Link], path: &Path) -> Option<String> {
-    let broken = links.windows(2).position(|pair| pair[0].issuer != pair[1].subject)?;
+    let mut pairs = links.iter().zip(links.iter().skip(1));
+    let broken = pairs.position(|(one, next)| one.issuer != next.subject)?;
     Some(format!(
         "the chain in {} is out of order: certificate {} is not issued by certificate {}, and some clients will not find \
          their way; put the gateway's own first, and the one that issued each after it",

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
@@ -68,7 +69,12 @@ pub struct Problem {
 pub struct Keeper {
     server: Arc<TlsServer>,
     own: Own,
+    /// What is to be shown from the next look on, where that has changed.
+    next: Mutex<Option<Vec<Pair>>>,
+    /// Held while files are read, which may take long.
     state: Mutex<State>,
+    /// What others look at; nobody waits for it.
+    published: ArcSwap<Published>,
     replaced: AtomicU64,
     failed: AtomicU64,
 }
@@ -90,6 +96,13 @@ struct State {
     unplaced: Option<Trouble>,
 }
 
+/// What is shown, and what is wrong.
+struct Published {
+    slots: Vec<Slot>,
+    unplaced: Option<Trouble>,
+}
+
+#[derive(Clone)]
 struct Slot {
     files: Option<Pair>,
     certificate: Certificate,
@@ -140,10 +153,13 @@ impl Keeper {
             is_stale: false,
             unplaced: None,
         };
+        let published = ArcSwap::from_pointee(state.published());
         Ok(Self {
             server: Arc::new(server),
             own,
+            next: Mutex::default(),
             state: Mutex::new(state),
+            published,
             replaced: AtomicU64::default(),
             failed: AtomicU64::default(),
         })
@@ -155,18 +171,12 @@ impl Keeper {
         &self.server
     }
 
-    /// Other certificates are wanted from now on: they are read at the next look, or by [`Self::reread`].
+    /// Other certificates are wanted from now on: they are read at the next look, or by [`Self::reread`]. Waits for nothing.
     pub fn want(&self, wanted: Vec<Pair>) {
-        let mut state = self.state();
-        if state.wanted != wanted {
-            state.wanted = wanted;
-            // What was wrong was wrong with others.
-            state.unplaced = None;
-            state.is_stale = true;
-        }
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
     }
 
-    /// Reads the files again, changed or not; what is wrong with them is told at once.
+    /// Reads the files again, changed or not; what is wrong with them is told at once. It waits for the disk.
     pub fn reread(&self) {
         self.read(&mut self.state(), wall_now(), boot_now(), true);
     }
@@ -292,14 +302,15 @@ impl Keeper {
             self.failed.fetch_add(1, Relaxed);
             warn!("a certificate cannot be used, the earlier one stays: {}", trouble.error);
         }
+        self.published.store(Arc::new(state.published()));
     }
 
     /// The certificates that are shown, the first of them to clients that name no host.
     #[must_use]
     pub fn shown(&self) -> Vec<Shown> {
         let now = wall_now();
-        let state = self.state();
-        let shown = state.slots.iter().map(|slot| Shown {
+        let published = self.published.load();
+        let shown = published.slots.iter().map(|slot| Shown {
             facts: slot.certificate.facts().clone(),
             files: slot.files.clone(),
             standing: slot.certificate.standing(now),
@@ -312,7 +323,7 @@ impl Keeper {
     /// Why what is configured is not what is shown, where that is more than a file that cannot be read again.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
-        self.state().unplaced.as_ref().and_then(Trouble::problem)
+        self.published.load().unplaced.as_ref().and_then(Trouble::problem)
     }
 
     /// What operators should look at.
@@ -322,13 +333,13 @@ impl Keeper {
     }
 
     fn warnings_at(&self, now: Timestamp) -> Vec<String> {
-        let state = self.state();
+        let published = self.published.load();
         let mut found = Vec::new();
-        let problems = state.slots.iter().map(|slot| &slot.trouble).chain([&state.unplaced]);
+        let problems = published.slots.iter().map(|slot| &slot.trouble).chain([&published.unplaced]);
         for problem in problems.flatten().filter_map(Trouble::problem) {
             found.push(format!("a certificate cannot be used, the earlier one stays: {}", problem.text));
         }
-        for Slot { files, certificate, .. } in &state.slots {
+        for Slot { files, certificate, .. } in &published.slots {
             found.extend(certificate.warnings().iter().cloned());
             let facts = certificate.facts();
             let name = match files {
@@ -365,8 +376,23 @@ impl Keeper {
         (self.replaced.load(Relaxed), self.failed.load(Relaxed))
     }
 
+    /// The state, with what is wanted by now.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(wanted) = next.filter(|wanted| *wanted != state.wanted) {
+            state.wanted = wanted;
+            // What was wrong was wrong with others.
+            state.unplaced = None;
+            state.is_stale = true;
+        }
+        state
+    }
+}
+
+impl State {
+    fn published(&self) -> Published {
+        Published { slots: self.slots.clone(), unplaced: self.unplaced.clone() }
     }
 }
 

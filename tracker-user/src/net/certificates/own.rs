@@ -54,7 +54,7 @@ pub(super) fn read_or_make(
         Ok(_) => {}
         Err(CertificateError { finding: Finding::Missing, .. }) => {}
         Err(error) => {
-            warn!(%error, "the self-signed certificate that was kept cannot be used: another is made")
+            warn!(%error, "the self-signed certificate that was kept cannot be used: another is made");
         }
     }
     make(directory, names, now)
