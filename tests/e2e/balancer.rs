@@ -88,6 +88,15 @@ impl Rig {
         reply.map_or(0, |reply| reply.code)
     }
 
+    /// Kills the gateway and starts it, and waits until the balancer knows of that.
+    fn crash(&mut self) -> Result<()> {
+        self.lab.gateway.kill();
+        self.lab.gateway.start()?;
+        let local = || self.headers("local").ok();
+        until("the balancer to find the gateway again", SOON * 2, || (local()? >= 6.0).then_some(()))?;
+        until("its checks to be green", SOON, || (self.haproxy.health("v2").ok()?.0 == "L4OK").then_some(()))
+    }
+
     fn login(&self, client: usize, user: &str, port: u16) -> Result<()> {
         let curl = self.curl(client, &format!("http://{NAME}:{port}")).tickets(&self.lab.tickets(user)?);
         let reply = curl.get(ORIGIN)?;
@@ -389,8 +398,7 @@ fn after_a_crash_nobody_is_taken_for_another() -> Result<()> {
         throughout("the download holds the session", PAST_TIMEOUT, || {
             session(&rig.lab, 0).is_ok_and(|one| one.is_active())
         })?;
-        rig.lab.gateway.kill();
-        rig.lab.gateway.start()?;
+        rig.crash()?;
         assert_eq!(rig.status(0, V2), 407, "{timed}: since the proof, nothing is known any more");
         assert_eq!(status_without_credentials(&rig.lab, 0), 407, "{timed}: nor is it without the balancer");
         rig.login(0, "alice", V2)?;
@@ -398,8 +406,7 @@ fn after_a_crash_nobody_is_taken_for_another() -> Result<()> {
     }
     let mut rig = rig("[timeouts]\nproxy-auth-timeout = \"60s\"\n")?;
     rig.login(0, "alice", V2)?;
-    rig.lab.gateway.kill();
-    rig.lab.gateway.start()?;
+    rig.crash()?;
     assert_eq!(rig.status(0, V2), 200, "inside the timeout");
     Ok(())
 }
@@ -414,8 +421,7 @@ fn after_a_crash_everything_has_reopened() -> Result<()> {
     for directly in [false, true] {
         let held = rig.idle(0, "alice")?;
         assert_eq!(rig.status(0, V2), 200, "one is open");
-        rig.lab.gateway.kill();
-        rig.lab.gateway.start()?;
+        rig.crash()?;
         let status = if directly { status_without_credentials(&rig.lab, 0) } else { rig.status(0, V2) };
         assert_eq!(status, 407, "directly: {directly}");
         drop(held);

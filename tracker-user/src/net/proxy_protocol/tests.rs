@@ -1,3 +1,5 @@
+//! What is a header, and what is none, in whatever pieces it comes.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

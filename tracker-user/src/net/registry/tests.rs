@@ -113,7 +113,7 @@ async fn what_comes_through_a_balancer_is_seen_by_the_proxy_alone() {
     near.read_exact(&mut [0; 5]).await.unwrap();
     assert!(!registry.holds_unseen(boot_now().after(Duration::from_secs(9))));
     far.shutdown().await.unwrap();
-    near.read(&mut [0; 1]).await.unwrap();
+    assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
     let seen = SeenConnection { id, seen: crate::net::Seen::Half, is_relayed: true };
     assert_eq!(registry.seen(client), [seen]);
 
