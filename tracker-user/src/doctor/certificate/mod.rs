@@ -74,7 +74,8 @@ pub(super) fn checks(case: &Case, hosts: &[String], account: Option<&Known>) -> 
         for listen in &listeners {
             let seen = ask(config, listen.address, names.first().map(String::as_str));
             let place = format!("{} ({})", listen.address, listen.key);
-            let (check, other) = compare(&place, seen, &chains[..from_files], pairs.is_empty());
+            let (check, other) =
+                compare(&place, seen, chains.get(..from_files).unwrap_or_default(), pairs.is_empty());
             found.push(check);
             let is_new = |chain: &Chain| !chains.iter().any(|known| known.ders == chain.ders);
             if from_files == 0 {
