@@ -1,6 +1,7 @@
 //! The wiring, in three phases: parsed ([`Config`]), bound ([`App::bind`]: everything that can fail at start has been
 //! tried), running ([`App::run`]).
 
+mod certificates;
 mod kept;
 mod watch;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+pub use self::certificates::check;
 use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
@@ -30,7 +32,8 @@ use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules, TicketVerifi
 use crate::clock::{BootTime, boot_now, wall_now};
 use crate::config;
 use crate::config::{Config, Document};
-use crate::metrics::{MetricsServer, ObserverCollector, Readiness};
+use crate::metrics::{CertificateCollector, MetricsServer, ObserverCollector, Readiness};
+use crate::net::certificates::{CertificateError, Keeper, Shown};
 use crate::net::{Connections, Endpoint, Security, Service};
 use crate::observe::{Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Witness, places};
 use crate::ops;
@@ -76,6 +79,9 @@ pub enum StartError {
     /// A metric is registered twice: a mistake in the program.
     #[error("a metric cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A certificate cannot be used.
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
     /// The observer cannot start.
     #[error("{0}")]
     Observer(#[from] ObserveError),
@@ -101,6 +107,8 @@ pub struct App {
     journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
+    certificates: Option<Arc<Keeper>>,
+    threads: Arc<Threads>,
     metrics: Option<MetricsServer>,
     admin: AdminServer,
     ops: Ops,
@@ -153,6 +161,10 @@ impl App {
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
+        let certificates = certificates::keeper(&config)?;
+        if let Some(keeper) = &certificates {
+            registry.register(Box::new(CertificateCollector::new(Arc::clone(keeper))?))?;
+        }
 
         let audit = Arc::new(Audit::new(&registry)?);
         let policy = kept::continued(&config, &last);
@@ -203,7 +215,8 @@ impl App {
             options: proxy_options(&config),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let proxy = Proxy::bind(&proxy_endpoints(&config)?, parts).map_err(|error| match error {
+        let endpoints = proxy_endpoints(&config, certificates.as_ref());
+        let proxy = Proxy::bind(&endpoints, parts).map_err(|error| match error {
             BindError::Address { address, error } => {
                 listen_error("the proxy", address, "proxy.listen", error)
             }
@@ -243,11 +256,12 @@ impl App {
             Arc::clone(&journal),
             Arc::clone(&audit),
             Arc::clone(&threads),
-            apply(&tracker, &verifier, &proxy),
+            apply(&tracker, &verifier, &proxy, certificates.as_ref(), &threads),
         ));
         let (keys, keytab) = (Arc::clone(&verifier), config.kerberos.keytab.clone());
         let account = Account::ours();
         let limits = proxy.controls();
+        let shown = certificates.clone();
         let database = Arc::clone(&store);
         let warnings: Warnings = Arc::new(move || {
             let exposure = negotiate::exposure(keytab.as_deref(), Some(&account));
@@ -263,6 +277,7 @@ impl App {
                 .chain(database.astray())
                 .chain(output.problem())
                 .chain(limits.warnings())
+                .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .collect()
         });
         let parts = ops::Parts {
@@ -275,7 +290,8 @@ impl App {
             store: Arc::clone(&store),
             journal: Arc::clone(&journal),
             verifier,
-            threads,
+            certificates: certificates.clone(),
+            threads: Arc::clone(&threads),
             started,
             listen: Arc::clone(&listen),
             warnings: Arc::clone(&warnings),
@@ -289,6 +305,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            certificates,
+            threads,
             metrics,
             admin,
             ops,
@@ -314,6 +332,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            certificates,
+            threads,
             metrics,
             admin,
             ops,
@@ -333,6 +353,9 @@ impl App {
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
+        }
+        if let Some(keeper) = certificates {
+            until_stopped(Box::pin(certificates::keep(keeper, threads)));
         }
         let proxy = proxy.spawn();
         readiness.set(true);
@@ -379,7 +402,7 @@ impl App {
 
     /// Says what has started.
     fn announce(&self) {
-        let Self { observer, configuration, listen, warnings, .. } = self;
+        let Self { observer, configuration, listen, warnings, certificates, .. } = self;
         match observer.kind() {
             Kind::Ebpf { cgroup, pinning } => {
                 let (directory, adopted) = match &pinning {
@@ -393,6 +416,10 @@ impl App {
         let warnings = configuration.warnings().into_iter().chain(warnings()).chain(observer.warnings());
         for warning in warnings {
             warn!("{warning}");
+        }
+        for Shown { facts, .. } in certificates.iter().flat_map(|keeper| keeper.shown()) {
+            let names = facts.names().join(" ");
+            info!(fingerprint = facts.fingerprint, names, expires = %facts.not_after, "certificate");
         }
         let metrics =
             configuration.config().metrics.listen.map_or_else(|| "off".into(), |address| address.to_string());
@@ -454,44 +481,17 @@ fn policy(config: &Config, since: BootTime) -> Policy {
     }
 }
 
-/// Where the proxy listens.
-fn proxy_endpoints(config: &Config) -> Result<Vec<Endpoint>, StartError> {
-    let all = config.addresses_of(Service::Proxy);
-    let tls = match all.iter().any(|listen| listen.is_tls) {
-        true => Some(
-            tls_server(config).map_err(|source| StartError::System { what: "the certificate", source })?,
-        ),
-        false => None,
+/// Where the proxy listens. Whoever listens under TLS has certificates.
+fn proxy_endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> Vec<Endpoint> {
+    let endpoint = |listen: config::Listen| {
+        let security = match certificates {
+            Some(keeper) if listen.is_tls => Security::Tls(Arc::clone(keeper.server())),
+            None if listen.is_tls => return None,
+            _ => Security::Plain,
+        };
+        Some(Endpoint { service: Service::Proxy, security, address: listen.address })
     };
-    let security = |is_tls| match &tls {
-        Some(tls) if is_tls => Security::Tls(Arc::clone(tls)),
-        _ => Security::Plain,
-    };
-    let endpoint = |listen: config::Listen| Endpoint {
-        service: Service::Proxy,
-        security: security(listen.is_tls),
-        address: listen.address,
-    };
-    Ok(all.into_iter().map(endpoint).collect())
-}
-
-/// The certificate that listeners under TLS show.
-fn tls_server(config: &Config) -> io::Result<Arc<crate::net::TlsServer>> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let (chain, key) = match (&config.tls.certificate, &config.tls.key) {
-        (Some(chain), Some(key)) => {
-            let chain =
-                CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(io::Error::other)?;
-            (chain, PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?)
-        }
-        _ => {
-            let made = rcgen::generate_simple_self_signed([via()]).map_err(io::Error::other)?;
-            let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-            (vec![made.cert.der().clone()], key)
-        }
-    };
-    crate::net::TlsServer::new(chain, key).map(Arc::new).map_err(io::Error::other)
+    config.addresses_of(Service::Proxy).into_iter().filter_map(endpoint).collect()
 }
 
 fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
@@ -550,8 +550,8 @@ fn conditions(config: &Config) -> Conditions {
 
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.
 fn via() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).map_or_else(|| "tracker".into(), |name| format!("tracker-{name}"))
+    let name = certificates::hostname();
+    if name.is_empty() { "tracker".into() } else { format!("tracker-{name}") }
 }
 
 fn proxy_options(config: &Config) -> ProxyOptions {
@@ -569,11 +569,27 @@ fn proxy_options(config: &Config) -> ProxyOptions {
 }
 
 /// What a changed configuration does to the running parts.
-fn apply(tracker: &Tracker, verifier: &Arc<Verifier>, proxy: &Proxy) -> Apply {
+fn apply(
+    tracker: &Tracker,
+    verifier: &Arc<Verifier>,
+    proxy: &Proxy,
+    certificates: Option<&Arc<Keeper>>,
+    threads: &Arc<Threads>,
+) -> Apply {
     let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(verifier), proxy.controls());
+    let (certificates, threads) = (certificates.cloned(), Arc::clone(threads));
     Box::new(move |config: Arc<Config>| -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (tracker, verifier, proxy) = (tracker.clone(), Arc::clone(&verifier), proxy.clone());
+        let (certificates, threads) = (certificates.clone(), Arc::clone(&threads));
         Box::pin(async move {
+            if let Some(keeper) = certificates {
+                let pairs = config.tls.pairs();
+                // Without a thread now, it is done by the next look.
+                keeper.want(pairs);
+                if let Ok(done) = threads.run(move || keeper.reread()) {
+                    let _ = done.await;
+                }
+            }
             verifier.tickets().configure(kerberos(&config));
             proxy.configure(proxy_options(&config));
             let policy = policy(&config, boot_now());

@@ -3,7 +3,9 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::net::IpAddr;
 
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use tracker_ebpf::abi::NoClient;
 
@@ -45,6 +47,17 @@ pub fn parse(text: &str) -> Result<ClientAddr, NoClient> {
         Ok(number) => format!("{address}%{number}").parse(),
         Err(_) => text.parse(),
     }
+}
+
+/// The addresses of this host, those of its loopback included.
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
+    let address = |storage: nix::sys::socket::SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    };
+    let all = getifaddrs().into_iter().flatten();
+    all.filter_map(|interface| interface.address.and_then(address)).collect()
 }
 
 #[cfg(test)]

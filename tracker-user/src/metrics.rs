@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use tracker_ebpf::abi::Counter;
 
 use crate::net::Listener;
+use crate::net::certificates::Keeper;
 use crate::observe::{Kind, Observer};
 
 /// How long a scraper may take to send its request.
@@ -183,5 +184,56 @@ impl Collector for ObserverCollector {
             }
         }
         self.errors.collect().into_iter().chain(self.mode.collect()).collect()
+    }
+}
+
+/// What is known of the certificates, asked for when it is scraped.
+pub struct CertificateCollector {
+    keeper: Arc<Keeper>,
+    expiry: IntGaugeVec,
+    reloads: IntCounterVec,
+}
+
+impl CertificateCollector {
+    /// A collector for what `keeper` keeps.
+    ///
+    /// # Errors
+    /// Never with these constant names; passed on.
+    pub fn new(keeper: Arc<Keeper>) -> prometheus::Result<Self> {
+        let expiry = IntGaugeVec::new(
+            Opts::new(
+                "tracker_tls_certificate_expiry_timestamp_seconds",
+                "When a certificate that clients are shown expires, as a Unix time; position 1 is the default",
+            ),
+            &["position"],
+        )?;
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "tracker_tls_certificate_reloads_total",
+                "Certificates that were exchanged while the gateway ran, and those that could not be used",
+            ),
+            &["result"],
+        )?;
+        Ok(Self { keeper, expiry, reloads })
+    }
+}
+
+impl Collector for CertificateCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.expiry.desc().into_iter().chain(self.reloads.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.expiry.reset();
+        for (index, shown) in self.keeper.shown().iter().enumerate() {
+            let position = (index + 1).to_string();
+            self.expiry.with_label_values(&[&position]).set(shown.facts.not_after.as_second());
+        }
+        let (exchanged, failed) = self.keeper.counts();
+        for (result, count) in [("exchanged", exchanged), ("failed", failed)] {
+            let counter = self.reloads.with_label_values(&[result]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.expiry.collect().into_iter().chain(self.reloads.collect()).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::certificates::certificate;
 use super::decisions::{decision, step};
 use super::wire;
 use crate::auth::kerberos::negotiate::Account;
@@ -57,6 +58,7 @@ pub(super) fn status(status: Status) -> wire::Status {
             file: status.replay_cache.file.map(|file| file.display().to_string()),
             problem: status.replay_cache.problem,
         },
+        certificates: status.certificates.into_iter().map(certificate).collect(),
         timeouts: in_short(&status.timeouts),
         warnings: status.warnings,
     }

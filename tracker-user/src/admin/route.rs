@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::certificates::certificates;
 use super::peer::Peer;
 use super::respond::{Body, Pace, Refused, line, lines, list, ok};
 use super::{query, render, wire};
@@ -69,6 +70,7 @@ async fn route(
         (&Method::DELETE, ["v1", "settings", key]) => {
             ok(&render::setting(&ops.unset(key, peer.actor(names).await).await?))
         }
+        (&Method::GET, ["v1", "certificates"]) => ok(&certificates(ops.certificates().await?)),
         (&Method::GET, ["v1", "events"]) => events(ops, request.uri().query()).await?,
         (&Method::GET, ["v1", "explain", client]) => {
             let query = request.uri().query();

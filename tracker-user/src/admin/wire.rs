@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod certificates;
 mod decisions;
 mod past;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod past_tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Decision, Step, Ticket, Walk};
 pub use self::past::{Event, PastSession, Waited};
 
@@ -43,6 +45,9 @@ pub struct Status {
     pub store: StoreStatus,
     /// The record of used tokens.
     pub replay_cache: ReplayCache,
+    /// The certificates that clients are shown, the default first; none where nothing listens under TLS.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// The timeouts in force, in short.
     pub timeouts: String,
     /// What an operator should look at; empty when all is well.

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
-use tracker::app::{App, StartError};
+use tracker::app::{self, App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
 use tracker::output::{Format, Output};
 use tracker::panics;
@@ -61,8 +61,16 @@ fn main() -> ExitCode {
     };
     if args.check_config {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
-        for warning in file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings()) {
+        let (problems, of_certificates) = app::check(&file.config);
+        let warnings = file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings());
+        for warning in warnings.chain(of_certificates) {
             eprintln!("{name}: warning: {warning}");
+        }
+        if !problems.is_empty() {
+            for problem in problems {
+                eprintln!("{name}: {problem}");
+            }
+            return EX_USAGE.into();
         }
         println!("{name}: good");
         return ExitCode::SUCCESS;
@@ -115,6 +123,7 @@ async fn serve(path: Option<PathBuf>, file: Document, access: AccessLog, output:
         Err(error) => {
             eprintln!("trackerd: {error}");
             return match error {
+                StartError::Certificate(_) => EX_USAGE.into(),
                 StartError::Observer(error) if error.is_privilege() => EX_NOPERM.into(),
                 _ => ExitCode::FAILURE,
             };

@@ -87,6 +87,8 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = when::parse)]
         since: Option<Timestamp>,
     },
+    /// Show the certificates of the listeners under TLS: names, issuer, expiry, next renewal, last error.
+    Certificate,
     /// Detach the kernel side that a daemon has left behind, and remove its records. For good: the daemon itself never
     /// does so, that nothing is lost while it is down. Stop it first.
     Detach {

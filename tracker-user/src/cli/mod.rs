@@ -1,6 +1,7 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
 pub mod args;
+mod certificates;
 mod decode;
 mod detach;
 mod doctor;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::args::{Args, Command, Explain, History, Logout};
 use super::detach::{self, DetachError};
-use super::{decode, doctor, explain, past, show};
+use super::{certificates, decode, doctor, explain, past, show};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::doctor::State;
@@ -108,6 +108,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
         Command::Session { client: address } => {
             let value = client.get(&format!("/v1/sessions/{}", query::encode(&address.to_string()))).await?;
             print(args, &value, |session: wire::SessionDetail| show::session(&session))
+        }
+        Command::Certificate => {
+            let value = client.get("/v1/certificates").await?;
+            print(args, &value, |all: wire::Certificates| certificates::certificates(&all))
         }
         Command::Users => {
             let value = client.get("/v1/users").await?;

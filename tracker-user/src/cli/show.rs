@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::certificates;
 use crate::admin::wire;
 use crate::audit::Actor;
 use crate::clock::wall_now;
@@ -41,6 +42,9 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("connections", status.connections.to_string()),
         ("store", store(&status.store)),
     ];
+    for certificate in &status.certificates {
+        rows.push(("certificate", certificates::in_short(certificate)));
+    }
     for (what, count) in &status.observer.errors {
         rows.push(("observer error", format!("{what}: {count}")));
     }

@@ -29,13 +29,7 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
     let mut found = clashes(config);
     found.extend(socket_path(&config.run_dir));
     // Of two keys that belong together, one can be set before the other: each pair has an order that `set` allows.
-    if config.tls.certificate.is_some() && config.tls.key.is_none() {
-        found.push(Conflict::new(
-            ["tls.certificate", "tls.key"],
-            "is of no use without its private key",
-            "set tls.key first, or leave both empty",
-        ));
-    }
+    found.extend(keys_of_certificates(config.tls.certificate.len(), config.tls.key.len()));
     if config.acme.directory.is_some() && config.acme.domains.is_empty() {
         found.push(Conflict::new(
             ["acme.directory", "acme.domains"],
@@ -51,6 +45,22 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
         ));
     }
     found
+}
+
+/// Certificates without a private key.
+fn keys_of_certificates(certificates: usize, keys: usize) -> Option<Conflict> {
+    let [message, remedy] = match (certificates, keys) {
+        _ if certificates <= keys => return None,
+        (1, _) => [
+            "is of no use without its private key".to_owned(),
+            "set tls.key first, or leave both empty".into(),
+        ],
+        _ => [
+            format!("names {certificates} certificates, and tls.key {keys} private keys"),
+            "set tls.key first, to as many keys in the same order".into(),
+        ],
+    };
+    Some(Conflict::new(["tls.certificate", "tls.key"], message, remedy))
 }
 
 /// Addresses that two parts of the gateway want to listen on.
@@ -148,8 +158,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.proxy.basic == Basic::Always && config.proxy.listen.iter().any(beyond_this_host) {
         found.push("proxy.basic: always sends passwords over the network in the clear".to_owned());
     }
-    if config.tls.key.is_some() && config.tls.certificate.is_none() {
-        found.push("tls.key: is not used without tls.certificate".to_owned());
+    match (config.tls.certificate.len(), config.tls.key.len()) {
+        (0, 1..) => found.push("tls.key: is not used without tls.certificate".to_owned()),
+        (certificates, keys) if keys > certificates => found.push(format!(
+            "tls.key: names {keys} private keys, and tls.certificate {certificates} certificates: the last keys are not used"
+        )),
+        _ => {}
     }
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(

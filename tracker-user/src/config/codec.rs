@@ -336,6 +336,57 @@ impl<C: Codec> Codec for List<C> {
     }
 }
 
+/// One value, or a list of them; the empty word is none.
+pub(super) struct OneOrMore<C> {
+    pub(super) of: C,
+    /// What none means.
+    pub(super) means: &'static str,
+}
+
+impl<C: Codec> Codec for OneOrMore<C> {
+    type Value = Vec<C::Value>;
+
+    fn read(&self, node: Node) -> Result<Self::Value, Faults> {
+        let is_one = match &node.raw {
+            Raw::Word(text) | Raw::Text(text) if text.is_empty() => return Ok(Vec::new()),
+            Raw::Word(text) => !text.contains(','),
+            Raw::List(_) => false,
+            _ => true,
+        };
+        if is_one {
+            return Ok(vec![self.of.read(node)?]);
+        }
+        let mut values = Vec::new();
+        let mut faults = Vec::new();
+        for item in node.items(&self.wants(), &self.example())? {
+            match self.of.read(item) {
+                Ok(value) => values.push(value),
+                Err(Faults(more)) => faults.extend(more),
+            }
+        }
+        if faults.is_empty() { Ok(values) } else { Err(Faults(faults)) }
+    }
+
+    fn write(&self, value: &Self::Value) -> Value {
+        let mut all: Vec<Value> = value.iter().map(|item| self.of.write(item)).collect();
+        match all.as_slice() {
+            [] => Value::String(String::new()),
+            // On a command line, one with a comma would be several.
+            [Value::String(text)] if text.contains(',') => Value::Array(all),
+            [_] => all.remove(0),
+            _ => Value::Array(all),
+        }
+    }
+
+    fn wants(&self) -> String {
+        format!("{}, or a list; empty: {}", self.of.wants(), self.means)
+    }
+
+    fn example(&self) -> String {
+        self.of.example()
+    }
+}
+
 /// Values by name; names that differ only in case are the same.
 pub(super) struct Map<C> {
     pub(super) name: Text<String>,

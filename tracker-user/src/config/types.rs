@@ -12,6 +12,7 @@ use super::values::{
     SecondFactorPolicy,
 };
 use crate::auth::kerberos::conditions::ConditionSettings;
+use crate::net::certificates::Pair;
 use crate::session::settings::Timeouts;
 use crate::types::PortRange;
 
@@ -289,12 +290,21 @@ pub struct Mail {
 /// TLS.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
-    /// The certificate chain, PEM; `None`: self-signed.
-    pub certificate: Option<PathBuf>,
-    /// Its private key, PEM.
-    pub key: Option<PathBuf>,
+    /// Certificate chains, PEM, the default first; none: self-signed.
+    pub certificate: Vec<PathBuf>,
+    /// Their private keys, PEM, in the same order.
+    pub key: Vec<PathBuf>,
     /// Where the explicit proxy is under TLS.
     pub proxy_listen: Vec<SocketAddr>,
+}
+
+impl Tls {
+    /// Each certificate with its key.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<Pair> {
+        let pairs = self.certificate.iter().cloned().zip(self.key.iter().cloned());
+        pairs.map(|(chain, key)| Pair { chain, key }).collect()
+    }
 }
 
 /// Certificates by ACME.

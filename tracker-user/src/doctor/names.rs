@@ -3,10 +3,9 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
-
 use super::dns::{Dns, NoRecords, Record};
 use super::{Check, within};
+use crate::links::own_addresses;
 
 const NAME: &str = "name";
 const DNS: &str = "dns";
@@ -213,15 +212,6 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
         words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
     };
     text.lines().filter_map(line).collect()
-}
-
-fn own_addresses() -> Vec<IpAddr> {
-    let address = |storage: nix::sys::socket::SockaddrStorage| {
-        let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
-    };
-    let all = getifaddrs().into_iter().flatten();
-    all.filter_map(|interface| interface.address.and_then(address)).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::Connection;
 use super::registry::Membership;
 use super::splice::{ByteStream, Spliceable};
-use super::tls::{Accept, ChannelBinding, ChannelBindingType, TlsServer};
+use super::tls::{Accept, ChannelBinding, ChannelBindingType, HandshakeError, TlsServer};
 use super::transport::Transport;
 
 /// The stream of a client's connection. It counts what moves, and takes itself out of the registry before its descriptor
@@ -54,6 +54,15 @@ impl ClientStream {
     #[must_use]
     pub fn channel_binding(&self, kind: ChannelBindingType) -> Option<ChannelBinding> {
         self.transport.channel_binding(kind)
+    }
+
+    /// Whether a TLS handshake was had that went on from an earlier one.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(_) => false,
+            Transport::Tls(tls) => tls.is_resumed(),
+        }
     }
 
     /// Tells the client that nothing more will come and that this was all, where closing the socket does not say so: under
@@ -102,15 +111,21 @@ impl Handshake {
     pub fn connection(&self) -> Option<&Arc<Connection>> {
         self.membership.as_ref().map(Membership::connection)
     }
+
+    /// Whether the client has said anything.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.accept.has_begun()
+    }
 }
 
 impl Future for Handshake {
-    type Output = io::Result<ClientStream>;
+    type Output = Result<ClientStream, HandshakeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let done = ready!(Pin::new(&mut self.accept).poll(cx));
         let Some(membership) = self.membership.take() else {
-            return Poll::Ready(Err(io::Error::other("the handshake was over")));
+            return Poll::Ready(Err(HandshakeError::Left(io::Error::other("the handshake was over"))));
         };
         Poll::Ready(match done {
             Ok(tls) => Ok(ClientStream { membership, transport: Transport::Tls(Box::new(tls)) }),

@@ -21,4 +21,4 @@ pub use registry::{
 };
 pub use socket_options::tune;
 pub use splice::{ByteStream, Spliceable};
-pub use tls::{ChannelBinding, ChannelBindingType, TlsServer};
+pub use tls::{ChannelBinding, ChannelBindingType, HandshakeError, TlsServer};

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificates::{Certificate, pem};
 use super::{ClientStream, Connections, TlsServer};
 
 /// The certificate's name.
@@ -22,8 +23,31 @@ pub(crate) fn server_signed_by(
     let key = KeyPair::generate_for(algorithm).unwrap();
     let certificate = CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
     let der = certificate.der().clone();
-    let server = TlsServer::new(vec![der.clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into())).unwrap();
-    (server, der)
+    (TlsServer::new(&[of_der(&der, &key)]).unwrap(), der)
+}
+
+/// Chain and key for these names as PEM, self-signed, valid until the beginning of a year.
+pub(crate) fn pem_pair_until(names: &[&str], year: i32) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let made = params.self_signed(&key).unwrap();
+    (
+        pem::encode("CERTIFICATE", made.der()).to_string(),
+        pem::encode("PRIVATE KEY", &key.serialize_der()).to_string(),
+    )
+}
+
+/// The same, valid for long.
+pub(crate) fn pem_pair(names: &[&str]) -> (String, String) {
+    pem_pair_until(names, 2100)
+}
+
+/// A certificate as if it had been read from files.
+pub(crate) fn of_der(certificate: &CertificateDer<'static>, key: &KeyPair) -> Certificate {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    Certificate::new(vec![certificate.clone()], key, "a".as_ref(), "b".as_ref(), Vec::new()).unwrap()
 }
 
 /// The same, signed as most are.
@@ -37,6 +61,22 @@ pub(crate) async fn connect_by<S: AsyncRead + AsyncWrite + Unpin>(
     certificate: &CertificateDer<'static>,
     version: &'static SupportedProtocolVersion,
 ) -> TlsStream<S> {
+    try_connect_by(socket, certificate, version).await.unwrap()
+}
+
+/// The same with TLS 1.3, whatever comes of it.
+pub(crate) async fn try_connect<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    certificate: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<S>> {
+    try_connect_by(socket, certificate, &version::TLS13).await
+}
+
+async fn try_connect_by<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    certificate: &CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> std::io::Result<TlsStream<S>> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -45,7 +85,7 @@ pub(crate) async fn connect_by<S: AsyncRead + AsyncWrite + Unpin>(
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(NAME).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+    TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 
 /// The same with TLS 1.3.

@@ -9,6 +9,7 @@
 //! carried out to its end whoever leaves; it has an [`Actor`](crate::audit::Actor), whom the audit trail names.
 
 mod activity;
+mod certificates;
 mod configuration;
 mod connections;
 mod error;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
+pub use self::certificates::Certificates;
 pub use self::configuration::{Apply, Configuration};
 pub use self::connections::OpenConnection;
 pub use self::error::{ErrorKind, OpsError};
@@ -55,6 +57,7 @@ pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;
 use crate::net::Connections;
+use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
 use crate::store::{Journal, Store};
@@ -81,6 +84,8 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// Who verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// The certificates; `None` where nothing listens under TLS.
+    pub certificates: Option<Arc<Keeper>>,
     /// Who does what blocks. Nobody else's work waits for these.
     pub threads: Arc<Threads>,
     /// When the daemon started.

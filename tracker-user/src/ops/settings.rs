@@ -61,11 +61,19 @@ impl Ops {
         self.order(async move |ops| ops.parts().configuration.unset(&name, actor).await).await
     }
 
-    /// Reads the configuration file again, and returns the keys that have changed by it.
+    /// Reads the configuration file and the certificates again, and returns the keys that have changed by it.
     ///
     /// # Errors
     /// When there is no file, or a bad one: then nothing was changed.
     pub async fn reload(&self, actor: Actor) -> Result<Vec<&'static Key>, OpsError> {
-        self.order(async move |ops| ops.parts().configuration.reload(actor).await).await
+        self.order(async move |ops| {
+            let changed = ops.parts().configuration.reload(actor).await;
+            // Certificates may have changed although the file has not.
+            if let Some(keeper) = ops.parts().certificates.clone() {
+                ops.blocking(move |_| keeper.reread()).await?;
+            }
+            changed
+        })
+        .await
     }
 }

@@ -11,6 +11,7 @@ use super::{Ops, OpsError, Parts};
 use crate::auth::kerberos::negotiate;
 use crate::clock::boot_now;
 use crate::config::Config;
+use crate::net::certificates::Shown;
 use crate::observe::Kind;
 use crate::session::Timeouts;
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// The record of used tokens.
     pub replay_cache: ReplayCache,
+    /// The certificates that clients are shown, the default first.
+    pub certificates: Vec<Shown>,
     /// The timeouts in force.
     pub timeouts: Timeouts,
     /// What an operator should look at; empty when all is well.
@@ -158,6 +161,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
             file: negotiate::replay_file(),
             problem: parts.verifier.tickets().replay_problem().map(|problem| problem.finding),
         },
+        certificates: parts.certificates.as_ref().map(|keeper| keeper.shown()).unwrap_or_default(),
         timeouts: config.timeouts.clone(),
         warnings,
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use self::by_client::ByClient;
-use crate::net::{ClientStream, Connection, TlsServer};
+use crate::net::{ClientStream, Connection, HandshakeError, TlsServer};
 use crate::types::{ClientAddr, ConnectionId};
 
 /// A handshake that is not done within this time is given up.
@@ -26,21 +26,111 @@ pub(super) const MAX_HANDSHAKES: usize = if cfg!(test) { 4 } else { 1024 };
 #[derive(Debug, Default)]
 pub(super) struct Handshakes(RefCell<ByClient>);
 
+/// What a handshake came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A new session of TLS.
+    Full,
+    /// One that goes on from an earlier one.
+    Resumed,
+    /// The client left before it said anything.
+    Unused,
+    /// The client spoke no TLS.
+    Plain,
+    /// Nothing in common.
+    Incompatible,
+    /// The client did not want to go on; most often it does not trust the certificate.
+    Refused,
+    /// The protocol was broken.
+    Broken,
+    /// The client left in the middle.
+    Left,
+    /// It took too long.
+    TimedOut,
+    /// The connection was ended from outside: the gateway stops, or there were too many handshakes.
+    Ended,
+}
+
+impl Outcome {
+    /// All of them.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Full,
+        Self::Resumed,
+        Self::Unused,
+        Self::Plain,
+        Self::Incompatible,
+        Self::Refused,
+        Self::Broken,
+        Self::Left,
+        Self::TimedOut,
+        Self::Ended,
+    ];
+
+    /// As metrics name it.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Unused => "unused",
+            Self::Plain => "plain",
+            Self::Incompatible => "incompatible",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Left => "left",
+            Self::TimedOut => "timed-out",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl From<&HandshakeError> for Outcome {
+    fn from(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::Unused => Self::Unused,
+            HandshakeError::Plain => Self::Plain,
+            HandshakeError::Incompatible(_) => Self::Incompatible,
+            HandshakeError::Refused(_) => Self::Refused,
+            HandshakeError::Broken(_) => Self::Broken,
+            HandshakeError::Left(_) => Self::Left,
+        }
+    }
+}
+
+/// How a handshake ended.
+pub(super) struct Done {
+    /// The connection, if it can be served.
+    pub(super) stream: Option<ClientStream>,
+    pub(super) outcome: Outcome,
+    /// Whether it speaks against the client ([`HandshakeError::is_offence`]).
+    pub(super) is_offence: bool,
+}
+
 impl Handshakes {
-    /// Does the handshake on a connection that was accepted just now; `None` if it fails, takes too long, or the
-    /// connection is ended meanwhile.
-    pub(super) async fn run(&self, stream: ClientStream, server: &TlsServer) -> Option<ClientStream> {
+    /// Does the handshake on a connection that was accepted just now.
+    pub(super) async fn run(&self, stream: ClientStream, server: &TlsServer) -> Done {
+        let failed = |outcome, is_offence| Done { stream: None, outcome, is_offence };
         let connection = Arc::clone(stream.connection());
+        let client = connection.client();
         let _under_way = self.begin(&connection);
-        let mut handshake = pin!(stream.secure(server).ok()?);
+        let Ok(handshake) = stream.secure(server) else { return failed(Outcome::Ended, false) };
+        let mut handshake = pin!(handshake);
         let ended_or_done = poll_fn(|cx| connection.poll_until_end(cx, handshake.as_mut()));
         match timeout(HANDSHAKE_TIMEOUT, ended_or_done).await {
-            Ok(Some(Ok(stream))) => return Some(stream),
-            Ok(Some(Err(error))) => debug!(client = %connection.client(), %error, "a TLS handshake failed"),
-            Ok(None) => {}
-            Err(_) => debug!(client = %connection.client(), "a TLS handshake took too long"),
+            Ok(Some(Ok(stream))) => {
+                let outcome = if stream.is_resumed() { Outcome::Resumed } else { Outcome::Full };
+                Done { stream: Some(stream), outcome, is_offence: false }
+            }
+            Ok(Some(Err(error))) => {
+                debug!(%client, %error, "a TLS handshake came to nothing");
+                failed(Outcome::from(&error), error.is_offence())
+            }
+            Ok(None) => failed(Outcome::Ended, false),
+            Err(_) => {
+                debug!(%client, "a TLS handshake took too long");
+                // Whoever has said nothing has not had the gateway work.
+                failed(Outcome::TimedOut, handshake.has_begun())
+            }
         }
-        None
     }
 
     fn begin(&self, connection: &Arc<Connection>) -> UnderWay<'_> {

@@ -278,15 +278,14 @@ impl Drop for Conduct {
 
 /// One try to say why: a browser shows it, and nobody waits for it.
 fn say_busy(stream: &TcpStream, security: &Security) {
-    // Without a handshake there are no words that a TLS client understands.
-    if !security.is_plain() {
-        return;
-    }
     const PAGE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
         Cache-Control: no-store\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 71\r\n\r\n\
         This proxy has too many open connections at present. Try again later.\r\n";
+    // Before a handshake TLS has but one word: a fatal alert (21), internal_error (80; RFC 8446, section 6).
+    const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+    let words = if security.is_plain() { PAGE } else { ALERT };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    // What is left unread would have the kernel reset the connection, and the page with it.
+    // What is left unread would have the kernel reset the connection, and the words with it.
     let _ = recv(stream.as_raw_fd(), &mut [0; 4096], flags);
-    let _ = send(stream.as_raw_fd(), PAGE, flags);
+    let _ = send(stream.as_raw_fd(), words, flags);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::handshakes::Outcome;
 use super::limits::Why;
 
 /// Counters and gauges; cheap to clone, all clones are the same ones.
@@ -51,6 +52,7 @@ pub struct Stats {
     pub destinations_refused: IntCounter,
     /// Destinations of which the kernel did not say where they lead, and which were not connected to.
     pub destinations_unknown: IntCounter,
+    handshakes: IntCounterVec,
     turned_away: IntCounterVec,
     turned_away_by: BTreeMap<Why, IntCounter>,
     /// Connections that were ended, idle and unproved, to make room.
@@ -86,6 +88,17 @@ impl Stats {
             Opts::new("tracker_proxy_turned_away_total", "Connections that found no room, by what was short"),
             &["why"],
         )?;
+        let handshakes = IntCounterVec::new(
+            Opts::new(
+                "tracker_tls_handshakes_total",
+                "TLS handshakes that clients began, by what they came to",
+            ),
+            &["outcome"],
+        )?;
+        for outcome in Outcome::ALL {
+            // Known from the start, at 0.
+            handshakes.get_metric_with_label_values(&[outcome.label()])?;
+        }
         let turned_away_by = Why::ALL
             .into_iter()
             .map(|(why, label)| Ok((why, turned_away.get_metric_with_label_values(&[label])?)))
@@ -101,6 +114,7 @@ impl Stats {
             proofs_not_admitted: proof("not_admitted")?,
             requests,
             proofs,
+            handshakes,
             turned_away,
             turned_away_by,
             shed: IntCounter::new(
@@ -179,6 +193,7 @@ impl Stats {
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.proofs.clone()))?;
+        registry.register(Box::new(self.handshakes.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
         registry.register(Box::new(self.connections_open.clone()))?;
         registry.register(Box::new(self.tunnels_open.clone()))?;
@@ -210,6 +225,19 @@ impl Stats {
         if let Some(counter) = self.turned_away_by.get(&why) {
             counter.inc();
         }
+    }
+
+    /// Counts a TLS handshake.
+    pub(super) fn handshake(&self, outcome: Outcome) {
+        if let Ok(counter) = self.handshakes.get_metric_with_label_values(&[outcome.label()]) {
+            counter.inc();
+        }
+    }
+
+    /// How many came to this.
+    #[cfg(test)]
+    pub(super) fn handshakes(&self, outcome: Outcome) -> u64 {
+        self.handshakes.with_label_values(&[outcome.label()]).get()
     }
 
     /// Counts one answer; `None` is a request that ended without one.

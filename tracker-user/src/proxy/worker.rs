@@ -16,7 +16,8 @@ use tracing::{debug, warn};
 use super::access::Lane;
 use super::dial::Names;
 use super::front::http1::{self, Heads, Leftovers};
-use super::handshakes::Handshakes;
+use super::handshakes::{Handshakes, Outcome};
+use super::limits::Conduct;
 use super::pool::Pool;
 use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
@@ -176,11 +177,16 @@ async fn accept(worker: Rc<Worker>, listener: Accepting) {
 /// Serves a connection after its handshake. The connection gets a task of its own then: the handshake's is larger. A proxy that
 /// stops does not wait for a handshake: no request would be served after it.
 async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
-    let secured = tokio::select! {
-        secured = worker.handshakes.run(stream, &server) => secured,
-        () = worker.shared.stopping.cancelled() => None,
+    let conduct = Conduct::new(Arc::clone(&worker.shared), stream.connection().client());
+    let done = tokio::select! {
+        done = worker.handshakes.run(stream, &server) => done,
+        () = worker.shared.stopping.cancelled() => return worker.shared.stats.handshake(Outcome::Ended),
     };
-    if let Some(stream) = secured {
+    worker.shared.stats.handshake(done.outcome);
+    if done.is_offence {
+        conduct.fails();
+    }
+    if let Some(stream) = done.stream {
         let tasks = worker.shared.tasks.clone();
         tokio::task::spawn_local(tasks.track_future(http1::run(worker, stream)));
     }

@@ -17,6 +17,7 @@ use super::open::{self, Open, Seen};
 use super::revocation::{self, Mark, Revocation};
 use super::schema::{self, Imprint};
 use crate::clock::{Anchor, BootTime, boot_id, wall_now};
+use crate::net::certificates::own;
 use crate::observe::Witness;
 use crate::private;
 use crate::types::{GatewayId, SessionId};
@@ -77,8 +78,9 @@ struct Progress {
 #[must_use]
 pub fn is_ours(name: &OsStr) -> bool {
     // MIT's replay cache may lie there, too; what file systems put into the root of a volume of its own is nobody's.
-    [FILE, open::ASIDE, revocation::FILE, PROBE, "lost+found"].into_iter().any(|ours| name == ours)
-        || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
+    // And the certificate that the gateway makes for itself.
+    let ours = [FILE, open::ASIDE, revocation::FILE, PROBE, own::FILE, own::ASIDE, "lost+found"];
+    ours.into_iter().any(|ours| name == ours) || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))
 }
 
 impl Store {

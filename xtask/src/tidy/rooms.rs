@@ -72,7 +72,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "store",
-        imports: &["types", "clock", "links", "private", "panics", "session", "observe", "audit"],
+        imports: &["types", "clock", "links", "private", "panics", "session", "net", "observe", "audit"],
         purpose: "what survives: one redb file, its journal, history and continuity",
     },
     Room {
@@ -100,7 +100,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "metrics",
-        imports: &["net", "observe"],
+        imports: &["clock", "net", "observe"],
         purpose: "what Prometheus scrapes, and whether clients are served",
     },
     Room {
@@ -121,7 +121,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "doctor",
-        imports: &["clock", "private", "net", "observe", "store", "auth", "config", "admin"],
+        imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
     },
     Room {
@@ -134,7 +134,7 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "app",
         imports: &[
-            "clock", "private", "threads", "output", "session", "net", "observe", "audit", "store",
+            "clock", "links", "private", "threads", "output", "session", "net", "observe", "audit", "store",
             "tracker", "auth", "config", "proxy", "metrics", "ops", "admin",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Change::{Live, Restart};
 use super::{Field, Key};
-use crate::config::codec::{Count, Flag, List, Map, Maybe, OneOf, Ports, Switch};
+use crate::config::codec::{Count, Flag, List, Map, Maybe, OneOf, OneOrMore, Ports, Switch};
 use crate::config::span::Span;
 use crate::config::text;
 use crate::session::settings as core;
@@ -166,10 +166,10 @@ keys! {
     "mail.from" Live mail.from = Maybe { none: "", some: text::MAIL_ADDRESS, means: "none" };
     "Sender of the gateway's mail."
 
-    "tls.certificate" Live tls.certificate = Maybe { none: "", some: text::PATH, means: "self-signed" };
-    "Certificate chain, PEM."
-    "tls.key" Live tls.key = Maybe { none: "", some: text::PATH, means: "self-signed" };
-    "Its private key, PEM."
+    "tls.certificate" Live tls.certificate = OneOrMore { of: text::PATH, means: "self-signed, made at first start" };
+    "Certificate chain, PEM; of several, clients get the one for the host that they name (SNI), else the first. Read again when it changes."
+    "tls.key" Live tls.key = OneOrMore { of: text::PATH, means: "self-signed" };
+    "Its private key, PEM; of several certificates, in the same order."
     "tls.proxy-listen" Restart tls.proxy_listen = List { of: text::LISTEN, never_empty: None };
     "Where the explicit proxy is under TLS."
 

@@ -215,6 +215,9 @@ fn keys_that_belong_together_can_be_set_one_after_the_other() {
     for (name, text) in [
         ("tls.key", "/k.pem"),
         ("tls.certificate", "/c.pem"),
+        ("tls.key", "/k.pem, /other.pem"),
+        ("tls.certificate", r#"["/c.pem", "/other.pem"]"#),
+        ("tls.certificate", ""),
         ("acme.domains", "gateway.example.test"),
         ("acme.directory", "https://acme.test/directory"),
         ("mail.from", "a@b.test"),

@@ -99,6 +99,12 @@ pub enum Finding {
     /// It has expired. One that is in use is not taken away for that, but none takes the place of one that is valid.
     #[error("expired on {0}")]
     Expired(Timestamp),
+    /// The self-signed certificate cannot be made.
+    #[error("cannot be made: {0}")]
+    NotMade(String),
+    /// The self-signed certificate cannot be kept.
+    #[error("cannot be kept: {0}")]
+    NotKept(String),
 }
 
 impl Finding {
@@ -140,6 +146,10 @@ impl Finding {
             }
             Self::NotFirst { .. } => "put it first, and the one that issued each after it".into(),
             Self::Expired(_) => "have it renewed".into(),
+            Self::NotMade(_) => "name a certificate of your own in tls.certificate and tls.key".into(),
+            Self::NotKept(_) => {
+                "see to the state directory: it must be writable for the gateway's user, and have room".into()
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 mod error;
 mod facts;
 mod file;
-mod pem;
+mod keeper;
+pub mod own;
+pub(super) mod pem;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use rustls::sign::CertifiedKey;
 
 pub use self::error::{CertificateError, Finding};
 pub use self::facts::CertificateFacts;
+pub use self::keeper::{Keeper, Own, Pair, Problem, Shown};
 
 /// A certificate with its chain and its private key, which belong together and which this gateway can use.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub enum Standing {
 
 impl Certificate {
     /// What is in these files, found to belong together.
-    fn new(
+    pub(super) fn new(
         chain: Vec<CertificateDer<'static>>,
         private: rustls::pki_types::PrivateKeyDer<'static>,
         chain_path: &Path,
@@ -105,6 +108,11 @@ impl Certificate {
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
+    }
+
+    /// What handshakes are made with.
+    pub(super) const fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.certified
     }
 
     /// What does not keep it from being used, and is probably not meant: a key that others can read, a chain out of order.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 const LINE: usize = 64;
 
 /// One section, with its label as `CERTIFICATE`. It may be a private key: it is wiped when it is dropped.
-pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(in crate::net) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     // Made large enough at once: what a string leaves behind when it grows is not wiped.
     let mut text = Zeroizing::new(String::with_capacity(der.len() * 3 / 2 + 2 * label.len() + 64));
     text.push_str("-----BEGIN ");

@@ -1,3 +1,5 @@
+//! Files as operators have them, right and wrong.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 

@@ -127,6 +127,7 @@ impl Rig {
             store,
             journal,
             verifier: Arc::new(verifier),
+            certificates: None,
             threads,
             started: wall_now(),
             listen: Arc::new(["127.0.0.1:3128".to_owned()]),

@@ -5,7 +5,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::net::testing;
-use crate::proxy::handshakes::{Handshakes, MAX_HANDSHAKES};
+use crate::proxy::handshakes::{Handshakes, MAX_HANDSHAKES, Outcome};
 
 /// A proxy under TLS that serves everybody, and its certificate.
 fn lab(options: ProxyOptions) -> (Lab, CertificateDer<'static>) {
@@ -13,6 +13,13 @@ fn lab(options: ProxyOptions) -> (Lab, CertificateDer<'static>) {
     let endpoint = endpoint(Security::Tls(Arc::new(server)));
     let gate = FakeGate { open: true, ..FakeGate::default() };
     (Lab::on(&endpoint, gate, options, 1), certificate)
+}
+
+/// Waits until so many handshakes came to this.
+async fn counted(lab: &Lab, outcome: Outcome, count: u64) {
+    while lab.stats.handshakes(outcome) < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn client(lab: &Lab, certificate: &CertificateDer<'static>) -> Peer<TlsStream<TcpStream>> {
@@ -134,30 +141,37 @@ async fn a_tunnel_with_half_close_both_ways() {
     }
 }
 
-/// Whoever speaks no TLS gets no words and no request through; others are served all the while.
+/// Whoever speaks plain HTTP is told so in the clear, and no request gets through; others are served all the while.
 #[tokio::test]
-async fn what_is_no_tls_is_closed_without_an_answer() {
+async fn who_speaks_no_tls_is_told_so() {
     let (origin, connections) = Origin::new().await.serve(OK);
     let (lab, certificate) = lab(options(443));
     let mut plain = lab.client().await;
     let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
-    plain.send(&request).await;
+    let answer = plain.ask(&request).await;
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().contains("speaks TLS"), "{}", answer.text());
+    assert!(plain.is_closed().await);
+    let mut garbage = lab.client().await;
+    garbage.send([0, 1, 2, 3]).await;
     let mut rest = Vec::new();
-    let _ = within(plain.0.read_to_end(&mut rest)).await;
-    assert!(!String::from_utf8_lossy(&rest).contains("HTTP"), "an alert of TLS at most");
+    let _ = within(garbage.0.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty(), "nothing that it could read");
     assert_eq!((connections.load(Relaxed), lab.stats.connections.get()), (0, 0));
+    within(counted(&lab, Outcome::Plain, 2)).await;
     assert_eq!(client(&lab, &certificate).await.ask(request).await.status(), 200);
+    assert_eq!(lab.stats.handshakes(Outcome::Full), 1);
 }
 
-/// A connection that is turned away is closed: a page in the clear would be no TLS.
+/// A connection that is turned away gets the one word that TLS has before a handshake.
 #[tokio::test]
-async fn who_is_one_too_many_is_closed_without_a_word() {
+async fn who_is_one_too_many_gets_an_alert() {
     let (lab, certificate) = lab(ProxyOptions { max_connections_per_client: 1, ..options(443) });
     let _first = client(&lab, &certificate).await;
     let mut second = lab.client().await;
     let mut rest = Vec::new();
     let _ = within(second.0.read_to_end(&mut rest)).await;
-    assert!(rest.is_empty());
+    assert_eq!(rest, [21, 3, 3, 0, 2, 2, 80]);
 }
 
 /// Those who only begin handshakes make room for those who finish them, the oldest first.
@@ -190,8 +204,57 @@ async fn a_handshake_that_takes_too_long_is_given_up() {
     let (stream, mut far) = testing::accepted(&connections).await;
     let (server, _) = testing::server();
     let begun = tokio::time::Instant::now();
-    assert!(Handshakes::default().run(stream, &server).await.is_none());
+    let done = Handshakes::default().run(stream, &server).await;
+    assert!(done.stream.is_none() && done.outcome == Outcome::TimedOut && !done.is_offence);
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert!(connections.is_empty());
     assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// A source that only ruins handshakes is refused for a while; one that opens connections and does not need them is not.
+#[tokio::test]
+async fn who_only_ruins_handshakes_is_refused_for_a_while() {
+    let (server, certificate) = testing::server();
+    let lab = Lab::on(&endpoint(Security::Tls(Arc::new(server))), FakeGate::default(), options(443), 1);
+    for _ in 0..600 {
+        drop(lab.client().await);
+    }
+    within(counted(&lab, Outcome::Unused, 600)).await;
+    // Nor one that does not trust the certificate.
+    let (_, stranger) = testing::server();
+    let socket = TcpStream::connect(lab.address).await.unwrap();
+    assert!(within(testing::try_connect(socket, &stranger)).await.is_err());
+    within(counted(&lab, Outcome::Refused, 1)).await;
+    assert_eq!(lab.stats.penalties.get(), 0);
+    // Half a message, one that is none, and no TLS at all.
+    let ruins = [&b"\x16\x03\x01"[..], b"\x16\x03\x01\x00\x05hello", b"GET /", b"\0"];
+    let mut sent = 0;
+    while lab.stats.penalties.get() == 0 {
+        assert!(sent < 2_000, "nobody is refused");
+        let mut ruined = lab.client().await;
+        let _ = ruined.0.write_all(ruins[sent % ruins.len()]).await;
+        sent += 1;
+    }
+    assert!(sent > 500, "{sent}");
+    let socket = TcpStream::connect(lab.address).await.unwrap();
+    assert!(within(testing::try_connect(socket, &certificate)).await.is_err());
+}
+
+/// A connection that is closed in order is closed as TLS has it: nobody has cut it.
+#[tokio::test]
+async fn an_orderly_end_is_told() {
+    // Idle for too long; retired by a stop.
+    for idle in [Duration::from_millis(50), Duration::from_secs(60)] {
+        let (origin, _) = Origin::new().await.serve(OK);
+        let (lab, certificate) = lab(ProxyOptions { idle_timeout: idle, ..options(443) });
+        let mut client = client(&lab, &certificate).await;
+        let request = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
+        assert_eq!(client.ask(request).await.status(), 200);
+        if idle > Duration::from_secs(1) {
+            within(lab.running.clone().drain(Duration::from_secs(60))).await;
+        }
+        let mut rest = Vec::new();
+        within(client.0.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.is_empty());
+    }
 }

@@ -135,6 +135,16 @@ impl Wire {
         .await;
     }
 
+    /// No other request is waited for, and the client is told so, where it would not see it otherwise: one try.
+    pub(super) async fn take_leave(&mut self) {
+        poll_fn(|cx| {
+            // Whoever does not read misses it, and sees the connection closed.
+            let _ = self.io.poll_end(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Says that this was all, and reads on until the client has said so as well.
     pub(super) async fn linger(&mut self) {
         // Under TLS this may have to wait until the client reads.

@@ -72,7 +72,10 @@ async fn serve_all(worker: Rc<Worker>, io: ClientStream) -> Option<Tunnel> {
     let peer = Peer::new(Rc::clone(&worker), Arc::clone(io.connection()), channel(&io));
     let mut wire = Wire::new(worker, io);
     loop {
-        let next = wire.request(&peer).await?;
+        let Some(next) = wire.request(&peer).await else {
+            wire.take_leave().await;
+            return None;
+        };
         let Request { head, keeps_alive } = match (next, std::mem::take(&mut wire.owes_credentials)) {
             (Ok(request), false) => request,
             (Ok(request), true) if asks_again(&peer, &request.head) => request,

@@ -1,0 +1,171 @@
+//! The certificates of listeners under TLS: what is configured, or one of the gateway's own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::auth::kerberos::negotiate;
+use crate::clock::wall_now;
+use crate::config::Config;
+use crate::links::own_addresses;
+use crate::net::certificates::{CertificateError, Keeper, Own, Standing, load};
+use crate::threads::Threads;
+
+/// How often it is looked whether files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The keeper of the certificates, where something listens under TLS.
+pub(super) fn keeper(config: &Config) -> Result<Option<Arc<Keeper>>, CertificateError> {
+    if !needs_certificate(config) {
+        return Ok(None);
+    }
+    let (keytab, host) = (config.kerberos.keytab.clone(), config.portal.host.clone());
+    let names = move || {
+        let entries = negotiate::entries(keytab.as_deref()).unwrap_or_default();
+        let services: Vec<String> = entries.into_iter().map(|entry| entry.principal).collect();
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        names(host.as_deref(), &hostname(), &services, &hosts, own_addresses())
+    };
+    let own = Own { directory: config.state_dir.clone(), names: Arc::new(names) };
+    Keeper::start(config.tls.pairs(), own).map(|keeper| Some(Arc::new(keeper)))
+}
+
+fn needs_certificate(config: &Config) -> bool {
+    config.listeners().iter().any(|listen| listen.is_tls && listen.is_in_effect())
+}
+
+/// What is wrong with the certificates that a configuration names, for whoever checks it before it counts: what keeps the
+/// gateway from starting, and what does not.
+#[must_use]
+pub fn check(config: &Config) -> (Vec<String>, Vec<String>) {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    for pair in config.tls.pairs() {
+        match load(&pair.chain, &pair.key) {
+            Err(error) if needs_certificate(config) => errors.push(format!("tls.certificate: {error}")),
+            Err(error) => warnings.push(format!("tls.certificate: {error}")),
+            Ok(certificate) => {
+                warnings.extend(certificate.warnings().iter().cloned());
+                let shown = pair.chain.display();
+                match certificate.standing(wall_now()) {
+                    Standing::Valid => {}
+                    Standing::NotYet => warnings.push(format!("the certificate {shown} is not valid yet")),
+                    Standing::Expired => warnings.push(format!("the certificate {shown} has expired")),
+                }
+            }
+        }
+    }
+    (errors, warnings)
+}
+
+/// Keeps the certificates up to date. Ends only with the daemon.
+pub(super) async fn keep(keeper: Arc<Keeper>, threads: Arc<Threads>) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let keeper = Arc::clone(&keeper);
+        // Without a thread now there is one at the next look.
+        if let Ok(done) = threads.run(move || keeper.look()) {
+            let _ = done.await;
+        }
+    }
+}
+
+/// The name that this host has.
+pub(super) fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+/// The names and addresses for a certificate of the gateway's own: what clients may reach it by, the most likely first.
+fn names(
+    portal: Option<&str>,
+    hostname: &str,
+    services: &[String],
+    hosts: &str,
+    addresses: Vec<IpAddr>,
+) -> Vec<String> {
+    // `HTTP/NAME@REALM`: by these names clients ask for tickets.
+    let services = services.iter().filter_map(|principal| {
+        let (service, rest) = principal.split_once('/')?;
+        let (name, _) = rest.rsplit_once('@')?;
+        service.eq_ignore_ascii_case("HTTP").then_some(name)
+    });
+    let candidates = portal.into_iter().chain(services).chain(full_names(hostname, hosts)).chain([hostname]);
+    let mut known = BTreeSet::new();
+    let mut names: Vec<String> =
+        candidates.map(str::to_ascii_lowercase).filter(|name| is_name(name)).collect();
+    names.push("localhost".into());
+    // Link-local addresses are nobody's without their link, and loopback is what everybody has.
+    let lasting = addresses.into_iter().filter(|address| match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    });
+    names.extend(lasting.map(|address| address.to_string()));
+    names.retain(|name| known.insert(name.clone()));
+    names
+}
+
+/// The other names on the line of `/etc/hosts` that has the host's own: its full name is the first of them.
+fn full_names<'a>(hostname: &'a str, hosts: &'a str) -> impl Iterator<Item = &'a str> {
+    let words = |line: &'a str| line.split('#').next().unwrap_or_default().split_whitespace().skip(1);
+    let has_it = move |line: &'a str| words(line).any(|word| word.eq_ignore_ascii_case(hostname));
+    let lines = hosts.lines().filter(move |line| !hostname.is_empty() && has_it(line));
+    lines.flat_map(words).filter(|name| name.contains('.'))
+}
+
+/// Whether it can stand in a certificate as a DNS name.
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(is_label) && name.parse::<IpAddr>().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_ones_own_is_for_all_that_clients_may_call_the_host() {
+        let services =
+            ["HTTP/Proxy.Example.Test@EXAMPLE.TEST", "host/gw@EXAMPLE.TEST", "HTTP/p@E", "HTTP/a b@E"]
+                .map(str::to_owned);
+        let hosts = "127.0.0.1 localhost\n127.0.1.1 gw.example.test gw # ours\n192.0.2.9 other.test other\n";
+        let addresses = ["127.0.0.1", "192.0.2.7", "fe80::1", "2001:db8::7", "169.254.1.1"]
+            .map(|text| text.parse().unwrap());
+        assert_eq!(
+            names(Some("portal.test"), "gw", &services, hosts, addresses.to_vec()),
+            [
+                "portal.test",
+                "proxy.example.test",
+                "p",
+                "gw.example.test",
+                "gw",
+                "localhost",
+                "127.0.0.1",
+                "192.0.2.7",
+                "2001:db8::7"
+            ]
+        );
+        assert_eq!(names(None, "", &[], "127.0.0.1 localhost.localdomain", Vec::new()), ["localhost"]);
+        assert_eq!(names(Some("192.0.2.7"), "localhost", &[], "", Vec::new()), ["localhost"]);
+    }
+
+    #[test]
+    fn a_configuration_is_checked_with_its_certificates() {
+        let mut config = Config::default();
+        assert_eq!(check(&config), (Vec::new(), Vec::new()));
+        config.tls.certificate = vec!["/nowhere/c.pem".into()];
+        config.tls.key = vec!["/nowhere/k.pem".into()];
+        let (errors, warnings) = check(&config);
+        assert!(errors.is_empty() && warnings[0].contains("/nowhere/c.pem does not exist"), "{warnings:?}");
+        config.tls.proxy_listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let (errors, warnings) = check(&config);
+        assert!(warnings.is_empty() && errors[0].contains("/nowhere/c.pem does not exist"), "{errors:?}");
+    }
+}
