@@ -59,9 +59,9 @@ fn testssl_finds_nothing_of_weight() -> Result<()> {
     let found = found.as_array().context("no findings")?;
     let by_id = |id: &str| found.iter().find(|one| one["id"] == id).map(|one| one["severity"].clone());
     // It did look.
-    for id in ["TLS1", "TLS1_2", "TLS1_3", "heartbleed", "cipherlist_NULL", "FS"] {
+    for id in ["TLS1", "TLS1_2", "TLS1_3", "heartbleed", "cipherlist_NULL", "PFS"] {
         let severity = by_id(id).with_context(|| format!("nothing of {id}: {said}"))?;
-        ensure!(severity == "OK", "{id}: {severity}: {said}");
+        ensure!(["OK", "INFO"].iter().any(|well| severity == *well), "{id}: {severity}: {said}");
     }
     let grave: Vec<&Value> = found
         .iter()
@@ -95,10 +95,7 @@ fn versions_and_features_are_those_of_today() -> Result<()> {
     let (lab, root, _) = start()?;
     for old in ["-tls1", "-tls1_1"] {
         let said = client(&lab, &root, &[old, "-cipher", "ALL:@SECLEVEL=0"], "")?;
-        ensure!(
-            said.contains("alert protocol version") && said.contains("Cipher is (NONE)"),
-            "{old}: {said}"
-        );
+        ensure!(said.contains("SSL alert number") && said.contains("Cipher is (NONE)"), "{old}: {said}");
     }
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let said = client(&lab, &root, &[version, "-alpn", "http/1.1"], "")?;

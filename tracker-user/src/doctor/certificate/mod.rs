@@ -224,9 +224,12 @@ fn bindings(config: &Config, chains: &[Chain]) -> Vec<Check> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    let unnamed = chains.iter().filter(|chain| {
-        chain.own().is_some_and(|own| ["Ed25519", "Ed448"].iter().any(|name| own.signature.contains(name)))
-    });
+    // Signatures without a hash function of their own (RFC 5929, section 4.1).
+    let is_unnamed = |signature: &str| {
+        let signature = signature.to_ascii_lowercase();
+        ["ed25519", "ed448"].iter().any(|name| signature.contains(name))
+    };
+    let unnamed = chains.iter().filter(|chain| chain.own().is_some_and(|own| is_unnamed(&own.signature)));
     found.extend(unnamed.map(|chain| {
         Check::failed(
             BINDINGS,
