@@ -10,13 +10,15 @@ use lab::net::GATEWAY_V4;
 use lab::secure::{TLS_PORT, settings};
 use serde_json::Value;
 
-/// What a private authority's certificate cannot have: trust by everybody, a public log, a revocation list.
-const PRIVATE: [&str; 5] = [
+/// What is as it should be here: a private authority's certificate has no trust by everybody, no public log and no revocation
+/// list; and Mozilla's intermediate profile leaves the order of suites to the client, which knows what its machine does well.
+const MEANT: [&str; 6] = [
     "cert_chain_of_trust",
     "cert_revocation",
     "certificate_transparency",
     "cert_crlDistributionPoints",
     "DNS_CAArecord",
+    "cipher_order",
 ];
 
 fn start() -> Result<(Lab, Authority, Certificate)> {
@@ -69,7 +71,7 @@ fn testssl_finds_nothing_of_weight() -> Result<()> {
             let severity = one["severity"].as_str().unwrap_or_default();
             let id = one["id"].as_str().unwrap_or_default();
             ["MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(&severity)
-                && !PRIVATE.iter().any(|private| id.starts_with(private))
+                && !MEANT.iter().any(|meant| id.starts_with(meant))
         })
         .collect();
     ensure!(grave.is_empty(), "{grave:#?}\n{said}");
