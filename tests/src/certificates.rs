@@ -119,7 +119,7 @@ impl Authority {
             "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n";
         let wish = Wish { days: 3650, made: "-30d", ..Wish::names("") };
         let own = self.sign(name, wish, extensions)?;
-        let chain = [&[own.chain.clone()], &*self.chain].concat();
+        let chain = [std::slice::from_ref(&own.chain), &*self.chain].concat();
         Ok(Self { name: name.to_owned(), scratch: self.scratch.clone(), own, chain })
     }
 

@@ -69,16 +69,21 @@ pub(super) fn checks(case: &Case, hosts: &[String], account: Option<&Known>) -> 
         found.extend(account.and_then(|known| withheld(key, known)));
     }
     let names = names(config, hosts);
-    let from_files = chains.len();
+    let mut others = Vec::new();
     if case.daemon.status().is_some() {
         for listen in &listeners {
             let seen = ask(config, listen.address, names.first().map(String::as_str));
             let place = format!("{} ({})", listen.address, listen.key);
-            let (check, other) = compare(&place, seen, &chains[..from_files], pairs.is_empty());
+            let (check, other) = compare(&place, seen, &chains, pairs.is_empty());
             found.push(check);
-            let is_new = |chain: &Chain| !chains.iter().any(|known| known.ders == chain.ders);
-            if from_files == 0 {
-                chains.extend(other.filter(is_new));
+            others.extend(other);
+        }
+    }
+    // Where there are no files to be judged, what is shown is.
+    if chains.is_empty() {
+        for other in others {
+            if !chains.iter().any(|known: &Chain| known.ders == other.ders) {
+                chains.push(other);
             }
         }
     }

@@ -33,7 +33,7 @@ struct Family {
 }
 
 impl Family {
-    fn new(own: CertificateParams) -> Self {
+    fn new(own: &CertificateParams) -> Self {
         let root = CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap()).unwrap();
         let between =
             CertifiedIssuer::signed_by(authority("between"), KeyPair::generate().unwrap(), &root).unwrap();
@@ -60,7 +60,7 @@ fn is(checks: &[Check], state: State, words: &str) {
 
 #[test]
 fn chains_are_told_apart_by_where_they_end() {
-    let family = Family::new(params("own", &["proxy.test"]));
+    let family = Family::new(&params("own", &["proxy.test"]));
     let Family { root, between, own } = &family;
     let whole = chain(&[own, between]);
     is(&[trusted(&whole, &[root])], State::Ok, "leads to a root that this system trusts (/store.pem)");
@@ -94,7 +94,7 @@ fn an_intermediate_that_is_missing_is_known_by_where_it_can_be_had() {
     with_issuer
         .custom_extensions
         .push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access));
-    let family = Family::new(with_issuer);
+    let family = Family::new(&with_issuer);
     let found = trusted(&chain(&[&family.own]), &[&family.root]);
     is(
         &[found],
@@ -106,7 +106,7 @@ fn an_intermediate_that_is_missing_is_known_by_where_it_can_be_had() {
 
 #[test]
 fn dates_are_judged_by_the_days_that_are_left() {
-    let family = Family::new(params("own", &["proxy.test"]));
+    let family = Family::new(&params("own", &["proxy.test"]));
     let chain = chain(&[&family.own]);
     let end: Timestamp = "2031-05-01T00:00:00Z".parse().unwrap();
     let at = |days: i64| judge::dates(&chain, end - SignedDuration::from_hours(24 * days));
@@ -120,7 +120,7 @@ fn dates_are_judged_by_the_days_that_are_left() {
     // Of one that is good for six days, two are little.
     let mut short = params("own", &["proxy.test"]);
     short.not_after = rcgen::date_time_ymd(2030, 5, 7);
-    let short = super::tests::chain(&[&Family::new(short).own]);
+    let short = super::tests::chain(&[&Family::new(&short).own]);
     let at = |day: &str| judge::dates(&short, format!("2030-05-{day}T00:00:00Z").parse().unwrap());
     is(&at("02"), State::Ok, "5 days");
     is(&at("06"), State::Warning, "expires in 1 day,");
@@ -130,7 +130,7 @@ fn dates_are_judged_by_the_days_that_are_left() {
 fn an_intermediate_that_has_expired_is_told_of() {
     let mut own = params("own", &["proxy.test"]);
     own.not_after = rcgen::date_time_ymd(2032, 1, 1);
-    let family = Family::new(own);
+    let family = Family::new(&own);
     let chain = chain(&[&family.own, &family.between]);
     let later = "2031-06-01T00:00:00Z".parse().unwrap();
     let found = judge::dates(&chain, later);
@@ -140,7 +140,7 @@ fn an_intermediate_that_has_expired_is_told_of() {
 
 #[test]
 fn names_are_judged_by_what_clients_use() {
-    let family = Family::new(params("own", &["proxy.test", "*.wide.test", "192.0.2.1"]));
+    let family = Family::new(&params("own", &["proxy.test", "*.wide.test", "192.0.2.1"]));
     let chains = [chain(&[&family.own])];
     let judged = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -154,10 +154,10 @@ fn names_are_judged_by_what_clients_use() {
     is(&judged(&["proxy.test", "other.test"]), State::Warning, "call the gateway other.test (");
     is(&judged(&["other.test", "192.0.2.2"]), State::Failed, "other.test and 192.0.2.2");
     is(&judged(&[]), State::Skipped, "what clients call the gateway is not known");
-    let nameless = [chain(&[&Family::new(params("proxy.test", &[])).own])];
+    let nameless = [chain(&[&Family::new(&params("proxy.test", &[])).own])];
     is(&judge::names(&["proxy.test".into()], &nameless), State::Failed, "no name in it");
     // Another certificate may be for the rest.
-    let second = chain(&[&Family::new(params("second", &["other.test"])).own]);
+    let second = chain(&[&Family::new(&params("second", &["other.test"])).own]);
     let both = [chain(&[&family.own]), second];
     is(
         &judge::names(&["proxy.test".into(), "other.test".into()], &both),
@@ -169,7 +169,7 @@ fn names_are_judged_by_what_clients_use() {
 
 #[test]
 fn weak_keys_and_signatures_are_told_for_the_whole_chain() {
-    let family = Family::new(params("own", &["proxy.test"]));
+    let family = Family::new(&params("own", &["proxy.test"]));
     let mut whole = chain(&[&family.own, &family.between]);
     assert_eq!(judge::strength(&whole), []);
     whole.facts[1].key = "RSA 1024".into();
@@ -185,7 +185,7 @@ fn weak_keys_and_signatures_are_told_for_the_whole_chain() {
 
 #[test]
 fn what_is_shown_is_compared_with_the_files() {
-    let family = Family::new(params("own", &["proxy.test"]));
+    let family = Family::new(&params("own", &["proxy.test"]));
     let seen = |ders: &[&CertificateDer<'static>]| Ok(chain(ders));
     let files = [chain(&[&family.own, &family.between])];
     let judged = |seen, files: &[Chain], is_own| vec![compare("here", seen, files, is_own).0];
@@ -212,7 +212,7 @@ fn ed25519() -> CertificateFacts {
 fn bindings_that_cannot_be_had_are_told_of_where_they_are_required() {
     let mut config = Config::default();
     config.proxy.listen = vec!["127.0.0.1:3128".parse().unwrap()];
-    let mut own = chain(&[&Family::new(params("own", &["proxy.test"])).own]);
+    let mut own = chain(&[&Family::new(&params("own", &["proxy.test"])).own]);
     own.facts[0] = ed25519();
     let chains = [own];
     assert_eq!(bindings(&config, &chains), []);
