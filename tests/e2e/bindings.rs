@@ -70,7 +70,7 @@ fn tokens_are_good_for_the_certificate_that_they_were_made_for() -> Result<()> {
     is_refused_for(&lab, 0, &["incorrect channel bindings", "another certificate"])?;
     is_refused_for(&lab, 0, &["kerberos.channel-bindings", "require"])?;
     let metrics = lab.gateway.metrics()?;
-    for (cause, count) in [("channel-bindings", 3), ("no-channel-bindings", 1)] {
+    for (cause, count) in [("channel-binding", 3), ("no-channel-binding", 1)] {
         let line = format!("tracker_negotiate_refused_total{{cause=\"{cause}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");
     }

@@ -199,9 +199,7 @@ impl Model {
 
     fn opened(&mut self, now: u64) {
         if self.open == 0 {
-            if self.held.iter().all(|(_, to)| *to <= now) {
-                self.left.push(now);
-            }
+            self.comes_back(now);
             self.held.push((now, u64::MAX));
         }
         self.open += 1;
@@ -218,7 +216,15 @@ impl Model {
 
     /// One that it has ended holds it open from now on.
     fn holds(&mut self, now: u64) {
+        self.comes_back(now);
         self.held.push((now, now + GRACE));
+    }
+
+    /// Whoever comes to count as open again was away.
+    fn comes_back(&mut self, now: u64) {
+        if self.held.iter().all(|(_, to)| *to <= now) {
+            self.left.push(now);
+        }
     }
 
     fn less_half(&mut self, now: u64) {

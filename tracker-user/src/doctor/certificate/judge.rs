@@ -161,8 +161,7 @@ pub(super) fn strength(chain: &Chain) -> Vec<Check> {
             ));
         }
         // What signs itself is not believed for its signature.
-        let signature = facts.signature.to_ascii_lowercase();
-        if !facts.self_signed && ["sha1", "md5", "md2"].iter().any(|weak| signature.contains(weak)) {
+        if !facts.self_signed && is_weak(&facts.signature) {
             found.push(Check::failed(
                 NAME,
                 format!("{which} has a weak signature ({}): clients refuse it", facts.signature),
@@ -171,4 +170,13 @@ pub(super) fn strength(chain: &Chain) -> Vec<Check> {
         }
     }
     found
+}
+
+/// Whether a signature's hash function is one that can be forged. `signature`: its name, or its number where it has none here.
+fn is_weak(signature: &str) -> bool {
+    // ecdsa-with-SHA1 (RFC 3279, section 2.2.3).
+    const NUMBERS: [&str; 1] = ["1.2.840.10045.4.1"];
+    let signature = signature.to_ascii_lowercase();
+    ["sha1", "md5", "md2"].iter().any(|weak| signature.contains(weak))
+        || NUMBERS.contains(&signature.as_str())
 }

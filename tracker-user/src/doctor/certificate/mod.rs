@@ -69,17 +69,21 @@ pub(super) fn checks(case: &Case, hosts: &[String], account: Option<&Known>) -> 
         found.extend(account.and_then(|known| withheld(key, known)));
     }
     let names = names(config, hosts);
-    let from_files = chains.len();
+    let mut others = Vec::new();
     if case.daemon.status().is_some() {
         for listen in &listeners {
             let seen = ask(config, listen.address, names.first().map(String::as_str));
             let place = format!("{} ({})", listen.address, listen.key);
-            let (check, other) =
-                compare(&place, seen, chains.get(..from_files).unwrap_or_default(), pairs.is_empty());
+            let (check, other) = compare(&place, seen, &chains, pairs.is_empty());
             found.push(check);
-            let is_new = |chain: &Chain| !chains.iter().any(|known| known.ders == chain.ders);
-            if from_files == 0 {
-                chains.extend(other.filter(is_new));
+            others.extend(other);
+        }
+    }
+    // Where there are no files to be judged, what is shown is.
+    if chains.is_empty() {
+        for other in others {
+            if !chains.iter().any(|known: &Chain| known.ders == other.ders) {
+                chains.push(other);
             }
         }
     }
@@ -225,9 +229,12 @@ fn bindings(config: &Config, chains: &[Chain]) -> Vec<Check> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    let unnamed = chains.iter().filter(|chain| {
-        chain.own().is_some_and(|own| ["Ed25519", "Ed448"].iter().any(|name| own.signature.contains(name)))
-    });
+    // Signatures without a hash function of their own (RFC 5929, section 4.1).
+    let is_unnamed = |signature: &str| {
+        let signature = signature.to_ascii_lowercase();
+        ["ed25519", "ed448"].iter().any(|name| signature.contains(name))
+    };
+    let unnamed = chains.iter().filter(|chain| chain.own().is_some_and(|own| is_unnamed(&own.signature)));
     found.extend(unnamed.map(|chain| {
         Check::failed(
             BINDINGS,

@@ -74,7 +74,7 @@ fn chains_are_told_apart_by_where_they_end() {
     );
     is(&[trusted(&chain(&[own]), &[own])], State::Ok, "itself among what this system trusts");
     // It has been issued for authorities, not for servers.
-    is(&[trusted(&chain(&[between]), &[root])], State::Failed, "would be refused by clients");
+    is(&[trusted(&chain(&[between]), &[root])], State::Failed, "it is the certificate of an authority");
     let alone = params("alone", &["proxy.test"]).self_signed(&KeyPair::generate().unwrap()).unwrap();
     let alone = chain(&[alone.der()]);
     let check = trusted(&alone, &[root]);
@@ -175,8 +175,10 @@ fn weak_keys_and_signatures_are_told_for_the_whole_chain() {
     whole.facts[1].key = "RSA 1024".into();
     is(&judge::strength(&whole), State::Failed, "certificate 2 in chain.pem has a weak key (RSA 1024)");
     whole.facts[1].key = "RSA 2048".into();
-    whole.facts[0].signature = "sha1WithRSAEncryption".into();
-    is(&judge::strength(&whole), State::Failed, "chain.pem has a weak signature");
+    for weak in ["sha1WithRSAEncryption", "RSA-SHA1", "1.2.840.10045.4.1", "md5WithRSAEncryption"] {
+        whole.facts[0].signature = weak.into();
+        is(&judge::strength(&whole), State::Failed, "chain.pem has a weak signature");
+    }
     whole.facts[0].self_signed = true;
     assert_eq!(judge::strength(&whole), []);
 }
@@ -199,12 +201,19 @@ fn what_is_shown_is_compared_with_the_files() {
     is(&judged(Err(Unseen::No("refused".into())), &files, false), State::Failed, "under TLS: refused");
 }
 
+/// As a certificate that signs itself by that names its signature.
+fn ed25519() -> CertificateFacts {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = params("own", &["proxy.test"]).self_signed(&key).unwrap();
+    chain(&[made.der()]).facts.remove(0)
+}
+
 #[test]
 fn bindings_that_cannot_be_had_are_told_of_where_they_are_required() {
     let mut config = Config::default();
     config.proxy.listen = vec!["127.0.0.1:3128".parse().unwrap()];
     let mut own = chain(&[&Family::new(&params("own", &["proxy.test"])).own]);
-    own.facts[0].signature = "Ed25519".into();
+    own.facts[0] = ed25519();
     let chains = [own];
     assert_eq!(bindings(&config, &chains), []);
     config.kerberos.channel_bindings = ChannelBindings::Require;

@@ -164,7 +164,25 @@ fn trust(chain: &Chain, store: &[CertificateDer<'_>], anchors: &[TrustAnchor<'_>
         Err(Error::UnknownIssuer) if chain.ders.len() > 1 => Trust::UnknownRoot,
         Err(Error::UnknownIssuer) if tells_its_issuer(der) => Trust::NoIntermediate,
         Err(Error::UnknownIssuer) => Trust::NoIssuer,
-        Err(error) => Trust::Broken(format!("{error:?}")),
+        Err(error) => Trust::Broken(in_words(&error)),
+    }
+}
+
+fn in_words(error: &Error) -> String {
+    let told = format!("{error:?}");
+    // What it goes on to say are numbers for programmers.
+    let name = told.split(['(', ' ', '{']).next().unwrap_or_default();
+    match name {
+        "CaUsedAsEndEntity" => "it is the certificate of an authority, not of a server".to_owned(),
+        "EndEntityUsedAsCa" => "it was issued by who may issue none (no basicConstraints CA)".to_owned(),
+        "RequiredEkuNotFound" | "RequiredEkuNotFoundContext" => {
+            "it is not for servers (extendedKeyUsage)".to_owned()
+        }
+        name if name.starts_with("UnsupportedSignatureAlgorithm") => {
+            "it, or one between it and the root, is signed in a way that is not taken any more".to_owned()
+        }
+        "InvalidSignatureForPublicKey" => "a signature in the chain does not fit its issuer".to_owned(),
+        name => name.to_owned(),
     }
 }
 

@@ -216,6 +216,6 @@ fn key(key: &SubjectPublicKeyInfo<'_>) -> String {
 }
 
 fn named(oid: &Oid<'_>) -> String {
-    let registry = OidRegistry::default().with_crypto();
+    let registry = OidRegistry::default().with_crypto().with_x509();
     registry.get(oid).map_or_else(|| oid.to_id_string(), |entry| entry.sn().to_owned())
 }
