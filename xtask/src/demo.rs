@@ -18,8 +18,8 @@ use crate::{build, sh};
 use show::Show;
 
 /// Timeouts short enough to watch.
-const SETTINGS: &str =
-    "[timeouts]\nproxy-auth-timeout = \"10s\"\nproxy-re-authentication-mode = \"session\"\n";
+const SETTINGS: &str = "[timeouts]\nproxy-auth-timeout = \"10s\"\nproxy-re-authentication-mode = \"session\"\n\
+                        [tls]\nproxy-listen = [\"0.0.0.0:3130\"]\n";
 
 /// How to show it.
 #[derive(Args)]

@@ -1,5 +1,8 @@
 //! The steps. Two people, alice and bob; two hosts, and later both have the same address.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -19,8 +22,10 @@ const SOON: Duration = Duration::from_secs(10);
 type Step = fn(&mut Lab, &mut Show) -> Result<()>;
 
 /// All of them, in order; each starts where the one before ended.
-pub(super) const ALL: [Step; 10] =
-    [challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, numbers];
+pub(super) const ALL: [Step; 12] = [
+    challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, under_tls, passwords,
+    numbers,
+];
 
 /// Runs `trackerctl` for people and shows it.
 fn ctl(lab: &Lab, show: &Show, words: &[&str]) -> Result<String> {
@@ -216,6 +221,70 @@ fn tunnel(lab: &mut Lab, show: &mut Show) -> Result<()> {
     Ok(())
 }
 
+/// The certificate that the gateway has made for itself, in a file of its own, as an operator would hand it out.
+fn certificate(lab: &Lab) -> Result<PathBuf> {
+    let state = lab.gateway.config().with_file_name("state");
+    let pem = std::fs::read_to_string(state.join("self-signed.pem"))?;
+    let (_, own) = pem.split_once("-----BEGIN CERTIFICATE-----").context("no certificate")?;
+    let (own, _) = own.split_once("-----END CERTIFICATE-----").context("no end")?;
+    let text = format!("-----BEGIN CERTIFICATE-----{own}-----END CERTIFICATE-----\n");
+    lab.scratch.write("gateway.pem", text)
+}
+
+fn under_tls(lab: &mut Lab, show: &mut Show) -> Result<()> {
+    show.step("The proxy under TLS, where secrets are safe");
+    show.say("At its first start the gateway has made a certificate for itself:");
+    let told = ctl(lab, show, &["certificate"])?;
+    show.check("for the name by which clients reach it", told.contains(lab::PROXY_NAME));
+    ctl(lab, show, &["logout", "--all"])?;
+    let trusted = certificate(lab)?;
+    let alice = lab.tickets("alice")?;
+    let curl = lab.curl_by_tls(1, &trusted).tickets(&alice);
+    let reply = curl.get(PAGE)?;
+    show.curl("client2", &reply);
+    show.check("alice is logged in by her ticket as on the plain port", {
+        reply.code == 200 && is_taken_for(lab, 1, "alice")?
+    });
+    ctl(lab, show, &["logout", "--all"])?;
+    show.end();
+    Ok(())
+}
+
+fn passwords(lab: &mut Lab, show: &mut Show) -> Result<()> {
+    const GOOD: &str = "a long and good one";
+    show.step("A name and a password, for whoever has no ticket");
+    show.command("gateway", "trackerctl user add carol");
+    let mut adding = lab.gateway.trackerctl();
+    adding.args(["user", "add", "carol"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut adding = adding.spawn()?;
+    adding.stdin.take().context("no pipe")?.write_all(format!("{GOOD}\n").as_bytes())?;
+    show.output(&String::from_utf8_lossy(&adding.wait_with_output()?.stdout));
+    let trusted = certificate(lab)?;
+    let by_password = |password: &str| {
+        let curl = lab.curl_by_tls(1, &trusted).arg("--proxy-basic").arg("--proxy-user");
+        curl.arg(&format!("carol:{password}")).get(PAGE)
+    };
+    let reply = by_password(GOOD)?;
+    show.curl("client2", &reply);
+    ctl(lab, show, &["sessions"])?;
+    show.check("carol is logged in, under TLS", reply.code == 200 && is_taken_for(lab, 1, "carol")?);
+    ctl(lab, show, &["logout", "--all"])?;
+    show.say("Somebody guesses:");
+    for guess in ["carol", "Carol2026", "password"] {
+        show.curl("client2", &by_password(guess)?);
+    }
+    ctl(lab, show, &["bans"])?;
+    let reply = by_password(GOOD)?;
+    show.check(
+        "after three wrong ones the right one is refused too, with the same answer",
+        reply.code == 407,
+    );
+    ctl(lab, show, &["bans", "lift", "carol"])?;
+    show.check("the ban is lifted: she is served", by_password(GOOD)?.code == 200);
+    show.end();
+    Ok(())
+}
+
 fn numbers(lab: &mut Lab, show: &mut Show) -> Result<()> {
     show.step("Tuning and numbers");
     ctl(lab, show, &["set", "proxy-auth-timeout", "10m"])?;
@@ -227,7 +296,9 @@ fn numbers(lab: &mut Lab, show: &mut Show) -> Result<()> {
         metrics.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
     show.output(&values.join("\n"));
     show.check("numbers that name nobody", {
-        values.iter().any(|line| line.starts_with("tracker_")) && !metrics.contains("alice")
+        values.iter().any(|line| line.starts_with("tracker_"))
+            && !metrics.contains("alice")
+            && !metrics.contains("carol")
     });
     ctl(lab, show, &["logout", "--all"])?;
     show.check("all logged out", lab.gateway.sessions()?.is_empty());
