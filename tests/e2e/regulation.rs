@@ -7,9 +7,10 @@ use lab::Lab;
 use lab::answers::{list, setting};
 use lab::client::Reply;
 use lab::gateway::PROXY_PORT;
+use lab::wait::until;
 use serde_json::{Value, json};
 
-use crate::common::{ORIGIN, is_let_through};
+use crate::common::{ORIGIN, SOON, is_let_through};
 
 #[test]
 fn where_nobody_is_banned_there_is_nothing_to_show_or_lift() -> Result<()> {
@@ -165,8 +166,10 @@ fn nobody_is_banned_because_the_kdc_does_not_answer_or_nothing_was_sent() -> Res
     }
     lab.realm.start_kdc(&lab.net.gateway)?;
     assert_eq!(lab.gateway.ask(&["bans"])?, json!([]));
-    assert_eq!(with_password(&lab, 0, "alice", "alice-pw")?.code, 200);
-    Ok(())
+    // A KDC that did not answer is left alone for some seconds.
+    until("alice's password to be looked at again", SOON * 4, || {
+        with_password(&lab, 0, "alice", "alice-pw").ok().filter(|reply| reply.code == 200).map(drop)
+    })
 }
 
 #[test]
