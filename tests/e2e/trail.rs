@@ -51,7 +51,7 @@ fn every_refusal_has_its_cause() -> Result<()> {
     )?;
     raw.answer()?;
     let ntlm = event(&lab, "refused", |event| event["cause"] == "ntlm")?;
-    assert_eq!(ntlm["method"], "kerberos", "{ntlm}");
+    assert!(ntlm["method"].is_null(), "it is no Kerberos: {ntlm}");
     Ok(())
 }
 
