@@ -81,6 +81,12 @@ impl ClientStream {
         }
     }
 
+    /// How many bytes have come that are no payload yet, and wait in memory for the rest of their record.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.transport.held()
+    }
+
     /// Tells the client that nothing more will come and that this was all, where closing the socket does not say so: under
     /// TLS, an end without it is taken for one that somebody else has made. It may have to wait until the client reads.
     ///
@@ -127,6 +133,12 @@ impl Handshake {
     #[must_use]
     pub fn connection(&self) -> Option<&Arc<Connection>> {
         self.membership.as_ref().map(Membership::connection)
+    }
+
+    /// How many bytes have come of a message that is not whole yet, and wait in memory for the rest.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.accept.held()
     }
 
     /// Whether the client has said anything.
@@ -213,6 +225,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::timeout;
 
+    use std::io::Write as _;
     use std::os::fd::BorrowedFd;
     use std::sync::Mutex;
 
@@ -255,6 +268,25 @@ mod tests {
         assert!(near.connection().has_ended() && !near.connection().is_gone());
         drop(near);
         assert!(registry.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_come_of_a_record_is_known_until_the_rest_is_there() {
+        let registry = registry();
+        let (mut near, mut far) = secured(&registry).await;
+        let mut record = Vec::new();
+        let (socket, tls) = far.get_mut();
+        tls.writer().write_all(&[7; 16_000]).unwrap();
+        tls.write_tls(&mut record).unwrap();
+        let (last, rest) = record.split_last().unwrap();
+        socket.write_all(rest).await.unwrap();
+        let mut received = vec![0; 16_000];
+        let read = timeout(Duration::from_millis(50), near.read_exact(&mut received)).await;
+        assert!(read.is_err() && near.held() >= rest.len(), "{}", near.held());
+        assert_eq!(near.connection().bytes(), (0, 0));
+        socket.write_all(&[*last]).await.unwrap();
+        near.read_exact(&mut received).await.unwrap();
+        assert_eq!((near.held(), near.connection().bytes()), (0, (16_000, 0)));
     }
 
     /// When payload moved, as is told to the kernel side.

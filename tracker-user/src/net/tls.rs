@@ -6,6 +6,7 @@
 
 mod accept;
 mod binding;
+mod held;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 pub(super) use self::accept::Accept;
 pub use self::accept::HandshakeError;
 pub use self::binding::{ChannelBinding, ChannelBindingType};
+use self::held::{Counted, Held};
 use super::certificates::Certificate;
 
 /// What the proxy speaks under TLS, as ALPN names it (RFC 7301), the most wanted first. HTTP/2 belongs before it.
@@ -124,14 +126,25 @@ fn choose<'a>(all: &'a [Arc<Shown>], hello: &ClientHello<'_>) -> Option<&'a Arc<
 
 /// A connection after its handshake.
 pub(super) struct TlsTransport {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<Counted>,
+    held: Held,
     end_point: Option<ChannelBinding>,
 }
 
 impl TlsTransport {
     #[cfg(test)]
     pub(super) fn socket(&self) -> &TcpStream {
-        self.stream.get_ref().0
+        &self.stream.get_ref().0.socket
+    }
+
+    /// How many bytes have come of a record that is not whole yet.
+    pub(super) fn held(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Payload has come, or the end.
+    pub(super) fn has_come(&self) {
+        self.held.clear();
     }
 
     /// Whether it goes on from an earlier handshake of the same client.

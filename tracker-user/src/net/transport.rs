@@ -30,6 +30,14 @@ impl Transport {
         }
     }
 
+    /// How many bytes have come that are no payload yet.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(tls) => tls.held(),
+        }
+    }
+
     /// What names this channel to both of its ends; `None` without TLS.
     pub(super) fn channel_binding(&self, kind: ChannelBindingType) -> Option<ChannelBinding> {
         match self {
@@ -44,7 +52,13 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_read(cx, buf),
+            Self::Tls(tls) => {
+                let result = Pin::new(&mut tls.stream).poll_read(cx, buf);
+                if result.is_ready() {
+                    tls.has_come();
+                }
+                result
+            }
         }
     }
 }

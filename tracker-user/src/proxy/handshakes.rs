@@ -5,6 +5,7 @@ mod by_client;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use self::by_client::ByClient;
+use super::front::http1::{Heads, Waiting};
 use crate::net::{ClientStream, Connection, HandshakeError, TlsServer};
 use crate::types::{ClientAddr, ConnectionId};
 
@@ -106,15 +108,23 @@ pub(super) struct Done {
 }
 
 impl Handshakes {
-    /// Does the handshake on a connection that was accepted just now.
-    pub(super) async fn run(&self, stream: ClientStream, server: &TlsServer) -> Done {
+    /// Does the handshake on a connection that was accepted just now. What has come of a message waits in memory, and counts
+    /// among `heads`.
+    pub(super) async fn run(&self, stream: ClientStream, server: &TlsServer, heads: &Rc<Heads>) -> Done {
         let failed = |outcome, is_offence| Done { stream: None, outcome, is_offence };
         let connection = Arc::clone(stream.connection());
         let client = connection.client();
         let _under_way = self.begin(&connection);
         let Ok(handshake) = stream.secure(server) else { return failed(Outcome::Ended, false) };
         let mut handshake = pin!(handshake);
-        let ended_or_done = poll_fn(|cx| connection.poll_until_end(cx, handshake.as_mut()));
+        let mut waiting = Waiting::new(Rc::clone(heads));
+        let ended_or_done = poll_fn(|cx| {
+            let polled = connection.poll_until_end(cx, handshake.as_mut());
+            if polled.is_pending() {
+                waiting.set(handshake.held(), &connection);
+            }
+            polled
+        });
         match timeout(HANDSHAKE_TIMEOUT, ended_or_done).await {
             Ok(Some(Ok(stream))) => {
                 let outcome = if stream.is_resumed() { Outcome::Resumed } else { Outcome::Full };

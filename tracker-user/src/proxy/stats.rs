@@ -144,7 +144,7 @@ impl Stats {
             )?,
             heads_ended: IntCounter::new(
                 "tracker_proxy_heads_ended_total",
-                "Connections ended because unfinished heads took too much memory in all",
+                "Connections ended because unfinished heads, or unfinished messages and records of TLS, took too much memory in all",
             )?,
             origins_given_up: IntCounter::new(
                 "tracker_proxy_origin_given_up_total",

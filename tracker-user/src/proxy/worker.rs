@@ -203,7 +203,7 @@ fn serve(worker: &Rc<Worker>, caller: Caller, stream: TcpStream, security: &Secu
 async fn secure(worker: Rc<Worker>, stream: ClientStream, server: Arc<TlsServer>) {
     let conduct = Conduct::new(Arc::clone(&worker.shared), stream.connection().client());
     let done = tokio::select! {
-        done = worker.handshakes.run(stream, &server) => done,
+        done = worker.handshakes.run(stream, &server, &worker.heads) => done,
         () = worker.shared.stopping.cancelled() => return worker.shared.stats.handshake(Outcome::Ended),
     };
     worker.shared.stats.handshake(done.outcome);

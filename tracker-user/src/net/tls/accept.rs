@@ -11,7 +11,7 @@ use rustls::server::{Accepted, Acceptor};
 use tokio::net::TcpStream;
 use tokio_rustls::{FallibleAccept, StartHandshake};
 
-use super::{Shown, TlsTransport, choose};
+use super::{Counted, Held, Shown, TlsTransport, choose};
 
 /// The type of the record that a handshake begins with (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -78,13 +78,14 @@ impl From<Error> for HandshakeError {
 pub(in crate::net) struct Accept {
     step: Step,
     shown: Arc<Vec<Arc<Shown>>>,
+    held: Held,
 }
 
 enum Step {
     /// The first message is waited for.
     Hello(Hello),
     /// The certificate is chosen.
-    Rest { accept: FallibleAccept<TcpStream>, chosen: Arc<Shown> },
+    Rest { accept: FallibleAccept<Counted>, chosen: Arc<Shown> },
     /// It is over.
     Over,
 }
@@ -99,7 +100,12 @@ struct Hello {
 impl Accept {
     pub(super) fn new(socket: TcpStream, shown: Arc<Vec<Arc<Shown>>>) -> Self {
         let hello = Hello { acceptor: Acceptor::default(), socket, first: None };
-        Self { step: Step::Hello(hello), shown }
+        Self { step: Step::Hello(hello), shown, held: Held::default() }
+    }
+
+    /// How many bytes have come of a message that is not whole yet.
+    pub(in crate::net) fn held(&self) -> usize {
+        self.held.bytes()
     }
 
     /// Whether the client has said anything.
@@ -114,7 +120,7 @@ impl Future for Accept {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Step::Hello(hello) = &mut this.step {
-            let heard = ready!(hello.poll(cx));
+            let heard = ready!(hello.poll(cx, &this.held));
             let Step::Hello(Hello { socket, .. }) = mem::replace(&mut this.step, Step::Over) else {
                 return Poll::Pending;
             };
@@ -127,22 +133,25 @@ impl Future for Accept {
                 let error = HandshakeError::Broken(Error::NoCertificatesPresented);
                 return Poll::Ready(Err((error, socket)));
             };
-            let rest = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(&chosen.config));
+            this.held.clear();
+            let counted = Counted { socket, held: this.held.clone() };
+            let rest = StartHandshake::from_parts(accepted, counted).into_stream(Arc::clone(&chosen.config));
             this.step = Step::Rest { accept: rest.into_fallible(), chosen };
         }
         let Step::Rest { accept, chosen } = &mut this.step else { return Poll::Pending };
         let done = ready!(Pin::new(accept).poll(cx));
-        let end_point = chosen.end_point.clone();
+        let (held, end_point) = (this.held.clone(), chosen.end_point.clone());
+        held.clear();
         this.step = Step::Over;
         Poll::Ready(match done {
-            Ok(stream) => Ok(TlsTransport { stream, end_point }),
-            Err((error, socket)) => Err((HandshakeError::from_io(error), socket)),
+            Ok(stream) => Ok(TlsTransport { stream, held, end_point }),
+            Err((error, counted)) => Err((HandshakeError::from_io(error), counted.socket)),
         })
     }
 }
 
 impl Hello {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, HandshakeError>> {
+    fn poll(&mut self, cx: &mut Context<'_>, held: &Held) -> Poll<Result<Accepted, HandshakeError>> {
         loop {
             if let Err(error) = ready!(self.socket.poll_read_ready(cx)) {
                 return Poll::Ready(Err(HandshakeError::Left(error)));
@@ -153,7 +162,7 @@ impl Hello {
                 Ok(0) => {
                     return Poll::Ready(Err(HandshakeError::Left(io::ErrorKind::UnexpectedEof.into())));
                 }
-                Ok(_) => {}
+                Ok(count) => held.more(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) if self.first.is_none() => {
                     // A reset before the first byte is one more way not to need a connection.

@@ -1,4 +1,5 @@
-//! Heads that are not there yet: what waits for the rest of them in memory, bounded in all.
+//! Heads that are not there yet: what waits for the rest of them in memory, bounded in all. Under TLS that is also what has come of
+//! a handshake's message or of a record.
 //!
 //! A connection that waits in a small head holds what it has been sent and nothing else. One that waits in a large head is
 //! noted here; when they take too much in all, those that began first are ended, since they are the slowest.
@@ -35,7 +36,8 @@ impl Heads {
         Self::with(MOST / of.max(1), stats.heads_ended.clone())
     }
 
-    fn with(most: usize, ended: IntCounter) -> Self {
+    /// One that may take this much.
+    pub(in crate::proxy) fn with(most: usize, ended: IntCounter) -> Self {
         Self { most, taken: Cell::new(0), next: Cell::new(0), waiting: RefCell::default(), ended }
     }
 
@@ -62,18 +64,18 @@ impl Heads {
 }
 
 /// What one connection has waiting.
-pub(super) struct Waiting {
+pub(in crate::proxy) struct Waiting {
     heads: Rc<Heads>,
     number: Option<u64>,
 }
 
 impl Waiting {
-    pub(super) const fn new(heads: Rc<Heads>) -> Self {
+    pub(in crate::proxy) const fn new(heads: Rc<Heads>) -> Self {
         Self { heads, number: None }
     }
 
     /// So many bytes of memory wait for more to come.
-    pub(super) fn set(&mut self, bytes: usize, connection: &Arc<Connection>) {
+    pub(in crate::proxy) fn set(&mut self, bytes: usize, connection: &Arc<Connection>) {
         if bytes <= SMALL {
             return self.clear();
         }

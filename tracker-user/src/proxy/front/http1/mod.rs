@@ -20,8 +20,7 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use self::exchange::{Exchange, Next};
-pub(in crate::proxy) use self::heads::Heads;
-use self::heads::Waiting;
+pub(in crate::proxy) use self::heads::{Heads, Waiting};
 pub(in crate::proxy) use self::leftover::Leftovers;
 use crate::auth::Channel;
 use crate::net::{ChannelBindingType, ClientStream, Signal};
@@ -272,6 +271,6 @@ impl Wire {
     /// Nothing more has come: what is unread waits, and counts.
     fn settle(&mut self) {
         self.input.settle();
-        self.waiting.set(self.input.holds(), self.io.connection());
+        self.waiting.set(self.input.holds() + self.io.held(), self.io.connection());
     }
 }
