@@ -264,7 +264,8 @@ impl Users {
             Err(Failure::rejected(cause, format!("{what}{remedy}")))
         };
         let Some(entry) = entry else {
-            return refused(Cause::UnknownUser, &format!("there is no local user {name}"));
+            // Without the name: what nobody is called may be a password.
+            return refused(Cause::UnknownUser, "no local user has this name");
         };
         if entry.user.disabled {
             return refused(Cause::Disabled, &format!("the local user {name} is disabled"));
