@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::accounts::Checked;
 use super::super::name::BadAccount;
 use super::super::pace::FLOOR;
+use super::super::places::OF_CLIENT;
 use super::super::regulated::Begun;
 use super::*;
 use crate::auth::regulation::Banned;
@@ -360,7 +361,7 @@ async fn one_client_cannot_take_all_the_places() {
         let door = Arc::clone(&rig.door);
         async move { door.verify("alice", typed("x"), client(number), BootTime::default()).await }
     };
-    let waiting: Vec<_> = (0..64).map(|_| tokio::spawn(door(1))).collect();
+    let waiting: Vec<_> = (0..OF_CLIENT).map(|_| tokio::spawn(door(1))).collect();
     while rig.counts()[0] == 0 {
         tokio::task::yield_now().await;
     }

@@ -36,7 +36,7 @@ use crate::types::Identity;
 /// There are never more users: all of them are in memory.
 pub const MOST_USERS: usize = 10_000;
 /// So many passwords wait to be looked at; one more is refused ([`Failure::Busy`]).
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// Bits that a letter of a drawn password stands for.
 const BITS: u32 = 5;
 /// What drawn passwords are made of: no letter that is taken for another.

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::local::QUEUE;
 use crate::types::ClientAddr;
 
-/// So many of one client. More than the connections that a browser opens to a proxy at once, which is 32.
-const OF_CLIENT: usize = 64;
+/// So many of one client. More than the connections that a browser opens to a proxy at once, which is 32; and fewer than may
+/// wait for the hashes of local users' passwords, so that a shared host, which has no budget of its own, keeps nobody out.
+pub(super) const OF_CLIENT: usize = 48;
+const _: () = assert!(OF_CLIENT < QUEUE);
 /// So many of one network: whoever has an IPv6 /64 has as many addresses as they like. An office that shares one has room.
 const OF_NETWORK: usize = 1_024;
 
