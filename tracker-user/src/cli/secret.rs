@@ -16,6 +16,8 @@ use crate::auth::Password;
 
 /// No line is longer that is read for a password: what is longer than a password may be is told by the daemon.
 const LONGEST: usize = 4_096;
+/// What some editors write before a text in UTF-8. Nobody types it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// There is no password.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +84,12 @@ fn line(input: &mut impl Read) -> Result<Option<Zeroizing<String>>, SecretError>
         }
     }
     next.zeroize();
-    // As files of other systems have it.
+    // As files of other systems have it, at the end and at the start.
     if bytes.last() == Some(&b'\r') {
         bytes.pop();
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     let text = String::from_utf8(std::mem::take(&mut *bytes));
     let text = text.map_err(|error| {
@@ -201,6 +206,7 @@ mod tests {
         let good = |text: &str, left| (Ok(Some(text.to_owned())), left);
         assert_eq!(read(b"correct horse\nnext"), good("correct horse", 4));
         assert_eq!(read(b"correct horse\r\n"), good("correct horse", 0));
+        assert_eq!(read(b"\xef\xbb\xbfcorrect horse\r\n"), good("correct horse", 0));
         assert_eq!(read(b" blanks stay "), good(" blanks stay ", 0));
         assert_eq!(read("pässwört\n".as_bytes()), good("pässwört", 0));
         assert_eq!(read(b"\n"), good("", 0));

@@ -230,14 +230,30 @@ fn is_unseen(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Signs that are another letter in lower case (ohm, kelvin, angstrom): two names would be one.
+/// Signs that are another letter in lower case (ohm, kelvin, angstrom, theta): two names would be one.
 fn folds_to_another(c: char) -> bool {
-    matches!(c, '\u{2126}' | '\u{212a}' | '\u{212b}')
+    matches!(c, '\u{3f4}' | '\u{2126}' | '\u{212a}' | '\u{212b}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of all the characters that a name may have, no two capitals are one letter in lower case; digraphs have a third form
+    /// for titles.
+    #[test]
+    fn no_two_capitals_are_one_letter() {
+        let mut capitals = std::collections::HashMap::new();
+        for capital in
+            (char::MIN..=char::MAX).filter(|&c| !is_odd(c) && !('\u{1c4}'..='\u{1f2}').contains(&c))
+        {
+            let small = capital.to_lowercase().collect::<String>();
+            if !small.chars().eq([capital]) {
+                let other = capitals.insert(small, capital);
+                assert_eq!(other, None, "{capital:?}");
+            }
+        }
+    }
 
     /// The identity by rules that never ask krb5.conf.
     fn identity(rules: &NameRules, principal: impl AsRef<[u8]>) -> Result<Identity, BadName> {

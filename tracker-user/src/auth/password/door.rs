@@ -301,10 +301,10 @@ impl Asking {
             // All of it read before anything is looked at.
             generation: inner.accounts.generation(target),
             bans: inner.regulation.generation(),
-            forgotten: inner.memory().forgotten(),
+            forgotten: inner.memory().forgotten(sent.client),
         };
+        // Nothing is forgotten for it: whoever is banned may name whom they like. What is remembered is of no use to who is.
         let Ok(attempt) = inner.regulation.begin_in_turn(sent.client, sent.account).await else {
-            inner.memory().forget_banned(sent.client, sent.account);
             return refused(Cause::Banned, "too many wrong passwords were sent before");
         };
         let now = boot_now();

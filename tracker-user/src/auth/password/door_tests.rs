@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::accounts::Checked;
 use super::super::name::BadAccount;
 use super::super::pace::FLOOR;
+use super::super::places::OF_CLIENT;
 use super::super::regulated::Begun;
 use super::*;
 use crate::auth::regulation::Banned;
@@ -22,6 +23,8 @@ struct Journal {
     failed: AtomicUsize,
     void: AtomicUsize,
     bans: AtomicU64,
+    /// The only address that the bans are about, where it is not 0: the last number of it.
+    only: AtomicU64,
     generation: AtomicU64,
     is_disabled: std::sync::atomic::AtomicBool,
 }
@@ -73,8 +76,9 @@ impl Regulation for Fake {
         Box::pin(async move { if is_banned { Err(Banned) } else { Ok(begun) } })
     }
 
-    fn is_banned(&self, _client: ClientAddr, _account: &str) -> bool {
-        self.journal.bans.load(Relaxed) > 0
+    fn is_banned(&self, of: ClientAddr, _account: &str) -> bool {
+        let only = u8::try_from(self.journal.only.load(Relaxed)).unwrap();
+        self.journal.bans.load(Relaxed) > 0 && (only == 0 || of == client(only))
     }
 
     fn generation(&self) -> u64 {
@@ -216,6 +220,30 @@ async fn it_is_forgotten_at_logout_ban_change_and_reload() {
     assert!(rig.recall("alice", "right").is_none(), "and after it");
 }
 
+/// Neither what is remembered of the user nor what is about to be, however often a banned address sends the name.
+#[tokio::test]
+async fn who_is_banned_has_nothing_forgotten_of_others() {
+    let rig = Rig::slow();
+    rig.answers.add_permits(1);
+    rig.ask("alice", "right").await.unwrap();
+    rig.journal.only.store(9, Relaxed);
+    rig.journal.bans.store(1, Relaxed);
+    let try_of_9 = async |user| rig.door.verify(user, typed("x"), client(9), BootTime::default()).await;
+    assert_eq!(cause(try_of_9("alice").await), Cause::Banned);
+    assert!(rig.recall("alice", "right").is_some(), "it is still known");
+
+    let door = Arc::clone(&rig.door);
+    let asking =
+        tokio::spawn(async move { door.verify("bob", typed("right"), client(1), BootTime::default()).await });
+    while rig.counts()[0] < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cause(try_of_9("nobody").await), Cause::Banned);
+    rig.answers.add_permits(1);
+    asking.await.unwrap().unwrap();
+    assert!(rig.recall("bob", "right").is_some(), "and is remembered");
+}
+
 #[tokio::test]
 async fn what_is_forgotten_while_it_is_asked_for_is_not_remembered() {
     let rig = Rig::slow();
@@ -333,7 +361,7 @@ async fn one_client_cannot_take_all_the_places() {
         let door = Arc::clone(&rig.door);
         async move { door.verify("alice", typed("x"), client(number), BootTime::default()).await }
     };
-    let waiting: Vec<_> = (0..64).map(|_| tokio::spawn(door(1))).collect();
+    let waiting: Vec<_> = (0..OF_CLIENT).map(|_| tokio::spawn(door(1))).collect();
     while rig.counts()[0] == 0 {
         tokio::task::yield_now().await;
     }

@@ -36,7 +36,7 @@ use crate::types::Identity;
 /// There are never more users: all of them are in memory.
 pub const MOST_USERS: usize = 10_000;
 /// So many passwords wait to be looked at; one more is refused ([`Failure::Busy`]).
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// Bits that a letter of a drawn password stands for.
 const BITS: u32 = 5;
 /// What drawn passwords are made of: no letter that is taken for another.
@@ -264,7 +264,8 @@ impl Users {
             Err(Failure::rejected(cause, format!("{what}{remedy}")))
         };
         let Some(entry) = entry else {
-            return refused(Cause::UnknownUser, &format!("there is no local user {name}"));
+            // Without the name: what nobody is called may be a password.
+            return refused(Cause::UnknownUser, "no local user has this name");
         };
         if entry.user.disabled {
             return refused(Cause::Disabled, &format!("the local user {name} is disabled"));

@@ -10,7 +10,7 @@
 //! forgotten.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use ring::hmac;
@@ -26,6 +26,8 @@ pub(super) const KNOWN_FOR: Duration = Duration::from_secs(300);
 const PAIRS: usize = 8_192;
 /// So many wrong passwords of one pair are known again.
 const WRONG: usize = 4;
+/// Clients share so many counts of what was forgotten.
+const COUNTS: usize = 1_024;
 
 /// The key under which passwords are known again.
 #[derive(Debug)]
@@ -138,14 +140,48 @@ pub(super) struct Memory {
     clients: HashMap<ClientAddr, HashMap<Box<str>, Known>>,
     by_age: BTreeMap<u64, (ClientAddr, Box<str>)>,
     count: u64,
-    /// How often something was forgotten for a reason: what was asked before must not be remembered after.
-    forgotten: u64,
+    forgotten: Forgotten,
+}
+
+/// How often something was forgotten for a reason: what was asked before must not be remembered after. Counted by client, so
+/// that who logs in and out all the time keeps nobody else's password from being remembered; few share a count, and nobody
+/// can tell who.
+#[derive(Debug)]
+struct Forgotten {
+    counts: Box<[u64]>,
+    /// How often it concerned everybody.
+    all: u64,
+    place: RandomState,
+}
+
+impl Default for Forgotten {
+    fn default() -> Self {
+        Self { counts: vec![0; COUNTS].into(), all: 0, place: RandomState::new() }
+    }
+}
+
+impl Forgotten {
+    /// How often it concerned this client.
+    fn of(&self, client: ClientAddr) -> u64 {
+        self.counts.get(self.place(client)).copied().unwrap_or_default() + self.all
+    }
+
+    fn note(&mut self, client: ClientAddr) {
+        let place = self.place(client);
+        if let Some(count) = self.counts.get_mut(place) {
+            *count += 1;
+        }
+    }
+
+    fn place(&self, client: ClientAddr) -> usize {
+        usize::try_from(self.place.hash_one(client) % COUNTS as u64).unwrap_or_default()
+    }
 }
 
 impl Memory {
-    /// How often something was forgotten for a reason, so far.
-    pub(super) const fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// How often something that may be of this client was forgotten for a reason, so far.
+    pub(super) fn forgotten(&self, client: ClientAddr) -> u64 {
+        self.forgotten.of(client)
     }
 
     /// Whether nothing is known of the client.
@@ -174,7 +210,7 @@ impl Memory {
     /// A password is right.
     pub(super) fn accept(&mut self, sent: &Sent<'_>, identity: Identity, before: &Before, now: BootTime) {
         let Before { generation, bans, forgotten } = *before;
-        let is_of_now = self.forgotten == forgotten;
+        let is_of_now = self.forgotten.of(sent.client) == forgotten;
         let known = self.learn(sent);
         known.wrong.retain(|wrong| wrong.tag != sent.tag);
         let right = || Right { tag: sent.tag, identity, generation, bans, until: now.after(KNOWN_FOR) };
@@ -204,7 +240,7 @@ impl Memory {
 
     /// A client has logged out, or was logged out: what this user's password was there is not known any more.
     pub(super) fn forget(&mut self, client: ClientAddr, user: &Identity) {
-        self.forgotten += 1;
+        self.forgotten.note(client);
         for known in self.clients.get_mut(&client).into_iter().flat_map(HashMap::values_mut) {
             known.right.take_if(|right| right.identity == *user);
         }
@@ -212,7 +248,7 @@ impl Memory {
 
     /// No right password of this client's, nor of this account's from wherever, is known any more.
     pub(super) fn forget_banned(&mut self, client: ClientAddr, account: &str) {
-        self.forgotten += 1;
+        self.forgotten.all += 1;
         for (own, accounts) in &mut self.clients {
             for (name, known) in accounts {
                 if *own == client || **name == *account {
@@ -224,7 +260,9 @@ impl Memory {
 
     /// Nothing is known any more.
     pub(super) fn clear(&mut self) {
-        *self = Self { count: self.count, forgotten: self.forgotten + 1, ..Self::default() };
+        let mut forgotten = std::mem::take(&mut self.forgotten);
+        forgotten.all += 1;
+        *self = Self { count: self.count, forgotten, ..Self::default() };
     }
 
     /// What is known of a pair, to learn more of it.

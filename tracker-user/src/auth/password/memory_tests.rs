@@ -130,16 +130,18 @@ proptest! {
         let (mut now, mut past) = (0, Vec::new());
         for (later, event) in events {
             now += later;
-            let before = |memory: &Memory, generation| {
-                Before { generation: Some(generation), bans: 0, forgotten: memory.forgotten() }
+            let before = |memory: &Memory, client: u8, generation| {
+                let forgotten = memory.forgotten(super::tests::client(client));
+                Before { generation: Some(generation), bans: 0, forgotten }
             };
             match event {
                 Happened::Accepted { client, account, password, generation } => {
-                    let before = before(&memory, generation);
+                    let before = before(&memory, client, generation);
                     memory.accept(&sent(client, account, password), user(ACCOUNTS[account]), &before, at(now));
                 }
                 Happened::AcceptedLate { client, account, password } => {
-                    let before = Before { forgotten: memory.forgotten().wrapping_sub(1), ..before(&memory, 0) };
+                    let now_before = before(&memory, client, 0);
+                    let before = Before { forgotten: now_before.forgotten.wrapping_sub(1), ..now_before };
                     memory.accept(&sent(client, account, password), user(ACCOUNTS[account]), &before, at(now));
                 }
                 Happened::Refused { client, account, password } => {
@@ -206,4 +208,22 @@ fn of_many_pairs_those_that_were_silent_longest_are_forgotten() {
         .iter()
         .filter(|password| memory.wrong(&secrets.sent(client(1), "b@r", password), None, at(2)).is_some());
     assert_eq!(known.count(), WRONG);
+}
+
+/// Whoever logs in and out all the time keeps nobody else's password from being remembered.
+#[test]
+fn what_is_forgotten_of_one_client_is_counted_for_few_others() {
+    let mut memory = Memory::default();
+    let before: Vec<u64> = (0..=255).map(|number| memory.forgotten(client(number))).collect();
+    memory.forget(client(1), &user("alice"));
+    let changed = |memory: &Memory| {
+        (0..=255).filter(|&n| memory.forgotten(client(n)) != before[usize::from(n)]).count()
+    };
+    assert_ne!(memory.forgotten(client(1)), before[1]);
+    assert!(changed(&memory) < 16);
+    memory.forget_banned(client(1), "alice");
+    assert_eq!(changed(&memory), 256);
+    let banned = memory.forgotten(client(2));
+    memory.clear();
+    assert_ne!(memory.forgotten(client(2)), banned);
 }

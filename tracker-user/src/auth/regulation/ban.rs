@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ring::hmac;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::clock::BootTime;
 use crate::types::{ClientAddr, Identity};
@@ -21,9 +22,11 @@ impl Names {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The key of an account.
+    /// The key of an account: one, in whatever form its letters are written (NFC). Who writes them in several has no more
+    /// tries for it.
     pub(super) fn of(&self, account: &str) -> NameKey {
-        let tag = hmac::sign(&self.0, account.as_bytes());
+        let composed = (!is_nfc(account)).then(|| account.nfc().collect::<String>());
+        let tag = hmac::sign(&self.0, composed.as_deref().unwrap_or(account).as_bytes());
         let mut key = [0; 16];
         key.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
         NameKey(key)
@@ -120,6 +123,14 @@ mod tests {
         assert_eq!(of(1, "alice@example.test"), of(1, "alice@example.test"));
         assert_ne!(of(1, "alice@example.test"), of(1, "bob@example.test"));
         assert_ne!(of(1, "alice@example.test"), of(2, "alice@example.test"));
+    }
+
+    #[test]
+    fn a_name_has_one_key_however_its_letters_are_written() {
+        let of = |name| Names::new(&[1; 32]).of(name);
+        assert_eq!(of("ju\u{308}rgen@"), of("j\u{fc}rgen@"));
+        assert_eq!(of("nguye\u{302}\u{303}n@"), of("nguy\u{1ec5}n@"));
+        assert_ne!(of("jurgen@"), of("j\u{fc}rgen@"));
     }
 
     #[test]
