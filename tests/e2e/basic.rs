@@ -274,10 +274,17 @@ fn without_a_kdc_passwords_are_put_off_and_nobody_is_banned() -> Result<()> {
     }
     assert_eq!(by_tls(&lab, 1, "bob:bob-pw").get(ORIGIN)?.code, 200, "who is remembered is served");
     assert_eq!(because(&lab, "banned")?, 0.0);
+    let warned = |lab: &Lab| -> Result<bool> {
+        let warnings = lab.gateway.ask(&["status"])?["warnings"].to_string();
+        Ok(warnings.contains("no KDC of EXAMPLE.TEST answers"))
+    };
+    assert!(warned(&lab)?, "the page sends people to the operator, and the operator to status");
     lab.realm.start_kdc(&lab.net.gateway)?;
     until("the KDC to be asked again", SOON * 6, || {
         (by_tls(&lab, 0, "alice:alice-pw").get(ORIGIN).ok()?.code == 200).then_some(())
-    })
+    })?;
+    assert!(!warned(&lab)?, "it answers again");
+    Ok(())
 }
 
 #[test]

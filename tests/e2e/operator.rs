@@ -338,5 +338,13 @@ fn helpers_for_the_shell_are_there() -> Result<()> {
         let output = lab.gateway.trackerctl().args(words).output()?;
         assert!(output.status.success() && !output.stdout.is_empty(), "{words:?}: {output:?}");
     }
+    for shell in ["bash", "zsh", "fish"] {
+        // Whoever reads has gone before the first word.
+        let (read, write) = std::io::pipe()?;
+        drop(read);
+        let output = lab.gateway.trackerctl().args(["completions", shell]).stdout(write).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked"), "{shell}: {said}");
+    }
     Ok(())
 }

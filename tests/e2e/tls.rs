@@ -279,6 +279,39 @@ fn a_certificate_is_exchanged_under_a_running_tunnel_and_a_bad_one_is_not() -> R
 }
 
 #[test]
+fn a_certificate_that_is_set_and_goes_does_not_keep_the_gateway_from_starting() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let (mut lab, first) = start(PROXY_NAME)?;
+    // What is no certificate is refused as it would be in the file.
+    let answer = lab.gateway.ctl(&["set", "tls.certificate", "/nowhere.pem"])?;
+    assert!(answer.exit == 64 && answer.stderr.contains("/nowhere.pem does not exist"), "{answer:?}");
+    assert_eq!(lab.gateway.ask(&["get", "tls.certificate"])?["source"], "file");
+
+    let other = pair(&lab, PROXY_NAME)?;
+    let both = lab.scratch.write("both.pem", format!("{}{}", other.key, other.chain))?;
+    let shown_path = both.display().to_string();
+    for key in ["tls.key", "tls.certificate"] {
+        assert_eq!(lab.gateway.ctl(&["set", key, &shown_path])?.exit, 0, "{key}");
+    }
+    lab.gateway.stop()?;
+    std::fs::remove_file(&both)?;
+    lab.gateway.start()?;
+    is_shown(&lab, &first.fingerprint(&lab)?)?;
+    let status = lab.gateway.ask(&["status"])?;
+    assert!(status["warnings"].to_string().contains("both.pem does not exist"), "{status}");
+    lab.scratch.write("both.pem", format!("{}{}", other.key, other.chain))?;
+    is_shown(&lab, &other.fingerprint(&lab)?)?;
+
+    // Everything is read again by order, too.
+    let reloaded = lab.gateway.ask(&["reload"])?;
+    assert_eq!(reloaded, serde_json::json!({ "changed": [] }));
+    assert_eq!(lab.gateway.shown(&["reload"])?.trim(), "read again: no setting has changed");
+    Ok(())
+}
+
+#[test]
 fn the_name_that_a_client_asks_for_chooses_among_several_certificates() -> Result<()> {
     if lab::skipped() {
         return Ok(());

@@ -172,7 +172,7 @@ impl App {
         let start = Start::new(file, &store)?;
         let config = start.config.clone();
         let last = kept::read(&store)?;
-        let certificates = certificates::keeper(&config)?;
+        let certificates = certificates::keeper(&config, start.file())?;
         if let Some(keeper) = &certificates {
             registry.register(Box::new(CertificateCollector::new(Arc::clone(keeper))?))?;
         }
@@ -267,6 +267,7 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
+        let asked = door.clone();
         let applied = Applied {
             tracker: tracker.clone(),
             verifier: Arc::clone(&verifier),
@@ -306,6 +307,7 @@ impl App {
                 .chain(output.problem())
                 .chain(limits.warnings())
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
+                .chain(asked.warnings())
                 .collect()
         });
         let parts = ops::Parts {
@@ -402,7 +404,7 @@ impl App {
                 _ = hangup.recv() => {
                     let ops = ops.clone();
                     until_stopped(Box::pin(async move {
-                        // A bad file has been told of, and without a file there is nothing to read.
+                        // A bad file has been told of.
                         let _ = ops.reload(Actor::unknown(Via::Signal)).await;
                     }));
                 }

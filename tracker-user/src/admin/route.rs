@@ -99,6 +99,10 @@ async fn route(
         (&Method::DELETE, ["v1", "settings", key]) => {
             ok(&render::setting(&ops.unset(key, peer.actor(names).await).await?))
         }
+        (&Method::POST, ["v1", "reload"]) => {
+            let changed = ops.reload(peer.actor(names).await).await?;
+            ok(&wire::Reloaded { changed: changed.iter().map(|key| key.name().to_owned()).collect() })
+        }
         (&Method::GET, ["v1", "certificates"]) => ok(&certificates(ops.certificates().await?)),
         (&Method::GET, ["v1", "events"]) => events(ops, request.uri().query()).await?,
         (&Method::GET, ["v1", "explain", client]) => {

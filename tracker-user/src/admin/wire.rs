@@ -451,6 +451,13 @@ pub struct NewValue {
     pub value: String,
 }
 
+/// What reading everything again has changed: `POST /v1/reload`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The keys whose values are others now.
+    pub changed: Vec<String>,
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Problem {

@@ -17,8 +17,9 @@ use crate::threads::Threads;
 /// How often it is looked whether files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The keeper of the certificates, where something listens under TLS.
-pub(super) fn keeper(config: &Config) -> Result<Option<Arc<Keeper>>, CertificateError> {
+/// The keeper of the certificates, where something listens under TLS. Those that were set live and cannot be used do not keep
+/// the gateway from starting: it begins with what the file says, as it would have gone on with it.
+pub(super) fn keeper(config: &Config, file: &Config) -> Result<Option<Arc<Keeper>>, CertificateError> {
     if !needs_certificate(config) {
         return Ok(None);
     }
@@ -30,7 +31,18 @@ pub(super) fn keeper(config: &Config) -> Result<Option<Arc<Keeper>>, Certificate
         names(host.as_deref(), &hostname(), &services, &hosts, own_addresses())
     };
     let own = Own { directory: config.state_dir.clone(), names: Arc::new(names) };
-    Keeper::start(config.tls.pairs(), own).map(|keeper| Some(Arc::new(keeper)))
+    let (wanted, stated) = (config.tls.pairs(), file.tls.pairs());
+    let keeper = match Keeper::start(wanted.clone(), own.clone()) {
+        Err(_) if wanted != stated => {
+            let keeper = Keeper::start(stated, own)?;
+            keeper.want(wanted);
+            // It tells what is wrong with them, and takes them up once they are mended.
+            keeper.reread();
+            keeper
+        }
+        started => started?,
+    };
+    Ok(Some(Arc::new(keeper)))
 }
 
 fn needs_certificate(config: &Config) -> bool {

@@ -46,6 +46,11 @@ impl Door {
         self.passwords.configure(settings(config));
     }
 
+    /// What an operator should look at.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.kdc.warnings()
+    }
+
     /// What the tracker tells of sessions that end: a user who has gone for a reason proves themselves anew. Where only time ran
     /// out, or a connection closed, what was remembered is not older for it.
     pub(super) fn forgets(&self) -> OnEnd {

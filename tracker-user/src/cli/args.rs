@@ -88,6 +88,8 @@ pub enum Command {
         /// The key.
         key: String,
     },
+    /// Read the configuration file and the certificates again, and forget which passwords were right or wrong a moment ago.
+    Reload,
     /// The audit trail: logins, refusals, timeouts, kick-outs, logouts, settings.
     Events {
         /// Go on showing events as they happen.

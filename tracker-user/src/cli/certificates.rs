@@ -68,7 +68,7 @@ fn expiry(certificate: &wire::Certificate) -> String {
     match certificate.state.as_str() {
         "expired" => format!("EXPIRED on {}", moment(certificate.expires)),
         "not-yet-valid" => format!("NOT VALID before {}", moment(certificate.not_before)),
-        _ => format!("expires {} ({})", moment(certificate.expires), until(certificate.expires)),
+        _ => format!("{} ({})", moment(certificate.expires), until(certificate.expires)),
     }
 }
 

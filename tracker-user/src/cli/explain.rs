@@ -49,7 +49,7 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         (false, true) => "without TLS only",
         (false, false) => "nowhere",
     };
-    out.push_str(&format!("\n\npasswords (Basic) are asked for {passwords}\n"));
+    out.push_str(&format!("\n\npasswords (Basic) are asked for {passwords}"));
     if let Some((newest, older)) = explained.recent.split_first() {
         out.push_str("\n\nthe last decisions about real requests\n");
         out.push_str(&decision(newest));

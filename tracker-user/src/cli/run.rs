@@ -189,6 +189,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
                 format!("{} = {}, {}", setting.key, setting.value, show::origin(&setting))
             })
         }
+        Command::Reload => {
+            let value = client.send_json(Method::POST, "/v1/reload", &serde_json::Value::Null).await?;
+            print(args, &value, |reloaded: wire::Reloaded| show::reloaded(&reloaded))
+        }
         Command::Detach { config, pin_dir } => {
             let pin_dir = detach::detach(config.as_deref(), pin_dir.as_deref())?;
             let value = serde_json::json!({ "detached": pin_dir });
@@ -207,8 +211,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |value: Value| decode::show(&value))
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut io::stdout());
-            Ok(())
+            // It panics where it cannot write, and whoever reads may have enough of it.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut script);
+            Ok(io::stdout().write_all(&script)?)
         }
         Command::Man => Ok(clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?),
     }

@@ -308,6 +308,13 @@ pub(super) fn user_changed(changed: &wire::UserChanged, done: &str) -> String {
     lines.join("\n")
 }
 
+pub(super) fn reloaded(wire::Reloaded { changed }: &wire::Reloaded) -> String {
+    match changed.as_slice() {
+        [] => "read again: no setting has changed".into(),
+        changed => format!("read again: changed is {}", changed.join(", ")),
+    }
+}
+
 fn logged_out_line(ended: &wire::EndedSession) -> String {
     format!("{} was logged out from {}", name(&ended.user, &ended.domain), ended.client)
 }

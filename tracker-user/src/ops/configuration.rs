@@ -19,6 +19,7 @@ use super::{OpsError, Setting, Source};
 use crate::audit::{Actor, Audit, Event, SettingEvent, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
+use crate::net::certificates::{Finding, load};
 use crate::store::{Journal, Store, StoredSetting};
 use crate::threads::Threads;
 
@@ -123,6 +124,7 @@ impl Configuration {
         if !key.is_live() {
             return Err(OpsError::NeedsRestart { key: key.name().into() });
         }
+        self.check_certificates(&before, &config).await?;
         let set = StoredSetting {
             value: key.get(&config),
             file_value: state.file.statement(key),
@@ -131,6 +133,22 @@ impl Configuration {
         };
         let line = line(key, &before, &config, &by, "set");
         self.change(&mut state, key, Some(set), line, config).await
+    }
+
+    /// Refuses files that can be no certificate or key. That the two do not fit each other is no reason: they are set one after
+    /// the other.
+    async fn check_certificates(&self, before: &Config, config: &Config) -> Result<(), OpsError> {
+        let wanted = config.tls.pairs();
+        if config.tls.proxy_listen.is_empty() || wanted == before.tls.pairs() {
+            return Ok(());
+        }
+        let read = move |_: &Store| wanted.iter().find_map(|pair| load(&pair.chain, &pair.key).err());
+        match self.blocking(read).await? {
+            Some(error) if !matches!(error.finding, Finding::OtherKey { .. } | Finding::NotFirst { .. }) => {
+                Err(OpsError::BadValue(format!("tls.certificate: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
@@ -173,7 +191,7 @@ impl Configuration {
 
     /// Reads the file again, and returns the keys that have changed by it. A bad file changes nothing.
     pub(super) async fn reload(&self, by: Actor) -> Result<Vec<&'static keys::Key>, OpsError> {
-        let path = self.path.clone().ok_or(OpsError::NoFile)?;
+        let Some(path) = self.path.clone() else { return Ok(Vec::new()) };
         let mut state = self.state.lock().await;
         let read = {
             let path = path.clone();

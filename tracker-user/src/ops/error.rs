@@ -89,9 +89,6 @@ pub enum OpsError {
     /// A password cannot be kept.
     #[error("{0}; nothing was changed")]
     NotHashed(#[from] HashError),
-    /// There is no file to read again.
-    #[error("trackerd was started without a configuration file: restart it with --config to have one")]
-    NoFile,
     /// The file is bad; the earlier settings stand.
     #[error("{} was refused, the earlier settings stand: {problem}", .path.display())]
     BadFile {
@@ -139,7 +136,6 @@ impl OpsError {
             | Self::UserExists(_)
             | Self::WeakPassword(_)
             | Self::TooManyUsers(_)
-            | Self::NoFile
             | Self::BadFile { .. } => ErrorKind::Conflict,
             Self::NotChanged(_) | Self::NotKept { .. } => ErrorKind::NoRoom,
             Self::Records(_)

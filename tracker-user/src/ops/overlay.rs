@@ -25,6 +25,12 @@ impl Start {
         let config = overlay(&file, &mut set, store);
         Ok(Self { config, file, set })
     }
+
+    /// What the file says alone.
+    #[must_use]
+    pub const fn file(&self) -> &Config {
+        &self.file.config
+    }
 }
 
 /// The file's configuration with the live settings over it. What the file has outlived is dropped, from the store too.

@@ -61,14 +61,18 @@ impl Ops {
         self.order(async move |ops| ops.parts().configuration.unset(&name, actor).await).await
     }
 
-    /// Reads the configuration file and the certificates again, and returns the keys that have changed by it.
+    /// Reads the configuration file, if there is one, and the certificates again, and returns the keys that have changed by it.
+    /// Passwords that were right or wrong a moment ago are looked at anew.
     ///
     /// # Errors
-    /// When there is no file, or a bad one: then nothing was changed.
+    /// When the file is bad: then no key has changed.
     pub async fn reload(&self, actor: Actor) -> Result<Vec<&'static Key>, OpsError> {
         self.order(async move |ops| {
             let changed = ops.parts().configuration.reload(actor).await;
-            // Certificates may have changed although the file has not.
+            // Certificates may have changed although the file has not, and what a directory says of a password.
+            if let Some(passwords) = ops.parts().verifier.passwords() {
+                passwords.forget_all();
+            }
             if let Some(keeper) = ops.parts().certificates.clone() {
                 ops.blocking(move |_| keeper.reread()).await?;
             }

@@ -220,7 +220,7 @@ impl Told {
     pub(super) fn warnings(&self) -> Vec<String> {
         let tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = tally.recent().filter_map(|(outcome, count)| Some((outcome.sentence()?, count)));
-        recent.map(|(sentence, count)| format!("{sentence}; {count} connections so far")).collect()
+        recent.map(|(sentence, count)| format!("{sentence}; connections so far: {count}")).collect()
     }
 }
 

@@ -77,7 +77,7 @@ impl Doorkeeper {
         let mut found = Vec::new();
         let turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         for (why, count) in turned_away.recent() {
-            found.push(format!("{}; {count} connections so far", sentence(why)));
+            found.push(format!("{}; connections so far: {count}", sentence(why)));
         }
         drop(turned_away);
         let refused = self.penalties().refused(now);

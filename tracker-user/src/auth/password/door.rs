@@ -127,6 +127,11 @@ impl Passwords {
         self.inner.memory().clear();
     }
 
+    /// Whatever was right or wrong a moment ago is looked at anew.
+    pub fn forget_all(&self) {
+        self.inner.memory().clear();
+    }
+
     /// The user has logged out at this client, or was logged out there: their password is asked for anew.
     pub fn forget(&self, client: ClientAddr, user: &Identity) {
         self.inner.memory().forget(client, user);

@@ -37,6 +37,8 @@ const LONGEST: usize = 1024;
 const FRESH: Duration = Duration::from_secs(2);
 /// So long is waited for it where it counts.
 const READING: Duration = Duration::from_secs(1);
+/// A KDC that was silent is named for so long, unless it answers before.
+const TOLD: Duration = Duration::from_mins(5);
 /// How often it is looked, at the end, whether the threads are out of the library, and how long each time is waited for that.
 const LOOKS_AT_THE_END: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
@@ -115,6 +117,17 @@ impl Kdc {
     ) -> Result<Identity, Failure> {
         let checked = tokio::time::timeout(VERIFY_TIMEOUT, self.ask(user, realm, password));
         checked.await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// What an operator should look at: realms whose passwords nobody could verify lately.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let lately = self.lanes.silent().into_iter().filter(|(_, silent)| *silent < TOLD);
+        let line = |(realm, silent): (String, Duration)| {
+            let why = format!("a password was to be verified {} s ago, and got 503", silent.as_secs());
+            kerberos::silent(&realm, &why)
+        };
+        lately.map(line).collect()
     }
 
     async fn ask(&self, user: &str, realm: Option<&str>, password: Password) -> Result<Identity, Failure> {

@@ -18,6 +18,8 @@ pub(super) struct Breaker {
     state: State,
     /// When something was heard last.
     heard: Option<BootTime>,
+    /// When somebody was not answered last.
+    silent: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +77,15 @@ impl Breaker {
             return false;
         }
         let was_closed = self.state == State::Closed;
+        self.silent = Some(now);
         self.state = State::Open(now.after(PAUSE));
         was_closed
+    }
+
+    /// How long ago somebody was not answered, if nobody was since.
+    pub(super) fn silent_for(&self, now: BootTime) -> Option<Duration> {
+        let silent = self.silent.filter(|_| self.state != State::Closed)?;
+        Some(now.since(silent))
     }
 }
 
@@ -145,6 +154,7 @@ mod tests {
                         }
                     }
                 }
+                prop_assert_eq!(breaker.silent_for(now), dead.map(|since| now.since(since)));
             }
         }
     }

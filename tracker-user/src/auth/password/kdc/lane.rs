@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -67,6 +68,15 @@ impl Lanes {
         lanes.insert(realm.to_owned(), Arc::clone(&lane));
         Ok(lane)
     }
+
+    /// The realms whose KDC is silent, and how long ago it was last, in the order of their names.
+    pub(super) fn silent(&self) -> Vec<(String, Duration)> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = lanes.iter().filter_map(|(realm, lane)| Some((realm.clone(), lane.silent_for()?)));
+        let mut silent: Vec<(String, Duration)> = silent.collect();
+        silent.sort();
+        silent
+    }
 }
 
 impl Lane {
@@ -121,6 +131,11 @@ impl Lane {
         if died {
             self.died.notify_waiters();
         }
+    }
+
+    /// How long ago the KDC has not answered somebody, if it has answered nobody since.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.breaker().silent_for(boot_now())
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
