@@ -16,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::auth::outcome::Failure;
 use crate::clock::BootTime;
 
-/// No refusal is answered sooner: longer than a KDC, or the hash of a local user's password, takes on a machine that is not
-/// overloaded.
-pub const FLOOR: Duration = Duration::from_millis(100);
+/// No refusal is answered sooner: some times longer than a KDC, or the hash of a local user's password, takes, so that a
+/// machine which is busy does not put the one on the first step and the other on the next.
+pub const FLOOR: Duration = Duration::from_millis(250);
 /// The random part is less than this.
 pub const JITTER: Duration = Duration::from_millis(25);
 /// So many names with passwords may be looked at, or wait for their answers, at once. Each is a task that sleeps.
