@@ -37,7 +37,7 @@ async fn what_follows_a_tunnel_that_is_not_made_is_no_request() {
     ] {
         let mut allowed = options(443);
         allowed.connect_ports.push(PortRange::one(nobody.port()));
-        if target.starts_with("127.0.0.1:443") {
+        if target == "127.0.0.1:443" {
             allowed.allow_destinations = AllowList::default();
         }
         let lab = Lab::new(gate, allowed);
