@@ -23,9 +23,10 @@ impl Core {
             if let Some(traffic) = closed_after {
                 self.last_counted.insert(connection, traffic);
                 self.table.closed(Scope::connection(client, connection), at, &mut self.effects);
-            } else {
+            } else if self.connections.evidence(client, connection).is_some() {
                 self.refresh_connection(client, connection);
             }
+            // Else it is closed by now: that is told for itself, with what it has counted.
         }
         self.carry_out(None);
         self.last_counted.clear();

@@ -59,7 +59,7 @@ impl Rig {
         let ports = [ORIGIN.port(), FAR_END.port(), ECHO_PORT];
         gateway.configure(&format!(
             "[proxy]\nlisten = [\"0.0.0.0:{port}\", \"[fd77::1]:{port}\"]\nconnect-ports = {ports:?}\n\
-             [metrics]\nlisten = \"{listen}\"\n[observer]\ncgroup = \"{}\"\n[timeouts]\nproxy-auth-timeout = \"8h\"\n",
+             max-connections-per-client = 1000000\n[metrics]\nlisten = \"{listen}\"\n[observer]\ncgroup = \"{}\"\n[timeouts]\nproxy-auth-timeout = \"8h\"\n",
             group.path.display()
         ))?;
         for settings in variant.settings {
