@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
 use lab::PROXY_NAME;
 use lab::certificates::{Authority, Certificate, P256, Wish};
+use lab::gateway::PROXY_TLS_PORT;
 use lab::net::GATEWAY_V4;
-use lab::secure::{TLS_PORT, settings};
+use lab::secure::settings;
 use serde_json::Value;
 
 /// What is as it should be here: a private authority's certificate has no trust by everybody, no public log and no revocation
@@ -54,7 +55,10 @@ fn testssl_finds_nothing_of_weight() -> Result<()> {
     // Protocols, ciphers, forward secrecy, the server's preference and defaults, vulnerabilities. No name is looked up.
     testssl.args(["--nodns", "none", "--ip", &GATEWAY_V4.to_string(), "-p", "-s", "-f", "-P", "-S", "-U"]);
     testssl.arg("--add-ca").arg(root.certificate()).arg("--jsonfile").arg(&found);
-    testssl.arg(format!("{PROXY_NAME}:{TLS_PORT}")).stdin(Stdio::null()).env("HOME", lab.scratch.path());
+    testssl
+        .arg(format!("{PROXY_NAME}:{PROXY_TLS_PORT}"))
+        .stdin(Stdio::null())
+        .env("HOME", lab.scratch.path());
     let output = testssl.output().context("is testssl.sh installed? `cargo xtask setup` installs it")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let found: Value = serde_json::from_slice(&std::fs::read(found)?).with_context(|| said.clone())?;
@@ -84,7 +88,7 @@ fn client(lab: &Lab, root: &Authority, options: &[&str], input: &str) -> Result<
     // The pauses leave the other side time for what it says after the handshake.
     let script =
         "n=$1; shift; { sleep 0.5; printf \"$n\"; sleep 1; } | timeout 20 openssl s_client \"$@\" 2>&1; true";
-    command.args(["-c", script, "sh", input, "-connect", &format!("{PROXY_NAME}:{TLS_PORT}")]);
+    command.args(["-c", script, "sh", input, "-connect", &format!("{PROXY_NAME}:{PROXY_TLS_PORT}")]);
     command.args(["-servername", PROXY_NAME, "-CAfile"]).arg(root.certificate()).args(options);
     Ok(String::from_utf8_lossy(&command.output()?.stdout).into_owned())
 }

@@ -13,12 +13,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::certificates::Certificate;
 use crate::client::Curl;
+use crate::gateway::PROXY_TLS_PORT;
 use crate::net::GATEWAY_V4;
 use crate::raw::Raw;
 use crate::{Lab, PROXY_NAME};
-
-/// The port of the proxy under TLS, where a test asks for it by [`settings`].
-pub const TLS_PORT: u16 = 3130;
 
 /// A PAC file: the lab's names by the proxy under TLS, and nothing else by it.
 pub const PAC: &str = "function FindProxyForURL(url, host) {\
@@ -27,19 +25,19 @@ pub const PAC: &str = "function FindProxyForURL(url, host) {\
 /// Settings: the proxy under TLS by this certificate, beside the plain one.
 #[must_use]
 pub fn settings(certificate: &Certificate) -> String {
-    format!("{}proxy-listen = [\"0.0.0.0:{TLS_PORT}\"]\n", certificate.settings())
+    format!("{}proxy-listen = [\"0.0.0.0:{PROXY_TLS_PORT}\"]\n", certificate.settings())
 }
 
 /// The proxy under TLS as clients name it in their settings.
 #[must_use]
 pub fn proxy_url() -> String {
-    format!("https://{PROXY_NAME}:{TLS_PORT}")
+    format!("https://{PROXY_NAME}:{PROXY_TLS_PORT}")
 }
 
 /// Where it is.
 #[must_use]
 pub fn address() -> SocketAddr {
-    SocketAddr::from((GATEWAY_V4, TLS_PORT))
+    SocketAddr::from((GATEWAY_V4, PROXY_TLS_PORT))
 }
 
 impl Lab {

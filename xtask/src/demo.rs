@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use lab::Lab;
+use lab::gateway::PROXY_TLS;
 use lab::wait::Stopwatch;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -18,8 +19,8 @@ use crate::{build, sh};
 use show::Show;
 
 /// Timeouts short enough to watch.
-const SETTINGS: &str = "[timeouts]\nproxy-auth-timeout = \"10s\"\nproxy-re-authentication-mode = \"session\"\n\
-                        [tls]\nproxy-listen = [\"0.0.0.0:3130\"]\n";
+const SETTINGS: &str =
+    "[timeouts]\nproxy-auth-timeout = \"10s\"\nproxy-re-authentication-mode = \"session\"\n";
 
 /// How to show it.
 #[derive(Args)]
@@ -38,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     eprintln!("==> making a realm, two client hosts, an origin, and starting trackerd");
     let mut lab = Lab::prepare(2, &bin)?;
     lab.gateway.configure(SETTINGS)?;
+    lab.gateway.configure(PROXY_TLS)?;
     lab.gateway.start().context("the gateway does not start")?;
     eprintln!("    done in {:.1} s\n", watch.elapsed().as_secs_f64());
 

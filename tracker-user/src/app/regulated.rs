@@ -1,11 +1,9 @@
 //! What the configuration says of regulation: what is counted, and which addresses many people come from.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use nix::ifaddrs::getifaddrs;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::warn;
 
@@ -13,6 +11,7 @@ use super::StartError;
 use crate::audit::Audit;
 use crate::auth::regulation::{Keeping, Parts, Regulator, Settings};
 use crate::config::Config;
+use crate::links::own_addresses;
 use crate::store::{Journal, Store};
 use crate::types::ClientAddr;
 
@@ -59,23 +58,14 @@ impl Regulated {
         address.is_loopback()
             || config.timeouts.is_shared(client)
             || config.proxy.proxy_protocol.iter().any(|balancer| balancer.contains(&address))
-            || is_own(address)
+            // Where the kernel does not say, an address is anybody's.
+            || own_addresses().contains(&address)
     }
 }
 
 pub(super) fn settings(config: &Config) -> Settings {
     let crate::config::Regulation { max_retries, find_time, ban_time } = config.regulation;
     Settings { max_retries, find_time, ban_time }
-}
-
-/// Whether an interface of this host has this address.
-fn is_own(address: IpAddr) -> bool {
-    // Where the kernel does not say, an address is anybody's.
-    getifaddrs().into_iter().flatten().any(|interface| {
-        let Some(own) = interface.address else { return false };
-        let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
-        v4.or_else(|| own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip()))) == Some(address)
-    })
 }
 
 /// Random bytes.
@@ -102,7 +92,8 @@ mod tests {
         assert!(!is_unbannable("192.0.2.16") && !is_unbannable("198.51.100.8"));
         regulated.configure(&Arc::new(Config::default()));
         assert!(!is_unbannable("192.0.2.15") && is_unbannable("127.0.0.1"));
-        assert!(is_own("127.0.0.1".parse().unwrap()), "an interface has it");
-        assert!(!is_own("192.0.2.1".parse().unwrap()));
+        let is_own = |text: &str| own_addresses().contains(&text.parse().unwrap());
+        assert!(is_own("127.0.0.1"), "an interface has it");
+        assert!(!is_own("192.0.2.1"));
     }
 }
