@@ -27,6 +27,10 @@ pub const PROXY_PORT: u16 = 3128;
 pub const PROXY_TLS_PORT: u16 = 3130;
 /// and the settings that open it.
 pub const PROXY_TLS: &str = "[tls]\nproxy-listen = [\"0.0.0.0:3130\"]\n";
+/// The ports of the web pages: without TLS,
+pub const PORTAL_PORT: u16 = 4080;
+/// and under TLS.
+pub const PORTAL_TLS_PORT: u16 = 4081;
 /// The port of /metrics, /live and /ready on the gateway's loopback.
 pub const METRICS_PORT: u16 = 9477;
 /// How long it may take to get ready, or to stop.
@@ -75,6 +79,8 @@ connect-ports = {ports:?}
 pin-dir = \"{pins}\"
 [kerberos]
 keytab = \"{keytab}\"
+[portal]
+host = \"proxy.example.test\"
 [metrics]
 listen = \"127.0.0.1:{METRICS_PORT}\"
 ",

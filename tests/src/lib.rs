@@ -35,6 +35,7 @@ pub mod segment;
 pub mod spnego;
 pub mod tls;
 pub mod wait;
+pub mod web;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -6,6 +6,7 @@ mod certificates;
 mod kept;
 mod options;
 mod passwords;
+mod portal;
 mod regulated;
 mod watch;
 
@@ -14,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -33,11 +34,11 @@ use crate::admin;
 use crate::admin::server::AdminServer;
 use crate::audit;
 use crate::audit::{Actor, Audit, TrailEntry, Via};
-use crate::auth::Verifier;
 use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::password::LocalUsers;
+use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::clock::wall_now;
 use crate::config;
 use crate::config::{Config, Document};
@@ -50,6 +51,7 @@ use crate::observe::{
 use crate::ops;
 use crate::ops::{Configuration, Limits, Ops, Start};
 use crate::output::Output;
+use crate::portal as web;
 use crate::private;
 use crate::proxy;
 use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
@@ -118,6 +120,8 @@ pub struct App {
     journal: Arc<Journal>,
     event_loop: EventLoop,
     proxy: Proxy,
+    portal: web::Portal,
+    pages: web::Running,
     certificates: Option<Arc<Keeper>>,
     threads: Arc<Threads>,
     metrics: Option<MetricsServer>,
@@ -268,6 +272,7 @@ impl App {
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
         let asked = door.clone();
+        let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
             verifier: Arc::clone(&verifier),
@@ -277,6 +282,7 @@ impl App {
             regulator: regulator.clone(),
             regulated,
             door,
+            pages: Arc::clone(&pages),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -310,6 +316,7 @@ impl App {
                 .chain(asked.warnings())
                 .collect()
         });
+        let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
         let parts = ops::Parts {
             tracker,
             observer: Arc::clone(&observer),
@@ -328,9 +335,30 @@ impl App {
             listen: Arc::clone(&listen),
             warnings: Arc::clone(&warnings),
         };
-        // Nothing else can fail any more: what is made and printed is not made in vain.
-        ops::make_administrator(&parts.local_users, &parts.store, &parts.audit);
+        let users = Arc::clone(&parts.local_users);
         let ops = Ops::new(parts, Limits::default(), Handle::current());
+        let parts = web::Parts {
+            ops: ops.clone(),
+            tracker: hall,
+            verifier: judged,
+            audit: Arc::clone(&audit),
+            store: Arc::clone(&books),
+            journal: Arc::clone(&journal),
+            targets: Arc::new(ReturnTargets::default()),
+            holds: Arc::new(LogoutHolds::default()),
+            languages: portal::languages(&config),
+        };
+        let endpoints = portal::endpoints(&config, certificates.as_ref());
+        let portal =
+            web::Portal::bind(&endpoints, parts, portal::settings(&config)).map_err(|(address, error)| {
+                let is_plain = config.portal.http == Some(address);
+                let key = if is_plain { "portal.http" } else { "portal.https" };
+                listen_error("the portal", address, key, error)
+            })?;
+        let running = portal.controls();
+        let _ = pages.set(running.clone());
+        // Nothing else can fail any more: what is made and printed is not made in vain.
+        ops::make_administrator(&users, &books, &audit);
         Ok(Self {
             configuration,
             observer,
@@ -339,6 +367,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            portal,
+            pages: running,
             certificates,
             threads,
             metrics,
@@ -366,6 +396,8 @@ impl App {
             journal,
             event_loop,
             proxy,
+            portal,
+            pages,
             certificates,
             threads,
             metrics,
@@ -393,6 +425,7 @@ impl App {
             until_stopped(Box::pin(certificates::keep(keeper, threads)));
         }
         let proxy = proxy.spawn();
+        portal.start(&pages)?;
         readiness.set(true);
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -420,6 +453,7 @@ impl App {
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         proxy.drain(DRAIN).await;
+        pages.stop();
         audit.settle_refusals(true);
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.

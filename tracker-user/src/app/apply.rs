@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::options::{kerberos, policy, proxy_options};
 use super::passwords::Door;
+use super::portal;
 use super::regulated::{self, Regulated};
 use crate::auth::Verifier;
 use crate::auth::regulation::Regulator;
@@ -13,7 +14,8 @@ use crate::clock::boot_now;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
 use crate::ops::Apply;
-use crate::proxy::Running;
+use crate::portal::Running;
+use crate::proxy;
 use crate::threads::Threads;
 use crate::tracker::Tracker;
 
@@ -21,13 +23,15 @@ use crate::tracker::Tracker;
 pub(super) struct Applied {
     pub(super) tracker: Tracker,
     pub(super) verifier: Arc<Verifier>,
-    pub(super) proxy: Running,
+    pub(super) proxy: proxy::Running,
     pub(super) certificates: Option<Arc<Keeper>>,
     /// Where files are read.
     pub(super) threads: Arc<Threads>,
     pub(super) regulator: Regulator,
     pub(super) regulated: Regulated,
     pub(super) door: Door,
+    /// The web pages: they are made of operations, and so after them.
+    pub(super) pages: Arc<OnceLock<Running>>,
 }
 
 impl Applied {
@@ -53,6 +57,13 @@ impl Applied {
         self.verifier.tickets().configure(kerberos(config));
         self.door.configure(config);
         self.proxy.configure(proxy_options(config));
+        if let Some(pages) = self.pages.get().cloned() {
+            let config = Arc::clone(config);
+            // Without a thread now, the pages go by what they went by.
+            if let Ok(done) = self.threads.run(move || pages.configure(portal::settings(&config))) {
+                let _ = done.await;
+            }
+        }
         self.tracker.set_policy(policy(config, boot_now())).await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn names(config: &Config) -> NameRules {
 }
 
 /// When Kerberos is offered.
-fn conditions(config: &Config) -> Conditions {
+pub(super) fn conditions(config: &Config) -> Conditions {
     Conditions::new(&config.kerberos.conditions).unwrap_or_else(|error| {
         // Cannot be: the patterns were tried when the configuration was read. Without browsers, nobody is offered it.
         error!(%error, "the conditions for Kerberos cannot be used: it is not offered");

@@ -1,8 +1,11 @@
 //! Who did something to the gateway: an operator on the admin socket, or whoever wrote the configuration file.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::types::{ClientAddr, Identity};
 
 /// Which way an order came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub enum Via {
     Signal,
     /// The gateway itself, at its first start.
     Start,
+    /// The web pages.
+    Portal,
 }
 
 /// See the module.
@@ -30,6 +35,9 @@ pub struct Actor {
     /// The process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
+    /// The address that it came from; absent where it came from this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
     /// How the order came.
     pub via: Via,
 }
@@ -38,14 +46,21 @@ impl Actor {
     /// Whoever it was that the order came from on this way: nobody can know.
     #[must_use]
     pub const fn unknown(via: Via) -> Self {
-        Self { user: None, uid: None, pid: None, via }
+        Self { user: None, uid: None, pid: None, client: None, via }
     }
 
     /// The account at the other end of the admin socket. Blocks: it asks the host's name service.
     #[must_use]
     pub fn on_socket(uid: u32, pid: Option<i32>) -> Self {
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
-        Self { user, uid: Some(uid), pid, via: Via::Socket }
+        Self { user, uid: Some(uid), pid, client: None, via: Via::Socket }
+    }
+
+    /// Somebody who is logged in to the web pages, from this address.
+    #[must_use]
+    pub fn on_portal(identity: &Identity, client: ClientAddr) -> Self {
+        let (user, client) = (Some(identity.to_string()), Some(client.ip()));
+        Self { user, uid: None, pid: None, client, via: Via::Portal }
     }
 }
 
@@ -57,6 +72,7 @@ impl fmt::Display for Actor {
             Via::File => "the configuration file",
             Via::Signal => "SIGHUP",
             Via::Start => "the first start",
+            Via::Portal => "the web pages",
         };
         match (&self.user, self.uid) {
             (Some(user), Some(uid)) => write!(f, "{user} (uid {uid}) by ")?,
@@ -64,7 +80,11 @@ impl fmt::Display for Actor {
             (Some(user), None) => write!(f, "{user} by ")?,
             (None, None) => {}
         }
-        f.write_str(via)
+        f.write_str(via)?;
+        match self.client {
+            Some(client) => write!(f, " from {client}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -59,6 +59,7 @@ fn client() -> impl Strategy<Value = ClientAddr> {
 
 fn actor() -> impl Strategy<Value = Actor> {
     (prop::option::of("[a-z]{1,8}"), any::<u32>(), any::<i32>()).prop_map(|(user, uid, pid)| Actor {
+        client: None,
         user,
         uid: Some(uid),
         pid: Some(pid),

@@ -84,14 +84,14 @@ mod tests {
 
     /// The wiring binds listeners of these: a key of others that comes into effect needs it to do more.
     #[test]
-    fn only_the_proxy_and_the_metrics_are_in_effect() {
+    fn only_what_answers_challenges_is_not_in_effect() {
         let mut config = Config::default();
         config.tls.proxy_listen = vec!["127.0.0.1:3129".parse().unwrap()];
         config.acme.directory = Some("https://ca.test/directory".to_owned());
         let in_effect = config.listeners().into_iter().filter(Listen::is_in_effect);
         assert_eq!(
             in_effect.map(|listen| listen.key).collect::<Vec<_>>(),
-            ["proxy.listen", "tls.proxy-listen", "metrics.listen"]
+            ["proxy.listen", "tls.proxy-listen", "portal.http", "portal.https", "metrics.listen"]
         );
     }
 }

@@ -112,6 +112,75 @@ pub(super) const SPN: Text<String> = Text {
     ..HOST
 };
 
+/// `HOST:PORT`, as a URL has it (RFC 3986, section 3.2).
+pub(super) const AUTHORITY: Text<String> = Text {
+    parse: |text| {
+        let wrong = || {
+            let message = format!("{text:?} is not a host with a port");
+            Refusal::new(message, "write both, like \"gateway2.example.test:3128\"")
+        };
+        let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match bare {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_host_name(name),
+        };
+        if is_port && is_host { Ok(text.to_ascii_lowercase()) } else { Err(wrong()) }
+    },
+    show: Clone::clone,
+    wants: "HOST:PORT",
+    example: "gateway2.example.test:3128",
+};
+
+/// A user of a realm; who is meant is said as on the command line.
+pub(super) const USER: Text<String> = Text {
+    parse: |text| {
+        let parts =
+            text.rsplit_once('@').or_else(|| text.split_once('\\').map(|(domain, user)| (user, domain)));
+        match parts {
+            Some((user, domain)) if !user.is_empty() && !domain.is_empty() => Ok(text.to_owned()),
+            _ => Err(Refusal::new(
+                format!("{text:?} does not say of which domain"),
+                "write user@REALM or DOMAIN\\user; the gateway's own users get their role by `trackerctl user`",
+            )),
+        }
+    },
+    show: Clone::clone,
+    wants: "user@REALM or DOMAIN\\user",
+    example: "alice@EXAMPLE.TEST",
+};
+
+/// The longest text of an operator's that pages show.
+const WORDS_MOST: usize = 200;
+
+/// A line of text that pages show.
+pub(super) const WORDS: Text<String> = Text {
+    parse: |text| {
+        if text.chars().any(char::is_control) || text.chars().count() > WORDS_MOST {
+            let message = format!("the text is not one line of at most {WORDS_MOST} characters");
+            return Err(Refusal::new(message, "write it in one short line"));
+        }
+        Ok(text.trim().to_owned())
+    },
+    show: Clone::clone,
+    wants: "text",
+    example: "Help desk, phone 4711",
+};
+
+pub(super) const COLOUR: Text<String> = Text {
+    parse: |text| {
+        let digits = text.strip_prefix('#').unwrap_or_default();
+        if digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(text.to_ascii_lowercase());
+        }
+        Err(Refusal::new(format!("{text:?} is not a colour"), "write it as HTML does, like \"#1a5fb4\""))
+    },
+    show: Clone::clone,
+    wants: "#rrggbb",
+    example: "#1a5fb4",
+};
+
 pub(super) const REALM: Text<String> =
     Text { parse: name, show: Clone::clone, wants: "realm", example: "EXAMPLE.TEST" };
 

@@ -190,11 +190,13 @@ pub struct Licences {
     pub max_users: u32,
     /// How many addresses one user has on one licence.
     pub devices_per_user: u32,
+    /// Addresses whose sessions take no licence.
+    pub guests: Vec<IpNet>,
 }
 
 impl Default for Licences {
     fn default() -> Self {
-        Self { max_users: MAX_USERS, devices_per_user: DEVICES_PER_USER }
+        Self { max_users: MAX_USERS, devices_per_user: DEVICES_PER_USER, guests: Vec::new() }
     }
 }
 
@@ -257,6 +259,26 @@ pub struct Portal {
     pub https: Option<SocketAddr>,
     /// This host's name in redirects; `None`: its host name.
     pub host: Option<String>,
+    /// Who says in `X-Forwarded-For` for whom it asks.
+    pub trusted_proxies: Vec<IpNet>,
+    /// For so long after a logout nobody is logged in silently from its address.
+    pub logout_hold: Duration,
+    /// Realm users who may administer the gateway, and those who may look.
+    pub administrators: Vec<String>,
+    /// Realm users who may look at what administrators see, and change nothing.
+    pub viewers: Vec<String>,
+    /// Further gateways for the PAC file, tried in this order when this one does not answer.
+    pub gateways: Vec<String>,
+    /// Who the gateway belongs to, as pages say it.
+    pub organisation: Option<String>,
+    /// Whom people turn to who need help.
+    pub contact: Option<String>,
+    /// A picture, SVG or PNG.
+    pub logo: Option<PathBuf>,
+    /// The colour of what stands out, `#rrggbb`.
+    pub colour: Option<String>,
+    /// A directory with files of further languages.
+    pub languages: Option<PathBuf>,
 }
 
 impl Default for Portal {
@@ -265,6 +287,16 @@ impl Default for Portal {
             http: Some(everywhere(PORTAL_HTTP_PORT)),
             https: Some(everywhere(PORTAL_HTTPS_PORT)),
             host: None,
+            trusted_proxies: Vec::new(),
+            logout_hold: Duration::ZERO,
+            administrators: Vec::new(),
+            viewers: Vec::new(),
+            gateways: Vec::new(),
+            organisation: None,
+            contact: None,
+            logo: None,
+            colour: None,
+            languages: None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod evidence;
 mod listener;
 pub mod proxy_protocol;
 mod registry;
+mod served_stream;
 mod socket_options;
 mod splice;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use registry::{
     Carried, Carries, ClientEvents, Connection, ConnectionInfo, Connections, Left, Limits, Over, Payload,
     Seen, SeenConnection, Signal, Watcher,
 };
+pub use served_stream::ServedStream;
 pub use socket_options::tune;
 pub use splice::{ByteStream, Spliceable};
 pub use tls::{ChannelBinding, ChannelBindingType, HandshakeError, TlsServer};

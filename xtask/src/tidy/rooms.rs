@@ -47,6 +47,11 @@ pub(super) const ROOMS: &[Room] = &[
         imports: &[],
         purpose: "directories, files and memory that belong to the daemon alone",
     },
+    Room {
+        name: "pages",
+        imports: &[],
+        purpose: "what people see: the house style, the languages, whom the gateway belongs to",
+    },
     Room { name: "panics", imports: &[], purpose: "a panic ends the process, and says what to do about it" },
     Room { name: "threads", imports: &[], purpose: "threads for what blocks, which no lack of threads ends" },
     Room {
@@ -97,8 +102,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "proxy",
         imports: &[
-            "types", "clock", "outside", "links", "threads", "output", "session", "net", "observe", "audit",
-            "tracker", "auth", "config",
+            "types", "clock", "outside", "links", "pages", "threads", "output", "session", "net", "observe",
+            "audit", "tracker", "auth", "config",
         ],
         purpose: "the explicit proxy, the data plane: authorise, forward, connect",
     },
@@ -124,6 +129,14 @@ pub(super) const ROOMS: &[Room] = &[
         purpose: "the admin socket, a skin of the operator's operations",
     },
     Room {
+        name: "portal",
+        imports: &[
+            "types", "clock", "outside", "links", "pages", "threads", "session", "net", "audit", "store",
+            "tracker", "auth", "config", "ops",
+        ],
+        purpose: "the web pages, a skin of the operator's operations: login, logout, who is here, administration",
+    },
+    Room {
         name: "doctor",
         imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
@@ -138,8 +151,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "app",
         imports: &[
-            "types", "clock", "links", "private", "threads", "output", "session", "net", "observe", "audit",
-            "store", "tracker", "auth", "config", "proxy", "metrics", "ops", "admin",
+            "types", "clock", "links", "pages", "private", "threads", "output", "session", "net", "observe",
+            "audit", "store", "tracker", "auth", "config", "proxy", "metrics", "ops", "admin", "portal",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",
     },

@@ -12,9 +12,10 @@ use crate::session::settings as core;
 
 /// Tables and keys that are read and checked, but whose function the gateway does not have yet. Whoever builds the
 /// function removes the line.
-pub(super) const NOT_YET: &[&str] = &["portal", "second-factor", "mail", "acme", "store"];
+pub(super) const NOT_YET: &[&str] = &["second-factor", "mail", "acme", "store"];
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(24 * 3600);
 const REGULATION_MIN: Duration = Duration::from_secs(60);
 const REGULATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -97,6 +98,8 @@ keys! {
     "How many users may be logged in at once; 0: unlimited."
     "licences.devices-per-user" Live licences.devices_per_user = Count { least: 1, most: u32::MAX, of: "addresses", example: 5 };
     "How many addresses one user has on one licence; one more takes another licence."
+    "licences.guests" Live licences.guests = List { of: text::NETWORK, never_empty: None };
+    "Addresses whose sessions take no licence."
 
     "kerberos.keytab" Restart kerberos.keytab =
         Maybe { none: "", some: text::KEYTAB, means: "KRB5_KTNAME or the system's" };
@@ -146,6 +149,27 @@ keys! {
     "The same under TLS."
     "portal.host" Live portal.host = Maybe { none: "", some: text::HOST_OR_ADDRESS, means: "the host name" };
     "Name of this host in redirects to the portal."
+    "portal.trusted-proxies" Live portal.trusted_proxies = List { of: text::NETWORK, never_empty: None };
+    "Reverse proxies whose X-Forwarded-For says for whom they ask; from others it is not looked at."
+    "portal.logout-hold" Live portal.logout_hold =
+        Span { least: Duration::ZERO, least_in_seconds: Duration::ZERO, most: HOLD_MAX };
+    "For so long after a logout nobody is logged in from that address without typing a password."
+    "portal.administrators" Live portal.administrators = List { of: text::USER, never_empty: None };
+    "Users of realms who may administer the gateway: user@REALM or DOMAIN\\user."
+    "portal.viewers" Live portal.viewers = List { of: text::USER, never_empty: None };
+    "Users of realms who may look at what administrators see, and change nothing."
+    "portal.gateways" Live portal.gateways = List { of: text::AUTHORITY, never_empty: None };
+    "Further gateways in the PAC file: browsers try them in this order when this one does not answer."
+    "portal.organisation" Live portal.organisation = Maybe { none: "", some: text::WORDS, means: "none" };
+    "Whose gateway it is, as the pages say it."
+    "portal.contact" Live portal.contact = Maybe { none: "", some: text::WORDS, means: "none" };
+    "Whom people turn to who need help, as the pages say it."
+    "portal.logo" Live portal.logo = Maybe { none: "", some: text::PATH, means: "none" };
+    "A picture for the pages, SVG or PNG, of at most 64 KiB."
+    "portal.colour" Live portal.colour = Maybe { none: "", some: text::COLOUR, means: "the gateway's own" };
+    "Colour of buttons and links on the pages."
+    "portal.languages" Restart portal.languages = Maybe { none: "", some: text::PATH, means: "English and German" };
+    "Directory of further languages, one file each: LANGUAGE.toml."
 
     "second-factor.domains" Live second_factor.domains = Map { name: text::REALM, of: OneOf(PhantomData) };
     "Whose users are asked for a second factor, by domain; `local` is the local users' domain, one that is not named is off."

@@ -259,11 +259,14 @@ fn warnings_name_what_is_probably_not_meant() {
 fn what_is_not_built_yet_is_named_where_it_is_set() {
     assert_eq!(Config::default().not_in_effect_warnings(), Vec::<String>::new());
     let config = good(
-        "[mail]\nfrom = \"a@b.test\"\n[timeouts]\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[portal]\nhttp = \"\"",
+        "[mail]\nfrom = \"a@b.test\"\n[timeouts]\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[second-factor]\nkerberos = \"step-up\"",
     );
     let told = config.not_in_effect_warnings();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("portal.http is set") && told[1].starts_with("mail.from is set"), "{told:?}");
+    assert!(
+        told[0].starts_with("second-factor.kerberos is set") && told[1].starts_with("mail.from is set"),
+        "{told:?}"
+    );
 }
 
 #[test]

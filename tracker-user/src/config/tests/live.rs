@@ -17,7 +17,7 @@ fn changes(config: &Config, base: &Config) -> String {
 }
 
 /// A configuration in which every key has another value than by default, some of them hard to write.
-const EVERYTHING: &str = r#"
+const EVERYTHING: &str = r##"
 state-dir = "/var/lib/with space, and comma/"
 run-dir = "/tmp/\"quoted\" "
 proxy.listen = ["[::1]:3128", "10.0.0.1:3128"]
@@ -64,6 +64,16 @@ regulation.ban-time = "1h"
 portal.http = "127.0.0.1:80"
 portal.https = ""
 portal.host = "gateway.example.test"
+portal.trusted-proxies = ["192.0.2.7"]
+portal.logout-hold = "90s"
+portal.administrators = ["alice@EXAMPLE.TEST", 'EXAMPLE\bob']
+portal.viewers = ["carol@EXAMPLE.TEST"]
+portal.gateways = ["gateway2.example.test:3128", "[2001:db8::1]:3128"]
+portal.organisation = "Example Ltd."
+portal.contact = "Help desk, phone 4711"
+portal.logo = "/etc/tracker/logo.svg"
+portal.colour = "#1a5fb4"
+portal.languages = "/etc/tracker/languages"
 second-factor.domains = { local = "required", "EXAMPLE.TEST" = "optional" }
 second-factor.kerberos = "step-up"
 mail.smtp = "smtp://127.0.0.1:25"
@@ -78,7 +88,7 @@ acme.root = "/etc/tracker/root.pem"
 acme.http = "127.0.0.2:80"
 store.shared = "redis://:password@127.0.0.1:6379/0"
 metrics.listen = ""
-"#;
+"##;
 
 fn everything() -> Config {
     Config::parse(EVERYTHING, "everything").unwrap_or_else(|error| panic!("{error}"))

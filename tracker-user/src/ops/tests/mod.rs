@@ -216,7 +216,7 @@ fn session(number: u32) -> Session {
 
 /// Somebody on the admin socket.
 fn operator() -> Actor {
-    Actor { user: Some("root".into()), uid: Some(0), pid: Some(7), via: Via::Socket }
+    Actor { user: Some("root".into()), uid: Some(0), pid: Some(7), client: None, via: Via::Socket }
 }
 
 /// What nobody waits for happens soon all the same.

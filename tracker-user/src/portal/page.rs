@@ -1,0 +1,124 @@
+//! Pages: what all of them carry, and the fields that go with them.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+
+use super::visit::{FORM_COOKIE, Visit};
+use crate::pages::Language;
+
+/// What every template has as `page`.
+pub(super) struct Page {
+    /// In which language.
+    pub(super) language: Language,
+    /// When the request came, in the gateway's time zone.
+    pub(super) time: String,
+    /// Its number, as the log has it.
+    pub(super) number: String,
+    /// What each form carries as `token`.
+    pub(super) token: String,
+    visit: Visit,
+}
+
+/// A page that another leads to.
+pub(super) struct Link {
+    pub(super) href: &'static str,
+    pub(super) text: &'static str,
+}
+
+impl Page {
+    pub(super) fn new(visit: &Visit) -> Self {
+        let zone = jiff::tz::TimeZone::system();
+        Self {
+            language: visit.language().clone(),
+            time: visit.time().to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            number: visit.number().to_owned(),
+            token: visit.form_token(),
+            visit: visit.clone(),
+        }
+    }
+
+    /// What this English text is in the page's language.
+    pub(super) fn t<'a>(&'a self, english: &'a str) -> &'a str {
+        self.language.t(english)
+    }
+
+    /// Whose gateway it is.
+    pub(super) fn organisation(&self) -> Option<&str> {
+        self.visit.settings().brand.organisation.as_deref()
+    }
+
+    /// Whom people turn to.
+    pub(super) fn contact(&self) -> Option<&str> {
+        self.visit.settings().brand.contact.as_deref()
+    }
+
+    /// Whether there is a picture.
+    pub(super) fn has_logo(&self) -> bool {
+        self.visit.settings().brand.logo.is_some()
+    }
+
+    /// The pages that whoever it is may open.
+    pub(super) fn links(&self) -> &'static [Link] {
+        if self.visit.role().may_look() { super::admin::LINKS } else { &[] }
+    }
+
+    /// Whether this page is at `href`.
+    pub(super) fn is_here(&self, href: &str) -> bool {
+        self.visit.path() == href
+    }
+}
+
+/// Something went wrong.
+#[derive(Template)]
+#[template(path = "problem.html")]
+pub(super) struct Problem {
+    pub(super) page: Page,
+    /// In English; the template translates it.
+    pub(super) heading: &'static str,
+    /// Translated.
+    pub(super) message: String,
+}
+
+/// A page as the answer to a visit.
+pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) -> Response {
+    let Ok(html) = page.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let mut response = (status, Html(html)).into_response();
+    if let Some(secret) = visit.new_form_cookie() {
+        set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
+    }
+    response
+}
+
+/// Sets a cookie for as long as the browser runs; `more` are further attributes, each with `; ` before it.
+pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, more: &str) {
+    let text = format!("{name}={value}; Secure; HttpOnly; SameSite=Lax; Path=/{more}");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
+/// The fields that every answer has, unless it has its own.
+pub(super) fn complete(headers: &mut HeaderMap, is_tls: bool) {
+    const FIELDS: [(&str, &str); 6] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
+             form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    for (name, value) in FIELDS {
+        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if is_tls {
+        let hsts = HeaderValue::from_static("max-age=31536000");
+        headers.entry(HeaderName::from_static("strict-transport-security")).or_insert(hsts);
+    }
+}

@@ -1,0 +1,69 @@
+//! What every page may use.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::settings::Settings;
+use super::web_sessions::WebSessions;
+use crate::audit::Audit;
+use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
+use crate::ops::Ops;
+use crate::pages::Languages;
+use crate::store::{Journal, Store};
+use crate::tracker::Tracker;
+
+/// What the portal works with.
+pub struct Parts {
+    /// What an operator can look at and do.
+    pub ops: Ops,
+    /// The sessions.
+    pub tracker: Tracker,
+    /// Who verifies credentials.
+    pub verifier: Arc<Verifier>,
+    /// What happened.
+    pub audit: Arc<Audit>,
+    /// What survives,
+    pub store: Arc<Store>,
+    /// and what writes it.
+    pub journal: Arc<Journal>,
+    /// Where people wanted to go.
+    pub targets: Arc<ReturnTargets>,
+    /// Where nobody is logged in silently.
+    pub holds: Arc<LogoutHolds>,
+    /// All languages there are.
+    pub languages: Languages,
+}
+
+/// Cheap to clone: the state of all routes.
+#[derive(Clone)]
+pub(super) struct Site(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    settings: ArcSwap<Settings>,
+    web_sessions: WebSessions,
+}
+
+impl Site {
+    pub(super) fn new(parts: Parts, settings: Settings) -> Self {
+        let settings = ArcSwap::from_pointee(settings);
+        Self(Arc::new(Inner { parts, settings, web_sessions: WebSessions::default() }))
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.0.settings.load_full()
+    }
+
+    pub(super) fn configure(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+    }
+
+    pub(super) fn web_sessions(&self) -> &WebSessions {
+        &self.0.web_sessions
+    }
+}

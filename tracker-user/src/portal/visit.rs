@@ -1,0 +1,226 @@
+//! One request, and who it comes from, as far as that is known.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{ACCEPT_LANGUAGE, COOKIE, USER_AGENT};
+use http::request::Parts as Head;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use ring::hmac;
+
+use super::page::{Page, Problem, answer};
+use super::settings::Settings;
+use super::site::Site;
+use super::web_sessions::{self, WebSession};
+use crate::audit::Actor;
+use crate::auth::Channel;
+use crate::pages::Language;
+use crate::types::{ClientAddr, Role, UserMessage};
+
+/// The cookie of a form that somebody fills in who is not logged in to the pages.
+pub(super) const FORM_COOKIE: &str = "__Host-tracker-form";
+
+/// What is known of the connection that a request comes on.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    /// The other end: the client, or a proxy in between.
+    pub(super) peer: ClientAddr,
+    /// Whether it is under TLS.
+    pub(super) is_tls: bool,
+    /// What tickets must be made for.
+    pub(super) channel: Channel,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Visit(Arc<Inner>);
+
+struct Inner {
+    number: String,
+    time: Timestamp,
+    client: ClientAddr,
+    arrived: Arrived,
+    host: String,
+    path: String,
+    language: Language,
+    settings: Arc<Settings>,
+    web: Option<(String, Arc<WebSession>)>,
+    form: Option<String>,
+    fresh_form: bool,
+    key: hmac::Key,
+}
+
+/// What a visit is made of.
+pub(super) struct Coming<'a> {
+    pub(super) number: String,
+    pub(super) time: Timestamp,
+    pub(super) client: ClientAddr,
+    pub(super) arrived: Arrived,
+    pub(super) host: String,
+    pub(super) path: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) key: hmac::Key,
+}
+
+impl Visit {
+    pub(super) fn new(site: &Site, coming: Coming<'_>) -> Self {
+        let Coming { number, time, client, arrived, host, path, headers, key } = coming;
+        let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let language = site.parts().languages.choose(accepted);
+        // Under TLS alone: elsewhere others could read and write them.
+        let cookie = |name| cookie(headers, name).filter(|_| arrived.is_tls).map(str::to_owned);
+        let web = cookie(web_sessions::COOKIE)
+            .and_then(|secret| site.web_sessions().find(&secret, client).map(|found| (secret, found)));
+        let known = cookie(FORM_COOKIE).filter(|value| value.len() == 32);
+        let fresh_form = known.is_none();
+        let form = known.or_else(|| if arrived.is_tls { random() } else { None });
+        Self(Arc::new(Inner {
+            number,
+            time,
+            client,
+            arrived,
+            host,
+            path: path.to_owned(),
+            language,
+            settings: site.settings(),
+            web,
+            form,
+            fresh_form,
+            key,
+        }))
+    }
+
+    /// The number by which the log knows the request.
+    pub(super) fn number(&self) -> &str {
+        &self.0.number
+    }
+
+    /// When it came.
+    pub(super) fn time(&self) -> Timestamp {
+        self.0.time
+    }
+
+    /// The address that the proxy would know the client by.
+    pub(super) fn client(&self) -> ClientAddr {
+        self.0.client
+    }
+
+    /// Whether it came under TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.arrived.is_tls
+    }
+
+    /// What tickets must be made for.
+    pub(super) fn channel(&self) -> Channel {
+        self.0.arrived.channel.clone()
+    }
+
+    /// The name by which the client reached this host, without a port.
+    pub(super) fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// The language of the answer.
+    pub(super) fn language(&self) -> &Language {
+        &self.0.language
+    }
+
+    /// What the portal goes by, the same for the whole request.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The browser's login to the pages.
+    pub(super) fn web(&self) -> Option<&Arc<WebSession>> {
+        self.0.web.as_ref().map(|(_, session)| session)
+    }
+
+    /// The secret of its cookie.
+    pub(super) fn web_secret(&self) -> Option<&str> {
+        self.0.web.as_ref().map(|(secret, _)| secret.as_str())
+    }
+
+    /// What whoever it is may do.
+    pub(super) fn role(&self) -> Role {
+        self.web().map_or(Role::User, |session| session.role)
+    }
+
+    /// Whose order it is, for the audit trail.
+    pub(super) fn actor(&self) -> Option<Actor> {
+        self.web().map(|session| Actor::on_portal(&session.identity, self.client()))
+    }
+
+    /// The secret of the form cookie that an answer sets; `None` where it is there already, or may not be.
+    pub(super) fn new_form_cookie(&self) -> Option<&str> {
+        self.0.form.as_deref().filter(|_| self.0.fresh_form)
+    }
+
+    /// What a form carries, so that only this browser can have sent it. Empty without TLS, where there are no forms.
+    pub(super) fn form_token(&self) -> String {
+        let Some(form) = &self.0.form else { return String::new() };
+        let text = format!("{form} {}", self.web_secret().unwrap_or_default());
+        let tag = hmac::sign(&self.0.key, text.as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether a form carries what it was given.
+    pub(super) fn is_own_form(&self, token: &str) -> bool {
+        let expected = self.form_token();
+        // The cookie came with this very request: of one that did not, nobody can know the token.
+        !self.0.fresh_form
+            && expected.len() == token.len()
+            && expected.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+    }
+
+    /// A page in the house style.
+    pub(super) fn page(&self) -> Page {
+        Page::new(self)
+    }
+
+    /// A page that says what went wrong, and whose turn it is.
+    pub(super) fn problem(
+        &self,
+        status: StatusCode,
+        heading: &'static str,
+        message: &UserMessage,
+    ) -> Response {
+        let message = self.language().t(message.as_str()).to_owned();
+        answer(self, status, &Problem { page: self.page(), heading, message }).into_response()
+    }
+}
+
+impl FromRequestParts<Site> for Visit {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(head: &mut Head, _: &Site) -> Result<Self, StatusCode> {
+        // `server` puts it there before any route is looked for.
+        head.extensions.get::<Self>().cloned().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// The value of a cookie (RFC 6265, section 5.4), where there is one of that name.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let fields = headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// Whether it looks like a browser, which shows pages to a person: not like the script of a logoff.
+pub(super) fn is_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    agent.starts_with("Mozilla/") || headers.contains_key(ACCEPT_LANGUAGE)
+}
+
+fn random() -> Option<String> {
+    use ring::rand::{SecureRandom as _, SystemRandom};
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
