@@ -233,6 +233,8 @@ impl Lab {
             connections: Arc::clone(&connections),
             stats: stats.clone(),
             access: AccessLog::off(),
+            targets: Arc::default(),
+            languages: Arc::default(),
             options,
             workers,
         };
