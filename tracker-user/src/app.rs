@@ -341,6 +341,7 @@ impl App {
             ops: ops.clone(),
             tracker: hall,
             verifier: judged,
+            local_users: Arc::clone(&users),
             audit: Arc::clone(&audit),
             store: Arc::clone(&books),
             journal: Arc::clone(&journal),

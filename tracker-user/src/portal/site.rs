@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use super::settings::Settings;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
+use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::ops::Ops;
 use crate::pages::Languages;
@@ -21,6 +22,8 @@ pub struct Parts {
     pub tracker: Tracker,
     /// Who verifies credentials.
     pub verifier: Arc<Verifier>,
+    /// The gateway's own users.
+    pub local_users: Arc<LocalUsers>,
     /// What happened.
     pub audit: Arc<Audit>,
     /// What survives,
@@ -46,9 +49,11 @@ struct Inner {
 }
 
 impl Site {
+    /// Blocks: what is kept of logins to the pages is read.
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { parts, settings, web_sessions: WebSessions::default() }))
+        let web_sessions = WebSessions::start(&parts.store, &parts.journal);
+        Self(Arc::new(Inner { parts, settings, web_sessions }))
     }
 
     pub(super) fn parts(&self) -> &Parts {

@@ -1,4 +1,5 @@
-//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans, logins to
+//! the pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
 use super::sessions::PortableSession;
 use super::users;
+use super::web_sessions;
+use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
 use crate::types::{ClientAddr, SessionId};
@@ -68,6 +71,8 @@ pub(super) struct Batch {
     pub(super) policy: Option<StoredPolicy>,
     /// By key; `None`: it is over.
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
+    /// By the hash of its secret; `None`: it is over.
+    pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -231,6 +236,9 @@ impl Store {
             if !batch.bans.is_empty() {
                 bans::write(write, &batch.bans)?;
             }
+            if !batch.web_sessions.is_empty() {
+                web_sessions::write(write, &batch.web_sessions)?;
+            }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;
             for entry in &batch.events {
@@ -273,6 +281,7 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     if forget {
         write.delete_table(SESSIONS)?;
         write.delete_table(SEEN)?;
+        web_sessions::forget(write)?;
     }
     let sessions = write.open_table(SESSIONS)?;
     let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {
