@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::login::Pending;
 use super::settings::Settings;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
@@ -43,12 +44,18 @@ struct Inner {
     parts: Parts,
     settings: ArcSwap<Settings>,
     web_sessions: WebSessions,
+    pending: Pending,
 }
 
 impl Site {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { parts, settings, web_sessions: WebSessions::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            settings,
+            web_sessions: WebSessions::default(),
+            pending: Pending::default(),
+        }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -65,5 +72,10 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Where people want to go who are logging in.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.0.pending
     }
 }
