@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::login::Pending;
 use super::settings::Settings;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
@@ -46,6 +47,7 @@ struct Inner {
     parts: Parts,
     settings: ArcSwap<Settings>,
     web_sessions: WebSessions,
+    pending: Pending,
 }
 
 impl Site {
@@ -53,7 +55,7 @@ impl Site {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
         let web_sessions = WebSessions::start(&parts.store, &parts.journal);
-        Self(Arc::new(Inner { parts, settings, web_sessions }))
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending: Pending::default() }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -70,5 +72,10 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Where people want to go who are logging in.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.0.pending
     }
 }
