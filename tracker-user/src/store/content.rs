@@ -23,6 +23,7 @@ use super::web_sessions;
 use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
+use crate::session::Reason;
 use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -187,6 +188,18 @@ impl Store {
     /// When the file cannot be read.
     pub fn history(&self, wanted: &Wanted) -> Result<Vec<HistoryEntry>, StoreError> {
         self.read(|read| history::read(read, wanted))
+    }
+
+    /// The clients whose last session its user has ended since then, and when, the newest first and at most so many.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn logouts_since(
+        &self,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(ClientAddr, Timestamp)>, StoreError> {
+        self.read(|read| history::last_ended(read, Reason::Logout, since, most))
     }
 
     /// The audit trail's events that happened from `since` on, oldest first: at most `most` of them that

@@ -10,7 +10,8 @@ use super::{Authorized, Came, ask, bind};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
-    Chances, Context, Credentials, Failure, Fingerprint, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
+    Chances, Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Rejection, Scheme,
+    Schemes,
 };
 use crate::clock::boot_now;
 use crate::proxy::decision_log::DecisionResult;
@@ -187,6 +188,7 @@ fn not_admitted(peer: &Peer, refusal: &Refusal, chances: &Chances) -> Reply {
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
         Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, chances),
+        Refusal::Held => Reply::offer(&Offer::Nothing(NoOffer::Held)),
         Refusal::AnotherDevice => again(peer, chances).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
