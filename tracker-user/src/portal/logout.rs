@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use self::may_act::{Facts, MayAct, may_act};
-use super::page::{self, Page, answer};
+use super::page::{Page, answer};
 use super::posted::Posted;
 use super::site::Site;
 use super::visit::Visit;
