@@ -22,6 +22,7 @@ mod hypothetical;
 mod local_users;
 mod logout;
 mod overlay;
+mod roles;
 mod sessions;
 mod settings;
 mod status;

@@ -158,7 +158,7 @@ async fn proved(
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
-                if let Some(ground) = ground(&refusal) {
+                if let Some(ground) = refusal.ground() {
                     tell(peer, ground, Some(method), Some(&offer.identity), &why);
                 }
                 return (
@@ -175,20 +175,6 @@ async fn proved(
 fn tell(peer: &Peer, ground: Ground, method: Option<Method>, user: Option<&Identity>, why: &str) {
     let refusal = audit::Refusal { client: peer.address(), ground, why, method, user };
     peer.worker().shared.gate.refused(&refusal);
-}
-
-/// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
-const fn ground(refusal: &Refusal) -> Option<Ground> {
-    match refusal {
-        Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
-        Refusal::NotKept(_) => Some(Ground::NotKept),
-        Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
-            Some(Ground::Untracked)
-        }
-        Refusal::Revoked => Some(Ground::Credentials("revoked")),
-        // Who has proved themselves since stands in the trail.
-        Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
-    }
 }
 
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
