@@ -232,7 +232,7 @@ impl Visit {
         heading: &'static str,
         message: &UserMessage,
     ) -> Response {
-        let message = self.language().t(message.as_str()).to_owned();
+        let message = self.language().say(message);
         answer(self, status, &Problem { page: self.page(), heading, message }).into_response()
     }
 }
