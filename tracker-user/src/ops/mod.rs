@@ -22,8 +22,10 @@ mod hypothetical;
 mod local_users;
 mod logout;
 mod overlay;
+mod series;
 mod sessions;
 mod settings;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -54,8 +56,13 @@ pub use self::hypothetical::{Hypothetical, Offer};
 pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administrator};
 pub use self::logout::LoggedOut;
 pub use self::overlay::Start;
+pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
+pub use self::snapshot::{
+    Column, HostRow, Kinds, Presence, Row, Select, Selection, SessionRow, Snapshot, Table, Usage, UserRow,
+    Value,
+};
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
 pub use self::users::User;
 use crate::audit::Audit;
@@ -146,6 +153,8 @@ struct Inner {
     runtime: Handle,
     walks: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    snapshots: snapshot::Snapshots,
+    series: series::Keeper,
 }
 
 impl Ops {
@@ -154,7 +163,9 @@ impl Ops {
     pub fn new(parts: Parts, limits: Limits, runtime: Handle) -> Self {
         let (walks, followers) = (Semaphore::new(limits.walks), Semaphore::new(limits.followers));
         let (walks, followers) = (Arc::new(walks), Arc::new(followers));
-        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers }))
+        let series = series::Keeper::new(&parts.store);
+        let snapshots = snapshot::Snapshots::default();
+        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers, snapshots, series }))
     }
 
     fn parts(&self) -> &Parts {

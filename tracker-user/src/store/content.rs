@@ -16,6 +16,7 @@ use super::events::{self, EventKey, Events, StoredEvent};
 use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
+use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
 use crate::audit::{Actor, TrailEntry};
@@ -68,6 +69,8 @@ pub(super) struct Batch {
     pub(super) policy: Option<StoredPolicy>,
     /// By key; `None`: it is over.
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
+    /// What there was, bucket by bucket.
+    pub(super) series: Series,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -230,6 +233,9 @@ impl Store {
             }
             if !batch.bans.is_empty() {
                 bans::write(write, &batch.bans)?;
+            }
+            if !batch.series.is_empty() {
+                series::write(write, &batch.series)?;
             }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;

@@ -18,6 +18,7 @@ use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::policy::StoredPolicy;
+use super::series::StoredBucket;
 use super::sessions::PortableSession;
 use crate::audit::TrailEntry;
 use crate::clock::{Anchor, BootTime, boot_id};
@@ -42,6 +43,8 @@ pub enum Entry {
     Policy(Box<Policy>),
     /// The ban of this key is this, or it is over.
     Ban(String, Option<Box<StoredBan>>),
+    /// What there was in some time.
+    Series(StoredBucket),
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -136,9 +139,9 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, bans, settle } = pending;
+    let Batch { sessions, seen, events, policy, bans, series, settle } = pending;
     let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
-    nothing_of_sessions && policy.is_none() && bans.is_empty() && settle.is_none()
+    nothing_of_sessions && policy.is_none() && bans.is_empty() && series.is_empty() && settle.is_none()
 }
 
 struct Writer {
@@ -208,6 +211,9 @@ impl Writer {
             }
             Entry::Ban(key, ban) => {
                 pending.bans.insert(key, ban);
+            }
+            Entry::Series(bucket) => {
+                pending.series.insert((bucket.span.clone(), bucket.place), bucket);
             }
             Entry::Policy(policy) => {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));
