@@ -1,4 +1,5 @@
-//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans, logins to
+//! the pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,8 +20,11 @@ use super::policy::StoredPolicy;
 use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
+use super::web_sessions;
+use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
+use crate::session::Reason;
 use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -71,6 +75,8 @@ pub(super) struct Batch {
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
     /// What there was, bucket by bucket.
     pub(super) series: Series,
+    /// By the hash of its secret; `None`: it is over.
+    pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -187,6 +193,18 @@ impl Store {
         self.read(|read| history::read(read, wanted))
     }
 
+    /// The clients whose last session its user has ended since then, and when, the newest first and at most so many.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn logouts_since(
+        &self,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(ClientAddr, Timestamp)>, StoreError> {
+        self.read(|read| history::last_ended(read, Reason::Logout, since, most))
+    }
+
     /// The audit trail's events that happened from `since` on, oldest first: at most `most` of them that
     /// come after `after`, and where the last one stands.
     ///
@@ -237,6 +255,9 @@ impl Store {
             if !batch.series.is_empty() {
                 series::write(write, &batch.series)?;
             }
+            if !batch.web_sessions.is_empty() {
+                web_sessions::write(write, &batch.web_sessions)?;
+            }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;
             for entry in &batch.events {
@@ -279,6 +300,7 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     if forget {
         write.delete_table(SESSIONS)?;
         write.delete_table(SEEN)?;
+        web_sessions::forget(write)?;
     }
     let sessions = write.open_table(SESSIONS)?;
     let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {

@@ -20,6 +20,7 @@ mod series;
 pub mod sessions;
 mod text;
 mod users;
+mod web_sessions;
 
 #[cfg(test)]
 mod tests;
@@ -36,3 +37,4 @@ pub use policy::StoredPolicy;
 pub use series::StoredBucket;
 pub use sessions::PortableSession;
 pub use users::{PasswordHash, StoredUser};
+pub use web_sessions::{StoredWebSession, WebSessionFacts, WebSessionKey, WebSessionTimes};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::value::{Column, Value};
-use super::{Presence, Snapshot};
+use super::{StandingFilter, Snapshot};
 use crate::ops::Standing;
 use crate::session::Mode;
 use crate::session::settings::Word as _;
@@ -140,10 +140,10 @@ impl Kinds {
 
     /// Whether one of them is so.
     #[must_use]
-    pub const fn are(self, presence: Presence) -> bool {
-        match presence {
-            Presence::Is(standing) => self.0 & Self::of(standing) != 0,
-            Presence::Nobody => self.0 == 0,
+    pub const fn are(self, standing: StandingFilter) -> bool {
+        match standing {
+            StandingFilter::Is(standing) => self.0 & Self::of(standing) != 0,
+            StandingFilter::Nobody => self.0 == 0,
         }
     }
 
@@ -158,7 +158,7 @@ impl Kinds {
     pub fn standing(self) -> Option<Standing> {
         [Standing::Active, Standing::Waiting, Standing::Stale]
             .into_iter()
-            .find(|standing| self.are(Presence::Is(*standing)))
+            .find(|standing| self.are(StandingFilter::Is(*standing)))
     }
 }
 

@@ -90,14 +90,14 @@ impl Table {
 
 /// Whether somebody is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum StandingFilter {
     /// There is a session that stands so.
     Is(Standing),
     /// There is none.
     Nobody,
 }
 
-impl Presence {
+impl StandingFilter {
     /// All there are.
     pub const ALL: [Self; 4] =
         [Self::Is(Standing::Active), Self::Is(Standing::Waiting), Self::Is(Standing::Stale), Self::Nobody];
@@ -120,7 +120,7 @@ pub struct Select {
     /// Only rows with this text in user, address or device, in lower case; empty: all.
     pub text: String,
     /// Only those.
-    pub presence: Option<Presence>,
+    pub standing: Option<StandingFilter>,
     /// Only those with a session that was proved so.
     pub method: Option<Method>,
     /// By which column.
@@ -300,14 +300,14 @@ impl Select {
             Table::Hosts => (Column::SendRate, true),
             Table::Users => (Column::User, false),
         };
-        Self { table, text: String::new(), presence: None, method: None, sort, is_descending, page: Some(0) }
+        Self { table, text: String::new(), standing: None, method: None, sort, is_descending, page: Some(0) }
     }
 
     fn accepts(&self, row: Row<'_>, buffer: &mut String) -> bool {
         const SEARCHED: [Column; 5] =
             [Column::User, Column::Users, Column::Address, Column::Addresses, Column::Device];
         let kinds = row.kinds();
-        self.presence.is_none_or(|presence| kinds.are(presence))
+        self.standing.is_none_or(|standing| kinds.are(standing))
             && self.method.is_none_or(|method| kinds.have(method))
             && (self.text.is_empty()
                 || self

@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::ops::{Column, Presence, Select, Table};
+use crate::ops::{Column, StandingFilter, Select, Table};
 use crate::portal::visit::Visit;
 use crate::types::UserMessage;
 
@@ -59,8 +59,8 @@ impl Asked {
         }
         select.text = typed.to_lowercase();
         if !state.is_empty() {
-            let presence = Presence::ALL.into_iter().find(|presence| presence.as_str() == state)?;
-            select.presence = Some(presence);
+            let standing = StandingFilter::ALL.into_iter().find(|standing| standing.as_str() == state)?;
+            select.standing = Some(standing);
         }
         if !method.is_empty() {
             select.method = Some(method.parse().ok()?);
@@ -84,8 +84,8 @@ impl Asked {
 
     /// Whether only some rows are wanted.
     pub(super) fn is_filtered(&self) -> bool {
-        let Select { presence, method, .. } = self.select;
-        !self.typed.is_empty() || presence.is_some() || method.is_some()
+        let Select { standing, method, .. } = self.select;
+        !self.typed.is_empty() || standing.is_some() || method.is_some()
     }
 
     /// The same, sorted by this column: the other way round where it is that already.
@@ -107,7 +107,7 @@ impl Asked {
 
     /// The query of an address that asks for this, with its question mark; empty for what is shown anyway.
     pub(super) fn query(&self) -> String {
-        let Select { table, presence, method, sort, is_descending, page, .. } = &self.select;
+        let Select { table, standing, method, sort, is_descending, page, .. } = &self.select;
         let mut query = String::new();
         let mut add = |name: &str, value: &str| {
             let mark = if query.is_empty() { '?' } else { '&' };
@@ -117,8 +117,8 @@ impl Asked {
         if !self.typed.is_empty() {
             add("q", &self.typed);
         }
-        if let Some(presence) = presence {
-            add("state", presence.as_str());
+        if let Some(standing) = standing {
+            add("state", standing.as_str());
         }
         if let Some(method) = method {
             add("method", method.as_str());
@@ -207,7 +207,7 @@ mod tests {
         fn links_read_back(
             typed in "\\PC{0,40}",
             table in prop::sample::select(&Table::ALL[..]),
-            presence in prop::option::of(prop::sample::select(&Presence::ALL[..])),
+            standing in prop::option::of(prop::sample::select(&StandingFilter::ALL[..])),
             method in prop::option::of(prop::sample::select(&Method::ALL[..])),
             column in 0_usize..20,
             is_descending in any::<bool>(),
@@ -218,7 +218,7 @@ mod tests {
                 select: Select {
                     table,
                     text: typed.trim().to_lowercase(),
-                    presence,
+                    standing,
                     method,
                     sort: columns[column % columns.len()],
                     is_descending,

@@ -9,7 +9,7 @@ use super::query::{Asked, Extracted, encoded, order};
 use super::words::{Clock, between, bytes, filled, number, rate, span};
 use super::{Looker, failed};
 use crate::links::shown;
-use crate::ops::{Column, Presence, Row, Selection, Snapshot, Table, Value};
+use crate::ops::{Column, StandingFilter, Row, Selection, Snapshot, Table, Value};
 use crate::pages::Language;
 use crate::portal::page::{Page, answer};
 use crate::portal::site::Site;
@@ -123,7 +123,7 @@ pub(super) async fn show(
         heading: heading(table),
         table: table.as_str(),
         caption,
-        states: states(table, asked.select.presence),
+        states: states(table, asked.select.standing),
         methods: methods(asked.select.method),
         heads: table.columns().iter().map(head).collect(),
         count: count(language, table, &selection),
@@ -323,13 +323,13 @@ const fn class(column: Column) -> &'static str {
     }
 }
 
-fn states(table: Table, chosen: Option<Presence>) -> Vec<Choice> {
+fn states(table: Table, chosen: Option<StandingFilter>) -> Vec<Choice> {
     let offered =
-        Presence::ALL.into_iter().filter(|presence| table == Table::Hosts || *presence != Presence::Nobody);
-    let choice = |presence: Presence| Choice {
-        word: presence.as_str(),
-        label: presence.as_str(),
-        is_chosen: chosen == Some(presence),
+        StandingFilter::ALL.into_iter().filter(|standing| table == Table::Hosts || *standing != StandingFilter::Nobody);
+    let choice = |standing: StandingFilter| Choice {
+        word: standing.as_str(),
+        label: standing.as_str(),
+        is_chosen: chosen == Some(standing),
     };
     offered.map(choice).collect()
 }
