@@ -432,6 +432,7 @@ impl App {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(ops.clone().keep_series()));
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
@@ -470,6 +471,7 @@ impl App {
         proxy.drain(DRAIN).await;
         pages.stop();
         audit.settle_refusals(true);
+        ops.settle_series();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.
         journal.close();

@@ -24,8 +24,10 @@ mod logout;
 mod overlay;
 mod presence;
 mod roles;
+mod series;
 mod sessions;
 mod settings;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -57,8 +59,13 @@ pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administ
 pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
 pub use self::presence::Presence;
+pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
+pub use self::snapshot::{
+    Column, HostRow, Kinds, Row, Select, Selection, SessionRow, Snapshot, StandingFilter, Table, Usage, UserRow,
+    Value,
+};
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
 pub use self::users::User;
 use crate::audit::Audit;
@@ -152,6 +159,8 @@ struct Inner {
     runtime: Handle,
     walks: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    snapshots: snapshot::Snapshots,
+    series: series::Keeper,
 }
 
 impl Ops {
@@ -160,7 +169,9 @@ impl Ops {
     pub fn new(parts: Parts, limits: Limits, runtime: Handle) -> Self {
         let (walks, followers) = (Semaphore::new(limits.walks), Semaphore::new(limits.followers));
         let (walks, followers) = (Arc::new(walks), Arc::new(followers));
-        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers }))
+        let series = series::Keeper::new(&parts.store);
+        let snapshots = snapshot::Snapshots::default();
+        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers, snapshots, series }))
     }
 
     fn parts(&self) -> &Parts {

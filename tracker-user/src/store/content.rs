@@ -17,6 +17,7 @@ use super::events::{self, EventKey, Events, StoredEvent};
 use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
+use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
 use super::web_sessions;
@@ -72,6 +73,8 @@ pub(super) struct Batch {
     pub(super) policy: Option<StoredPolicy>,
     /// By key; `None`: it is over.
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
+    /// What there was, bucket by bucket.
+    pub(super) series: Series,
     /// By the hash of its secret; `None`: it is over.
     pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// In the first transaction of a run.
@@ -248,6 +251,9 @@ impl Store {
             }
             if !batch.bans.is_empty() {
                 bans::write(write, &batch.bans)?;
+            }
+            if !batch.series.is_empty() {
+                series::write(write, &batch.series)?;
             }
             if !batch.web_sessions.is_empty() {
                 web_sessions::write(write, &batch.web_sessions)?;
