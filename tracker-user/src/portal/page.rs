@@ -70,6 +70,12 @@ impl Page {
     }
 }
 
+/// Marks an answer that has no end, as a stream of events: put it into the answer's extensions. It may take as long as it likes
+/// as long as its reader reads; a reader that takes nothing for twenty seconds is left, as is whoever else does. It ends when the
+/// gateway stops, and should end by itself when [`Site::is_still_in`](super::site::Site::is_still_in) no longer holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
+
 /// Something went wrong.
 #[derive(Template)]
 #[template(path = "problem.html")]
