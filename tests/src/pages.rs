@@ -40,7 +40,6 @@ pub const ALL: &[Page] = &[
     page(Who::Nobody, "login", "/login"),
     page(Who::Nobody, "password", "/password"),
     page(Who::Nobody, "nothing-there", "/nowhere"),
-    page(Who::Nobody, "refused", "http://origin.example.test:22/"),
     page(Who::Nobody, "admin-login", "/admin/login"),
     page(Who::User, "own", "/"),
     page(Who::User, "login-again", "/login"),

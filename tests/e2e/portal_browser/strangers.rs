@@ -28,8 +28,7 @@ fn pages() -> Vec<(&'static str, String)> {
     let each = |make: &dyn Fn(&str) -> String| all.iter().map(|url| make(url)).collect::<String>();
     let fields: String =
         FIELDS.iter().map(|(name, value)| format!("<input name={name} value={value}>")).collect();
-    let targets: Vec<String> =
-        CHANGES.iter().map(|path| Web::url(path)).chain(logouts()).collect();
+    let targets: Vec<String> = CHANGES.iter().map(|path| Web::url(path)).chain(logouts()).collect();
     let forms: String = targets
         .iter()
         .enumerate()
