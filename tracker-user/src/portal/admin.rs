@@ -1,9 +1,20 @@
-//! Administration.
+//! Administration: what an operator can look at and do, by pages. Viewers see all of it, and change nothing; whoever changes
+//! something has typed a password a short while ago ([`fresh`]).
+
+mod access;
+mod answer;
+pub(super) mod fresh;
 
 use axum::Router;
+use axum::routing::post;
 
+pub(super) use self::access::Viewing;
+pub(super) use self::answer::{Asked, see_other, status_of, url};
 use super::page::Link;
 use super::site::Site;
+
+const CONFIRM: &str = "/admin/confirm";
+const LOGOUT: &str = "/admin/logout";
 
 /// The pages of those who may look.
 pub(super) const LINKS: &[Link] = &[
@@ -21,5 +32,5 @@ pub(super) const LINKS: &[Link] = &[
 ];
 
 pub(super) fn routes() -> Router<Site> {
-    Router::new()
+    Router::new().route(CONFIRM, post(fresh::confirmed))
 }

@@ -4,8 +4,7 @@ mod verify;
 
 use axum::Router;
 
-#[expect(unused_imports, reason = "administration logs in by it")]
-pub(super) use self::verify::{Refused, verify};
+pub(super) use self::verify::verify;
 use super::site::Site;
 
 pub(super) fn routes() -> Router<Site> {

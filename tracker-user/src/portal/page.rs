@@ -6,6 +6,7 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::visit::{FORM_COOKIE, Visit};
+use super::web_sessions;
 use crate::pages::Language;
 
 /// What every template has as `page`.
@@ -88,7 +89,15 @@ pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) ->
     if let Some(secret) = visit.new_form_cookie() {
         set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
     }
+    carry(visit, response.headers_mut());
     response
+}
+
+/// The cookie of a web session that has turned during the visit.
+pub(super) fn carry(visit: &Visit, headers: &mut HeaderMap) {
+    if let Some(secret) = visit.new_web_cookie() {
+        set_cookie(headers, web_sessions::COOKIE, secret, "");
+    }
 }
 
 /// Sets a cookie for as long as the browser runs; `more` are further attributes, each with `; ` before it.

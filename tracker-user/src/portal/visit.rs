@@ -37,6 +37,7 @@ pub(super) struct Arrived {
 #[derive(Clone)]
 pub(super) struct Visit(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     number: String,
     time: Timestamp,
@@ -47,6 +48,7 @@ struct Inner {
     language: Language,
     settings: Arc<Settings>,
     web: Option<(String, Arc<WebSession>)>,
+    turned: bool,
     form: Option<String>,
     fresh_form: bool,
     key: hmac::Key,
@@ -86,6 +88,7 @@ impl Visit {
             language,
             settings: site.settings(),
             web,
+            turned: false,
             form,
             fresh_form,
             key,
@@ -145,6 +148,16 @@ impl Visit {
     /// The secret of its cookie.
     pub(super) fn web_secret(&self) -> Option<&str> {
         self.0.web.as_ref().map(|(secret, _)| secret.as_str())
+    }
+
+    /// The same visit, whose web session has another secret from now on: its answer sets the cookie.
+    pub(super) fn with_web(&self, secret: String, session: Arc<WebSession>) -> Self {
+        Self(Arc::new(Inner { web: Some((secret, session)), turned: true, ..(*self.0).clone() }))
+    }
+
+    /// The secret of the web session's cookie, where the browser does not have it yet.
+    pub(super) fn new_web_cookie(&self) -> Option<&str> {
+        self.web_secret().filter(|_| self.0.turned)
     }
 
     /// What whoever it is may do.

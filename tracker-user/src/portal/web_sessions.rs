@@ -47,6 +47,18 @@ impl WebSessions {
         all.get(&hash(secret)).filter(|session| session.client == client).cloned()
     }
 
+    /// Its user has proved themselves again: it goes on under another secret, which is returned, and the earlier one is worth
+    /// nothing any more. `None`: there is no such session any more, or the system has no randomness.
+    pub(super) fn prove_again(&self, secret: &str, at: BootTime) -> Option<(String, Arc<WebSession>)> {
+        let session = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(&hash(secret))?
+        };
+        let session = WebSession { authenticated: at, ..(*session).clone() };
+        let secret = self.begin(session.clone())?;
+        Some((secret, Arc::new(session)))
+    }
+
     /// Ends it.
     pub(super) fn end(&self, secret: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(secret));
