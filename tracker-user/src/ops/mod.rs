@@ -27,6 +27,7 @@ mod settings;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod users;
 mod walk;
 
@@ -57,6 +58,7 @@ pub use self::overlay::Start;
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
+pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::Verifier;

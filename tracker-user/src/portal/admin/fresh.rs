@@ -259,7 +259,7 @@ mod tests {
     fn a_name_is_typed_so_that_nobody_else_is_meant() {
         assert_eq!(typed(&Identity::local("Bob")), "Bob@local");
         assert_eq!(typed(&Identity::new("alice", "EXAMPLE.TEST", "")), "alice@EXAMPLE.TEST");
-        assert_eq!(typed(&Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE")), "alice@EXAMPLE");
+        assert_eq!(typed(&Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE")), "EXAMPLE\\alice");
     }
 
     #[test]
