@@ -12,6 +12,8 @@
 )]
 
 pub mod answers;
+pub mod axe;
+pub mod browser;
 pub mod certificates;
 pub mod chance;
 pub mod chromium;
@@ -24,6 +26,7 @@ pub mod haproxy;
 pub mod kerberos;
 pub mod net;
 pub mod ns;
+pub mod npm;
 pub mod nss;
 pub mod ntlm;
 pub mod origin;

@@ -4,6 +4,7 @@
 mod apply;
 mod certificates;
 mod kept;
+mod logouts;
 mod options;
 mod passwords;
 mod portal;
@@ -27,6 +28,7 @@ use tracing::{error, info, warn};
 
 use self::apply::Applied;
 pub use self::certificates::check;
+use self::logouts::{held, holds};
 use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;
 use self::regulated::Regulated;
@@ -38,7 +40,7 @@ use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::password::LocalUsers;
-use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
+use crate::auth::{ReturnTargets, Verifier};
 use crate::clock::wall_now;
 use crate::config;
 use crate::config::{Config, Document};
@@ -208,6 +210,7 @@ impl App {
         let local_users = Arc::new(local_users);
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
+        let holds = holds(&config, &store)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -217,6 +220,7 @@ impl App {
             threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
             ended: door.forgets(),
+            held: held(&holds),
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
@@ -232,6 +236,7 @@ impl App {
             verifier: Arc::clone(&verifier),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::clone(&holds),
             stats,
             access,
             options: proxy_options(&config),
@@ -283,6 +288,7 @@ impl App {
             regulated,
             door,
             pages: Arc::clone(&pages),
+            holds: Arc::clone(&holds),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -329,6 +335,7 @@ impl App {
             verifier,
             local_users,
             regulator,
+            holds: Arc::clone(&holds),
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,
@@ -341,11 +348,12 @@ impl App {
             ops: ops.clone(),
             tracker: hall,
             verifier: judged,
+            local_users: Arc::clone(&users),
             audit: Arc::clone(&audit),
             store: Arc::clone(&books),
             journal: Arc::clone(&journal),
             targets: Arc::new(ReturnTargets::default()),
-            holds: Arc::new(LogoutHolds::default()),
+            holds,
             languages: portal::languages(&config),
         };
         let endpoints = portal::endpoints(&config, certificates.as_ref());

@@ -44,6 +44,8 @@ pub enum Ground {
     Destination,
     /// The destination's port is not open.
     Port,
+    /// A cookie of the pages came from another address than the one that it was given to.
+    WebSession,
 }
 
 impl Ground {
@@ -67,6 +69,7 @@ impl Ground {
             Self::Conditions => "conditions",
             Self::Destination => "destination",
             Self::Port => "port",
+            Self::WebSession => "web-session",
         }
     }
 }

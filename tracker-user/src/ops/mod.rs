@@ -22,6 +22,7 @@ mod hypothetical;
 mod local_users;
 mod logout;
 mod overlay;
+mod presence;
 mod sessions;
 mod settings;
 mod status;
@@ -53,21 +54,23 @@ pub use self::history::HISTORY_AT_MOST;
 pub use self::hosts::Host;
 pub use self::hypothetical::{Hypothetical, Offer};
 pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administrator};
-pub use self::logout::LoggedOut;
+pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
+pub use self::presence::Presence;
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
 pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
-use crate::auth::Verifier;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
+use crate::auth::{LogoutHolds, Verifier};
 use crate::net::Connections;
 use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
+pub use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
 use crate::store::{Journal, Store};
 use crate::threads::Threads;
 use crate::tracker::Tracker;
@@ -96,6 +99,8 @@ pub struct Parts {
     pub local_users: Arc<LocalUsers>,
     /// Who counts wrong passwords.
     pub regulator: Regulator,
+    /// Where somebody has just logged out.
+    pub holds: Arc<LogoutHolds>,
     /// The certificates; `None` where nothing listens under TLS.
     pub certificates: Option<Arc<Keeper>>,
     /// Who does what blocks. Nobody else's work waits for these.

@@ -13,6 +13,7 @@ mod logout;
 mod own;
 mod pac;
 mod page;
+mod password;
 mod posted;
 mod server;
 mod settings;

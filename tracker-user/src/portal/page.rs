@@ -6,7 +6,6 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::visit::{FORM_COOKIE, Visit};
-use super::web_sessions;
 use crate::pages::Language;
 
 /// What every template has as `page`.
@@ -71,6 +70,12 @@ impl Page {
     }
 }
 
+/// Marks an answer that has no end, as a stream of events: put it into the answer's extensions. It may take as long as it likes
+/// as long as its reader reads; a reader that takes nothing for twenty seconds is left, as is whoever else does. It ends when the
+/// gateway stops, and should end by itself when [`Site::is_still_in`](super::site::Site::is_still_in) no longer holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
+
 /// Something went wrong.
 #[derive(Template)]
 #[template(path = "problem.html")]
@@ -89,15 +94,7 @@ pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) ->
     if let Some(secret) = visit.new_form_cookie() {
         set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
     }
-    carry(visit, response.headers_mut());
     response
-}
-
-/// The cookie of a web session that has turned during the visit.
-pub(super) fn carry(visit: &Visit, headers: &mut HeaderMap) {
-    if let Some(secret) = visit.new_web_cookie() {
-        set_cookie(headers, web_sessions::COOKIE, secret, "");
-    }
 }
 
 /// Sets a cookie for as long as the browser runs; `more` are further attributes, each with `; ` before it.

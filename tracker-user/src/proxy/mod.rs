@@ -56,7 +56,7 @@ pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::stats::Stats;
-use crate::auth::Verifier;
+use crate::auth::{LogoutHolds, Verifier};
 use crate::clock::boot_now;
 use crate::net::{Connections, Endpoint, Listener};
 use crate::threads::Threads;
@@ -74,6 +74,8 @@ pub struct Parts {
     pub decisions: Arc<DecisionLog>,
     /// Where connections are registered.
     pub connections: Arc<Connections>,
+    /// Where nobody is logged in silently.
+    pub holds: Arc<LogoutHolds>,
     /// What is counted.
     pub stats: Stats,
     /// Where requests are logged.
@@ -90,6 +92,7 @@ struct Shared {
     verifier: Arc<Verifier>,
     decisions: Arc<DecisionLog>,
     connections: Arc<Connections>,
+    holds: Arc<LogoutHolds>,
     stats: Stats,
     access: AccessLog,
     options: ArcSwap<ProxyOptions>,
@@ -141,7 +144,7 @@ impl Proxy {
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(endpoints: &[Endpoint], parts: Parts) -> Result<Self, BindError> {
-        let Parts { gate, verifier, decisions, connections, stats, access, options, workers } = parts;
+        let Parts { gate, verifier, decisions, connections, holds, stats, access, options, workers } = parts;
         let in_the_clear = in_the_clear::Passwords::new(&stats);
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
@@ -159,6 +162,7 @@ impl Proxy {
             verifier,
             decisions,
             connections,
+            holds,
             stats,
             access,
             options: ArcSwap::from_pointee(options),

@@ -1,4 +1,5 @@
-//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans, logins to
+//! the pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,8 +19,11 @@ use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
 use super::sessions::PortableSession;
 use super::users;
+use super::web_sessions;
+use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
+use crate::session::Reason;
 use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -68,6 +72,8 @@ pub(super) struct Batch {
     pub(super) policy: Option<StoredPolicy>,
     /// By key; `None`: it is over.
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
+    /// By the hash of its secret; `None`: it is over.
+    pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -184,6 +190,18 @@ impl Store {
         self.read(|read| history::read(read, wanted))
     }
 
+    /// The clients whose last session its user has ended since then, and when, the newest first and at most so many.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn logouts_since(
+        &self,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(ClientAddr, Timestamp)>, StoreError> {
+        self.read(|read| history::last_ended(read, Reason::Logout, since, most))
+    }
+
     /// The audit trail's events that happened from `since` on, oldest first: at most `most` of them that
     /// come after `after`, and where the last one stands.
     ///
@@ -245,6 +263,9 @@ impl Store {
             if !batch.bans.is_empty() {
                 bans::write(write, &batch.bans)?;
             }
+            if !batch.web_sessions.is_empty() {
+                web_sessions::write(write, &batch.web_sessions)?;
+            }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;
             for entry in &batch.events {
@@ -287,6 +308,7 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     if forget {
         write.delete_table(SESSIONS)?;
         write.delete_table(SEEN)?;
+        web_sessions::forget(write)?;
     }
     let sessions = write.open_table(SESSIONS)?;
     let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {

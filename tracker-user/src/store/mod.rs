@@ -19,6 +19,7 @@ mod schema;
 pub mod sessions;
 mod text;
 mod users;
+mod web_sessions;
 
 #[cfg(test)]
 mod tests;
@@ -34,3 +35,4 @@ pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
 pub use sessions::PortableSession;
 pub use users::{PasswordHash, StoredUser};
+pub use web_sessions::{StoredWebSession, WebSessionFacts, WebSessionKey, WebSessionTimes};

@@ -6,7 +6,7 @@ use tracing::info;
 
 use crate::auth::Chances;
 use crate::auth::kerberos::conditions::{Finding, RequestFacts, STEPS};
-use crate::clock::wall_now;
+use crate::clock::{boot_now, wall_now};
 use crate::config::Basic;
 use crate::links::shown;
 use crate::outside;
@@ -58,8 +58,9 @@ impl Evaluation {
                 );
             }
         });
+        let is_held = peer.worker().shared.holds.until(peer.address(), boot_now()).is_some();
         Self {
-            chances: Chances { kerberos, basic: takes_passwords(peer, options) },
+            chances: Chances { kerberos, basic: takes_passwords(peer, options), is_held },
             findings,
             method: head.method_name(),
             url: outside::shown_bytes(&url(head, options.conditions.look_at_urls()), outside::NAME),

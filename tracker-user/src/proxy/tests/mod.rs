@@ -231,6 +231,7 @@ impl Lab {
             ),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::default(),
             stats: stats.clone(),
             access: AccessLog::off(),
             options,
