@@ -23,6 +23,7 @@ mod local_users;
 mod logout;
 mod overlay;
 mod presence;
+mod roles;
 mod sessions;
 mod settings;
 mod status;

@@ -62,6 +62,12 @@ pub struct StoredEvent {
     pub setting: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
 }
 
 impl From<&TrailEntry> for StoredEvent {
@@ -88,7 +94,10 @@ impl From<&TrailEntry> for StoredEvent {
             rx: event.traffic().map(|traffic| traffic.rx),
             tx: event.traffic().map(|traffic| traffic.tx),
             setting: event.setting().map(ToString::to_string),
-            before: event.setting().map(|setting| setting.before.clone()),
+            before: event.before().map(Into::into),
+            role: event.role().map(|role| role.as_str().into()),
+            used: event.licences().map(|licences| licences.used),
+            max: event.licences().map(|licences| licences.max),
         }
     }
 }

@@ -5,6 +5,7 @@ mod local_users;
 mod looks;
 mod orders;
 mod past_events;
+mod roles;
 mod trail;
 mod walks;
 

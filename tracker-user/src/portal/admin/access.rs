@@ -5,7 +5,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts as Head;
 use http::{Method, StatusCode, Uri};
 
-use super::answer::{redirect, url};
+use super::answer::url;
+use crate::portal::page::redirect;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::types::{Role, UserMessage};
@@ -34,7 +35,7 @@ pub(super) fn admit(
     may: fn(Role) -> bool,
 ) -> Result<(), Response> {
     secure(visit, method, uri)?;
-    if visit.web().is_none() {
+    if visit.admin().is_none() && visit.web().is_none() {
         // What was sent with a form is lost: they begin where they are led by default.
         return Err(if matches!(*method, Method::GET | Method::HEAD) {
             let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());

@@ -4,27 +4,15 @@ use std::fmt::Write as _;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::response::{IntoResponse as _, Response};
-use http::header::LOCATION;
+use http::StatusCode;
 use http::request::Parts as Head;
-use http::{HeaderValue, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::ops::{ErrorKind, OpsError};
-use crate::portal::page::carry;
+use crate::portal::page::redirect;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::types::UserMessage;
-
-/// The way to another page.
-pub(super) fn redirect(visit: &Visit, status: StatusCode, to: &str) -> Response {
-    let mut response = status.into_response();
-    carry(visit, response.headers_mut());
-    match HeaderValue::from_str(to) {
-        Ok(to) => drop(response.headers_mut().insert(LOCATION, to)),
-        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
-    }
-    response
-}
 
 /// The page to look at after a change: loading it again changes nothing once more.
 pub(in crate::portal) fn see_other(visit: &Visit, to: &str) -> Response {

@@ -4,7 +4,6 @@
 //! carries the change along. What is secret in a form is not carried; such a form is filled in anew.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{FromRequest, Request};
@@ -19,17 +18,12 @@ use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
-use crate::clock::{BootTime, boot_now};
 use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
-use crate::portal::web_sessions::WebSession;
 use crate::types::{Identity, LOCAL_DOMAIN, Role, UserMessage};
-
-/// For so long after a password was typed nobody is asked for it again.
-const FRESH: Duration = Duration::from_secs(600);
 
 /// The fields that the page in between adds.
 const NAME: &str = "confirm-name";
@@ -110,19 +104,11 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
 
 /// Asks for the password, before a page is shown with a form that could not be carried along.
 pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Result<(), Response> {
-    match visit.web() {
-        Some(web) if is_fresh(web, boot_now()) => Ok(()),
-        _ => {
-            let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
-            Err(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
-        }
+    if visit.is_fresh() {
+        return Ok(());
     }
-}
-
-/// Whether somebody typed their password a short while ago.
-fn is_fresh(web: &WebSession, now: BootTime) -> bool {
-    // One from the future proves nothing.
-    web.authenticated <= now && now.since(web.authenticated) < FRESH
+    let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
+    Err(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
 }
 
 /// The visit and the change of somebody who typed their password a short while ago, or with this very form.
@@ -133,24 +119,23 @@ async fn prove(
     mut fields: Fields,
 ) -> Result<(Visit, Fields), Response> {
     let (name, typed) = (fields.remove(NAME).unwrap_or_default(), fields.remove(TYPED));
-    let Some(web) = visit.web().cloned() else { return Err(Response::default()) };
-    if is_fresh(&web, boot_now()) {
+    if visit.is_fresh() {
         return Ok((visit, fields));
     }
     let refused = |problem| {
         let (action, carried) = carried(path, &fields);
         ask(&visit, &action, carried, problem)
     };
-    let Some(Field(typed)) = typed else { return Err(refused(None)) };
+    let (Some(Field(typed)), Some(present)) = (typed, visit.admin()) else { return Err(refused(None)) };
     match verify(site, &visit, &name.0, Password::new(typed)).await {
-        Ok(proved) if proved.identity == *web.identity => {}
+        Ok(proved) if proved.identity == *present.identity => {}
         Ok(_) => return Err(refused(Some(UserMessage::new("This name and password were not accepted")))),
         Err(failure) => return Err(refused(Some(failure.message))),
     }
-    let turned = visit.web_secret().and_then(|secret| site.web_sessions().prove_again(secret, boot_now()));
-    // Ended meanwhile.
-    let Some((secret, web)) = turned else { return Err(misread(&visit)) };
-    Ok((visit.with_web(secret, web), fields))
+    match site.step_up(&visit) {
+        Ok(visit) => Ok((visit, fields)),
+        Err(_) => Err(misread(&visit)),
+    }
 }
 
 /// Where a change goes on after the page in between, and what of it that carries: all of it where nothing is secret, else the way
@@ -186,7 +171,7 @@ fn ask(
     carried: Vec<(String, String)>,
     problem: Option<UserMessage>,
 ) -> Response {
-    let name = visit.web().map(|web| typed(&web.identity)).unwrap_or_default();
+    let name = visit.admin().map(|present| typed(&present.identity)).unwrap_or_default();
     let status = if problem.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let problem = problem.map(|problem| visit.language().t(problem.as_str()).to_owned());
     let page = Confirm { page: visit.page(), name, action: action.to_owned(), carried, problem };
@@ -218,24 +203,6 @@ pub(super) async fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn web(authenticated: BootTime) -> WebSession {
-        WebSession {
-            identity: Identity::local("admin").into(),
-            role: Role::Administrator,
-            client: std::net::IpAddr::from([192, 0, 2, 1]).into(),
-            authenticated,
-        }
-    }
-
-    #[test]
-    fn a_password_is_fresh_for_ten_minutes() {
-        let typed = BootTime::from_nanos(1 << 50);
-        let after = |seconds| is_fresh(&web(typed), typed.after(Duration::from_secs(seconds)));
-        assert!(after(0) && after(599));
-        assert!(!after(600) && !after(86_400));
-        assert!(!is_fresh(&web(typed), typed.before(Duration::from_secs(1))), "one of the future");
-    }
 
     fn fields(all: &[(&str, &str)]) -> Fields {
         let field = |text: &str| Field(Zeroizing::new(text.to_owned()));
