@@ -20,14 +20,10 @@ use axum::routing::{get, post};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
-<<<<<<< HEAD
-pub(super) use self::verify::verify;
-=======
 use self::pages::{Form, asking, form, welcome};
 use self::wanted::query;
 use super::password;
 use super::posted::Posted;
->>>>>>> integ
 use super::site::Site;
 use super::visit::Visit;
 use crate::types::UserMessage;

@@ -25,7 +25,7 @@ use crate::types::{ClientAddr, Role, UserMessage};
 pub(super) const FORM_COOKIE: &str = "__Host-tracker-form";
 
 /// So long after a password was given changes need no other.
-const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of the connection that a request comes on.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::oneshot;
 
-pub(super) use self::held::WebSession;
+pub(super) use self::held::{ABSOLUTE, IDLE, WebSession};
 use self::held::{Found, Held};
 use super::site::Site;
 use super::visit::Visit;
@@ -189,6 +189,50 @@ impl Site {
             }
         }
         Ok(purpose.set_cookie("", "; Max-Age=0"))
+    }
+
+    /// Logs the operator whose visit it is out of the pages in every other browser, and returns from where. On disk when this
+    /// returns, or why it is not: they are over all the same.
+    ///
+    /// # Errors
+    /// When a restart might bring them back.
+    pub(super) async fn end_other_web_sessions(&self, visit: &Visit) -> Result<Vec<ClientAddr>, Unkept> {
+        let Some(present) = visit.admin() else { return Ok(Vec::new()) };
+        let own = visit.web_secret(Purpose::Admin).map(hash);
+        let others = {
+            let mut held = self.web_sessions().held();
+            let mut others = held.all();
+            others.retain(|(key, session)| {
+                Purpose::of(session.role) == Purpose::Admin
+                    && session.identity == present.identity
+                    && Some(*key) != own
+            });
+            others.retain(|(key, _)| held.remove(key));
+            others
+        };
+        if !others.is_empty() {
+            let (tell, told) = oneshot::channel();
+            let answer = Box::new(move |outcome| {
+                // Whoever asked may have gone.
+                let _ = tell.send(outcome);
+            });
+            let over = others.iter().map(|(key, _)| Entry::WebSession(*key, None)).collect();
+            self.parts().journal.submit(over, Some(answer));
+            if let Ok(Err(unkept)) = told.await {
+                return Err(unkept);
+            }
+        }
+        Ok(others.into_iter().map(|(_, session)| session.client).collect())
+    }
+
+    /// How many browsers the operator whose visit it is is logged in to the pages by.
+    pub(super) fn count_web_sessions(&self, visit: &Visit) -> usize {
+        let Some(present) = visit.admin() else { return 0 };
+        let all = self.web_sessions().held().all();
+        let is_own = |session: &WebSession| {
+            Purpose::of(session.role) == Purpose::Admin && session.identity == present.identity
+        };
+        all.iter().filter(|(_, session)| is_own(session)).count()
     }
 
     /// Whether the login to the pages with which this visit came is still good: for answers that go on for long. It does not

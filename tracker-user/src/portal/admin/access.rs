@@ -6,6 +6,7 @@ use http::request::Parts as Head;
 use http::{Method, StatusCode, Uri};
 
 use super::answer::url;
+use crate::portal::login::secure;
 use crate::portal::page::redirect;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
@@ -27,6 +28,20 @@ impl FromRequestParts<Site> for Viewing {
     }
 }
 
+/// A visit of somebody who may change something, at a page that is made for that alone. What changes something takes its form by
+/// [`Change`](super::fresh::Change).
+pub(super) struct Administering(pub(super) Visit);
+
+impl FromRequestParts<Site> for Administering {
+    type Rejection = Response;
+
+    async fn from_request_parts(head: &mut Head, site: &Site) -> Result<Self, Response> {
+        let visit = Visit::from_request_parts(head, site).await.map_err(StatusCode::into_response)?;
+        admit(&visit, &head.method, &head.uri, Role::may_change)?;
+        Ok(Self(visit))
+    }
+}
+
 /// Nothing, where whoever it is `may`; else where they are sent, or what they are told.
 pub(super) fn admit(
     visit: &Visit,
@@ -34,11 +49,13 @@ pub(super) fn admit(
     uri: &Uri,
     may: fn(Role) -> bool,
 ) -> Result<(), Response> {
-    secure(visit, method, uri)?;
+    let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
+    if !visit.is_tls() {
+        return Err(secure(visit, wanted));
+    }
     if visit.admin().is_none() && visit.web().is_none() {
         // What was sent with a form is lost: they begin where they are led by default.
         return Err(if matches!(*method, Method::GET | Method::HEAD) {
-            let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
             redirect(visit, StatusCode::FOUND, &url(LOGIN, &[("next", wanted)]))
         } else {
             redirect(visit, StatusCode::SEE_OTHER, LOGIN)
@@ -57,23 +74,6 @@ pub(super) fn admit(
         )
     };
     Err(visit.problem(StatusCode::FORBIDDEN, "You may not do this", &message))
-}
-
-/// Nothing under TLS; elsewhere no password is asked for and no cookie is read, so the way there.
-pub(super) fn secure(visit: &Visit, method: &Method, uri: &Uri) -> Result<(), Response> {
-    if visit.is_tls() {
-        return Ok(());
-    }
-    Err(match visit.settings().secure_origin() {
-        Some(origin) if matches!(*method, Method::GET | Method::HEAD) => {
-            let wanted = uri.path_and_query().map_or("/", |wanted| wanted.as_str());
-            redirect(visit, StatusCode::FOUND, &format!("{origin}{wanted}"))
-        }
-        _ => {
-            let message = UserMessage::new("Open this page by https: it is not there without.");
-            visit.problem(StatusCode::FORBIDDEN, "This page needs a secure connection", &message)
-        }
-    })
 }
 
 /// Where somebody wanted to go who had to log in first: a page of these alone, by its path. Anything else is the first of them.

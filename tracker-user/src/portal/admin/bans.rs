@@ -17,7 +17,6 @@ use crate::ops::BanView;
 use crate::portal::page::{Page, answer};
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
-use crate::types::show_network;
 
 const PATH: &str = "/admin/bans";
 
@@ -49,7 +48,7 @@ impl Row {
     fn new(ban: &BanView) -> Self {
         let client = ban.target.address().map(|client| match ban.target {
             // An IPv6 address stands for its network.
-            Target::Address(_) if client.ip().is_ipv6() => show_network(client.ip(), 64),
+            Target::Address(_) if client.ip().is_ipv6() => format!("{}/64", links::shown(client)),
             _ => links::shown(client).to_string(),
         });
         let user = ban.identity.as_ref().map(ToString::to_string);

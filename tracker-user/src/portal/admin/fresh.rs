@@ -18,7 +18,7 @@ use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
-use crate::portal::login::verify;
+use crate::portal::login::{Typed, verify};
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
 use crate::portal::site::Site;
@@ -34,7 +34,7 @@ const SECRET: &str = "password";
 /// A change that an administrator orders by a form, who has proved themselves a short while ago. Every page that changes something
 /// takes its form by this.
 ///
-/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Secret`]; with
+/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Typed`]; with
 /// `#[serde(default)]` where a field may be missing. Fields whose names begin with `password` are secret. A form that has any is
 /// at the path that it is sent to, so that it can be filled in anew there.
 pub(in crate::portal) struct Change<T> {
@@ -44,22 +44,6 @@ pub(in crate::portal) struct Change<T> {
     pub(in crate::portal) actor: Actor,
     /// What the form says.
     pub(in crate::portal) form: T,
-}
-
-/// A field that nobody else is to see. It is wiped.
-pub(in crate::portal) struct Secret(pub(in crate::portal) Password);
-
-impl Default for Secret {
-    fn default() -> Self {
-        Self(Password::new(Zeroizing::new(String::new())))
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Zeroizing::new(String::deserialize(from)?);
-        Ok(Self(Password::new(text)))
-    }
 }
 
 /// A field of a form, wiped unless somebody takes it: it may be a secret.
@@ -238,7 +222,7 @@ mod tests {
             #[serde(default)]
             more: String,
             #[serde(default)]
-            password: Secret,
+            password: Typed,
         }
         let read = |fields: Fields| {
             Form::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter()))

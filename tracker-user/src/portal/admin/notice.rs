@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::StatusCode;
 
 use super::answer::status_of;
 use crate::ops::OpsError;
@@ -20,4 +21,18 @@ struct Refused {
 pub(in crate::portal) fn refused(visit: &Visit, error: &OpsError, back: &'static str) -> Response {
     let page = Refused { page: visit.page(), problem: error.to_string(), back };
     answer(visit, status_of(error), &page)
+}
+
+#[derive(Template)]
+#[template(path = "admin/warned.html")]
+struct Warned {
+    page: Page,
+    warning: String,
+    back: &'static str,
+}
+
+/// The page of an operation that was carried out, and of which an operator should know something.
+pub(in crate::portal) fn warned(visit: &Visit, warning: &str, back: &'static str) -> Response {
+    let page = Warned { page: visit.page(), warning: warning.to_owned(), back };
+    answer(visit, StatusCode::OK, &page)
 }
