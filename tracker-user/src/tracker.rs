@@ -95,21 +95,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What the audit trail calls it; `None` where nobody in particular is refused, or the trail says it already.
-    #[must_use]
-    pub const fn ground(&self) -> Option<Ground> {
-        match self {
-            Self::Policy(Refused::Licences { .. }) => Some(Ground::Licences),
-            Self::NotKept(_) => Some(Ground::NotKept),
-            Self::Untracked(_) | Self::AnotherDevice | Self::Policy(Refused::SharedHost) => {
-                Some(Ground::Untracked)
-            }
-            Self::Revoked => Some(Ground::Credentials("revoked")),
-            // Who has proved themselves since stands in the trail.
-            Self::Policy(Refused::Overtaken) | Self::Stopping => None,
-        }
-    }
-
     /// What happened and what to do, for the person at the client; `Display` is for operators.
     #[must_use]
     pub const fn user_message(&self) -> UserMessage {

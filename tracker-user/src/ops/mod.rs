@@ -31,6 +31,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod users;
 mod walk;
 
@@ -67,6 +68,7 @@ pub use self::snapshot::{
     Value,
 };
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
+pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::password::LocalUsers;

@@ -7,6 +7,7 @@
 
 mod admin;
 mod assets;
+mod csv;
 mod login;
 mod logout;
 mod own;
