@@ -7,11 +7,13 @@
 
 mod admin;
 mod assets;
+mod csv;
 mod login;
 mod logout;
 mod own;
 mod pac;
 mod page;
+mod password;
 mod posted;
 mod server;
 mod settings;

@@ -21,7 +21,7 @@ pub use self::inner::InnerListeners;
 use self::inner::Way;
 use super::settings::Settings;
 use super::site::{Parts, Site};
-use super::{admin, assets, login, logout, own, pac, status};
+use super::{admin, assets, login, logout, own, pac, password, status};
 use crate::net::{Endpoint, Listener};
 
 /// So many connections at once; others wait.
@@ -110,6 +110,7 @@ fn routes(site: &Site, door: &Door) -> Router {
     Router::new()
         .merge(own::routes())
         .merge(login::routes())
+        .merge(password::routes())
         .merge(logout::routes())
         .merge(pac::routes())
         .merge(status::routes())

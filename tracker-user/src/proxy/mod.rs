@@ -58,7 +58,7 @@ pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
 pub use self::own_pages::{OwnPages, Way};
 pub use self::stats::Stats;
-use crate::auth::{ReturnTargets, Verifier};
+use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::clock::boot_now;
 use crate::net::{Connections, Endpoint, Listener};
 use crate::pages::Languages;
@@ -77,6 +77,8 @@ pub struct Parts {
     pub decisions: Arc<DecisionLog>,
     /// Where connections are registered.
     pub connections: Arc<Connections>,
+    /// Where nobody is logged in silently.
+    pub holds: Arc<LogoutHolds>,
     /// What is counted.
     pub stats: Stats,
     /// Where requests are logged.
@@ -97,6 +99,7 @@ struct Shared {
     verifier: Arc<Verifier>,
     decisions: Arc<DecisionLog>,
     connections: Arc<Connections>,
+    holds: Arc<LogoutHolds>,
     stats: Stats,
     access: AccessLog,
     targets: Arc<ReturnTargets>,
@@ -155,6 +158,7 @@ impl Proxy {
             verifier,
             decisions,
             connections,
+            holds,
             stats,
             access,
             targets,
@@ -179,6 +183,7 @@ impl Proxy {
             verifier,
             decisions,
             connections,
+            holds,
             stats,
             access,
             targets,

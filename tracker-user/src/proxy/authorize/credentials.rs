@@ -10,7 +10,7 @@ use super::{Authorized, Came, ask, bind};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
-    Context, Credentials, Failure, Fingerprint, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
+    Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
 };
 use crate::clock::boot_now;
 use crate::proxy::decision_log::DecisionResult;
@@ -159,7 +159,7 @@ async fn proved(
             Err(refusal) => {
                 shared.stats.proofs_not_admitted.inc();
                 let why = refusal.to_string();
-                if let Some(ground) = ground(&refusal) {
+                if let Some(ground) = refusal.ground() {
                     tell(peer, ground, Some(method), Some(&offer.identity), &why);
                 }
                 return (
@@ -178,20 +178,6 @@ fn tell(peer: &Peer, ground: Ground, method: Option<Method>, user: Option<&Ident
     peer.worker().shared.gate.refused(&refusal);
 }
 
-/// What the audit trail calls it; a proxy that is stopping refuses nobody in particular.
-const fn ground(refusal: &Refusal) -> Option<Ground> {
-    match refusal {
-        Refusal::Policy(session::Refused::Licences { .. }) => Some(Ground::Licences),
-        Refusal::NotKept(_) => Some(Ground::NotKept),
-        Refusal::Untracked(_) | Refusal::AnotherDevice | Refusal::Policy(session::Refused::SharedHost) => {
-            Some(Ground::Untracked)
-        }
-        Refusal::Revoked => Some(Ground::Credentials("revoked")),
-        // Who has proved themselves since stands in the trail.
-        Refusal::Policy(session::Refused::Overtaken) | Refusal::Stopping => None,
-    }
-}
-
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
 fn not_admitted(peer: &Peer, refusal: &Refusal, evaluation: &Evaluation) -> Reply {
     let page = |status| Reply::new(status, &refusal.user_message());
@@ -202,6 +188,7 @@ fn not_admitted(peer: &Peer, refusal: &Refusal, evaluation: &Evaluation) -> Repl
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
         Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, evaluation),
+        Refusal::Held => evaluation.lead.reply(peer, &Offer::Nothing(NoOffer::Held)),
         Refusal::AnotherDevice => again(peer, evaluation).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }

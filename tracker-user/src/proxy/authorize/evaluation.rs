@@ -7,7 +7,7 @@ use tracing::info;
 use super::lead::Lead;
 use crate::auth::Chances;
 use crate::auth::kerberos::conditions::{Finding, RequestFacts, STEPS};
-use crate::clock::wall_now;
+use crate::clock::{boot_now, wall_now};
 use crate::config::Basic;
 use crate::links::shown;
 use crate::outside;
@@ -62,8 +62,9 @@ impl Evaluation {
                 );
             }
         });
+        let is_held = peer.worker().shared.holds.until(peer.address(), boot_now()).is_some();
         Self {
-            chances: Chances { kerberos, basic: takes_passwords(peer, options) },
+            chances: Chances { kerberos, basic: takes_passwords(peer, options), is_held },
             lead: Lead::of(peer, head, options),
             findings,
             method: head.method_name(),

@@ -87,7 +87,7 @@ async fn with_credentials(
     match came.credentials.scheme() {
         Some(Scheme::Negotiate) => {
             let evaluation = Evaluation::of(peer, head, options);
-            if evaluation.chances.kerberos.is_ok() {
+            if evaluation.chances.schemes().has(Scheme::Negotiate) {
                 return prove(peer, came, None, evaluation).await;
             }
             // Where Kerberos is not offered, credentials for it are as if they were not there.
@@ -106,6 +106,9 @@ async fn with_credentials(
                 return Ok(authorized);
             }
             let evaluation = Evaluation::of(peer, head, options);
+            if evaluation.chances.is_held {
+                return Err(ask(peer, evaluation));
+            }
             head.settle();
             prove(peer, came, recalled, evaluation).await
         }
@@ -164,6 +167,7 @@ async fn session_of(peer: &Peer, user: &Identity) -> Option<Authorized> {
 fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
     let offer = peer.conversation().offer(&evaluation.chances);
     let result = match &offer {
+        _ if evaluation.chances.is_held => DecisionResult::Held,
         Offer::Schemes(schemes) => DecisionResult::Challenged(*schemes),
         Offer::Nothing(NoOffer::Conditions(denied)) => {
             peer.worker().shared.stats.not_offered.inc();
@@ -176,6 +180,7 @@ fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
             DecisionResult::NotOffered(*denied)
         }
         Offer::Nothing(NoOffer::Suppressed(cause)) => DecisionResult::Suppressed(*cause),
+        Offer::Nothing(NoOffer::Held) => DecisionResult::Held,
     };
     let reply = evaluation.lead.reply(peer, &offer);
     evaluation.record(peer, result);

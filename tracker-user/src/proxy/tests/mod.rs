@@ -232,6 +232,7 @@ impl Lab {
             ),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::default(),
             stats: stats.clone(),
             access: AccessLog::off(),
             targets: Arc::default(),

@@ -163,6 +163,7 @@ fn proofs_that_are_not_admitted() {
         Refusal::NotKept(OPERATORS.into()),
         Refusal::AnotherDevice,
         Refusal::Revoked,
+        Refusal::Held,
         Refusal::Untracked(OPERATORS.into()),
     ];
     for refusal in policy.into_iter().map(Refusal::Policy).chain(others) {
@@ -172,6 +173,7 @@ fn proofs_that_are_not_admitted() {
             | Refusal::NotKept(_)
             | Refusal::AnotherDevice
             | Refusal::Revoked
+            | Refusal::Held
             | Refusal::Untracked(_) => {}
         }
         is_a_message(&refusal.user_message());
