@@ -172,8 +172,7 @@ impl Browser {
     /// # Errors
     /// With where it is, when that does not happen.
     pub fn arrives(&mut self, fits: impl Fn(&str) -> bool) -> Result<String> {
-        let arrived =
-            wait::until("another page", PAGE, || self.url().ok().filter(|url| fits(url)));
+        let arrived = wait::until("another page", PAGE, || self.url().ok().filter(|url| fits(url)));
         let said = format!("{:?}: {:?}", self.url()?, self.text()?);
         arrived.context(said)
     }

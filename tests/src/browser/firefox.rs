@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::wire::{Marionette, Wire};
 use super::{Browser, Wish, directly};
+use crate::PROXY_NAME;
 use crate::firefox;
 use crate::gateway::PROXY_PORT;
 use crate::wait::{self, PAGE};
-use crate::PROXY_NAME;
 
 /// Where it listens on the client's own address, one for each client host.
 const PORT: u16 = 2828;

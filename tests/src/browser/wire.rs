@@ -131,7 +131,9 @@ impl Marionette {
             let mut byte = [0];
             self.stream.read_exact(&mut byte)?;
             match byte[0] {
-                digit @ b'0'..=b'9' if length < 10_000_000 => length = length * 10 + usize::from(digit - b'0'),
+                digit @ b'0'..=b'9' if length < 10_000_000 => {
+                    length = length * 10 + usize::from(digit - b'0')
+                }
                 b':' => break,
                 other => bail!("no length: {other}"),
             }

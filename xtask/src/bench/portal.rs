@@ -45,7 +45,8 @@ pub(crate) struct Options {
 
 /// Who looks at the pages, and their password.
 const ADMINISTRATOR: (&str, &str) = ("carol", "carol-pw");
-const SETTINGS: &str = "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\n[observer]\nmax-records = 100000\n";
+const SETTINGS: &str =
+    "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\n[observer]\nmax-records = 100000\n";
 /// The same gateway without pages.
 const NO_PORTAL: &str = "[portal]\nhttp = \"\"\nhttps = \"\"\n[observer]\nmax-records = 100000\n";
 /// A hundred rows, sorted by a number and filtered by a part of the name that all have.
@@ -122,7 +123,12 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
         Aim::at_most("portal: live viewers, % of a core", viewers, 3.0, None),
         Aim::at_most("portal: seconds for 200 logouts", LOGOUTS as f64 / rate, 1.0, None),
         Aim::at_most("portal: memory that it adds in MiB", added, 10.0, None),
-        Aim::at_most("portal: p99 of requests of that without", busy.ratio(&quiet, |s| s.work.p99), 1.1, None),
+        Aim::at_most(
+            "portal: p99 of requests of that without",
+            busy.ratio(&quiet, |s| s.work.p99),
+            1.1,
+            None,
+        ),
     ];
     let all = [&quiet, &busy];
     let text = format!(
