@@ -30,6 +30,7 @@ pub mod ns;
 pub mod nss;
 pub mod ntlm;
 pub mod origin;
+pub mod pages;
 pub mod raw;
 pub mod realm;
 pub mod scratch;

@@ -23,6 +23,7 @@ mod local_users;
 mod logout;
 mod overlay;
 mod presence;
+mod roles;
 mod series;
 mod sessions;
 mod settings;
@@ -30,6 +31,7 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod users;
 mod walk;
 
@@ -66,6 +68,7 @@ pub use self::snapshot::{
     UserRow, Value,
 };
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
+pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
 use crate::auth::password::LocalUsers;

@@ -219,6 +219,20 @@ impl Store {
         self.read(|read| events::read(read, since, after, most))
     }
 
+    /// The audit trail's events that happened until `until`, newest first: at most `most` of them that come before `before`, and
+    /// where the last one stands.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events_before(
+        &self,
+        until: Timestamp,
+        before: Option<EventKey>,
+        most: usize,
+    ) -> Result<(Vec<StoredEvent>, Option<EventKey>), StoreError> {
+        self.read(|read| events::read_before(read, until, before, most))
+    }
+
     /// Writes what the journal has gathered, in one transaction. On disk when this returns.
     pub(super) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.transaction(|write| {
