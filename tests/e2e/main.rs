@@ -52,6 +52,7 @@ mod past;
 mod portal_kerberos;
 mod portal_login;
 mod portal_password;
+mod portal_browser;
 mod programs;
 mod proxying;
 mod realms;

@@ -7,6 +7,7 @@
 
 mod admin;
 mod assets;
+mod csv;
 mod login;
 mod logout;
 mod own;
@@ -21,6 +22,6 @@ mod status;
 mod visit;
 mod web_sessions;
 
-pub use self::server::{Portal, Running};
+pub use self::server::{InnerListeners, Portal, Running};
 pub use self::settings::Settings;
 pub use self::site::Parts;

@@ -8,6 +8,7 @@ use super::login::Pending;
 use super::settings::Settings;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
+use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::ops::Ops;
 use crate::pages::Languages;
@@ -22,6 +23,8 @@ pub struct Parts {
     pub tracker: Tracker,
     /// Who verifies credentials.
     pub verifier: Arc<Verifier>,
+    /// The gateway's own users.
+    pub local_users: Arc<LocalUsers>,
     /// What happened.
     pub audit: Arc<Audit>,
     /// What survives,
@@ -48,14 +51,11 @@ struct Inner {
 }
 
 impl Site {
+    /// Blocks: what is kept of logins to the pages is read.
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner {
-            parts,
-            settings,
-            web_sessions: WebSessions::default(),
-            pending: Pending::default(),
-        }))
+        let web_sessions = WebSessions::start(&parts.store, &parts.journal);
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending: Pending::default() }))
     }
 
     pub(super) fn parts(&self) -> &Parts {

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 
 use super::begin::{LoggedIn, NotAdmitted};
 use super::silent::{ASKED_COOKIE, ASKED_FOR, Shown};
@@ -14,7 +14,6 @@ use crate::portal::own::words::moment;
 use crate::portal::page::{Page, answer, set_cookie};
 use crate::portal::site::Site;
 use crate::portal::visit::{Visit, cookie};
-use crate::portal::web_sessions;
 use crate::types::UserMessage;
 
 /// After how many seconds what was put off may be tried again.
@@ -143,7 +142,7 @@ pub(in crate::portal) fn welcome(
     done: LoggedIn,
     wanted: Option<Wanted>,
 ) -> Response {
-    let LoggedIn { secret, mutual } = done;
+    let LoggedIn { cookie, mutual } = done;
     let mut response = match wanted {
         None => Redirect::to("/").into_response(),
         Some(wanted) => {
@@ -153,8 +152,8 @@ pub(in crate::portal) fn welcome(
         }
     };
     let fields = response.headers_mut();
-    if let Some(secret) = &secret {
-        set_cookie(fields, web_sessions::COOKIE, secret, "");
+    if let Some(cookie) = cookie {
+        fields.append(SET_COOKIE, cookie);
     }
     set_cookie(fields, ASKED_COOKIE, "", "; Max-Age=0");
     let mutual = mutual.and_then(|message| Scheme::Negotiate.message(&message).parse().ok());
