@@ -227,6 +227,8 @@ impl App {
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
+        let visits = web::Stats::new()?;
+        visits.register(&registry)?;
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
@@ -347,6 +349,7 @@ impl App {
             journal: Arc::clone(&journal),
             targets: Arc::new(ReturnTargets::default()),
             holds: Arc::new(LogoutHolds::default()),
+            stats: visits,
             languages: portal::languages(&config),
         };
         let endpoints = portal::endpoints(&config, certificates.as_ref());
@@ -453,8 +456,7 @@ impl App {
         info!("stopping");
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        proxy.drain(DRAIN).await;
-        pages.stop();
+        tokio::join!(proxy.drain(DRAIN), pages.stop());
         audit.settle_refusals(true);
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.

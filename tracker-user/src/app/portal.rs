@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::certificates::hostname;
+use super::certificates::{hostname, reached_by};
 use super::options::conditions;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
@@ -26,11 +26,12 @@ pub(super) fn endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> 
     config.addresses_of(Service::Portal).into_iter().filter_map(endpoint).collect()
 }
 
-/// What the pages go by. Blocks: it reads the logo.
+/// What the pages go by. Blocks: it reads the logo, the keytab and the hosts.
 pub(super) fn settings(config: &Config) -> Settings {
     let portal = &config.portal;
     let host = portal.host.clone().unwrap_or_else(hostname);
     Settings {
+        names: reached_by(config),
         http_port: portal.http.map(|address| address.port()),
         https_port: portal.https.map(|address| address.port()),
         trusted_proxies: portal.trusted_proxies.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::settings::Settings;
+use super::stats::Stats;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
 use crate::auth::password::LocalUsers;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub targets: Arc<ReturnTargets>,
     /// Where nobody is logged in silently.
     pub holds: Arc<LogoutHolds>,
+    /// What is counted.
+    pub stats: Stats,
     /// All languages there are.
     pub languages: Languages,
 }
