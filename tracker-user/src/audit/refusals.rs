@@ -49,6 +49,18 @@ pub enum Ground {
 }
 
 impl Ground {
+    /// Each as metrics have it: why somebody is refused, however many causes there are for credentials.
+    pub const LABELS: [&'static str; 8] = [
+        Self::Credentials("").label(),
+        Self::Unavailable.label(),
+        Self::Licences.label(),
+        Self::Untracked.label(),
+        Self::NotKept.label(),
+        Self::Conditions.label(),
+        Self::Destination.label(),
+        Self::Port.label(),
+    ];
+
     /// In a word, as the trail has it.
     #[must_use]
     pub const fn word(self) -> &'static str {

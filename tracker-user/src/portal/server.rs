@@ -5,6 +5,7 @@ mod connection;
 mod form;
 mod forwarded;
 mod host;
+mod inner;
 mod line;
 mod places;
 mod seat;
@@ -23,10 +24,12 @@ use tracing::warn;
 
 use self::arrival::{Door, arrive};
 use self::connection::serve;
+pub use self::inner::InnerListeners;
+use self::inner::Way;
 use self::seat::Seats;
 use super::settings::Settings;
 use super::site::{Parts, Site};
-use super::{admin, assets, login, logout, own, pac, status};
+use super::{admin, assets, login, logout, own, pac, password, status};
 use crate::net::{Endpoint, Listener};
 use crate::types::ClientAddr;
 
@@ -43,6 +46,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// The portal, bound but not running.
 pub struct Portal {
     listeners: Vec<Listener>,
+    inner: InnerListeners,
     site: Site,
 }
 
@@ -55,19 +59,20 @@ pub struct Running {
 }
 
 impl Portal {
-    /// Binds what it listens on.
+    /// Binds what it listens on; what the proxy reaches it by is bound already.
     ///
     /// # Errors
     /// The address that cannot be bound, and why.
     pub fn bind(
         endpoints: &[Endpoint],
+        inner: InnerListeners,
         parts: Parts,
         settings: Settings,
     ) -> Result<Self, (SocketAddr, io::Error)> {
         let bound =
             endpoints.iter().map(|endpoint| endpoint.bind().map_err(|error| (endpoint.address, error)));
         let listeners = bound.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { listeners, site: Site::new(parts, settings) })
+        Ok(Self { listeners, inner, site: Site::new(parts, settings) })
     }
 
     /// What may be changed of it while it runs.
@@ -84,9 +89,9 @@ impl Portal {
     pub fn start(self, running: &Running) -> io::Result<()> {
         let (stopped, gone) = (running.stopped.clone(), running.gone.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let Self { listeners, site } = self;
+        let Self { listeners, inner, site } = self;
         thread::Builder::new().name("portal".into()).spawn(move || {
-            runtime.block_on(run(listeners, site, &stopped));
+            runtime.block_on(run(listeners, inner, site, &stopped));
             gone.cancel();
         })?;
         Ok(())
@@ -107,20 +112,21 @@ impl Running {
     }
 }
 
-async fn run(listeners: Vec<Listener>, site: Site, stopped: &CancellationToken) {
+async fn run(listeners: Vec<Listener>, inner: InnerListeners, site: Site, stopped: &CancellationToken) {
     let Ok(door) = Door::new(site.clone()) else {
         warn!("the portal does not run: the system has no randomness");
         return;
     };
     let (routes, seats) = (routes(&site, &door), Seats::new(site.parts().stats.clone()));
-    let accepting = listeners.into_iter().map(|listener| {
+    let direct = listeners.into_iter().map(|listener| (listener, Way::Direct));
+    let accepting = direct.chain(inner.into_ways()).map(|(listener, way)| {
         let hall = Hall {
             site: site.clone(),
             routes: routes.clone(),
             seats: seats.clone(),
             stopped: stopped.clone(),
         };
-        hall.accept(listener)
+        hall.accept(listener, way)
     });
     let serving = async {
         tokio::join!(futures_util::future::join_all(accepting), watch(&seats), sweep(&site));
@@ -152,6 +158,7 @@ fn routes(site: &Site, door: &Door) -> Router {
     Router::new()
         .merge(own::routes())
         .merge(login::routes())
+        .merge(password::routes())
         .merge(logout::routes())
         .merge(pac::routes())
         .merge(status::routes())
@@ -172,7 +179,7 @@ struct Hall {
 }
 
 impl Hall {
-    async fn accept(self, listener: Listener) {
+    async fn accept(self, listener: Listener, way: Way) {
         let listener = match listener.register() {
             Ok(listener) => listener,
             Err(error) => {
@@ -184,8 +191,7 @@ impl Hall {
         loop {
             match listener.accept().await {
                 Ok((socket, peer)) => {
-                    // A link-local address without its link is nobody's.
-                    let Some(peer) = ClientAddr::from_peer(peer) else { continue };
+                    let Some(peer) = way.client(peer) else { continue };
                     let Some(held) = self.place(peer) else { continue };
                     let (security, routes) = (listener.security().clone(), self.routes.clone());
                     tokio::spawn(serve(socket, peer, security, routes, held, self.stopped.clone()));

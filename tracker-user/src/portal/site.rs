@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::login::Pending;
 use super::settings::Settings;
 use super::stats::Stats;
 use super::web_sessions::WebSessions;
@@ -49,6 +50,7 @@ struct Inner {
     parts: Parts,
     settings: ArcSwap<Settings>,
     web_sessions: WebSessions,
+    pending: Pending,
 }
 
 impl Site {
@@ -56,7 +58,7 @@ impl Site {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
         let web_sessions = WebSessions::start(&parts.store, &parts.journal);
-        Self(Arc::new(Inner { parts, settings, web_sessions }))
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending: Pending::default() }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -73,5 +75,10 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Where people want to go who are logging in.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.0.pending
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{ACCEPT_LANGUAGE, COOKIE, USER_AGENT};
 use http::request::Parts as Head;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use ring::hmac;
 
@@ -25,7 +25,7 @@ use crate::types::{ClientAddr, Role, UserMessage};
 pub(super) const FORM_COOKIE: &str = "__Host-tracker-form";
 
 /// So long after a password was given changes need no other.
-const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of the connection that a request comes on.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Arrived {
 #[derive(Clone)]
 pub(super) struct Visit(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     number: String,
     time: Timestamp,
@@ -54,12 +55,14 @@ struct Inner {
     settings: Arc<Settings>,
     user: Option<Known>,
     admin: Option<Known>,
+    turned: Option<HeaderValue>,
     form: Option<String>,
     fresh_form: bool,
     key: hmac::Key,
 }
 
 /// A secret that came as a cookie, and the login that it stands for.
+#[derive(Clone)]
 struct Known {
     secret: String,
     session: Arc<WebSession>,
@@ -123,6 +126,7 @@ impl Visit {
             settings,
             user,
             admin,
+            turned: None,
             form,
             fresh_form,
             key,
@@ -212,6 +216,17 @@ impl Visit {
         }
     }
 
+    /// The same visit of an operator whose cookie has another secret from now on.
+    pub(super) fn turned(&self, secret: String, session: WebSession, cookie: HeaderValue) -> Self {
+        let admin = Some(Known { secret, session: Arc::new(session) });
+        Self(Arc::new(Inner { admin, turned: Some(cookie), ..(*self.0).clone() }))
+    }
+
+    /// The operator's cookie that the answer sets, where it has turned during the visit.
+    pub(super) fn turned_cookie(&self) -> Option<&HeaderValue> {
+        self.0.turned.as_ref()
+    }
+
     /// What whoever it is may do.
     pub(super) fn role(&self) -> Role {
         self.admin().map_or(Role::User, |session| session.role)
@@ -263,7 +278,7 @@ impl Visit {
         heading: &'static str,
         message: &UserMessage,
     ) -> Response {
-        let message = self.language().t(message.as_str()).to_owned();
+        let message = self.language().say(message);
         answer(self, status, &Problem { page: self.page(), heading, message }).into_response()
     }
 }

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::oneshot;
 
-pub(super) use self::held::WebSession;
+pub(super) use self::held::{ABSOLUTE, IDLE, WebSession};
 use self::held::{Found, Held};
 use super::site::Site;
 use super::visit::Visit;
@@ -148,23 +148,21 @@ impl Site {
             session,
             changed: self.changed(identity),
         };
-        self.put_web_session(visit, begun, now)
+        self.put_web_session(visit, begun, now).map(|(_, cookie)| cookie)
     }
 
-    /// The same operator or user has given their password again: a new secret, and the moment of it. It lasts no longer than it
-    /// would have.
+    /// The operator has given their password again: a new secret, and the moment of it. It lasts no longer than it would have. The
+    /// visit goes on by the new secret: answered by what is returned, the browser gets it.
     ///
     /// # Errors
-    /// When nobody is logged in for this purpose.
-    pub(super) fn refresh_web_session(
-        &self,
-        visit: &Visit,
-        purpose: Purpose,
-    ) -> Result<HeaderValue, NotBegun> {
-        let present = visit.web_session(purpose).ok_or(NotBegun::NoSession)?;
+    /// When no operator is logged in.
+    pub(super) fn step_up(&self, visit: &Visit) -> Result<Visit, NotBegun> {
+        let present = visit.admin().ok_or(NotBegun::NoSession)?;
         let now = boot_now();
         let changed = self.changed(&present.identity);
-        self.put_web_session(visit, WebSession { authenticated: now, changed, ..(**present).clone() }, now)
+        let session = WebSession { authenticated: now, changed, ..(**present).clone() };
+        let (secret, cookie) = self.put_web_session(visit, session.clone(), now)?;
+        Ok(visit.turned(secret, session, cookie))
     }
 
     /// Logs a browser out of the pages, and returns the cookie that takes its secret away (append it as `Set-Cookie`). On disk
@@ -193,6 +191,50 @@ impl Site {
         Ok(purpose.set_cookie("", "; Max-Age=0"))
     }
 
+    /// Logs the operator whose visit it is out of the pages in every other browser, and returns from where. On disk when this
+    /// returns, or why it is not: they are over all the same.
+    ///
+    /// # Errors
+    /// When a restart might bring them back.
+    pub(super) async fn end_other_web_sessions(&self, visit: &Visit) -> Result<Vec<ClientAddr>, Unkept> {
+        let Some(present) = visit.admin() else { return Ok(Vec::new()) };
+        let own = visit.web_secret(Purpose::Admin).map(hash);
+        let others = {
+            let mut held = self.web_sessions().held();
+            let mut others = held.all();
+            others.retain(|(key, session)| {
+                Purpose::of(session.role) == Purpose::Admin
+                    && session.identity == present.identity
+                    && Some(*key) != own
+            });
+            others.retain(|(key, _)| held.remove(key));
+            others
+        };
+        if !others.is_empty() {
+            let (tell, told) = oneshot::channel();
+            let answer = Box::new(move |outcome| {
+                // Whoever asked may have gone.
+                let _ = tell.send(outcome);
+            });
+            let over = others.iter().map(|(key, _)| Entry::WebSession(*key, None)).collect();
+            self.parts().journal.submit(over, Some(answer));
+            if let Ok(Err(unkept)) = told.await {
+                return Err(unkept);
+            }
+        }
+        Ok(others.into_iter().map(|(_, session)| session.client).collect())
+    }
+
+    /// How many browsers the operator whose visit it is is logged in to the pages by.
+    pub(super) fn count_web_sessions(&self, visit: &Visit) -> usize {
+        let Some(present) = visit.admin() else { return 0 };
+        let all = self.web_sessions().held().all();
+        let is_own = |session: &WebSession| {
+            Purpose::of(session.role) == Purpose::Admin && session.identity == present.identity
+        };
+        all.iter().filter(|(_, session)| is_own(session)).count()
+    }
+
     /// Whether the login to the pages with which this visit came is still good: for answers that go on for long. It does not
     /// count as a use.
     pub(super) fn is_still_in(&self, visit: &Visit, purpose: Purpose) -> bool {
@@ -205,24 +247,7 @@ impl Site {
 
     /// What somebody may do now.
     pub(super) fn role_of(&self, identity: &Identity) -> Role {
-        if identity.is_local() {
-            let user = self.parts().local_users.user(identity.user());
-            let is_in = user.filter(|user| !user.disabled);
-            return if is_in.is_some_and(|user| user.administrator) {
-                Role::Administrator
-            } else {
-                Role::User
-            };
-        }
-        let settings = self.settings();
-        let is_among = |users: &[crate::types::UserQuery]| users.iter().any(|user| identity.is_called(user));
-        if is_among(&settings.administrators) {
-            Role::Administrator
-        } else if is_among(&settings.viewers) {
-            Role::Viewer
-        } else {
-            Role::User
-        }
+        self.parts().ops.role_of(identity)
     }
 
     /// What a secret stands for at this address, for this purpose.
@@ -296,7 +321,7 @@ impl Site {
         visit: &Visit,
         session: WebSession,
         now: BootTime,
-    ) -> Result<HeaderValue, NotBegun> {
+    ) -> Result<(String, HeaderValue), NotBegun> {
         let purpose = Purpose::of(session.role);
         if !visit.is_tls() {
             return Err(NotBegun::Unable);
@@ -314,7 +339,7 @@ impl Site {
         }
         let over = over.into_iter().map(|key| Entry::WebSession(key, None));
         self.keep(over.chain(self.web_sessions().note(key)));
-        Ok(cookie)
+        Ok((secret, cookie))
     }
 
     /// The session that this user has at this address.

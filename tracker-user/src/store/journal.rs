@@ -18,6 +18,7 @@ use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::policy::StoredPolicy;
+use super::series::StoredBucket;
 use super::sessions::PortableSession;
 use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::TrailEntry;
@@ -43,6 +44,8 @@ pub enum Entry {
     Policy(Box<Policy>),
     /// The ban of this key is this, or it is over.
     Ban(String, Option<Box<StoredBan>>),
+    /// What there was in some time.
+    Series(StoredBucket),
     /// The login to the pages of this key is this, or it is over.
     WebSession(WebSessionKey, Option<Box<StoredWebSession>>),
 }
@@ -139,9 +142,10 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, bans, web_sessions, settle } = pending;
+    let Batch { sessions, seen, events, policy, bans, series, web_sessions, settle } = pending;
     let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
-    nothing_of_sessions && policy.is_none() && bans.is_empty() && web_sessions.is_empty() && settle.is_none()
+    let nothing_else = bans.is_empty() && series.is_empty() && web_sessions.is_empty();
+    nothing_of_sessions && policy.is_none() && nothing_else && settle.is_none()
 }
 
 struct Writer {
@@ -211,6 +215,9 @@ impl Writer {
             }
             Entry::Ban(key, ban) => {
                 pending.bans.insert(key, ban);
+            }
+            Entry::Series(bucket) => {
+                pending.series.insert((bucket.span.clone(), bucket.place), bucket);
             }
             Entry::WebSession(key, session) => {
                 pending.web_sessions.insert(key, session);

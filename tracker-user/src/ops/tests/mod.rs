@@ -4,6 +4,8 @@ mod bans;
 mod local_users;
 mod looks;
 mod orders;
+mod past_events;
+mod roles;
 mod trail;
 mod walks;
 
@@ -96,6 +98,7 @@ impl Rig {
             threads: threads(),
             metrics: Metrics::new(&registry).unwrap(),
             ended: Box::new(|_| {}),
+            held: Box::new(|_, _| false),
         };
         let kept = Kept { sessions: (0..sessions).map(session).collect(), ..Kept::default() };
         let (tracker, event_loop) = Tracker::new(parts, kept, policy, SessionId::test(1)).unwrap();
@@ -142,6 +145,7 @@ impl Rig {
             verifier: Arc::new(verifier),
             local_users,
             regulator: regulator.unwrap(),
+            holds: Arc::new(LogoutHolds::lasting(HOUR)),
             certificates: None,
             threads,
             started: wall_now(),

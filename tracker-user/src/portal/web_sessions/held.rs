@@ -33,7 +33,7 @@ pub(in crate::portal) struct WebSession {
     /// When its user last proved themselves with a password.
     pub(in crate::portal) authenticated: BootTime,
     /// When it began.
-    pub(super) began: BootTime,
+    pub(in crate::portal) began: BootTime,
     /// The session of the proxy that a user's goes with; `None` in an operator's.
     pub(super) session: Option<SessionId>,
     /// Of a user of the gateway's own: since when the password, and whether it counts, was what it was.

@@ -231,8 +231,11 @@ impl Lab {
             ),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::default(),
             stats: stats.clone(),
             access: AccessLog::off(),
+            targets: Arc::default(),
+            languages: Arc::default(),
             options,
             workers,
         };
