@@ -45,7 +45,7 @@ pub(super) fn conditions(config: &Config) -> Conditions {
     })
 }
 
-/// What the proxy goes by.
+/// What the proxy goes by. Blocks: it reads the keytab and the hosts.
 pub(super) fn proxy_options(config: &Config, inner: &portal::Inner) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),

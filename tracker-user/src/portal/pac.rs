@@ -14,8 +14,12 @@ pub(super) fn routes() -> Router<Site> {
     Router::new().route("/proxy.pac", get(pac)).route("/wpad.dat", get(pac))
 }
 
-/// Whether a name is that under which browsers look for `/wpad.dat`.
-pub(super) fn is_wpad(host: &str) -> bool {
+/// Whether a page is for those, too, who call this host by the name under which browsers look for the file (WPAD).
+pub(super) fn is_for_whoever_looks_by(host: &str, path: &str) -> bool {
+    is_wpad(host) && matches!(path, "/proxy.pac" | "/wpad.dat")
+}
+
+fn is_wpad(host: &str) -> bool {
     host == "wpad" || host.starts_with("wpad.")
 }
 
@@ -26,7 +30,7 @@ async fn pac(visit: Visit) -> Response {
 
 /// The script. It uses no function that browsers have different ideas of. `asked` is the name by which it was asked for.
 fn script(settings: &Settings, asked: &str) -> String {
-    let Settings { host, proxies, .. } = settings;
+    let Settings { host, names, proxies, .. } = settings;
     let mut direct: Vec<&str> = proxies.iter().filter_map(|proxy| host_of(proxy)).collect();
     direct
         .extend([host.as_str(), asked].into_iter().map(bare).filter(|name| is_host(name) && !is_wpad(name)));
