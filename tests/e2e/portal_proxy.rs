@@ -64,12 +64,15 @@ fn pages_lead_to_the_portal_and_everything_else_is_told_where_to_log_in() -> Res
     // Where something is offered, it is; and who presses Cancel reads where else to go.
     lab.gateway.configure("[kerberos.conditions]\ndisabled = false\n")?;
     until("Kerberos to be offered", SOON, || (status_without_credentials(&lab, 0) == 407).then_some(()))?;
-    for (method, headers, code) in table {
-        let reply = ask(&lab, 0, method, headers, ORIGIN)?;
+    for (row, (method, headers, code)) in table.into_iter().enumerate() {
+        let reply = ask(&lab, 0, method, headers, &url(&format!("row/{row}")))?;
         assert_eq!(reply.code, 407, "{method} {headers}: {reply:?}");
         let kept = reply.text().contains(&format!("<a href=\"{LOGIN}?to="));
         assert_eq!(kept, code == 302 && method != "HEAD", "{method} {headers}: {}", reply.text());
     }
+    // A browser that shows nothing of it comes again by the hand of its user, and is led.
+    assert_eq!(ask(&lab, 0, "GET", "Accept: text/html", &url("row/0"))?.code, 302);
+    assert_eq!(ask(&lab, 1, "GET", "Accept: text/html", &url("row/0"))?.code, 407);
     assert_eq!(ask(&lab, 0, "CONNECT", "Accept: text/html", ORIGIN)?.code, 400, "a target of another form");
 
     // Nobody can log in for an address of many, and where there is no page, nobody is led.

@@ -235,7 +235,6 @@ impl App {
         visits.register(&registry)?;
         let pages_at = portal::endpoints(&config, certificates.as_ref());
         let inner_listeners = web::InnerListeners::bind(&pages_at);
-        let inner = portal::Inner::of(&inner_listeners);
         let (targets, languages) = (Arc::new(ReturnTargets::default()), portal::languages(&config));
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
@@ -247,7 +246,7 @@ impl App {
             access,
             targets: Arc::clone(&targets),
             languages: Arc::new(languages.clone()),
-            options: proxy_options(&config, &inner),
+            options: proxy_options(&config, &portal::Inner::of(&inner_listeners)),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let endpoints = proxy_endpoints(&config, certificates.as_ref());
@@ -295,7 +294,7 @@ impl App {
             regulator: regulator.clone(),
             regulated,
             door,
-            inner,
+            inner: portal::Inner::of(&inner_listeners),
             pages: Arc::clone(&pages),
             holds: Arc::clone(&holds),
         };

@@ -67,6 +67,25 @@ impl ReturnTargets {
         Some(id)
     }
 
+    /// Whether this client wanted to go there within the last minute, and has not come to log in since.
+    #[must_use]
+    pub fn wanted(&self, client: ClientAddr, url: &str, now: BootTime) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = kept.networks.get(&network(client)).into_iter().flatten();
+        own.filter(|target| target.client == client).any(|target| target.url == url && now < target.until)
+    }
+
+    /// This client needs no login any more.
+    pub fn forget(&self, client: ClientAddr) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = network(client);
+        while let Some(own) = kept.networks.get(&network)
+            && let Some(at) = own.iter().position(|target| target.client == client)
+        {
+            drop(kept.remove(network, at));
+        }
+    }
+
     /// Where this client wanted to go, by that name; once.
     #[must_use]
     pub fn take(&self, client: ClientAddr, id: &str, now: BootTime) -> Option<String> {
@@ -178,8 +197,13 @@ mod tests {
         let id = targets.keep(client(1), "http://a.test/x?y", NOW).unwrap();
         assert_eq!(targets.take(client(2), &id, NOW), None);
         assert_eq!(targets.take(client(1), "", NOW), None);
+        assert!(targets.wanted(client(1), "http://a.test/x?y", NOW));
+        assert!(!targets.wanted(client(2), "http://a.test/x?y", NOW));
+        assert!(!targets.wanted(client(1), "http://a.test/x", NOW));
+        assert!(!targets.wanted(client(1), "http://a.test/x?y", NOW.after(KEPT_FOR)));
         assert_eq!(targets.take(client(1), &id, NOW).as_deref(), Some("http://a.test/x?y"));
         assert_eq!(targets.take(client(1), &id, NOW), None);
+        assert!(!targets.wanted(client(1), "http://a.test/x?y", NOW));
         let id = targets.keep(client(1), "http://a.test/", NOW).unwrap();
         assert_eq!(targets.take(client(1), &id, NOW.after(KEPT_FOR)), None);
         for refused in
@@ -198,6 +222,10 @@ mod tests {
             .filter_map(|n| targets.keep(client(1), &format!("http://a.test/{n}"), NOW))
             .collect();
         assert!(targets.is_tidy(OF_CLIENT + 1));
+        let third = client(3);
+        (0..3).for_each(|n| drop(targets.keep(third, &format!("http://a.test/{n}"), NOW)));
+        targets.forget(third);
+        assert!(targets.is_tidy(OF_CLIENT + 1) && !targets.wanted(third, "http://a.test/0", NOW));
         let left = ids.iter().filter(|id| targets.take(client(1), id, NOW).is_some()).count();
         assert_eq!(left, OF_CLIENT);
         assert!(targets.take(client(2), &other, NOW).is_some());

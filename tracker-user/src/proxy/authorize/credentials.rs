@@ -150,6 +150,8 @@ async fn proved(
                 let session = admission.admitted.session;
                 if bind(peer, session).await {
                     peer.conversation().remember(fingerprint, session);
+                    // Its browser has an answer to challenges.
+                    shared.targets.forget(peer.address());
                     let user_proved = admission.admitted.identity;
                     let mutual_auth = mutual.as_deref().map(|message| Scheme::Negotiate.message(message));
                     let authorized = Authorized { user: user_proved, session, mutual_auth };

@@ -52,15 +52,18 @@ impl Lead {
 
     /// The answer to a request that has to prove itself and is offered this.
     pub(super) fn reply(&self, peer: &Peer, offer: &Offer) -> Reply {
-        match (self.login(peer), self, offer) {
-            (Some(login), Self::AndBack(..), Offer::Nothing(_)) => {
+        let leads = match (self, offer) {
+            (Self::AndBack(..), Offer::Nothing(_)) => true,
+            (Self::AndBack(_, wanted), Offer::Schemes(_)) => was_no_use(peer, wanted),
+            _ => false,
+        };
+        match (self.login(peer), offer) {
+            (Some(login), _) if leads => {
                 peer.worker().shared.stats.led_to_login.inc();
                 Reply::led(login)
             }
-            (login @ Some(_), Self::AndBack(..), Offer::Schemes(_)) => {
-                Reply::offer(offer, login).leading_on()
-            }
-            (login, _, offer) => Reply::offer(offer, login),
+            (login, Offer::Schemes(_)) if self.leads_on() => Reply::offer(offer, login).leading_on(),
+            (login, offer) => Reply::offer(offer, login),
         }
     }
 
@@ -79,6 +82,12 @@ impl Lead {
     pub(super) const fn leads_on(&self) -> bool {
         matches!(self, Self::AndBack(..))
     }
+}
+
+/// Whether a challenge for this very page was no use: its user tries again, and the browser still has no answer. Firefox shows
+/// nothing of the challenge's page where it has no ticket, but that the proxy refused it.
+fn was_no_use(peer: &Peer, wanted: &str) -> bool {
+    peer.worker().shared.targets.wanted(peer.address(), wanted, boot_now())
 }
 
 /// Whether a browser opens a page with it. By `Sec-Fetch-Mode` where there is one; Chromium sends it to trustworthy

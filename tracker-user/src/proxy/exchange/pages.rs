@@ -51,10 +51,7 @@ impl Reply {
     /// 302: to the page where people log in.
     pub(in crate::proxy) fn led(login: String) -> Self {
         let message = UserMessage::new("Your browser is led to the page where you log in.");
-        let mut reply =
-            Self::headed(StatusCode::FOUND, LOG_IN, message, None).with_login(Some(login.clone()));
-        reply.set_location(login);
-        reply
+        Self::headed(StatusCode::FOUND, LOG_IN, message, None).with_login(Some(login))
     }
 
     /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on. `login`: see

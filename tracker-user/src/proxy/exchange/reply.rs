@@ -9,13 +9,10 @@ use crate::auth::{Scheme, Schemes};
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Reply {
     status: StatusCode,
-    /// What its page will say; its content is there when that is dressed.
+    /// What its page will say, until that is dressed;
     page: Option<Box<Page>>,
-    content: String,
-    /// What its page may load.
-    policy: Option<String>,
-    /// Where else the client is to go.
-    location: Option<String>,
+    /// and then as its reader gets it.
+    dressed: Option<Box<Dressed>>,
     /// What the client may prove its user with.
     schemes: Schemes,
     /// A message of Negotiate for the client.
@@ -26,15 +23,23 @@ pub(in crate::proxy) struct Reply {
     retry: bool,
 }
 
+/// A page as its reader gets it.
+#[derive(Clone, Debug)]
+struct Dressed {
+    content: String,
+    /// What it may load.
+    policy: String,
+    /// Where its reader is sent instead.
+    location: Option<String>,
+}
+
 impl Reply {
     /// An answer without content.
     pub(in crate::proxy) const fn empty(status: StatusCode) -> Self {
         Self {
             status,
             page: None,
-            content: String::new(),
-            policy: None,
-            location: None,
+            dressed: None,
             schemes: Schemes::NONE,
             message: None,
             mutual_auth: None,
@@ -65,11 +70,6 @@ impl Reply {
         self
     }
 
-    /// Sends the client elsewhere.
-    pub(super) fn set_location(&mut self, location: String) {
-        self.location = Some(location);
-    }
-
     /// Whether there is a page that is yet to be dressed.
     pub(super) const fn has_page(&self) -> bool {
         self.page.is_some()
@@ -78,8 +78,9 @@ impl Reply {
     /// With its page as its reader gets it.
     pub(super) fn dressed(mut self, dress: &Dress<'_>) -> Self {
         if let Some(page) = self.page.take() {
-            self.content = page.render(self.status, dress);
-            self.policy = Some(dress.house.policy().to_owned());
+            let (content, policy) = (page.render(self.status, dress), dress.house.policy().to_owned());
+            let location = page.login.filter(|_| self.status.is_redirection());
+            self.dressed = Some(Box::new(Dressed { content, policy, location }));
         }
         self
     }
@@ -115,7 +116,7 @@ impl Reply {
 
     /// The content: a page of HTML, or nothing. An answer to HEAD goes without it.
     pub(in crate::proxy) fn content(&self) -> &str {
-        &self.content
+        self.dressed.as_ref().map_or("", |dressed| &dressed.content)
     }
 
     /// Whether nothing else may be served on the connection, as nobody knows what comes next on it.
@@ -128,9 +129,10 @@ impl Reply {
     pub(in crate::proxy) fn each_field(&self, mut put: impl FnMut(&str, &str)) {
         put("Content-Type", "text/html; charset=utf-8");
         put("Cache-Control", "no-store");
-        for (name, value) in [("Content-Security-Policy", &self.policy), ("Location", &self.location)] {
-            if let Some(value) = value {
-                put(name, value);
+        if let Some(dressed) = &self.dressed {
+            put("Content-Security-Policy", &dressed.policy);
+            if let Some(location) = &dressed.location {
+                put("Location", location);
             }
         }
         for value in self.schemes.challenges(self.message.as_deref()).chain(self.mutual_auth.as_deref()) {

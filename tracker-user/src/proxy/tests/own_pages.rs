@@ -70,13 +70,25 @@ async fn where_something_is_offered_the_page_behind_the_challenge_leads_on() {
     assert_eq!((page.status(), page.field("location")), (407, None));
     assert!(page.text().contains(&format!("<a href=\"{LOGIN}?to=")), "{}", page.text());
     assert!(page.text().contains(&format!("content=\"0; url={LOGIN}?to=")), "{}", page.text());
+    assert_eq!(client.ask(get("http://a.test/", PAGE)).await.status(), 302, "it has no answer");
+    assert_eq!(client.ask(get("http://a.test/other", PAGE)).await.status(), 407);
     let other = client.ask(get("http://a.test/", "")).await;
+    assert_eq!(other.status(), 407);
     assert!(!other.text().contains("http-equiv"), "{}", other.text());
     assert!(other.text().contains(&format!("<a href=\"{LOGIN}\">")), "{}", other.text());
+    // Who proves themselves at the first challenge is asked the next time, too.
+    let mut able = lab.client().await;
+    assert_eq!(able.ask(get("http://127.0.0.1:1/", PAGE)).await.status(), 407);
+    assert_eq!(
+        able.ask(get("http://127.0.0.1:1/", &(PAGE.to_owned() + &negotiate("user alice")))).await.status(),
+        403
+    );
+    lab.gate.sessions.lock().unwrap().clear();
+    assert_eq!(able.ask(get("http://127.0.0.1:1/", PAGE)).await.status(), 407);
     // What its browser sent will never do: nothing else is left.
     let refused = client.ask(get("http://a.test/z", &(PAGE.to_owned() + &negotiate("ntlm")))).await;
     assert_eq!(refused.status(), 302);
-    let bad = lab.client().await.ask(get("http://a.test/z", &(PAGE.to_owned() + &negotiate("bad")))).await;
+    let bad = lab.client().await.ask(get("http://a.test/y", &(PAGE.to_owned() + &negotiate("bad")))).await;
     assert_eq!(bad.status(), 407);
     assert!(bad.text().contains(&format!("<a href=\"{LOGIN}?to=")), "{}", bad.text());
     assert!(!bad.text().contains("http-equiv"), "it says why: {}", bad.text());
