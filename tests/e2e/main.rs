@@ -49,6 +49,8 @@ mod output;
 mod outside;
 mod passwords;
 mod past;
+mod portal_logout;
+mod portal_logout_browser;
 mod programs;
 mod proxying;
 mod realms;
