@@ -49,6 +49,7 @@ mod output;
 mod outside;
 mod passwords;
 mod past;
+mod portal_browser;
 mod portal_logout;
 mod portal_logout_browser;
 mod programs;

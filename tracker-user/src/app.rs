@@ -231,6 +231,10 @@ impl App {
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
+        let pages_at = portal::endpoints(&config, certificates.as_ref());
+        let inner_listeners = web::InnerListeners::bind(&pages_at);
+        let inner = portal::Inner::of(&inner_listeners);
+        let (targets, languages) = (Arc::new(ReturnTargets::default()), portal::languages(&config));
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
@@ -239,7 +243,9 @@ impl App {
             holds: Arc::clone(&holds),
             stats,
             access,
-            options: proxy_options(&config),
+            targets: Arc::clone(&targets),
+            languages: Arc::new(languages.clone()),
+            options: proxy_options(&config, &inner),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let endpoints = proxy_endpoints(&config, certificates.as_ref());
@@ -287,6 +293,7 @@ impl App {
             regulator: regulator.clone(),
             regulated,
             door,
+            inner,
             pages: Arc::clone(&pages),
             holds: Arc::clone(&holds),
         };
@@ -348,20 +355,21 @@ impl App {
             ops: ops.clone(),
             tracker: hall,
             verifier: judged,
+            local_users: Arc::clone(&users),
             audit: Arc::clone(&audit),
             store: Arc::clone(&books),
             journal: Arc::clone(&journal),
-            targets: Arc::new(ReturnTargets::default()),
+            targets,
             holds,
-            languages: portal::languages(&config),
+            languages,
         };
-        let endpoints = portal::endpoints(&config, certificates.as_ref());
-        let portal =
-            web::Portal::bind(&endpoints, parts, portal::settings(&config)).map_err(|(address, error)| {
+        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config)).map_err(
+            |(address, error)| {
                 let is_plain = config.portal.http == Some(address);
                 let key = if is_plain { "portal.http" } else { "portal.https" };
                 listen_error("the portal", address, key, error)
-            })?;
+            },
+        )?;
         let running = portal.controls();
         let _ = pages.set(running.clone());
         // Nothing else can fail any more: what is made and printed is not made in vain.
@@ -424,6 +432,7 @@ impl App {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(ops.clone().keep_series()));
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
@@ -462,6 +471,7 @@ impl App {
         proxy.drain(DRAIN).await;
         pages.stop();
         audit.settle_refusals(true);
+        ops.settle_series();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.
         journal.close();

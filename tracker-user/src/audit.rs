@@ -6,6 +6,7 @@ mod actor;
 pub(crate) mod arbitrary;
 mod event;
 mod refusals;
+mod tally;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,13 +18,15 @@ use tracing::info;
 
 pub use self::actor::{Actor, Via};
 pub use self::event::{
-    BanEvent, Event, Kind, LocalUserEvent, Named, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
+    AdminEvent, BanEvent, Event, Kind, LicencesEvent, LocalUserEvent, Named, RefusedEvent, SessionEvent,
+    SettingEvent, TrailEntry,
 };
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
+pub use self::tally::Tally;
 use crate::clock::boot_now;
 use crate::links::shown;
-use crate::types::Method;
+use crate::types::{Method, Role};
 
 /// How many events are kept in memory.
 const KEPT: usize = 10_000;
@@ -158,6 +161,12 @@ impl Audit {
         past
     }
 
+    /// The newest events, the newest first; at most `most` of them.
+    #[must_use]
+    pub fn newest(&self, most: usize) -> Vec<Arc<TrailEntry>> {
+        self.memory().entries.iter().rev().take(most.min(PORTION)).cloned().collect()
+    }
+
     /// The events kept, and all that follow them.
     #[must_use]
     pub fn follow(&self) -> (Vec<Arc<TrailEntry>>, broadcast::Receiver<Arc<TrailEntry>>) {
@@ -205,7 +214,10 @@ fn log(event: &Event) {
         rx = event.traffic().map(|traffic| traffic.rx),
         tx = event.traffic().map(|traffic| traffic.tx),
         setting = event.setting().map(ToString::to_string),
-        before = event.setting().map(|setting| &*setting.before),
+        before = event.before(),
+        role = event.role().map(Role::as_str),
+        used = event.licences().map(|licences| licences.used),
+        max = event.licences().map(|licences| licences.max),
     );
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{Actor, Audit};
+use crate::audit::{Actor, Audit, Ground};
 use crate::clock::{BootTime, boot_now};
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
@@ -114,6 +114,24 @@ impl Refusal {
                 "Another computer has appeared at your computer's address. Load the page again."
             }
         })
+    }
+}
+
+impl Refusal {
+    /// What the audit trail calls it; a gateway that is stopping refuses nobody in particular.
+    #[must_use]
+    pub const fn ground(&self) -> Option<Ground> {
+        match self {
+            Self::Policy(Refused::Licences { .. }) => Some(Ground::Licences),
+            Self::NotKept(_) => Some(Ground::NotKept),
+            Self::Untracked(_) | Self::AnotherDevice | Self::Policy(Refused::SharedHost) => {
+                Some(Ground::Untracked)
+            }
+            Self::Revoked => Some(Ground::Credentials("revoked")),
+            Self::Held => Some(Ground::Credentials("logout-hold")),
+            // Who has proved themselves since stands in the trail.
+            Self::Policy(Refused::Overtaken) | Self::Stopping => None,
+        }
     }
 }
 

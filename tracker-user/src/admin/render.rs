@@ -289,12 +289,13 @@ fn ended_session(session: &Session) -> wire::EndedSession {
 }
 
 pub(super) fn local_user(user: &LocalUser) -> wire::LocalUser {
-    let LocalUser { name, disabled, must_change, administrator, created, changed, last_login } = user;
+    let LocalUser { name, disabled, must_change, role, created, changed, last_login } = user;
     wire::LocalUser {
         name: name.clone(),
         disabled: *disabled,
         must_change: *must_change,
-        administrator: *administrator,
+        administrator: role.may_change(),
+        role: *role,
         created: *created,
         changed: *changed,
         last_login: *last_login,

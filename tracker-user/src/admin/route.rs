@@ -60,14 +60,21 @@ async fn route(
         }
         (&Method::GET, ["v1", "local-users"]) => list(ops.local_users().await?, render::local_user),
         (&Method::POST, ["v1", "local-users"]) => {
-            let wire::NewUser { name, password, administrator } = body(request).await?;
+            let new: wire::NewUser = body(request).await?;
+            let role = new.role().ok_or_else(|| Refused::wrong("an administrator has no other role"))?;
+            let wire::NewUser { name, password, .. } = new;
             let actor = peer.actor(names).await;
-            ok(&render::user_changed(ops.add_user(&name, password, administrator, actor).await?))
+            ok(&render::user_changed(ops.add_user(&name, password, role, actor).await?))
         }
         (&Method::PUT, ["v1", "local-users", name, "password"]) => {
             let wire::NewPassword { password } = body(request).await?;
             let (name, actor) = (query::decode(name), peer.actor(names).await);
             ok(&render::user_changed(ops.set_user_password(&name, password, actor).await?))
+        }
+        (&Method::PUT, ["v1", "local-users", name, "role"]) => {
+            let wire::NewRole { role } = body(request).await?;
+            let (name, actor) = (query::decode(name), peer.actor(names).await);
+            ok(&render::user_changed(ops.set_user_role(&name, role, actor).await?))
         }
         (&Method::PUT, ["v1", "local-users", name, "disabled"]) => {
             let wire::Disabled { disabled } = body(request).await?;

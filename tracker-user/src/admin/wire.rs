@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
-pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewUser, UserChanged};
+pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewRole, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
 
 use crate::audit::Actor;

@@ -30,6 +30,8 @@ pub(super) struct Applied {
     pub(super) regulator: Regulator,
     pub(super) regulated: Regulated,
     pub(super) door: Door,
+    /// How the proxy reaches the web pages.
+    pub(super) inner: portal::Inner,
     /// The web pages: they are made of operations, and so after them.
     pub(super) pages: Arc<OnceLock<Running>>,
     pub(super) holds: Arc<LogoutHolds>,
@@ -58,7 +60,7 @@ impl Applied {
         self.verifier.tickets().configure(kerberos(config));
         self.door.configure(config);
         self.holds.configure(config.portal.logout_hold);
-        self.proxy.configure(proxy_options(config));
+        self.proxy.configure(proxy_options(config, &self.inner));
         if let Some(pages) = self.pages.get().cloned() {
             let config = Arc::clone(config);
             // Without a thread now, the pages go by what they went by.

@@ -1,6 +1,6 @@
 //! The web pages, as the configuration has them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -9,9 +9,10 @@ use super::certificates::hostname;
 use super::options::conditions;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
-use crate::net::{Endpoint, Security, Service};
-use crate::pages::{Brand, Languages, Logo};
-use crate::portal::Settings;
+use crate::net::{Endpoint, Handed, Security, Service};
+use crate::pages::{Brand, House, Languages, Logo};
+use crate::portal::{InnerListeners, Settings};
+use crate::proxy::{OwnPages, Way};
 
 /// Where the pages are.
 pub(super) fn endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> Vec<Endpoint> {
@@ -24,6 +25,46 @@ pub(super) fn endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> 
         Some(Endpoint { service: Service::Portal, security, address: listen.address })
     };
     config.addresses_of(Service::Portal).into_iter().filter_map(endpoint).collect()
+}
+
+/// Where the proxy knows the pages to be; `inner` are the ways that it has to them.
+pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>> {
+    let portal = &config.portal;
+    let way = |listens: Option<SocketAddr>, inner: Option<SocketAddr>| {
+        Some(Way { listens: listens?, inner: inner? })
+    };
+    let host = portal.host.clone().unwrap_or_else(hostname);
+    let settings = Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
+    let names = config.kerberos.conditions.spns.iter().cloned().chain([host, hostname()]);
+    let pages = OwnPages {
+        origin: settings.secure_origin().map(Into::into),
+        names: names.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect(),
+        plain: way(portal.http, inner.plain),
+        secure: way(portal.https, inner.secure),
+        shared_hosts: config.timeouts.shared_hosts.clone(),
+        handed: Arc::clone(&inner.handed),
+    };
+    (pages.plain.is_some() || pages.secure.is_some()).then(|| Arc::new(pages))
+}
+
+/// How the proxy reaches the pages.
+#[derive(Clone, Debug)]
+pub(super) struct Inner {
+    plain: Option<SocketAddr>,
+    secure: Option<SocketAddr>,
+    handed: Arc<Handed>,
+}
+
+impl Inner {
+    pub(super) fn of(listeners: &InnerListeners) -> Self {
+        let handed = Arc::clone(listeners.handed());
+        Self { plain: listeners.plain(), secure: listeners.secure(), handed }
+    }
+}
+
+/// How the proxy's own pages look.
+pub(super) fn house(config: &Config) -> House {
+    House::of(&words(config))
 }
 
 /// What the pages go by. Blocks: it reads the logo.
@@ -63,12 +104,18 @@ fn brand(config: &Config) -> Brand {
         .logo
         .as_deref()
         .and_then(|path| Logo::read(path).inspect_err(|error| warn!(%error, "the pages have no logo")).ok());
+    Brand { logo: logo.map(Arc::new), ..words(config) }
+}
+
+/// A brand but for its logo.
+fn words(config: &Config) -> Brand {
+    let portal = &config.portal;
     let words = |text: &Option<String>| text.as_deref().map(Arc::from);
     Brand {
         organisation: words(&portal.organisation),
         contact: words(&portal.contact),
         colour: words(&portal.colour),
-        logo: logo.map(Arc::new),
+        logo: None,
     }
 }
 

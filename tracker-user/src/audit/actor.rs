@@ -103,5 +103,12 @@ mod tests {
         let nameless = Actor::on_socket(4_000_000_000, None);
         assert_eq!(nameless.to_string(), "uid 4000000000 by the admin socket");
         assert_eq!(Actor::unknown(Via::Signal).to_string(), "SIGHUP");
+        let alice = Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE.TEST");
+        let on_pages = Actor::on_portal(&alice, ClientAddr::from_v4([10, 0, 0, 7]));
+        assert_eq!(on_pages.to_string(), "Alice@EXAMPLE.TEST by the web pages from 10.0.0.7");
+        assert_eq!(
+            serde_json::to_string(&on_pages).unwrap(),
+            r#"{"user":"Alice@EXAMPLE.TEST","client":"10.0.0.7","via":"portal"}"#
+        );
     }
 }

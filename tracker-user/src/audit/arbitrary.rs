@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Actor, BanEvent, Event, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via};
+use super::{
+    Actor, BanEvent, Event, LicencesEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via,
+};
 use crate::clock::BootTime;
 use crate::session;
-use crate::session::{Proved, Reason, What};
-use crate::types::{ClientAddr, Factor, GatewayId, Identity, Method, SessionId, Traffic, told_realm};
+use crate::session::{LicenceLevel, Proved, Reason, What};
+use crate::types::{ClientAddr, Factor, GatewayId, Identity, Method, Role, SessionId, Traffic, told_realm};
 
 fn identity() -> impl Strategy<Value = Arc<Identity>> {
     let realm = prop_oneof![4 => "[A-Z]{1,6}(\\.TEST)?", 1 => Just("LOCAL".to_owned())];
@@ -128,15 +130,26 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         how,
         actor,
     });
-    let how = select(&["added", "password", "disabled", "enabled", "removed"][..]);
-    let user = (identity(), how, actor());
-    let user = user.prop_map(|(user, how, actor)| LocalUserEvent { user, how, actor });
+    let role = || prop::option::of(select(&Role::ALL[..]));
+    let how = select(&["added", "password", "role", "disabled", "enabled", "removed"][..]);
+    let user = (identity(), how, role(), role(), actor());
+    let user =
+        user.prop_map(|(user, how, role, before, actor)| LocalUserEvent { user, how, role, before, actor });
+    let admin = (identity(), client(), select(&Role::ALL[..]), prop::option::of(proved()));
+    let admin = admin.prop_map(|(user, client, role, login)| match login {
+        Some(proved) => Event::admin_login(user, client, role, proved),
+        None => Event::admin_logout(user, client, role, "expired"),
+    });
+    let licences = (select(&LicenceLevel::ALL[..]), any::<u32>(), any::<u32>());
+    let licences = licences.prop_map(|(level, used, max)| LicencesEvent { level, used, max });
     prop_oneof![
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),
         1 => ban.prop_map(Event::Ban),
         1 => setting.prop_map(Event::Setting),
         1 => user.prop_map(Event::LocalUser),
+        1 => admin,
+        1 => licences.prop_map(Event::Licences),
         1 => "[a-z ]{0,20}".prop_map(|why| Event::Replaced(why.into())),
     ]
 }

@@ -12,15 +12,21 @@ use crate::clock::wall_now;
 use crate::outside;
 use crate::session;
 use crate::session::{Proved, What};
-use crate::types::{ClientAddr, Identity, Method, SessionId, Traffic};
+use crate::types::{ClientAddr, Identity, Method, Role, SessionId, Traffic};
 
 /// What kind of event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// An administrator or a viewer logged in to the web pages.
+    AdminLogin,
+    /// Such a login is over; the reason says why.
+    AdminLogout,
     /// Too many wrong secrets were sent: nothing of it is looked at for a while. The reason says of what.
     Banned,
     /// A session ended; the reason says why.
     Ended,
+    /// Licences are about to run out, have run out, or are there again; the reason says which.
+    Licences,
     /// A ban was lifted before its time.
     Lifted,
     /// One of the gateway's own users was added or changed; the reason says how.
@@ -41,12 +47,32 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Each of them.
+    pub const ALL: [Self; 13] = [
+        Self::AdminLogin,
+        Self::AdminLogout,
+        Self::Banned,
+        Self::Ended,
+        Self::Licences,
+        Self::Lifted,
+        Self::LocalUser,
+        Self::Login,
+        Self::Refused,
+        Self::Renewed,
+        Self::Replaced,
+        Self::Setting,
+        Self::Stale,
+    ];
+
     /// Its word, the same in logs, metrics, on disk and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AdminLogin => "admin-login",
+            Self::AdminLogout => "admin-logout",
             Self::Banned => "banned",
             Self::Ended => "ended",
+            Self::Licences => "licences",
             Self::Lifted => "lifted",
             Self::LocalUser => "user",
             Self::Login => "login",
@@ -81,6 +107,10 @@ pub enum Event {
     Setting(SettingEvent),
     /// One of the gateway's own users was added or changed.
     LocalUser(LocalUserEvent),
+    /// An administrator or a viewer logged in to the web pages, or out of them.
+    Admin(AdminEvent),
+    /// Licences are about to run out, have run out, or are there again.
+    Licences(LicencesEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
     Replaced(Cow<'static, str>),
 }
@@ -90,10 +120,43 @@ pub enum Event {
 pub struct LocalUserEvent {
     /// Who.
     pub user: Arc<Identity>,
-    /// What was done, in a word of a fixed set: `added`, `password`, `disabled`, `enabled` or `removed`.
+    /// What was done, in a word of a fixed set: `added`, `password`, `role`, `disabled`, `enabled` or `removed`.
     pub how: &'static str,
+    /// The user's role since, where that was said: of one who was added, or has another.
+    pub role: Option<Role>,
+    /// The role before, of one who has another.
+    pub before: Option<Role>,
     /// Whose order it was.
     pub actor: Actor,
+}
+
+/// Somebody who may look at what concerns others logged in to the web pages, or out of them. No session of the proxy is
+/// touched by it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminEvent {
+    /// Who.
+    pub user: Arc<Identity>,
+    /// From where.
+    pub client: ClientAddr,
+    /// What they may do.
+    pub role: Role,
+    /// How they proved themselves; `None`: they logged out.
+    pub login: Option<Proved>,
+    /// Why the login is over, in a word of a fixed set of the portal's; of a login `None`.
+    pub why: Option<&'static str>,
+    /// The same person, as the author of orders.
+    pub actor: Actor,
+}
+
+/// Licences are about to run out, have run out, or are there again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LicencesEvent {
+    /// What has come to be.
+    pub level: session::LicenceLevel,
+    /// How many are in use.
+    pub used: u32,
+    /// How many there are; 0 is no limit.
+    pub max: u32,
 }
 
 /// What happened to a session, and what came of it.
@@ -182,6 +245,22 @@ impl TrailEntry {
     }
 }
 
+impl Event {
+    /// Somebody of this role logged in to the web pages, by this.
+    #[must_use]
+    pub fn admin_login(user: Arc<Identity>, client: ClientAddr, role: Role, proved: Proved) -> Self {
+        let actor = Actor::on_portal(&user, client);
+        Self::Admin(AdminEvent { user, client, role, login: Some(proved), why: None, actor })
+    }
+
+    /// Such a login is over: why, in a word of a fixed set (`logout`, `expired`, `role` and the like).
+    #[must_use]
+    pub fn admin_logout(user: Arc<Identity>, client: ClientAddr, role: Role, why: &'static str) -> Self {
+        let actor = Actor::on_portal(&user, client);
+        Self::Admin(AdminEvent { user, client, role, login: None, why: Some(why), actor })
+    }
+}
+
 /// What a border shows of an event, each in its type. What does not apply is absent.
 impl Event {
     /// What kind it is.
@@ -199,6 +278,9 @@ impl Event {
             Self::Ban(_) => Kind::Banned,
             Self::Setting(_) => Kind::Setting,
             Self::LocalUser(_) => Kind::LocalUser,
+            Self::Admin(admin) if admin.login.is_some() => Kind::AdminLogin,
+            Self::Admin(_) => Kind::AdminLogout,
+            Self::Licences(_) => Kind::Licences,
             Self::Replaced(_) => Kind::Replaced,
         }
     }
@@ -208,9 +290,7 @@ impl Event {
     pub const fn session(&self) -> Option<&SessionEvent> {
         match self {
             Self::Session(event) => Some(event),
-            Self::Refused(_) | Self::Ban(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -219,9 +299,7 @@ impl Event {
     pub const fn refused(&self) -> Option<&RefusedEvent> {
         match self {
             Self::Refused(refused) => Some(refused),
-            Self::Session(_) | Self::Ban(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -230,9 +308,7 @@ impl Event {
     pub const fn setting(&self) -> Option<&SettingEvent> {
         match self {
             Self::Setting(setting) => Some(setting),
-            Self::Session(_) | Self::Refused(_) | Self::Ban(_) | Self::LocalUser(_) | Self::Replaced(_) => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -241,11 +317,7 @@ impl Event {
     pub const fn ban(&self) -> Option<&BanEvent> {
         match self {
             Self::Ban(ban) => Some(ban),
-            Self::Session(_)
-            | Self::Refused(_)
-            | Self::Setting(_)
-            | Self::LocalUser(_)
-            | Self::Replaced(_) => None,
+            _ => None,
         }
     }
 
@@ -266,7 +338,8 @@ impl Event {
             Self::Session(of) => Some(of.event.client),
             Self::Refused(refused) => refused.client,
             Self::Ban(ban) => ban.client,
-            Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            Self::Admin(admin) => Some(admin.client),
+            Self::Setting(_) | Self::LocalUser(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -278,7 +351,8 @@ impl Event {
             Self::Refused(refused) => refused.user.as_deref(),
             Self::LocalUser(changed) => Some(&changed.user),
             Self::Ban(ban) => ban.user.as_deref(),
-            Self::Setting(_) | Self::Replaced(_) => None,
+            Self::Admin(admin) => Some(&admin.user),
+            Self::Setting(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
 
@@ -291,7 +365,10 @@ impl Event {
     /// How the user proved themselves.
     #[must_use]
     pub fn proved(&self) -> Option<Proved> {
-        self.what()?.proved()
+        match self {
+            Self::Admin(admin) => admin.login,
+            _ => self.what()?.proved(),
+        }
     }
 
     /// How the user proved themselves, or tried to.
@@ -300,8 +377,8 @@ impl Event {
         self.proved().map(|proved| proved.method).or_else(|| self.refused()?.method)
     }
 
-    /// Why: a session's reason, why somebody was refused or banned, how a setting or a user was changed, what speaks against a
-    /// database.
+    /// Why: a session's reason, why somebody was refused or banned, how a setting or a user was changed, why a login to the web
+    /// pages is over, what has come of the licences, what speaks against a database.
     #[must_use]
     pub fn reason(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -310,6 +387,8 @@ impl Event {
             Self::Ban(ban) => Some((*ban.why).into()),
             Self::Setting(setting) => Some(setting.how.into()),
             Self::LocalUser(changed) => Some(changed.how.into()),
+            Self::Admin(admin) => admin.why.map(Into::into),
+            Self::Licences(licences) => Some(licences.level.as_str().into()),
             Self::Replaced(why) => Some((**why).into()),
         }
     }
@@ -323,6 +402,8 @@ impl Event {
             Self::Ban(ban) => ban.scope,
             Self::Setting(setting) => setting.how,
             Self::LocalUser(changed) => changed.how,
+            Self::Admin(admin) => admin.why.unwrap_or_default(),
+            Self::Licences(licences) => licences.level.as_str(),
             Self::Replaced(_) => "store",
         }
     }
@@ -333,7 +414,7 @@ impl Event {
         match self {
             Self::Refused(refused) => Some(refused.cause),
             Self::Ban(ban) => Some(ban.scope),
-            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            _ => None,
         }
     }
 
@@ -343,7 +424,36 @@ impl Event {
         match self {
             Self::Refused(refused) => refused.count,
             Self::Ban(ban) => ban.count,
-            Self::Session(_) | Self::Setting(_) | Self::LocalUser(_) | Self::Replaced(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The role that a user was given, or that somebody logged in to the web pages has.
+    #[must_use]
+    pub const fn role(&self) -> Option<Role> {
+        match self {
+            Self::LocalUser(changed) => changed.role,
+            Self::Admin(admin) => Some(admin.role),
+            _ => None,
+        }
+    }
+
+    /// What it was before: a setting's value, or a user's role.
+    #[must_use]
+    pub fn before(&self) -> Option<&str> {
+        match self {
+            Self::Setting(setting) => Some(&setting.before),
+            Self::LocalUser(changed) => changed.before.map(Role::as_str),
+            _ => None,
+        }
+    }
+
+    /// How many licences are in use, and how many there are; 0 is no limit.
+    #[must_use]
+    pub const fn licences(&self) -> Option<LicencesEvent> {
+        match self {
+            Self::Licences(licences) => Some(*licences),
+            _ => None,
         }
     }
 
@@ -355,7 +465,8 @@ impl Event {
             Self::Setting(setting) => Some(&setting.actor),
             Self::LocalUser(changed) => Some(&changed.actor),
             Self::Ban(ban) => ban.actor.as_ref(),
-            Self::Refused(_) | Self::Replaced(_) => None,
+            Self::Admin(admin) => Some(&admin.actor),
+            Self::Refused(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
 

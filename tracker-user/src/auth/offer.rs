@@ -1,7 +1,5 @@
 //! What a client may prove its user with.
 
-use std::sync::Arc;
-
 use super::cause::Cause;
 use super::kerberos::conditions::Denied;
 use super::kerberos::token;
@@ -116,8 +114,6 @@ impl Schemes {
 pub enum Offer {
     /// Credentials of one of these schemes (407).
     Schemes(Schemes),
-    /// Nothing here, but a page to log in on, at this address.
-    Portal(Arc<str>),
     /// Nothing (403).
     Nothing(NoOffer),
 }

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 
 use super::when;
 use crate::links;
-use crate::types::ClientAddr;
+use crate::types::{ClientAddr, Role};
 
 /// Where the daemon listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tracker/admin.sock";
@@ -205,13 +206,24 @@ pub enum User {
         /// The name, without a domain.
         name: String,
         /// The user may administer the gateway.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "viewer")]
         administrator: bool,
+        /// The user may look at what administrators see, and change nothing.
+        #[arg(long)]
+        viewer: bool,
     },
     /// Give a user another password, which is asked for, or read from standard input.
     Password {
         /// The name.
         name: String,
+    },
+    /// Say what a user may do to the gateway; the user's sessions go on.
+    Role {
+        /// The name.
+        name: String,
+        /// What the user may do: use the gateway, look at what administrators see, or everything.
+        #[arg(value_parser = PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|word| word.parse::<Role>()))]
+        role: Role,
     },
     /// Let nobody in by this name any more.
     Disable {

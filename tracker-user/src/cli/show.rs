@@ -281,7 +281,7 @@ pub(super) fn local_users(users: &[wire::LocalUser]) -> String {
         return "there are no local users".into();
     }
     let mut table = plain();
-    table.set_header(["USER", "STATE", "ADMINISTRATOR", "CREATED", "CHANGED", "LAST LOGIN"]);
+    table.set_header(["USER", "STATE", "ROLE", "CREATED", "CHANGED", "LAST LOGIN"]);
     for user in users {
         let state = match (user.disabled, user.must_change) {
             (true, _) => "disabled",
@@ -291,7 +291,7 @@ pub(super) fn local_users(users: &[wire::LocalUser]) -> String {
         table.add_row([
             user.name.clone(),
             state.into(),
-            if user.administrator { "yes" } else { "-" }.into(),
+            user.role.to_string(),
             moment(user.created),
             moment(user.changed),
             user.last_login.map_or_else(|| "-".into(), moment),
@@ -414,8 +414,17 @@ fn audit_line(event: &wire::Event) -> String {
     if let Some(setting) = &event.setting {
         add(setting.clone());
     }
+    if let Some(role) = &event.role {
+        add(format!("as {role}"));
+    }
     if let Some(before) = &event.before {
         add(format!("(was {})", shown(before)));
+    }
+    if let Some((used, max)) = event.used.zip(event.max) {
+        add(match max {
+            0 => format!("{used} in use, without a limit"),
+            _ => format!("{used} of {max} in use"),
+        });
     }
     if let Some(actor) = &event.actor {
         add(format!("ordered by {actor}"));

@@ -191,6 +191,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         )),
         _ => {}
     }
+    found.extend(config.role_warnings());
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(
             "kerberos.keep-domain: is false with several domains: users of one name in two of them look the same, though they are two"

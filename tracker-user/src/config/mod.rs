@@ -10,6 +10,7 @@ pub mod keys;
 mod listeners;
 mod node;
 mod problem;
+mod roles;
 mod span;
 mod suggest;
 mod text;

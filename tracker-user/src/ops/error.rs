@@ -80,6 +80,12 @@ pub enum OpsError {
     /// There is a user of this name.
     #[error("there is a local user {0} already: trackerctl user password sets another password")]
     UserExists(String),
+    /// The pages would take away the last administrator, and with that themselves.
+    #[error(
+        "{0} is the only local user who may administer the gateway, which stays so on these pages: make somebody else an \
+         administrator first, or use trackerctl user on the gateway"
+    )]
+    LastAdministrator(String),
     /// The password is none that a user is given.
     #[error("{0}; nothing was changed")]
     WeakPassword(#[from] Weak),
@@ -136,6 +142,7 @@ impl OpsError {
             | Self::UserExists(_)
             | Self::WeakPassword(_)
             | Self::TooManyUsers(_)
+            | Self::LastAdministrator(_)
             | Self::BadFile { .. } => ErrorKind::Conflict,
             Self::NotChanged(_) | Self::NotKept { .. } => ErrorKind::NoRoom,
             Self::Records(_)

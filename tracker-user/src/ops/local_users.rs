@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub(super) use self::administrator::first_password_warning;
 pub use self::administrator::{ADMINISTRATOR, make_administrator};
 use super::{Ops, OpsError, Parts};
-use crate::audit::{Actor, Event, LocalUserEvent, TrailEntry};
+use crate::audit::{Actor, Event, LocalUserEvent, TrailEntry, Via};
 use crate::auth::Password;
 use crate::auth::password::LocalUsers;
 use crate::auth::password::local::{LocalName, MOST_USERS};
@@ -18,7 +18,7 @@ use crate::clock::{Anchor, wall_now};
 use crate::session::{Reason, Session};
 use crate::store::{PasswordHash, StoredUser};
 use crate::tracker::{NotKept, Whose};
-use crate::types::{ClientAddr, Identity};
+use crate::types::{ClientAddr, Identity, Role};
 
 /// One of the gateway's own users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct LocalUser {
     pub disabled: bool,
     /// The password is good for nothing but changing it.
     pub must_change: bool,
-    /// Whether the user may administer the gateway.
-    pub administrator: bool,
+    /// What the user may do to the gateway.
+    pub role: Role,
     /// When the user was added.
     pub created: Timestamp,
     /// When the password, or whether it counts, was last changed.
@@ -41,8 +41,8 @@ pub struct LocalUser {
 
 impl LocalUser {
     fn new(user: StoredUser, last_login: Option<Timestamp>) -> Self {
-        let StoredUser { name, password: _, disabled, must_change, administrator, created, changed } = user;
-        Self { name, disabled, must_change, administrator, created, changed, last_login }
+        let StoredUser { name, password: _, disabled, must_change, role, created, changed } = user;
+        Self { name, disabled, must_change, role, created, changed, last_login }
     }
 }
 
@@ -63,6 +63,7 @@ pub struct UserChanged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Password,
+    Role(Role),
     Disable,
     Enable,
     Remove,
@@ -72,9 +73,27 @@ impl Change {
     const fn word(self) -> &'static str {
         match self {
             Self::Password => "password",
+            Self::Role(_) => "role",
             Self::Disable => "disabled",
             Self::Enable => "enabled",
             Self::Remove => "removed",
+        }
+    }
+
+    /// Whether the user's sessions end by it: whatever they have proved themselves by is worth nothing any more.
+    const fn ends_sessions(self) -> bool {
+        match self {
+            Self::Password | Self::Disable | Self::Remove => true,
+            Self::Role(_) | Self::Enable => false,
+        }
+    }
+
+    /// Whether an administrator is none afterwards.
+    const fn takes_administration(self) -> bool {
+        match self {
+            Self::Role(role) => !role.may_change(),
+            Self::Disable | Self::Remove => true,
+            Self::Password | Self::Enable => false,
         }
     }
 }
@@ -107,13 +126,13 @@ impl Ops {
         &self,
         name: &str,
         password: Password,
-        administrator: bool,
+        role: Role,
         actor: Actor,
     ) -> Result<UserChanged, OpsError> {
         let name = LocalName::parse(name)?;
         LocalUsers::judge(name.as_str(), &password)?;
         self.order(async move |ops| {
-            ops.blocking(move |parts| add(parts, &name, &password, administrator, actor)).await?
+            ops.blocking(move |parts| add(parts, &name, &password, role, actor)).await?
         })
         .await
     }
@@ -133,6 +152,16 @@ impl Ops {
         let name = LocalName::parse(name)?;
         LocalUsers::judge(name.as_str(), &password)?;
         self.change_user(name, Change::Password, Some(password), actor).await
+    }
+
+    /// Gives a user another role, by order of `actor`. When this returns it is on disk, and whoever asks for the user's role
+    /// ([`Self::role_of`]) is told this one. The user's sessions go on. It is no mistake if the user has the role already.
+    ///
+    /// # Errors
+    /// [`OpsError::LastAdministrator`] where the pages would take away the last one; otherwise as
+    /// [`Self::set_user_password`].
+    pub async fn set_user_role(&self, name: &str, role: Role, actor: Actor) -> Result<UserChanged, OpsError> {
+        self.change_user(LocalName::parse(name)?, Change::Role(role), None, actor).await
     }
 
     /// Lets nobody in by this name any more; likewise. It is no mistake if nobody is already.
@@ -170,7 +199,7 @@ impl Ops {
             let by = actor.clone();
             let mut changed =
                 ops.blocking(move |parts| apply(parts, &name, change, password.as_ref(), by)).await??;
-            if change != Change::Enable {
+            if change.ends_sessions() {
                 let who = Arc::new(Identity::local(&changed.name));
                 let (ended, warning) = ops.end_all_of(who, actor).await?;
                 changed.ended = ended;
@@ -225,12 +254,12 @@ fn add(
     parts: &Parts,
     name: &LocalName,
     password: &Password,
-    administrator: bool,
+    role: Role,
     actor: Actor,
 ) -> Result<UserChanged, OpsError> {
     let hash = parts.local_users.hash(password)?;
-    let user = user(name.as_str(), hash, administrator);
-    let line = line(&user.name, "added", actor);
+    let user = user(name.as_str(), hash, role);
+    let line = line(&user.name, "added", (Some(role), None), actor);
     parts.local_users.change(&name.key(), |now, count| {
         if now.is_some() {
             return Err(OpsError::UserExists(name.as_str().to_owned()));
@@ -263,39 +292,54 @@ fn apply(
     // As it was typed when the user was added.
     let name = parts.local_users.user(&key).ok_or_else(missing)?.name;
     let hash = password.map(|password| parts.local_users.hash(password)).transpose()?;
-    let line = line(&name, change.word(), actor);
-    let (mut after, mut is_told) = (None, true);
+    let is_on_pages = actor.via == Via::Portal;
+    let (mut after, mut told) = (None, None);
     parts.local_users.change::<OpsError>(&key, |now, _| {
         let now = now.ok_or_else(missing)?;
+        let is_last = now.administers() && !parts.local_users.has_another_administrator(&key);
+        if is_on_pages && is_last && change.takes_administration() {
+            return Err(OpsError::LastAdministrator(now.name.clone()));
+        }
+        let mut roles = (None, None);
         let mut user = StoredUser { changed: wall_now(), ..now.clone() };
-        match (change, &hash) {
+        match (change, hash) {
             (Change::Remove, _) => {
+                let line = line(&name, change.word(), roles, actor);
                 parts.store.remove_user(&key, &line).map_err(OpsError::NotChanged)?;
+                told = Some(line);
                 return Ok(None);
             }
             (Change::Password, Some(hash)) => {
-                user.password = hash.clone();
+                user.password = hash;
                 user.must_change = false;
+            }
+            (Change::Role(role), _) if now.role != role => {
+                // Whoever is logged in has proved the same as before.
+                user = StoredUser { role, ..now.clone() };
+                roles = (Some(role), Some(now.role));
             }
             (Change::Disable, _) if !now.disabled => user.disabled = true,
             (Change::Enable, _) if now.disabled => user.disabled = false,
-            (Change::Password | Change::Disable | Change::Enable, _) => {
-                is_told = false;
-                user = now.clone();
+            (Change::Password | Change::Role(_) | Change::Disable | Change::Enable, _) => {
+                after = Some(now.clone());
+                return Ok(after.clone());
             }
         }
-        if is_told {
-            parts.store.put_user(&user, Some(&line)).map_err(OpsError::NotChanged)?;
-        }
+        let line = line(&name, change.word(), roles, actor);
+        parts.store.put_user(&user, Some(&line)).map_err(OpsError::NotChanged)?;
+        told = Some(line);
         after = Some(user.clone());
         Ok(Some(user))
     })?;
-    if is_told {
+    if let Some(line) = told {
         parts.audit.record_kept(line);
     }
     let mut warning = None;
     if key == ADMINISTRATOR && matches!(change, Change::Password | Change::Remove) {
         warning = administrator::forget_first_password(&parts.store);
+    }
+    if change.takes_administration() {
+        warning = warning.or_else(|| nobody_administers(parts));
     }
     let last_login = parts.store.last_logins().ok().and_then(|logins| logins.get(&key).copied());
     Ok(UserChanged {
@@ -306,22 +350,38 @@ fn apply(
     })
 }
 
+/// What an operator should know who has taken away the last administrator of the pages.
+fn nobody_administers(parts: &Parts) -> Option<String> {
+    let is_somebody = parts.local_users.has_another_administrator("")
+        || !parts.configuration.config().portal.administrators.is_empty();
+    (!is_somebody).then(|| {
+        "nobody may administer the gateway by its web pages now: trackerctl user role NAME administrator makes somebody an \
+         administrator"
+            .to_owned()
+    })
+}
+
 /// A new user.
-fn user(name: &str, password: PasswordHash, administrator: bool) -> StoredUser {
+fn user(name: &str, password: PasswordHash, role: Role) -> StoredUser {
     let now = wall_now();
     StoredUser {
         name: name.to_owned(),
         password,
         disabled: false,
         must_change: false,
-        administrator,
+        role,
         created: now,
         changed: now,
     }
 }
 
-/// The line of the audit trail that tells what was done to a user, and by whom.
-fn line(name: &str, how: &'static str, actor: Actor) -> Arc<TrailEntry> {
+/// The line of the audit trail that tells what was done to a user, and by whom; the role, if that was said, and the one before.
+fn line(
+    name: &str,
+    how: &'static str,
+    (role, before): (Option<Role>, Option<Role>),
+    actor: Actor,
+) -> Arc<TrailEntry> {
     let user = Arc::new(Identity::local(name));
-    TrailEntry::now(Event::LocalUser(LocalUserEvent { user, how, actor }))
+    TrailEntry::now(Event::LocalUser(LocalUserEvent { user, how, role, before, actor }))
 }

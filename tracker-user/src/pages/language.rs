@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::types::UserMessage;
+
 /// No file of a language is larger, in bytes.
 const FILE_MOST: u64 = 512 * 1024;
 
@@ -33,6 +35,18 @@ impl Language {
     #[must_use]
     pub fn t<'a>(&'a self, english: &'a str) -> &'a str {
         self.texts.get(english).map_or(english, String::as_str)
+    }
+
+    /// The same, if the language has it.
+    #[must_use]
+    pub fn get(&self, english: &str) -> Option<&str> {
+        self.texts.get(english).map(String::as_str)
+    }
+
+    /// What a message is in the language.
+    #[must_use]
+    pub fn say(&self, message: &UserMessage) -> String {
+        message.translated(|english| self.get(english).map(str::to_owned))
     }
 
     fn parse(tag: &str, text: &str) -> Result<Self, toml::de::Error> {

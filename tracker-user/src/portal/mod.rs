@@ -7,11 +7,13 @@
 
 mod admin;
 mod assets;
+mod csv;
 mod login;
 mod logout;
 mod own;
 mod pac;
 mod page;
+mod password;
 mod posted;
 mod server;
 mod settings;
@@ -20,6 +22,6 @@ mod status;
 mod visit;
 mod web_sessions;
 
-pub use self::server::{Portal, Running};
+pub use self::server::{InnerListeners, Portal, Running};
 pub use self::settings::Settings;
 pub use self::site::Parts;

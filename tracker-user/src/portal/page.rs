@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::visit::{FORM_COOKIE, Visit};
@@ -70,6 +70,12 @@ impl Page {
     }
 }
 
+/// Marks an answer that has no end, as a stream of events: put it into the answer's extensions. It may take as long as it likes
+/// as long as its reader reads; a reader that takes nothing for twenty seconds is left, as is whoever else does. It ends when the
+/// gateway stops, and should end by itself when [`Site::is_still_in`](super::site::Site::is_still_in) no longer holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
+
 /// Something went wrong.
 #[derive(Template)]
 #[template(path = "problem.html")]
@@ -88,7 +94,26 @@ pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) ->
     if let Some(secret) = visit.new_form_cookie() {
         set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
     }
+    carry(visit, response.headers_mut());
     response
+}
+
+/// The way to another page. Loading that one again sends no form again, where this answers one (`303`).
+pub(super) fn redirect(visit: &Visit, status: StatusCode, to: &str) -> Response {
+    let mut response = status.into_response();
+    carry(visit, response.headers_mut());
+    match HeaderValue::from_str(to) {
+        Ok(to) => drop(response.headers_mut().insert(LOCATION, to)),
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+/// The cookie that has turned during the visit.
+fn carry(visit: &Visit, headers: &mut HeaderMap) {
+    if let Some(cookie) = visit.turned_cookie() {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
 }
 
 /// Sets a cookie for as long as the browser runs; `more` are further attributes, each with `; ` before it.

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod connection;
+mod inner;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +17,11 @@ use tracing::warn;
 
 use self::arrival::{Door, arrive};
 use self::connection::serve;
+pub use self::inner::InnerListeners;
+use self::inner::Way;
 use super::settings::Settings;
 use super::site::{Parts, Site};
-use super::{admin, assets, login, logout, own, pac, status};
+use super::{admin, assets, login, logout, own, pac, password, status};
 use crate::net::{Endpoint, Listener};
 
 /// So many connections at once; others wait.
@@ -27,6 +30,7 @@ const CONNECTIONS: usize = 512;
 /// The portal, bound but not running.
 pub struct Portal {
     listeners: Vec<Listener>,
+    inner: InnerListeners,
     site: Site,
 }
 
@@ -38,19 +42,20 @@ pub struct Running {
 }
 
 impl Portal {
-    /// Binds what it listens on.
+    /// Binds what it listens on; what the proxy reaches it by is bound already.
     ///
     /// # Errors
     /// The address that cannot be bound, and why.
     pub fn bind(
         endpoints: &[Endpoint],
+        inner: InnerListeners,
         parts: Parts,
         settings: Settings,
     ) -> Result<Self, (SocketAddr, io::Error)> {
         let bound =
             endpoints.iter().map(|endpoint| endpoint.bind().map_err(|error| (endpoint.address, error)));
         let listeners = bound.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { listeners, site: Site::new(parts, settings) })
+        Ok(Self { listeners, inner, site: Site::new(parts, settings) })
     }
 
     /// What may be changed of it while it runs.
@@ -66,9 +71,9 @@ impl Portal {
     pub fn start(self, running: &Running) -> io::Result<()> {
         let stopped = running.stopped.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let Self { listeners, site } = self;
+        let Self { listeners, inner, site } = self;
         thread::Builder::new().name("portal".into()).spawn(move || {
-            runtime.block_on(stopped.run_until_cancelled(run(listeners, site)));
+            runtime.block_on(stopped.run_until_cancelled(run(listeners, inner, site)));
         })?;
         Ok(())
     }
@@ -86,15 +91,17 @@ impl Running {
     }
 }
 
-async fn run(listeners: Vec<Listener>, site: Site) {
+async fn run(listeners: Vec<Listener>, inner: InnerListeners, site: Site) {
     let Ok(door) = Door::new(site.clone()) else {
         warn!("the portal does not run: the system has no randomness");
         return;
     };
     let routes = routes(&site, &door);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let accepting =
-        listeners.into_iter().map(|listener| accept(listener, routes.clone(), Arc::clone(&slots)));
+    let direct = listeners.into_iter().map(|listener| (listener, Way::Direct));
+    let accepting = direct
+        .chain(inner.into_ways())
+        .map(|(listener, way)| accept(listener, way, routes.clone(), Arc::clone(&slots)));
     futures_util::future::join_all(accepting).await;
 }
 
@@ -103,6 +110,7 @@ fn routes(site: &Site, door: &Door) -> Router {
     Router::new()
         .merge(own::routes())
         .merge(login::routes())
+        .merge(password::routes())
         .merge(logout::routes())
         .merge(pac::routes())
         .merge(status::routes())
@@ -114,7 +122,7 @@ fn routes(site: &Site, door: &Door) -> Router {
         .with_state(site.clone())
 }
 
-async fn accept(listener: Listener, routes: Router, slots: Arc<Semaphore>) {
+async fn accept(listener: Listener, way: Way, routes: Router, slots: Arc<Semaphore>) {
     let listener = match listener.register() {
         Ok(listener) => listener,
         Err(error) => {
@@ -127,6 +135,7 @@ async fn accept(listener: Listener, routes: Router, slots: Arc<Semaphore>) {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, peer)) => {
+                let Some(peer) = way.client(peer) else { continue };
                 tokio::spawn(serve(socket, peer, listener.security().clone(), routes.clone(), slot));
             }
             Err(error) => {

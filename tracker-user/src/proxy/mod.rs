@@ -25,6 +25,7 @@ mod in_the_clear;
 mod limits;
 mod message;
 pub mod options;
+mod own_pages;
 mod penalty;
 mod pool;
 mod ports;
@@ -55,10 +56,12 @@ pub use self::balancer::Balancers;
 pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
+pub use self::own_pages::{OwnPages, Way};
 pub use self::stats::Stats;
-use crate::auth::{LogoutHolds, Verifier};
+use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::clock::boot_now;
 use crate::net::{Connections, Endpoint, Listener};
+use crate::pages::Languages;
 use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.
@@ -80,6 +83,10 @@ pub struct Parts {
     pub stats: Stats,
     /// Where requests are logged.
     pub access: AccessLog,
+    /// Where people wanted to go who are led to log in.
+    pub targets: Arc<ReturnTargets>,
+    /// The languages of pages.
+    pub languages: Arc<Languages>,
     /// What it goes by at first.
     pub options: ProxyOptions,
     /// How many threads serve: one for each core is best.
@@ -95,6 +102,8 @@ struct Shared {
     holds: Arc<LogoutHolds>,
     stats: Stats,
     access: AccessLog,
+    targets: Arc<ReturnTargets>,
+    languages: Arc<Languages>,
     options: ArcSwap<ProxyOptions>,
     /// Counts the changes of the options: a connection to an origin is used again only under those that allowed it.
     generation: AtomicU64,
@@ -144,7 +153,19 @@ impl Proxy {
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(endpoints: &[Endpoint], parts: Parts) -> Result<Self, BindError> {
-        let Parts { gate, verifier, decisions, connections, holds, stats, access, options, workers } = parts;
+        let Parts {
+            gate,
+            verifier,
+            decisions,
+            connections,
+            holds,
+            stats,
+            access,
+            targets,
+            languages,
+            options,
+            workers,
+        } = parts;
         let in_the_clear = in_the_clear::Passwords::new(&stats);
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
@@ -165,6 +186,8 @@ impl Proxy {
             holds,
             stats,
             access,
+            targets,
+            languages,
             options: ArcSwap::from_pointee(options),
             generation: AtomicU64::new(0),
             changed: Notify::new(),

@@ -62,6 +62,12 @@ pub struct StoredEvent {
     pub setting: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
 }
 
 impl From<&TrailEntry> for StoredEvent {
@@ -88,7 +94,10 @@ impl From<&TrailEntry> for StoredEvent {
             rx: event.traffic().map(|traffic| traffic.rx),
             tx: event.traffic().map(|traffic| traffic.tx),
             setting: event.setting().map(ToString::to_string),
-            before: event.setting().map(|setting| setting.before.clone()),
+            before: event.before().map(Into::into),
+            role: event.role().map(|role| role.as_str().into()),
+            used: event.licences().map(|licences| licences.used),
+            max: event.licences().map(|licences| licences.max),
         }
     }
 }
@@ -107,6 +116,27 @@ pub(super) fn read(
         Some(EventKey(key)) => Bound::Excluded(key),
     };
     for entry in table.range::<(i64, u32)>((from, Bound::Unbounded))?.take(most) {
+        let (key, value) = entry?;
+        last = Some(EventKey(key.value()));
+        found.extend(serde_json::from_slice::<StoredEvent>(value.value()));
+    }
+    Ok((found, last))
+}
+
+/// The events until `until`, newest first: at most `most` of them that come before `before`, and where the last one stands.
+pub(super) fn read_before(
+    read: &ReadTransaction,
+    until: Timestamp,
+    before: Option<EventKey>,
+    most: usize,
+) -> Result<(Vec<StoredEvent>, Option<EventKey>), redb::Error> {
+    let (mut found, mut last) = (Vec::new(), None);
+    let Some(table) = existing(read.open_table(EVENTS))? else { return Ok((found, last)) };
+    let end = match before {
+        None => Bound::Included((until.as_microsecond(), u32::MAX)),
+        Some(EventKey(key)) => Bound::Excluded(key),
+    };
+    for entry in table.range::<(i64, u32)>((Bound::Unbounded, end))?.rev().take(most) {
         let (key, value) = entry?;
         last = Some(EventKey(key.value()));
         found.extend(serde_json::from_slice::<StoredEvent>(value.value()));

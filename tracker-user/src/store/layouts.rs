@@ -186,6 +186,12 @@ pub(super) fn users_and_bans(write: &WriteTransaction, _: GatewayId) -> Result<(
     users::create(write)
 }
 
+/// From layout 4 to layout 5: the gateway's own users have roles. An earlier version must not open it: it would take
+/// administrators for users, and write that down.
+pub(super) fn roles(write: &WriteTransaction, _: GatewayId) -> Result<(), redb::Error> {
+    users::roles_of_administrators(write)
+}
+
 /// The policy in force as versions up to layout 2 kept it: as the configuration that it was made of. No step converts it, as
 /// only a configuration's reader can. It stands until the first transaction of a run writes the policy in force.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

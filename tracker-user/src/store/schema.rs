@@ -25,7 +25,8 @@ const FIRST_SESSION: &str = "first-session";
 /// Brings one layout to the next; sessions are the gateway's.
 type Step = fn(&WriteTransaction, GatewayId) -> Result<(), redb::Error>;
 /// The first step brings layout 1 to layout 2, and so on.
-const STEPS: [Step; 3] = [layouts::tenures_from_events, layouts::number_by_gateway, layouts::users_and_bans];
+const STEPS: [Step; 4] =
+    [layouts::tenures_from_events, layouts::number_by_gateway, layouts::users_and_bans, layouts::roles];
 /// The layout that this version writes.
 pub(super) const SCHEMA: u64 = 1 + STEPS.len() as u64;
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::content::STATE;
 use super::embedded::{Store, existing};
 use super::error::StoreError;
 use super::events::Events;
 use crate::audit::TrailEntry;
+use crate::types::Role;
 
 /// By name in lower case.
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
@@ -59,9 +61,9 @@ pub struct StoredUser {
     /// The password is good for nothing but changing it.
     #[serde(default)]
     pub must_change: bool,
-    /// Whether the user may administer the gateway.
+    /// What the user may do to the gateway.
     #[serde(default)]
-    pub administrator: bool,
+    pub role: Role,
     /// When the user was added.
     pub created: Timestamp,
     /// Since when the password, and whether it counts, are what they are: who logged in before did so by something else.
@@ -75,6 +77,27 @@ impl StoredUser {
         self.name.to_lowercase()
     }
 
+    /// Whether whoever has proved to be `other` has proved to be this one: the password, and whether it counts, are the same.
+    #[must_use]
+    pub fn is_proved_like(&self, other: &Self) -> bool {
+        let Self { name, password, disabled, must_change, role: _, created, changed } = self;
+        (name, password, disabled, must_change, created, changed)
+            == (
+                &other.name,
+                &other.password,
+                &other.disabled,
+                &other.must_change,
+                &other.created,
+                &other.changed,
+            )
+    }
+
+    /// Whether the user may administer the gateway now.
+    #[must_use]
+    pub const fn administers(&self) -> bool {
+        self.role.may_change() && !self.disabled
+    }
+
     /// One that cannot be read has its name, and lets nobody in.
     fn unreadable(key: &str) -> Self {
         Self {
@@ -82,7 +105,7 @@ impl StoredUser {
             password: PasswordHash::new(String::new()),
             disabled: true,
             must_change: false,
-            administrator: false,
+            role: Role::User,
             created: Timestamp::UNIX_EPOCH,
             changed: Timestamp::UNIX_EPOCH,
         }
@@ -173,6 +196,25 @@ impl Store {
             Events::open(write)?.add(line)
         })
     }
+}
+
+/// Whether a user may administer the gateway was a yes or a no before there were roles. What cannot be read stays as it is.
+pub(super) fn roles_of_administrators(write: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut users = write.open_table(USERS)?;
+    let mut changed = Vec::new();
+    for entry in users.iter()? {
+        let (key, value) = entry?;
+        let Ok(mut user) = serde_json::from_slice::<Value>(value.value()) else { continue };
+        let Some(fields) = user.as_object_mut() else { continue };
+        let administers = fields.remove("administrator").is_some_and(|word| word == true);
+        let role = if administers { Role::Administrator } else { Role::User };
+        fields.insert("role".into(), role.as_str().into());
+        changed.push((key.value().to_owned(), serde_json::to_vec(&user).unwrap_or_default()));
+    }
+    for (key, value) in changed {
+        users.insert(key.as_str(), value.as_slice())?;
+    }
+    Ok(())
 }
 
 /// Makes the tables where they are missing.

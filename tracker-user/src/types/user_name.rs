@@ -46,6 +46,12 @@ impl UserQuery {
         &self.user
     }
 
+    /// The domain, in lower case, as it was typed; `None` for a bare name.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
     /// Whether this means `user` (in lower case) of `realm` (in lower case; empty: the gateway's own), which is shown as
     /// `domain`.
     #[must_use]

@@ -49,7 +49,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "pages",
-        imports: &[],
+        imports: &["types"],
         purpose: "what people see: the house style, the languages, whom the gateway belongs to",
     },
     Room { name: "panics", imports: &[], purpose: "a panic ends the process, and says what to do about it" },

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::EndedSession;
 use crate::auth::Password;
+use crate::types::Role;
 
 /// The gateway's own users in short, in `GET /v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct LocalUser {
     pub must_change: bool,
     /// Whether the user may administer the gateway.
     pub administrator: bool,
+    /// What the user may do to the gateway: `user`, `viewer` or `administrator`.
+    pub role: Role,
     /// When the user was added.
     pub created: Timestamp,
     /// When the password, or whether it counts, was last changed.
@@ -47,6 +50,29 @@ pub struct NewUser {
     /// Whether the user may administer the gateway.
     #[serde(default)]
     pub administrator: bool,
+    /// What the user may do to the gateway; absent: as `administrator` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+impl NewUser {
+    /// The role that both fields come to; `None` where they speak against each other.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        match (self.role, self.administrator) {
+            (None, true) => Some(Role::Administrator),
+            (None, false) => Some(Role::User),
+            (Some(role), administrator) => Some(role).filter(|role| role.may_change() || !administrator),
+        }
+    }
+}
+
+/// `PUT /v1/local-users/{name}/role`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRole {
+    /// What the user may do to the gateway from now on.
+    pub role: Role,
 }
 
 /// `PUT /v1/local-users/{name}/password`
@@ -101,6 +127,19 @@ mod tests {
         assert_eq!((read.password.reveal(), read.administrator), ("correct \"horse\" ü", true));
         assert!(!format!("{read:?}").contains("horse"));
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        let role = |fields: &str| {
+            let text = format!("{{\"name\":\"bob\",\"password\":\"p\"{fields}}}");
+            serde_json::from_str::<NewUser>(&text).unwrap().role()
+        };
+        for (fields, means) in [
+            ("", Some(Role::User)),
+            (r#","administrator":true"#, Some(Role::Administrator)),
+            (r#","role":"viewer""#, Some(Role::Viewer)),
+            (r#","administrator":true,"role":"administrator""#, Some(Role::Administrator)),
+            (r#","administrator":true,"role":"viewer""#, None),
+        ] {
+            assert_eq!(role(fields), means, "{fields}");
+        }
         for bad in [r#"{"password":20061983}"#, r#"{"password":["20061983"]}"#, r#"{"password":null}"#] {
             let error = serde_json::from_str::<NewPassword>(bad).unwrap_err().to_string();
             assert!(!error.contains("2006") && error.contains("the password is no string"), "{error}");

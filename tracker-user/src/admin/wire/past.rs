@@ -12,7 +12,8 @@ use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `banned`, `lifted`, `setting`, `user` or `replaced`.
+    /// What happened: `login`, `renewed`, `stale`, `ended`, `refused`, `banned`, `lifted`, `setting`, `user`,
+    /// `admin-login`, `admin-logout`, `licences` or `replaced`.
     pub event: String,
     /// The client address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,9 +66,18 @@ pub struct Event {
     /// The setting that was changed, and to what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,
-    /// The setting's value before.
+    /// The setting's value before, or the user's role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// The role that the user was given, or that somebody logged in to the web pages has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// How many licences are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
+    /// How many there are; 0 is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
 }
 
 impl From<&TrailEntry> for Event {
@@ -94,7 +104,10 @@ impl From<&TrailEntry> for Event {
             rx: event.traffic().map(|traffic| traffic.rx),
             tx: event.traffic().map(|traffic| traffic.tx),
             setting: event.setting().map(ToString::to_string),
-            before: event.setting().map(|setting| setting.before.clone()),
+            before: event.before().map(Into::into),
+            role: event.role().map(|role| role.as_str().into()),
+            used: event.licences().map(|licences| licences.used),
+            max: event.licences().map(|licences| licences.max),
         }
     }
 }
@@ -122,6 +135,9 @@ impl From<StoredEvent> for Event {
             tx,
             setting,
             before,
+            role,
+            used,
+            max,
         } = stored;
         Self {
             time,
@@ -144,6 +160,9 @@ impl From<StoredEvent> for Event {
             tx,
             setting,
             before,
+            role,
+            used,
+            max,
         }
     }
 }

@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
-use crate::audit::{BanEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry};
+use crate::audit::{
+    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
+};
 use crate::session;
 use crate::session::{Proved, Reason, What};
 use crate::store::{HistoryEntry, StalePeriod, StoredEvent};
-use crate::types::{ClientAddr, Factor, Method, SessionId, Traffic};
+use crate::types::{ClientAddr, Factor, Method, Role, SessionId, Traffic};
 
 /// The word of a value, read back.
 fn read<T: std::str::FromStr>(word: Option<&String>) -> Option<T> {
@@ -64,10 +66,28 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
             prop_assert_eq!((line.before.as_ref(), line.reason.as_deref()), (Some(before), Some(*how)));
             prop_assert_eq!(line.actor.as_ref(), Some(actor));
         }
-        audit::Event::LocalUser(LocalUserEvent { user, how, actor }) => {
+        audit::Event::LocalUser(LocalUserEvent { user, how, role, before, actor }) => {
+            prop_assert_eq!(read::<Role>(line.role.as_ref()), *role);
+            prop_assert_eq!(read::<Role>(line.before.as_ref()), *before);
             let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
             prop_assert!(names(user, named, domain, realm));
             prop_assert_eq!((line.reason.as_deref(), line.actor.as_ref()), (Some(*how), Some(actor)));
+        }
+        audit::Event::Admin(AdminEvent { user, client, role, login, why, actor }) => {
+            let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
+            prop_assert!(names(user, named, domain, realm));
+            prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), Some(*client));
+            prop_assert_eq!(read::<Role>(line.role.as_ref()), Some(*role));
+            let factors = line.factors.iter().map(|factor| factor.parse::<Factor>().unwrap()).collect();
+            let proved = read::<Method>(line.method.as_ref()).map(|method| Proved { method, factors });
+            prop_assert_eq!(
+                (proved, line.reason.as_deref(), line.actor.as_ref()),
+                (*login, *why, Some(actor))
+            );
+        }
+        audit::Event::Licences(LicencesEvent { level, used, max }) => {
+            prop_assert_eq!(line.reason.as_deref(), Some(level.as_str()));
+            prop_assert_eq!((line.used, line.max), (Some(*used), Some(*max)));
         }
         audit::Event::Replaced(why) => prop_assert_eq!(line.reason.as_deref(), Some(&**why)),
     }

@@ -120,7 +120,7 @@ impl LocalUsers {
                 password: hash,
                 disabled: false,
                 must_change: false,
-                administrator: false,
+                role: crate::types::Role::User,
                 created: jiff::Timestamp::UNIX_EPOCH,
                 changed: jiff::Timestamp::UNIX_EPOCH,
             };
@@ -227,6 +227,13 @@ impl LocalUsers {
         self.users.entry(user).map(|entry| entry.user.clone())
     }
 
+    /// Whether somebody other than this user (name in lower case) may administer the gateway now.
+    #[must_use]
+    pub fn has_another_administrator(&self, user: &str) -> bool {
+        let index = self.users.index.load();
+        index.iter().any(|(key, entry)| **key != *user && entry.user.administers())
+    }
+
     /// All users, by name.
     #[must_use]
     pub fn all(&self) -> Vec<StoredUser> {
@@ -325,7 +332,8 @@ impl Users {
         let mut index = (*before).clone();
         match changed {
             Some(user) => {
-                let is_kept = now.is_some_and(|entry| entry.user == user || keeps == Some(entry.generation));
+                let is_kept = now
+                    .is_some_and(|entry| entry.user.is_proved_like(&user) || keeps == Some(entry.generation));
                 let generation = match now.filter(|_| is_kept) {
                     Some(entry) => entry.generation,
                     None => self.generation.fetch_add(1, Ordering::Relaxed),

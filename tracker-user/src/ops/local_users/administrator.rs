@@ -6,6 +6,7 @@ use super::{line, user};
 use crate::audit::{Actor, Audit, Via};
 use crate::auth::password::LocalUsers;
 use crate::store::{Store, StoredUser};
+use crate::types::Role;
 
 /// The built-in administrator's name.
 pub const ADMINISTRATOR: &str = "admin";
@@ -37,8 +38,8 @@ pub fn make_administrator(users: &LocalUsers, store: &Store, audit: &Audit) {
 fn make(users: &LocalUsers, store: &Store, audit: &Audit) -> Result<(), String> {
     let password = LocalUsers::draw().map_err(|error| error.to_string())?;
     let hash = users.hash(&password).map_err(|error| error.to_string())?;
-    let administrator = StoredUser { must_change: true, ..user(ADMINISTRATOR, hash, true) };
-    let line = line(ADMINISTRATOR, "added", Actor::unknown(Via::Start));
+    let administrator = StoredUser { must_change: true, ..user(ADMINISTRATOR, hash, Role::Administrator) };
+    let line = line(ADMINISTRATOR, "added", (Some(Role::Administrator), None), Actor::unknown(Via::Start));
     // Before the user: killed in between, the next start writes another one.
     let path = store.first_password_file();
     store.write_first_password(password.reveal()).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -6,6 +6,7 @@ use super::*;
 use crate::auth::Password;
 use crate::session::{Proof, Reason};
 use crate::tracker::{Refusal, Whose};
+use crate::types::Role;
 
 fn password(text: &str) -> Password {
     Password::new(Zeroizing::new(text.into()))
@@ -37,8 +38,11 @@ async fn logged_in(rig: &Rig) -> Vec<(String, ClientAddr)> {
 async fn a_user_is_added_changed_and_removed_and_each_of_it_is_told_with_its_operator() {
     let rig = Rig::new();
     let users = &rig.parts().local_users;
-    let added = rig.ops.add_user("Bob", password("correct horse"), true, operator()).await.unwrap();
-    assert!(added.user.is_some_and(|bob| bob.administrator && !bob.disabled && !bob.must_change));
+    let added =
+        rig.ops.add_user("Bob", password("correct horse"), Role::Administrator, operator()).await.unwrap();
+    assert!(
+        added.user.is_some_and(|bob| bob.role == Role::Administrator && !bob.disabled && !bob.must_change)
+    );
     assert!(users.check("bob", password("correct horse")).await.is_ok());
     rig.ops.set_user_password("BOB", password("battery staple"), operator()).await.unwrap();
     assert!(users.check("bob", password("correct horse")).await.is_err());
@@ -65,13 +69,13 @@ async fn a_user_is_added_changed_and_removed_and_each_of_it_is_told_with_its_ope
 #[tokio::test]
 async fn what_is_refused_changes_nothing_and_says_why() {
     let rig = Rig::new();
-    rig.ops.add_user("bob", password("correct horse"), false, operator()).await.unwrap();
+    rig.ops.add_user("bob", password("correct horse"), Role::User, operator()).await.unwrap();
     let kept = rig.parts().store.users().unwrap();
     let refused = |found: Result<UserChanged, OpsError>| {
         let error = found.unwrap_err();
         (error.kind(), error.to_string())
     };
-    let add = |name, text| rig.ops.add_user(name, password(text), false, operator());
+    let add = |name, text| rig.ops.add_user(name, password(text), Role::User, operator());
     let set = |name, text| rig.ops.set_user_password(name, password(text), operator());
     for (found, kind, says) in [
         (add("BOB", "battery staple").await, ErrorKind::Conflict, "BOB already"),
@@ -105,7 +109,7 @@ async fn a_change_ends_the_users_sessions_and_those_of_nobody_else() {
     let rig = Rig::new();
     let (local, kerberos) = (Identity::local("Bob"), Identity::new("bob", "LOCAL", "LOCAL"));
     for name in ["bob", "bobby"] {
-        rig.ops.add_user(name, password("correct horse"), false, operator()).await.unwrap();
+        rig.ops.add_user(name, password("correct horse"), Role::User, operator()).await.unwrap();
     }
     let tracker = rig.parts().tracker.clone();
     let others =
@@ -173,7 +177,7 @@ async fn a_local_user_and_one_of_the_realm_local_are_two_people() {
 #[tokio::test]
 async fn what_was_being_verified_while_the_user_changed_proves_nothing() {
     let rig = Rig::new();
-    rig.ops.add_user("bob", password("correct horse"), false, operator()).await.unwrap();
+    rig.ops.add_user("bob", password("correct horse"), Role::User, operator()).await.unwrap();
     let (bob, other) = (Identity::local("bob"), Identity::new("bob", "LOCAL", "LOCAL"));
     let before = boot_now();
     rig.ops.set_user_password("bob", password("battery staple"), operator()).await.unwrap();
@@ -187,7 +191,7 @@ async fn what_was_being_verified_while_the_user_changed_proves_nothing() {
 #[tokio::test]
 async fn a_login_is_noted_for_the_list() {
     let rig = Rig::new();
-    rig.ops.add_user("Bob", password("correct horse"), false, operator()).await.unwrap();
+    rig.ops.add_user("Bob", password("correct horse"), Role::User, operator()).await.unwrap();
     assert_eq!(rig.ops.local_users().await.unwrap()[0].last_login, None);
     let began = wall_now();
     for who in [Identity::local("bob"), Identity::local("nobody"), Identity::new("bob", "LOCAL", "LOCAL")] {
@@ -213,7 +217,7 @@ async fn the_administrator_is_made_once_and_never_again() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let admin = &rig.ops.local_users().await.unwrap()[0];
-    assert!(admin.name == ADMINISTRATOR && admin.administrator && admin.must_change);
+    assert!(admin.name == ADMINISTRATOR && admin.role == Role::Administrator && admin.must_change);
     let status = rig.ops.status().await.unwrap();
     assert!(
         status.local_users.count == 1
@@ -251,7 +255,7 @@ async fn the_administrator_is_made_once_and_never_again() {
 async fn where_there_are_users_no_administrator_is_made() {
     let rig = Rig::new();
     let parts = rig.parts();
-    rig.ops.add_user("bob", password("correct horse"), false, operator()).await.unwrap();
+    rig.ops.add_user("bob", password("correct horse"), Role::User, operator()).await.unwrap();
     rig.ops.remove_user("bob", operator()).await.unwrap();
     make_administrator(&parts.local_users, &parts.store, &parts.audit);
     assert_eq!(parts.local_users.count(), 0);
@@ -263,7 +267,8 @@ async fn where_there_are_users_no_administrator_is_made() {
 async fn sessions_that_a_crash_has_left_of_changed_users_end_at_the_next_start() {
     let rig = Rig::new();
     let tracker = rig.parts().tracker.clone();
-    let added = |name: &'static str| rig.ops.add_user(name, password("correct horse"), false, operator());
+    let added =
+        |name: &'static str| rig.ops.add_user(name, password("correct horse"), Role::User, operator());
     for (number, name) in [(0, "bob"), (1, "anna"), (2, "carol")] {
         added(name).await.unwrap();
         tracker.prove(proof(number, &Identity::local(name), boot_now())).await.unwrap();

@@ -4,6 +4,8 @@ mod bans;
 mod local_users;
 mod looks;
 mod orders;
+mod past_events;
+mod roles;
 mod trail;
 mod walks;
 

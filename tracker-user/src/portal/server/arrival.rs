@@ -61,7 +61,7 @@ pub(super) async fn arrive(State(door): State<Door>, mut request: Request, next:
         headers: request.headers(),
         key: door.0.key.clone(),
     };
-    let visit = Visit::new(&door.0.site, coming);
+    let visit = Visit::new(&door.0.site, coming).await;
     request.extensions_mut().insert(visit);
     let mut response = next.run(request).await;
     complete(response.headers_mut(), is_tls);

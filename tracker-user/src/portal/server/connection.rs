@@ -1,6 +1,5 @@
 //! One connection: its handshake, and one request after the other.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tracing::debug;
 use crate::auth::Channel;
 use crate::net::{ChannelBindingType, Security, ServedStream};
 use crate::portal::visit::Arrived;
+use crate::types::ClientAddr;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve(
     socket: TcpStream,
-    peer: SocketAddr,
+    peer: ClientAddr,
     security: Security,
     routes: Router,
     _slot: OwnedSemaphorePermit,
@@ -44,7 +44,7 @@ pub(super) async fn serve(
         None if stream.is_tls() => Channel::Unnamed,
         None => Channel::Plain,
     };
-    let arrived = Arrived { peer: peer.ip().into(), is_tls: stream.is_tls(), channel };
+    let arrived = Arrived { peer, is_tls: stream.is_tls(), channel };
     let service = TowerToHyperService::new(routes.layer(Extension(arrived)));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -234,6 +234,8 @@ impl Lab {
             holds: Arc::default(),
             stats: stats.clone(),
             access: AccessLog::off(),
+            targets: Arc::default(),
+            languages: Arc::default(),
             options,
             workers,
         };

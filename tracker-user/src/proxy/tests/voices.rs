@@ -195,6 +195,7 @@ fn destinations_that_are_not_reached() {
         dial::Failure::Short,
         dial::Failure::Unknown { address },
         dial::Failure::ConnectTimeout { address: to },
+        dial::Failure::OwnPages,
     ];
     let errors = errors.map(|error| dial::Failure::Connect { address: to, error });
     let denied = denied.map(|why| dial::Failure::Denied { address, why });
@@ -202,7 +203,7 @@ fn destinations_that_are_not_reached() {
         use dial::Failure as F;
         match &failure {
             F::Name(_) | F::NameTimeout | F::NoAddress | F::Busy | F::Short | F::Unknown { .. } => {}
-            F::ConnectTimeout { .. } | F::Connect { .. } => {}
+            F::ConnectTimeout { .. } | F::Connect { .. } | F::OwnPages => {}
             F::Denied { why, .. } => match why {
                 Denied::Loopback | Denied::Unspecified | Denied::LinkLocal | Denied::Multicast => {}
                 Denied::Broadcast | Denied::Metadata | Denied::Reserved | Denied::Own => {}

@@ -11,7 +11,7 @@ use crate::store::embedded::FILE;
 use crate::store::events::EVENTS;
 use crate::store::schema::{self, SCHEMA};
 use crate::store::{HistoryEntry, Store, Wanted};
-use crate::types::{ClientAddr, Factors, GatewayId, Method, SessionId};
+use crate::types::{ClientAddr, Factors, GatewayId, Method, Role, SessionId};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("sessions");
@@ -172,4 +172,48 @@ fn layout_3_is_brought_up_to_date_and_has_had_no_users() {
     let read = database.begin_read().unwrap();
     assert_eq!(schema::layout(&read).unwrap(), schema::Layout::Known(SCHEMA));
     assert!(read.open_table(TableDefinition::<&str, &[u8]>::new("users")).is_ok());
+}
+
+/// A database of layout 4 says of each user whether they administer the gateway; what else it says stays.
+#[test]
+fn layout_4_is_brought_up_to_date_and_its_administrators_are_administrators() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = TableDefinition::<&str, &[u8]>::new("users");
+    let stored = |name: &str, administrator: Option<bool>| {
+        let mut user = json!({"name": name, "password": format!("hash of {name}"), "disabled": true, "created": at(1), "changed": at(2)});
+        if let Some(administrator) = administrator {
+            user["administrator"] = administrator.into();
+        }
+        bytes(&user)
+    };
+    earlier(directory.path(), 4, |write| {
+        let mut table = write.open_table(users).unwrap();
+        table.insert("admin", stored("Admin", Some(true)).as_slice()).unwrap();
+        table.insert("bob", stored("Bob", Some(false)).as_slice()).unwrap();
+        table.insert("carol", stored("carol", None).as_slice()).unwrap();
+        table.insert("torn", &b"{\"name\":"[..]).unwrap();
+    });
+    for _ in 0..2 {
+        let store = Store::open(directory.path(), None).unwrap();
+        let found = store.users().unwrap();
+        let told: Vec<_> = found.iter().map(|user| (user.name.as_str(), user.role, user.disabled)).collect();
+        assert_eq!(
+            told,
+            [
+                ("Admin", Role::Administrator, true),
+                ("Bob", Role::User, true),
+                ("carol", Role::User, true),
+                ("torn", Role::User, true)
+            ]
+        );
+        assert_eq!((found[0].password.reveal(), found[0].changed), ("hash of Admin", at(2)));
+    }
+    let database = Database::open(directory.path().join(FILE)).unwrap();
+    let read = database.begin_read().unwrap();
+    assert_eq!(schema::layout(&read).unwrap(), schema::Layout::Known(SCHEMA));
+    let kept = read.open_table(users).unwrap().get("admin").unwrap().unwrap().value().to_owned();
+    assert!(
+        !String::from_utf8(kept).unwrap().contains("administrator\":"),
+        "nothing of the old form is left"
+    );
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::audit::{Actor, Event as TrailEvent, LocalUserEvent, Via};
 use crate::store::{Entry, Journal, PasswordHash, StoredUser};
+use crate::types::Role;
 
 fn user(name: &str) -> StoredUser {
     StoredUser {
@@ -12,7 +13,7 @@ fn user(name: &str) -> StoredUser {
         password: PasswordHash::new(format!("hash of {name}")),
         disabled: false,
         must_change: true,
-        administrator: true,
+        role: Role::Administrator,
         created: Timestamp::from_second(1).unwrap(),
         changed: Timestamp::from_second(2).unwrap(),
     }
@@ -21,7 +22,13 @@ fn user(name: &str) -> StoredUser {
 fn line(name: &str) -> Arc<TrailEntry> {
     let user = Arc::new(Identity::local(name));
     let actor = Actor::unknown(Via::Signal);
-    TrailEntry::now(TrailEvent::LocalUser(LocalUserEvent { user, how: "added", actor }))
+    TrailEntry::now(TrailEvent::LocalUser(LocalUserEvent {
+        user,
+        how: "added",
+        role: None,
+        before: None,
+        actor,
+    }))
 }
 
 #[test]

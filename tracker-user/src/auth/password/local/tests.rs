@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::auth::outcome::Rejection;
+use crate::types::Role;
 
 fn password(text: &str) -> Password {
     Password::new(Zeroizing::new(text.into()))
@@ -114,7 +115,7 @@ async fn a_hash_by_earlier_parameters_is_replaced_at_the_next_login_and_on_disk(
         password: Hasher::default().make_by(&weak, b"correct horse").unwrap(),
         disabled: false,
         must_change: false,
-        administrator: false,
+        role: Role::User,
         created: Timestamp::UNIX_EPOCH,
         changed: Timestamp::UNIX_EPOCH,
     };
