@@ -231,6 +231,8 @@ impl App {
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
+        let visits = web::Stats::new()?;
+        visits.register(&registry)?;
         let pages_at = portal::endpoints(&config, certificates.as_ref());
         let inner_listeners = web::InnerListeners::bind(&pages_at);
         let inner = portal::Inner::of(&inner_listeners);
@@ -361,15 +363,15 @@ impl App {
             journal: Arc::clone(&journal),
             targets,
             holds,
+            stats: visits,
             languages,
         };
-        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config)).map_err(
-            |(address, error)| {
+        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config))
+            .map_err(|(address, error)| {
                 let is_plain = config.portal.http == Some(address);
                 let key = if is_plain { "portal.http" } else { "portal.https" };
                 listen_error("the portal", address, key, error)
-            },
-        )?;
+            })?;
         let running = portal.controls();
         let _ = pages.set(running.clone());
         // Nothing else can fail any more: what is made and printed is not made in vain.
@@ -468,8 +470,7 @@ impl App {
         info!("stopping");
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        proxy.drain(DRAIN).await;
-        pages.stop();
+        tokio::join!(proxy.drain(DRAIN), pages.stop());
         audit.settle_refusals(true);
         ops.settle_series();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.

@@ -24,12 +24,7 @@ pub(super) fn keeper(config: &Config, file: &Config) -> Result<Option<Arc<Keeper
         return Ok(None);
     }
     let (keytab, host) = (config.kerberos.keytab.clone(), config.portal.host.clone());
-    let names = move || {
-        let entries = negotiate::entries(keytab.as_deref()).unwrap_or_default();
-        let services: Vec<String> = entries.into_iter().map(|entry| entry.principal).collect();
-        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        names(host.as_deref(), &hostname(), &services, &hosts, own_addresses())
-    };
+    let names = move || known_names(keytab.as_deref(), host.as_deref(), own_addresses());
     let own = Own { directory: config.state_dir.clone(), names: Arc::new(names) };
     let (wanted, stated) = (config.tls.pairs(), file.tls.pairs());
     let keeper = match Keeper::start(wanted.clone(), own.clone()) {
@@ -43,6 +38,31 @@ pub(super) fn keeper(config: &Config, file: &Config) -> Result<Option<Arc<Keeper
         started => started?,
     };
     Ok(Some(Arc::new(keeper)))
+}
+
+/// The names that clients may reach the pages by, without addresses. Blocks: it reads the keytab and the hosts.
+pub(super) fn reached_by(config: &Config) -> Vec<String> {
+    let host = config.portal.host.as_deref();
+    let mut names = known_names(config.kerberos.keytab.as_deref(), host, Vec::new());
+    // This one is everybody's.
+    names.retain(|name| name != "localhost");
+    let spns = config.kerberos.conditions.spns.iter().map(String::as_str);
+    // Perhaps an address, in any of the ways to write it.
+    let usual = |name: &str| match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => name.trim_end_matches('.').to_ascii_lowercase(),
+    };
+    names.extend(spns.chain(host).map(usual));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn known_names(keytab: Option<&std::path::Path>, host: Option<&str>, addresses: Vec<IpAddr>) -> Vec<String> {
+    let entries = negotiate::entries(keytab).unwrap_or_default();
+    let services: Vec<String> = entries.into_iter().map(|entry| entry.principal).collect();
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    names(host, &hostname(), &services, &hosts, addresses)
 }
 
 fn needs_certificate(config: &Config) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::certificates::hostname;
+use super::certificates::{hostname, reached_by};
 use super::options::conditions;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
@@ -34,7 +34,8 @@ pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>>
         Some(Way { listens: listens?, inner: inner? })
     };
     let host = portal.host.clone().unwrap_or_else(hostname);
-    let settings = Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
+    let settings =
+        Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
     let names = config.kerberos.conditions.spns.iter().cloned().chain([host, hostname()]);
     let pages = OwnPages {
         origin: settings.secure_origin().map(Into::into),
@@ -67,11 +68,12 @@ pub(super) fn house(config: &Config) -> House {
     House::of(&words(config))
 }
 
-/// What the pages go by. Blocks: it reads the logo.
+/// What the pages go by. Blocks: it reads the logo, the keytab and the hosts.
 pub(super) fn settings(config: &Config) -> Settings {
     let portal = &config.portal;
     let host = portal.host.clone().unwrap_or_else(hostname);
     Settings {
+        names: reached_by(config),
         http_port: portal.http.map(|address| address.port()),
         https_port: portal.https.map(|address| address.port()),
         trusted_proxies: portal.trusted_proxies.clone(),

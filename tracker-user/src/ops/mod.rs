@@ -64,8 +64,8 @@ pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
 pub use self::snapshot::{
-    Column, HostRow, Kinds, Row, Select, Selection, SessionRow, Snapshot, StandingFilter, Table, Usage, UserRow,
-    Value,
+    Column, HostRow, Kinds, Row, Select, Selection, SessionRow, Snapshot, StandingFilter, Table, Usage,
+    UserRow, Value,
 };
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
 pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};

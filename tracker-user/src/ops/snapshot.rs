@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use self::gather::Counted;
 pub use self::rows::{HostRow, Kinds, SessionRow, Usage, UserRow};
-pub use self::select::{StandingFilter, Row, Select, Selection, Table};
+pub use self::select::{Row, Select, Selection, StandingFilter, Table};
 pub use self::value::{Column, Value};
 use super::{Limits, Ops, OpsError};
 use crate::clock::{BootTime, boot_now};

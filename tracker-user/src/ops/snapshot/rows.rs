@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::value::{Column, Value};
-use super::{StandingFilter, Snapshot};
+use super::{Snapshot, StandingFilter};
 use crate::ops::Standing;
 use crate::session::Mode;
 use crate::session::settings::Word as _;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use askama::Template as _;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -22,9 +23,10 @@ use super::table::{Rows, count};
 use super::words::Clock;
 use crate::ops::{OpsError, Table};
 use crate::pages::Language;
+use crate::portal::page::Endless;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
-use crate::types::ClientAddr;
+use crate::portal::web_sessions::Purpose;
 
 /// So many streams at once,
 const SEATS: usize = 32;
@@ -72,9 +74,8 @@ impl Drop for Seat {
 /// A stream, as it runs.
 struct Stream {
     site: Site,
-    /// The web session that it is for.
-    secret: String,
-    client: ClientAddr,
+    /// What opened it, with the web session that it is for.
+    visit: Visit,
     language: Language,
     asked: Asked,
     /// What was sent last.
@@ -92,7 +93,7 @@ pub(super) async fn follow(
     table: Table,
     seats: Arc<Seats>,
 ) -> Response {
-    let (Some(web), Some(secret), true) = (visit.web(), visit.web_secret(), visit.role().may_look()) else {
+    let Some(web) = visit.admin() else {
         return StatusCode::FORBIDDEN.into_response();
     };
     let asked = match Asked::read(&visit, table, query) {
@@ -104,8 +105,7 @@ pub(super) async fn follow(
     };
     let stream = Stream {
         site,
-        secret: secret.to_owned(),
-        client: visit.client(),
+        visit: visit.clone(),
         language: visit.language().clone(),
         asked,
         sent: None,
@@ -117,7 +117,8 @@ pub(super) async fn follow(
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))
     });
-    ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
+    let fields = [(CONTENT_TYPE, "text/event-stream")];
+    (Extension(Endless), fields, Body::from_stream(events)).into_response()
 }
 
 impl Stream {
@@ -130,8 +131,7 @@ impl Stream {
             if self.sent.is_some() || self.quiet > 0 {
                 tokio::time::sleep(EVERY).await;
             }
-            let web = self.site.web_sessions().find(&self.secret, self.client);
-            if !web.is_some_and(|web| web.role.may_look()) {
+            if !self.site.is_still_in(&self.visit, Purpose::Admin) {
                 self.has_ended = true;
                 return Some(event("end", ""));
             }

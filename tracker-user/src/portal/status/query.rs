@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 
-use crate::ops::{Column, StandingFilter, Select, Table};
+use crate::ops::{Column, Select, StandingFilter, Table};
 use crate::portal::visit::Visit;
 use crate::types::UserMessage;
 

@@ -9,7 +9,7 @@ use super::query::{Asked, Extracted, encoded, order};
 use super::words::{Clock, between, bytes, filled, number, rate, span};
 use super::{Looker, failed};
 use crate::links::shown;
-use crate::ops::{Column, StandingFilter, Row, Selection, Snapshot, Table, Value};
+use crate::ops::{Column, Row, Selection, Snapshot, StandingFilter, Table, Value};
 use crate::pages::Language;
 use crate::portal::page::{Page, answer};
 use crate::portal::site::Site;
@@ -324,8 +324,9 @@ const fn class(column: Column) -> &'static str {
 }
 
 fn states(table: Table, chosen: Option<StandingFilter>) -> Vec<Choice> {
-    let offered =
-        StandingFilter::ALL.into_iter().filter(|standing| table == Table::Hosts || *standing != StandingFilter::Nobody);
+    let offered = StandingFilter::ALL
+        .into_iter()
+        .filter(|standing| table == Table::Hosts || *standing != StandingFilter::Nobody);
     let choice = |standing: StandingFilter| Choice {
         word: standing.as_str(),
         label: standing.as_str(),
