@@ -52,6 +52,8 @@ mod past;
 mod portal_browser;
 mod portal_kerberos;
 mod portal_login;
+mod portal_logout;
+mod portal_logout_browser;
 mod portal_password;
 mod portal_proxy;
 mod programs;

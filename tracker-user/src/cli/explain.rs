@@ -32,6 +32,9 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         table.add_row([if finding.decides { "->" } else { "" }.to_owned(), finding.rule.clone(), said]);
     }
     out.push_str(&text(&table));
+    if let Some(end) = explained.held_until {
+        out.push_str(&format!("\n\nnobody is logged in silently until {} ({})", moment(end), away(end)));
+    }
     if !explained.bans.is_empty() {
         out.push_str(&format!("\n\nbanned from sending passwords\n{}", bans::lines(&explained.bans)));
     }
