@@ -32,8 +32,8 @@ async fn pac(visit: Visit) -> Response {
 fn script(settings: &Settings, asked: &str) -> String {
     let Settings { host, names, proxies, .. } = settings;
     let mut direct: Vec<&str> = proxies.iter().filter_map(|proxy| host_of(proxy)).collect();
-    direct
-        .extend([host.as_str(), asked].into_iter().map(bare).filter(|name| is_host(name) && !is_wpad(name)));
+    let ours = names.iter().map(String::as_str).chain([host.as_str(), asked]);
+    direct.extend(ours.map(bare).filter(|name| is_host(name) && !is_wpad(name)));
     let mut direct: Vec<String> = direct.into_iter().map(str::to_ascii_lowercase).collect();
     direct.sort_unstable();
     direct.dedup();
