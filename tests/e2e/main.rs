@@ -49,6 +49,7 @@ mod output;
 mod outside;
 mod passwords;
 mod past;
+mod portal_licences;
 mod programs;
 mod proxying;
 mod realms;
