@@ -51,6 +51,7 @@ mod passwords;
 mod past;
 mod portal_browser;
 mod portal_kerberos;
+mod portal_licences;
 mod portal_login;
 mod portal_logout;
 mod portal_logout_browser;
