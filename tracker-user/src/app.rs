@@ -363,13 +363,12 @@ impl App {
             holds,
             languages,
         };
-        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config)).map_err(
-            |(address, error)| {
+        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config))
+            .map_err(|(address, error)| {
                 let is_plain = config.portal.http == Some(address);
                 let key = if is_plain { "portal.http" } else { "portal.https" };
                 listen_error("the portal", address, key, error)
-            },
-        )?;
+            })?;
         let running = portal.controls();
         let _ = pages.set(running.clone());
         // Nothing else can fail any more: what is made and printed is not made in vain.

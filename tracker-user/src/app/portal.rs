@@ -34,7 +34,8 @@ pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>>
         Some(Way { listens: listens?, inner: inner? })
     };
     let host = portal.host.clone().unwrap_or_else(hostname);
-    let settings = Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
+    let settings =
+        Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
     let names = config.kerberos.conditions.spns.iter().cloned().chain([host, hostname()]);
     let pages = OwnPages {
         origin: settings.secure_origin().map(Into::into),

@@ -47,7 +47,12 @@ impl Handed {
 
     /// A connection from this address of ours will come, and is this client's. `None`: too many are waited for.
     #[must_use]
-    pub fn announce(self: &Arc<Self>, local: SocketAddr, client: ClientAddr, now: BootTime) -> Option<Announced> {
+    pub fn announce(
+        self: &Arc<Self>,
+        local: SocketAddr,
+        client: ClientAddr,
+        now: BootTime,
+    ) -> Option<Announced> {
         let mut waiting = self.waiting();
         let of_client = waiting.values().filter(|one| one.client == client).count();
         if waiting.len() >= MOST || of_client >= OF_CLIENT || waiting.contains_key(&local) {

@@ -101,7 +101,9 @@ impl Failure {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
-            Self::Unknown { .. } | Self::Busy | Self::Short | Self::OwnPages => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown { .. } | Self::Busy | Self::Short | Self::OwnPages => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let reply = Reply::new(status, &self.user_message(destination));
         if status == StatusCode::SERVICE_UNAVAILABLE { reply.retry() } else { reply }

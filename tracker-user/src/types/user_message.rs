@@ -145,16 +145,21 @@ mod tests {
 
     #[test]
     fn another_language_has_its_own_order() {
-        let message = UserMessage::new("Port ").number(25_u16).then(" of ").name("a.test").then(" is closed.");
+        let message =
+            UserMessage::new("Port ").number(25_u16).then(" of ").name("a.test").then(" is closed.");
         assert_eq!(message.template(), "Port {} of {} is closed.");
         let say = |known: &'static [(&str, &str)]| {
-            let find = |text: &str| known.iter().find(|(own, _)| *own == text).map(|(_, said)| (*said).to_owned());
+            let find =
+                |text: &str| known.iter().find(|(own, _)| *own == text).map(|(_, said)| (*said).to_owned());
             message.translated(find)
         };
         assert_eq!(say(&[]), message.as_str());
         assert_eq!(say(&[("Port {} of {} is closed.", "Zu: {} ({})!")]), "Zu: 25 (a.test)!");
         // A file with a mistake in it loses no name.
-        assert_eq!(say(&[("Port {} of {} is closed.", "Zu: {}"), ("of", "von")]), "Port 25 von a.test is closed.");
+        assert_eq!(
+            say(&[("Port {} of {} is closed.", "Zu: {}"), ("of", "von")]),
+            "Port 25 von a.test is closed."
+        );
         assert_eq!(say(&[("Port {} of {} is closed.", "Zu: {} {} {}")]), message.as_str());
     }
 }

@@ -75,6 +75,9 @@ async fn what_is_wanted_is_told_and_nothing_else() {
     assert_eq!(of(WantedEvents { user: Some("nobody".into()), ..WantedEvents::default() }).await, [""; 0]);
     // Whose order it was.
     let actor = operator().user.unwrap();
-    assert_eq!(of(WantedEvents { user: Some(actor.as_str().into()), ..WantedEvents::default() }).await, ["admin"]);
+    assert_eq!(
+        of(WantedEvents { user: Some(actor.as_str().into()), ..WantedEvents::default() }).await,
+        ["admin"]
+    );
     assert!("1-".parse::<TrailPlace>().is_err() && "x-1".parse::<TrailPlace>().is_err());
 }

@@ -86,7 +86,8 @@ pub(super) async fn end_others(
     match site.end_other_web_sessions(&visit).await {
         Ok(ended) => {
             for client in &ended {
-                let event = Event::admin_logout(Arc::clone(&present.identity), *client, present.role, "account");
+                let event =
+                    Event::admin_logout(Arc::clone(&present.identity), *client, present.role, "account");
                 site.parts().audit.record(TrailEntry::now(event));
             }
             see_other(&visit, &url(PATH, &[("ended", &ended.len().to_string())]))

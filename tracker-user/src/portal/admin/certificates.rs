@@ -65,7 +65,9 @@ impl Row {
             from: moment(facts.not_before),
             until: moment(facts.not_after),
             renewal: renewal.map(moment),
-            files: files.as_ref().map(|pair| (pair.chain.display().to_string(), pair.key.display().to_string())),
+            files: files
+                .as_ref()
+                .map(|pair| (pair.chain.display().to_string(), pair.key.display().to_string())),
             fingerprint: facts.fingerprint.clone(),
             key: facts.key.clone(),
             signature: facts.signature.clone(),

@@ -62,8 +62,11 @@ impl Filter {
             ("since", &self.since),
             ("before", &before.unwrap_or_default()),
         ];
-        let said: Vec<(&str, &str)> =
-            fields.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str())).collect();
+        let said: Vec<(&str, &str)> = fields
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         url(path, &said)
     }
 }

@@ -60,8 +60,11 @@ impl Filter {
     fn url(&self, path: &str, page: Option<usize>) -> String {
         let page = page.map(|page| page.to_string()).unwrap_or_default();
         let fields = [("user", &self.user), ("client", &self.client), ("at", &self.at), ("page", &page)];
-        let said: Vec<(&str, &str)> =
-            fields.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str())).collect();
+        let said: Vec<(&str, &str)> = fields
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         url(path, &said)
     }
 }

@@ -332,7 +332,9 @@ pub(super) async fn remove(State(site): State<Site>, change: Change<Named>) -> R
 }
 
 fn not_oneself(visit: &Visit) -> Response {
-    let message = UserMessage::new("You cannot do this to yourself: another administrator can, or trackerctl on the gateway.");
+    let message = UserMessage::new(
+        "You cannot do this to yourself: another administrator can, or trackerctl on the gateway.",
+    );
     visit.problem(StatusCode::CONFLICT, "It was not done", &message)
 }
 

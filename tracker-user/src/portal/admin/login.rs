@@ -163,8 +163,7 @@ pub(super) async fn ask_to_leave(Viewing(visit): Viewing) -> Response {
 pub(super) async fn log_out(State(site): State<Site>, visit: Visit, Posted(Out {}): Posted<Out>) -> Response {
     let mut response = see_other(&visit, LOGIN);
     let Some(present) = visit.admin() else { return response };
-    let event =
-        Event::admin_logout(Arc::clone(&present.identity), visit.client(), present.role, "logout");
+    let event = Event::admin_logout(Arc::clone(&present.identity), visit.client(), present.role, "logout");
     match site.end_web_session(&visit, Purpose::Admin).await {
         Ok(cookie) => {
             site.parts().audit.record(TrailEntry::now(event));

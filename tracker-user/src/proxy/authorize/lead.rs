@@ -24,7 +24,9 @@ impl Lead {
     /// For a request.
     pub(super) fn of(peer: &Peer, head: &RequestHead, options: &ProxyOptions) -> Self {
         let pages = options.own_pages.as_ref();
-        let Some(origin) = pages.and_then(|pages| pages.login_for(peer.address())) else { return Self::Nowhere };
+        let Some(origin) = pages.and_then(|pages| pages.login_for(peer.address())) else {
+            return Self::Nowhere;
+        };
         let wanted = if is_navigation(head) { address(head) } else { None };
         match wanted {
             Some(wanted) => Self::AndBack(Arc::clone(origin), wanted),
@@ -84,7 +86,8 @@ fn is_navigation(head: &RequestHead) -> bool {
     if let Some(mode) = head.field_named(b"sec-fetch-mode") {
         return mode.eq_ignore_ascii_case(b"navigate");
     }
-    let is_fetch = |name: &[u8]| name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-fetch-"));
+    let is_fetch =
+        |name: &[u8]| name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-fetch-"));
     if head.fields().any(|line| is_fetch(line.name)) {
         return false;
     }

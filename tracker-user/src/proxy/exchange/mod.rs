@@ -230,7 +230,11 @@ impl Right {
 async fn while_bound<F: Future>(peer: &Peer, session: Option<SessionId>, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        if session.is_none() || peer.session() == session { work.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }
+        if session.is_none() || peer.session() == session {
+            work.as_mut().poll(cx).map(Some)
+        } else {
+            Poll::Ready(None)
+        }
     })
     .await
 }

@@ -137,7 +137,9 @@ mod tests {
         let (house, languages) = (House::of(&brand), Languages::default());
         let page = Page {
             heading: UserMessage::new("Bad Gateway"),
-            message: UserMessage::new("Requests to port ").number(25_u16).then(" are not allowed by this proxy."),
+            message: UserMessage::new("Requests to port ")
+                .number(25_u16)
+                .then(" are not allowed by this proxy."),
             label: Some("x"),
             remedies: Schemes::NEGOTIATE,
             login: Some("https://a.test/?a=b&c".into()),
@@ -151,7 +153,13 @@ mod tests {
             let language = languages.choose(accepted);
             let dress = Dress { house: &house, language: &language, number, time };
             let html = page.render(StatusCode::BAD_GATEWAY, &dress);
-            let all = ["<code>cabc-7</code>", "2026-11-29 ", "Example &amp; Sons", "help@example.test", "b&amp;c\">"];
+            let all = [
+                "<code>cabc-7</code>",
+                "2026-11-29 ",
+                "Example &amp; Sons",
+                "help@example.test",
+                "b&amp;c\">",
+            ];
             for word in words.into_iter().chain(all) {
                 assert!(html.contains(word), "{word}: {html}");
             }

@@ -48,7 +48,8 @@ impl Reply {
     /// 302: to the page where people log in.
     pub(in crate::proxy) fn led(login: String) -> Self {
         let message = UserMessage::new("Your browser is led to the page where you log in.");
-        let mut reply = Self::headed(StatusCode::FOUND, LOG_IN, message, None).with_login(Some(login.clone()));
+        let mut reply =
+            Self::headed(StatusCode::FOUND, LOG_IN, message, None).with_login(Some(login.clone()));
         reply.set_location(login);
         reply
     }
@@ -119,8 +120,8 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::kerberos::conditions::{Denied, Step};
     use crate::auth::Scheme;
+    use crate::auth::kerberos::conditions::{Denied, Step};
 
     fn fields(reply: &Reply, name: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -154,6 +155,10 @@ mod tests {
             assert_eq!(fields(&reply, "Location"), location);
         }
         let alone = Reply::offer(&nothing, None).dressed_for_tests();
-        assert!(alone.content().contains("another browser") && !alone.content().contains("<a "), "{}", alone.content());
+        assert!(
+            alone.content().contains("another browser") && !alone.content().contains("<a "),
+            "{}",
+            alone.content()
+        );
     }
 }

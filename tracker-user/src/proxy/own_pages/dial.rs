@@ -15,9 +15,12 @@ use crate::proxy::exchange::Peer;
 use crate::proxy::limits::Why;
 use crate::types::ClientAddr;
 
-
 /// A connection to the pages for this peer's client, and nobody else's.
-pub(in crate::proxy) async fn dial(peer: &Peer, handed: &Arc<Handed>, to: SocketAddr) -> Result<TcpStream, Failure> {
+pub(in crate::proxy) async fn dial(
+    peer: &Peer,
+    handed: &Arc<Handed>,
+    to: SocketAddr,
+) -> Result<TcpStream, Failure> {
     let worker = peer.worker();
     let Ok(socket) = socket(worker, to) else {
         worker.shared.turned_away(Why::Descriptors);
@@ -51,7 +54,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_accepts_it_knows_whose_it_is_before_it_is_used() {
-        let (handed, listener) = (Arc::new(Handed::default()), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (handed, listener) =
+            (Arc::new(Handed::default()), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let client: ClientAddr = "192.0.2.7".parse().unwrap();
         let bringing = bring(TcpSocket::new_v4().unwrap(), &handed, client, listener.local_addr().unwrap());
         let accepting = async {
