@@ -18,11 +18,11 @@ use serde::Deserialize;
 use tracing::warn;
 
 use self::may_act::{Facts, MayAct, may_act};
-use super::page::{self, Page, answer};
+use super::page::{Page, answer};
 use super::posted::Posted;
 use super::site::Site;
 use super::visit::Visit;
-use super::web_sessions;
+use super::web_sessions::Purpose;
 use crate::links::shown;
 use crate::ops::OwnLogout;
 use crate::types::UserMessage;
@@ -98,7 +98,7 @@ fn redirect(visit: &Visit) -> Response {
 
 async fn log_out(visit: &Visit, site: &Site, reader: Reader) -> Response {
     let done = site.parts().ops.log_out_at(visit.client()).await;
-    end_web_sessions(visit, site, matches!(done, Ok(OwnLogout::Done { .. })));
+    let cookie = site.end_web_session(visit, Purpose::User).await.ok().flatten();
     let mut response = match done {
         Ok(done) => told(visit, done, reader),
         Err(error) => {
@@ -108,17 +108,8 @@ async fn log_out(visit: &Visit, site: &Site, reader: Reader) -> Response {
             response
         }
     };
-    if visit.web_secret().is_some() {
-        page::set_cookie(response.headers_mut(), web_sessions::COOKIE, "", "; Max-Age=0");
-    }
+    response.headers_mut().extend(cookie.map(|cookie| (http::header::SET_COOKIE, cookie)));
     response
-}
-
-/// The visitor's login to the pages goes with it.
-fn end_web_sessions(visit: &Visit, site: &Site, _whole_address: bool) {
-    if let Some(secret) = visit.web_secret() {
-        site.web_sessions().end(secret);
-    }
 }
 
 fn told(visit: &Visit, done: OwnLogout, reader: Reader) -> Response {

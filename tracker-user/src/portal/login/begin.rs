@@ -8,17 +8,17 @@ use crate::audit;
 use crate::auth::Proved;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
-use crate::portal::web_sessions::WebSession;
+use crate::portal::web_sessions::Purpose;
 use crate::session::Proof;
 use crate::session::table::{AdmissionKind, Refused as Policy};
 use crate::tracker::Refusal;
-use crate::types::{Factors, Method, Role, UserMessage};
+use crate::types::{Factors, Method, UserMessage};
 
 /// Somebody is logged in.
 #[derive(Debug)]
 pub(in crate::portal) struct LoggedIn {
-    /// The secret of the cookie; `None`: the system has no randomness, and the browser is told nothing it is not told anyhow.
-    pub(super) secret: Option<String>,
+    /// The cookie of the login to the pages, where there is one.
+    pub(super) cookie: Option<http::HeaderValue>,
     /// What the gateway proves in turn (RFC 4559, section 5).
     pub(super) mutual: Option<Vec<u8>>,
 }
@@ -84,11 +84,8 @@ pub(in crate::portal) async fn begin(
     if method == Method::Password {
         site.parts().holds.release(client);
     }
-    if let Some(secret) = visit.web_secret() {
-        site.web_sessions().end(secret);
-    }
-    let web = WebSession { identity, role: Role::User, client, authenticated: at };
-    Ok(LoggedIn { secret: site.web_sessions().begin(web), mutual })
+    let cookie = site.begin_web_session(visit, &identity, Purpose::User).await.ok();
+    Ok(LoggedIn { cookie, mutual })
 }
 
 impl NotAdmitted {
@@ -104,7 +101,7 @@ impl NotAdmitted {
             Refusal::Policy(Policy::Overtaken) | Refusal::Revoked | Refusal::AnotherDevice => {
                 (StatusCode::CONFLICT, false)
             }
-            Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Stopping => {
+            Refusal::Held | Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, true)
             }
         };

@@ -14,7 +14,6 @@ use crate::portal::own::words::moment;
 use crate::portal::page::{Page, answer, set_cookie};
 use crate::portal::site::Site;
 use crate::portal::visit::{Visit, cookie};
-use crate::portal::web_sessions;
 use crate::types::UserMessage;
 
 /// After how many seconds what was put off may be tried again.
@@ -143,7 +142,7 @@ pub(in crate::portal) fn welcome(
     done: LoggedIn,
     wanted: Option<Wanted>,
 ) -> Response {
-    let LoggedIn { secret, mutual } = done;
+    let LoggedIn { cookie, mutual } = done;
     let mut response = match wanted {
         None => Redirect::to("/").into_response(),
         Some(wanted) => {
@@ -153,9 +152,7 @@ pub(in crate::portal) fn welcome(
         }
     };
     let fields = response.headers_mut();
-    if let Some(secret) = &secret {
-        set_cookie(fields, web_sessions::COOKIE, secret, "");
-    }
+    fields.extend(cookie.map(|cookie| (http::header::SET_COOKIE, cookie)));
     set_cookie(fields, ASKED_COOKIE, "", "; Max-Age=0");
     let mutual = mutual.and_then(|message| Scheme::Negotiate.message(&message).parse().ok());
     if let Some(mutual) = mutual {
