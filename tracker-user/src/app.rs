@@ -26,7 +26,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::apply::Applied;
-pub use self::certificates::check;
 use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;
 use self::regulated::Regulated;
