@@ -207,3 +207,35 @@ fn chromium_with_a_ticket_is_logged_in_by_opening_the_page() -> Result<()> {
     assert!(session(&lab, 1)?.method == "password");
     Ok(())
 }
+
+#[test]
+fn after_a_logout_only_a_password_logs_in() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(1, "[portal]\nlogout-hold = \"10m\"\n")?;
+    assert_eq!(negotiating(&lab, 0, "alice")?.get(&Web::url("/login"))?.code, 303);
+    assert_eq!(lab.curl(0).direct().get(&Web::plain_url("/internal/logout"))?.code, 200);
+    assert_eq!(lab.gateway.sessions()?, []);
+    for path in ["/login", "/"] {
+        let page = negotiating(&lab, 0, "alice")?.get(&Web::url(path))?;
+        assert!(page.code == 200 && page.header("www-authenticate").is_empty(), "{page:?}");
+        assert!(
+            page.text().contains("After a logout nobody is logged in without a password"),
+            "{}",
+            page.text()
+        );
+    }
+    // A ticket that nobody asked for is not looked at.
+    let token = lab.credentials(0, "alice")?;
+    let field = token.trim_start_matches("Proxy-").trim();
+    let page = lab.curl(0).direct().arg("--insecure").header(field).get(&Web::url("/login"))?;
+    assert_eq!(page.code, 200, "{page:?}");
+    assert_eq!(lab.gateway.sessions()?, []);
+    assert_eq!(crate::portal_login::log_in(&Web::new(&lab, 0), "bob", "bob-pw")?.code, 303);
+    assert!(session(&lab, 0)?.is_of("bob"));
+    // Who has typed one has ended it.
+    lab.gateway.ask(&["logout", &lab.address(0)])?;
+    assert_eq!(negotiating(&lab, 0, "alice")?.get(&Web::url("/login"))?.code, 303);
+    Ok(())
+}

@@ -343,3 +343,25 @@ fn a_form_that_another_site_has_sent_logs_nobody_in() -> Result<()> {
     assert_eq!(lab.gateway.sessions()?, []);
     Ok(())
 }
+
+#[test]
+fn chromium_fills_in_the_form_and_arrives_where_it_wanted() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(1, &format!("{LENIENT}[kerberos.conditions]\ndisabled = true\n"))?;
+    let wanted = url("headers?of=this&page=%22x%22");
+    let mut browser = lab.browser(0).chromium()?;
+    browser.open(&wanted)?;
+    browser.arrives(|url| url.starts_with(&Web::url("/login?to=")))?;
+    assert_eq!(lab.origin.requests(), 0);
+    browser.types("#name", "alice")?;
+    browser.types("#password", "wrong")?;
+    browser.clicks("form.login button")?;
+    browser.reads("were not accepted")?;
+    browser.types("#password", "alice-pw")?;
+    browser.clicks("form.login button")?;
+    browser.arrives(|url| url == wanted)?;
+    assert!(session(&lab, 0)?.is_of("alice"));
+    Ok(())
+}
