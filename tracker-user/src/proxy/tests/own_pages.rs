@@ -69,7 +69,9 @@ async fn where_something_is_offered_the_page_behind_the_challenge_leads_on() {
     let page = client.ask(get("http://a.test/", PAGE)).await;
     assert_eq!((page.status(), page.field("location")), (407, None));
     assert!(page.text().contains(&format!("<a href=\"{LOGIN}?to=")), "{}", page.text());
+    assert!(page.text().contains(&format!("content=\"0; url={LOGIN}?to=")), "{}", page.text());
     let other = client.ask(get("http://a.test/", "")).await;
+    assert!(!other.text().contains("http-equiv"), "{}", other.text());
     assert!(other.text().contains(&format!("<a href=\"{LOGIN}\">")), "{}", other.text());
     // What its browser sent will never do: nothing else is left.
     let refused = client.ask(get("http://a.test/z", &(PAGE.to_owned() + &negotiate("ntlm")))).await;
@@ -77,6 +79,7 @@ async fn where_something_is_offered_the_page_behind_the_challenge_leads_on() {
     let bad = lab.client().await.ask(get("http://a.test/z", &(PAGE.to_owned() + &negotiate("bad")))).await;
     assert_eq!(bad.status(), 407);
     assert!(bad.text().contains(&format!("<a href=\"{LOGIN}?to=")), "{}", bad.text());
+    assert!(!bad.text().contains("http-equiv"), "it says why: {}", bad.text());
 }
 
 #[tokio::test]

@@ -140,6 +140,12 @@ fn passwords_that_prove_nothing() {
 }
 
 #[test]
+fn a_logout_hold() {
+    is_a_message(&NoOffer::Held.user_message());
+    is_translated(&NoOffer::Held.heading());
+}
+
+#[test]
 fn conditions_that_offer_nothing() {
     for step in [Step::Disabled, Step::Cookie, Step::Addresses, Step::Names, Step::Url, Step::Browser] {
         match step {
@@ -147,6 +153,7 @@ fn conditions_that_offer_nothing() {
         }
         let denied = Denied { step, why: OPERATORS };
         let offer = NoOffer::Conditions(denied);
+        is_translated(&offer.heading());
         is_a_message(&offer.user_message());
         is_a_message(&step.user_message());
         is_for_people(offer.heading().as_str());
