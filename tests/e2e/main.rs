@@ -35,6 +35,7 @@ mod kickout;
 mod lab_itself;
 mod limits;
 mod links;
+mod lists;
 mod local_users;
 mod local_users_login;
 mod login;

@@ -83,6 +83,7 @@ pub enum Command {
         /// All of them, not only the newest 1000.
         #[arg(long, conflicts_with = "limit")]
         all: bool,
+        /// Which of them, and how.
         #[command(flatten)]
         view: View,
     },
@@ -247,6 +248,7 @@ pub struct History {
     /// Only who had an address at this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
     #[arg(long, value_name = "TIME", value_parser = when::parse)]
     pub at: Option<Timestamp>,
+    /// Which of them, and how.
     #[command(flatten)]
     pub view: View,
 }

@@ -49,7 +49,7 @@ pub(super) struct Head {
 
 /// A table. Where it is too wide, columns give way in their order, and then the widest text is cut; a last line names what is
 /// not shown.
-pub(super) fn table(heads: &[Head], rows: Vec<Vec<Cell>>, screen: Screen) -> String {
+pub(super) fn table(heads: &[Head], rows: &[Vec<Cell>], screen: Screen) -> String {
     let titles: Vec<String> = heads.iter().map(|head| head.name.replace('-', " ").to_uppercase()).collect();
     let shown: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
     let mut widths: Vec<usize> = titles

@@ -136,7 +136,7 @@ pub(super) fn list<T: DeserializeOwned>(
                 paint: column.paint,
             })
             .collect();
-        let mut text = layout::table(&heads, cells, screen);
+        let mut text = layout::table(&heads, &cells, screen);
         let shown = matching.min(most);
         if shown < matching {
             text.push_str(&format!("\n{} more; {}", matching - shown, words.more));
@@ -151,8 +151,9 @@ pub(super) fn list<T: DeserializeOwned>(
 /// All rows in the daemon's order, whatever is typed already.
 pub(super) fn plain<T>(rows: &[T], columns: &[Column<T>]) -> String {
     let named: Vec<&Column<T>> = columns.iter().filter(|column| column.gives_way < HIDDEN).collect();
-    let cells = rows.iter().map(|item| named.iter().map(|column| (column.cell)(item)).collect()).collect();
+    let cells = |item: &T| named.iter().map(|column| (column.cell)(item)).collect();
+    let cells: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
     let head = |column: &&Column<T>| layout::Head { name: column.name, gives_way: 0, paint: column.paint };
     let heads: Vec<layout::Head> = named.iter().map(head).collect();
-    layout::table(&heads, cells, Screen { width: None, paint: Paint(false) })
+    layout::table(&heads, &cells, Screen { width: None, paint: Paint(false) })
 }

@@ -1,3 +1,5 @@
+//! What is chosen of a list, how it is sorted, and how it fits a terminal.
+
 use jiff::Timestamp;
 use serde_json::json;
 
