@@ -27,19 +27,17 @@ pub(super) fn endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> 
     config.addresses_of(Service::Portal).into_iter().filter_map(endpoint).collect()
 }
 
-/// Where the proxy knows the pages to be; `inner` are the ways that it has to them.
+/// Where the proxy knows the pages to be; `inner` are the ways that it has to them. Blocks: it reads the keytab and the hosts.
 pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>> {
     let portal = &config.portal;
     let way = |listens: Option<SocketAddr>, inner: Option<SocketAddr>| {
         Some(Way { listens: listens?, inner: inner? })
     };
     let host = portal.host.clone().unwrap_or_else(hostname);
-    let settings =
-        Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
-    let names = config.kerberos.conditions.spns.iter().cloned().chain([host, hostname()]);
+    let settings = Settings { host, https_port: portal.https.map(|at| at.port()), ..Settings::default() };
     let pages = OwnPages {
         origin: settings.secure_origin().map(Into::into),
-        names: names.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect(),
+        names: reached_by(config),
         plain: way(portal.http, inner.plain),
         secure: way(portal.https, inner.secure),
         shared_hosts: config.timeouts.shared_hosts.clone(),

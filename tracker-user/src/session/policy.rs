@@ -1,5 +1,6 @@
 //! The policy in force: what the judge and the table go by.
 
+use ipnet::IpNet;
 use tracker_ebpf::abi;
 use tracker_ebpf::abi::{TRAFFIC_BOTH, TRAFFIC_CLIENT};
 
@@ -18,6 +19,8 @@ pub struct Policy {
     pub max_users: u32,
     /// How many client addresses one licence covers. A user's connections on a shared host are one together.
     pub devices_per_user: u32,
+    /// Addresses whose sessions take no licence.
+    pub guests: Vec<IpNet>,
     /// Who must prove a second factor.
     pub factors: FactorPolicy,
     /// When this policy came into force: gaps that ended earlier are not judged by it.
@@ -34,6 +37,12 @@ impl Policy {
         } else {
             Some(client.into())
         }
+    }
+
+    /// Whether sessions from this address take no licence.
+    #[must_use]
+    pub fn is_guest(&self, client: ClientAddr) -> bool {
+        !self.guests.is_empty() && self.guests.iter().any(|net| net.contains(&client.ip()))
     }
 
     /// What the observer has to know of it.

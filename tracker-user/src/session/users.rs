@@ -1,6 +1,6 @@
 //! The users who have sessions: one identity in memory per user, however many sessions they have, and what they take of the licences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::policy::Policy;
@@ -24,8 +24,22 @@ pub(super) struct Users {
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     sessions: u32,
-    /// The addresses of the active ones among them.
+    /// The addresses of the active ones among them that licences cover,
     devices: u32,
+    /// and those that take none.
+    guests: u32,
+}
+
+impl Count {
+    /// Those that an address is one of.
+    fn of(&mut self, client: ClientAddr, policy: &Policy) -> &mut u32 {
+        if policy.is_guest(client) { &mut self.guests } else { &mut self.devices }
+    }
+
+    /// Whether none of the user's sessions is active.
+    const fn is_away(self) -> bool {
+        self.devices == 0 && self.guests == 0
+    }
 }
 
 impl Users {
@@ -42,6 +56,25 @@ impl Users {
     /// How many licences are in use.
     pub(super) const fn licences(&self) -> u32 {
         self.licences
+    }
+
+    /// The policy is another: other addresses may take none.
+    pub(super) fn recount_guests<'a>(
+        &mut self,
+        active: impl Iterator<Item = (Scope, &'a Arc<Identity>)>,
+        policy: &Policy,
+    ) {
+        for count in self.users.values_mut() {
+            (count.devices, count.guests) = (0, 0);
+        }
+        let mut together = HashSet::new();
+        for (scope, identity) in active {
+            let is_another = scope.connection.is_none() || together.insert((scope.client, identity));
+            if let Some(count) = self.users.get_mut(identity).filter(|_| is_another) {
+                *count.of(scope.client, policy) += 1;
+            }
+        }
+        self.recount(policy);
     }
 
     /// The policy is another: licences may cover more or less.
@@ -80,10 +113,10 @@ impl Users {
             }
         }
         let Some(count) = self.users.get_mut(identity) else { return };
-        let before = count.devices;
-        count.devices += 1;
-        self.licences += licences_of(before + 1, policy) - licences_of(before, policy);
-        self.active += usize::from(before == 0);
+        let before = *count;
+        *count.of(scope.client, policy) += 1;
+        self.licences += licences_of(count.devices, policy) - licences_of(before.devices, policy);
+        self.active += usize::from(before.is_away());
     }
 
     /// A session of the user's is not active any more.
@@ -98,10 +131,10 @@ impl Users {
             self.together.remove(&key);
         }
         let Some(count) = self.users.get_mut(identity) else { return };
-        let before = count.devices;
-        count.devices -= 1;
-        self.licences -= licences_of(before, policy) - licences_of(before - 1, policy);
-        self.active -= usize::from(before == 1);
+        let before = *count;
+        *count.of(scope.client, policy) -= 1;
+        self.licences -= licences_of(before.devices, policy) - licences_of(count.devices, policy);
+        self.active -= usize::from(count.is_away());
     }
 
     /// Whether one more active session of `identity` fits the licences, once the active one of `leaving` there is gone.
@@ -113,7 +146,8 @@ impl Users {
         policy: &Policy,
     ) -> Result<(), Refused> {
         let max = policy.max_users;
-        if max == 0 {
+        // Whoever is at the address now takes none, either.
+        if max == 0 || policy.is_guest(scope.client) {
             return Ok(());
         }
         let devices = |identity: &Identity| self.users.get(identity).map_or(0, |count| count.devices);

@@ -196,7 +196,7 @@ fn row(view: SessionView, earlier: Option<(u64, u64)>, span: f64) -> SessionRow 
 }
 
 /// The users, by name.
-fn users(rows: &[SessionRow], policy: &Policy) -> Vec<UserRow> {
+pub(super) fn users(rows: &[SessionRow], policy: &Policy) -> Vec<UserRow> {
     let mut by_user: HashMap<&str, Vec<&SessionRow>> = HashMap::new();
     for row in rows {
         by_user.entry(row.identity.key()).or_default().push(row);

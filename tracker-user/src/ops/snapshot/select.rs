@@ -8,7 +8,7 @@ use crate::ops::Standing;
 use crate::types::Method;
 
 /// So many rows are a page.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 
 /// Which table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,8 +53,8 @@ pub(super) fn note_portion(sessions: usize) {
 }
 
 /// A gateway without a proxy.
-struct Rig {
-    ops: Ops,
+pub(super) struct Rig {
+    pub(super) ops: Ops,
     /// The configurations that were put in force.
     applied: Arc<Mutex<Vec<Arc<Config>>>>,
     file: PathBuf,
@@ -67,7 +67,7 @@ impl Rig {
     }
 
     /// With so many users logged in: `user0` to `user4` and so on by turns, from 10.0.0.0 on.
-    fn with(sessions: u32, limits: Limits) -> Self {
+    pub(super) fn with(sessions: u32, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tracker.toml");
         std::fs::write(&file, "").unwrap();
@@ -86,6 +86,7 @@ impl Rig {
             timeouts: Config::default().timeouts,
             max_users: 0,
             devices_per_user: 5,
+            guests: Vec::new(),
             factors: crate::session::FactorPolicy::default(),
             since: boot_now(),
         };

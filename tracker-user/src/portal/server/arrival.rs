@@ -23,6 +23,7 @@ use super::line::{Content, Line, Pace};
 use super::places::Doing;
 use super::seat::Seat;
 use crate::clock::wall_now;
+use crate::portal::pac;
 use crate::portal::page::{Endless, complete, misdirected, plain};
 use crate::portal::settings::Settings;
 use crate::portal::site::Site;
@@ -75,7 +76,8 @@ impl Door {
         settings: &Settings,
     ) -> Result<(Named, crate::types::ClientAddr), Refused> {
         let named = named(head, arrived.is_tls).map_err(|_| Refused::Unnamed)?;
-        if !self.0.own.is_ours(&named, &settings.names, arrived.peer) {
+        let is_ours = self.0.own.is_ours(&named, &settings.names, arrived.peer);
+        if !is_ours && !pac::is_for_whoever_looks_by(&named.host, head.uri.path()) {
             return Err(Refused::Foreign(named));
         }
         let client = forwarded::client(&head.headers, arrived.peer, &settings.trusted_proxies);

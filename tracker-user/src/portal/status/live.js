@@ -52,11 +52,7 @@
       merge(table.tBodies[0], body);
       mergeRow(table.tFoot.rows[0], foot.rows[0]);
     });
-    source.addEventListener("end", () => {
-      stop();
-      pause.hidden = true;
-      ended.hidden = false;
-    });
+    // A connection that was lost is made again by the browser; one that was refused is not.
     source.onerror = () => {
       if (source && source.readyState === EventSource.CLOSED) {
         stop();

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use askama::Template as _;
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -22,7 +21,6 @@ use super::query::{Asked, Extracted};
 use super::table::{Rows, count};
 use super::words::Clock;
 use crate::ops::{OpsError, Table};
-use crate::pages::Language;
 use crate::portal::page::Endless;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
@@ -74,14 +72,12 @@ impl Drop for Seat {
 /// A stream, as it runs.
 struct Stream {
     site: Site,
-    /// What opened it, with the web session that it is for.
+    /// What asked for it: it is as good as the login that came with that.
     visit: Visit,
-    language: Language,
     asked: Asked,
     /// What was sent last.
     sent: Option<u64>,
     quiet: u32,
-    has_ended: bool,
     _seat: Seat,
 }
 
@@ -93,47 +89,36 @@ pub(super) async fn follow(
     table: Table,
     seats: Arc<Seats>,
 ) -> Response {
-    let Some(web) = visit.admin() else {
+    let Some(admin) = visit.admin().filter(|admin| admin.role.may_look()) else {
         return StatusCode::FORBIDDEN.into_response();
     };
+    let of = admin.identity.key().to_owned();
     let asked = match Asked::read(&visit, table, query) {
         Ok(asked) => asked,
         Err(refused) => return refused,
     };
-    let Some(seat) = seats.take(web.identity.key()) else {
+    let Some(seat) = seats.take(&of) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "30")]).into_response();
     };
-    let stream = Stream {
-        site,
-        visit: visit.clone(),
-        language: visit.language().clone(),
-        asked,
-        sent: None,
-        quiet: 0,
-        has_ended: false,
-        _seat: seat,
-    };
+    let stream = Stream { site, visit, asked, sent: None, quiet: 0, _seat: seat };
     let events = stream::unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))
     });
-    let fields = [(CONTENT_TYPE, "text/event-stream")];
-    (Extension(Endless), fields, Body::from_stream(events)).into_response()
+    let mut response = ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response();
+    response.extensions_mut().insert(Endless);
+    response
 }
 
 impl Stream {
-    /// What is sent next; `None` at the end.
+    /// What is sent next; `None` at the end. A browser comes again then, with what it has to prove itself by now.
     async fn next(&mut self) -> Option<String> {
         loop {
-            if self.has_ended {
-                return None;
-            }
             if self.sent.is_some() || self.quiet > 0 {
                 tokio::time::sleep(EVERY).await;
             }
             if !self.site.is_still_in(&self.visit, Purpose::Admin) {
-                self.has_ended = true;
-                return Some(event("end", ""));
+                return None;
             }
             self.quiet += 1;
             match self.look().await {
@@ -141,10 +126,7 @@ impl Stream {
                     self.quiet = 0;
                     return Some(events);
                 }
-                Err(OpsError::Stopping) => {
-                    self.has_ended = true;
-                    return Some(event("end", ""));
-                }
+                Err(OpsError::Stopping) => return None,
                 // It is too busy now: the next look may be luckier.
                 Ok(None) | Err(_) => {}
             }
@@ -159,10 +141,10 @@ impl Stream {
     async fn look(&mut self) -> Result<Option<String>, OpsError> {
         let table = self.asked.select.table;
         let (snapshot, selection) = self.site.parts().ops.select(self.asked.select.clone()).await?;
-        let rows = Rows::new(&self.language, &Clock::here(), table, &snapshot, &selection);
+        let rows = Rows::new(self.visit.language(), &Clock::here(), table, &snapshot, &selection);
         // A template that cannot be written is none that has changed.
         let Ok(rows) = rows.render() else { return Ok(None) };
-        let count = count(&self.language, table, &selection);
+        let count = count(self.visit.language(), table, &selection);
         let mut hasher = DefaultHasher::new();
         (&rows, &count).hash(&mut hasher);
         let is_new = self.sent.replace(hasher.finish()) != Some(hasher.finish());
@@ -210,6 +192,6 @@ mod tests {
             event("rows", "<a>\nevent: end\r\nid: 7"),
             "event: rows\ndata: <a>\ndata: event: end\ndata: \ndata: id: 7\n\n"
         );
-        assert_eq!(event("end", ""), "event: end\ndata: \n\n");
+        assert_eq!(event("count", ""), "event: count\ndata: \n\n");
     }
 }
