@@ -5,6 +5,8 @@ mod brand;
 mod colour;
 mod house;
 mod language;
+#[cfg(test)]
+mod language_tests;
 
 pub use brand::{Brand, Logo, LogoError};
 pub use colour::accent;
