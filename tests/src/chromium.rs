@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOCAL_STATE: &str = r#"{"net":{"received_http_auth_negotiate_headers":true}}"#;
 
 /// As root; and without what it asks for by itself, which would be in the gateway's log and counts.
-const SWITCHES: [&str; 10] = [
+pub(crate) const SWITCHES: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",

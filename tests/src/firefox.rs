@@ -76,18 +76,33 @@ pub fn open_by_pac(
     start(scratch, ns, realm, cache, &profile, &proxy, url)
 }
 
+/// Starts it without a page, to be told what to do.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn start_driven(
+    scratch: &Scratch,
+    ns: &Ns,
+    realm: &Realm,
+    cache: &Path,
+    profile: &Path,
+    settings: &str,
+) -> Result<Process> {
+    start(scratch, ns, realm, cache, profile, settings, "--marionette")
+}
+
 fn start(
     scratch: &Scratch,
     ns: &Ns,
     realm: &Realm,
     cache: &Path,
     profile: &Path,
-    proxy: &str,
-    url: &str,
+    settings: &str,
+    what: &str,
 ) -> Result<Process> {
-    std::fs::write(profile.join("user.js"), [QUIET, proxy].concat())?;
+    std::fs::write(profile.join("user.js"), [QUIET, settings].concat())?;
     let mut command = ns.family("firefox-esr");
-    command.args(["--headless", "--no-remote", "--profile"]).arg(profile).arg(url);
+    command.args(["--headless", "--no-remote", "--profile"]).arg(profile).arg(what);
     command.envs(realm.environment()).env("KRB5CCNAME", cache).env("HOME", profile);
     command.stdin(Stdio::null());
     command.stdout(File::create(profile.join("stdout"))?).stderr(File::create(profile.join("stderr"))?);

@@ -12,6 +12,8 @@
 )]
 
 pub mod answers;
+pub mod axe;
+pub mod browser;
 pub mod certificates;
 pub mod chance;
 pub mod chromium;
@@ -23,10 +25,12 @@ pub mod gateway;
 pub mod haproxy;
 pub mod kerberos;
 pub mod net;
+pub mod npm;
 pub mod ns;
 pub mod nss;
 pub mod ntlm;
 pub mod origin;
+pub mod pages;
 pub mod raw;
 pub mod realm;
 pub mod scratch;

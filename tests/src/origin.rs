@@ -10,6 +10,7 @@
 //! | `/echo` | streams the request's body back |
 //! | `/count` | reads the whole body, answers with its length and its trailers as JSON |
 //! | `/headers` | method, target and headers of the request as JSON, and the number of its connection |
+//! | `/html/CONTENT` | a page: its HTML is the path's rest, in base64url |
 //! | `/post?bytes=N&ms=M` | a page that sends N bytes to `/count` after M ms, and then asks for `/done` |
 //! | `/trailers` | a chunked body and the trailer `X-Checksum: ok` |
 //! | `/status/NNN` | that status |
@@ -27,6 +28,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
@@ -60,6 +63,12 @@ pub struct Counts {
     pub received: AtomicU64,
     /// Requests for `/done`.
     pub done: AtomicU64,
+}
+
+/// The path of a page that the origin shows: this one.
+#[must_use]
+pub fn page(content: &str) -> String {
+    format!("/html/{}", URL_SAFE_NO_PAD.encode(content))
 }
 
 /// The running server; it ends on drop.
@@ -187,6 +196,7 @@ async fn answer(request: Request<Incoming>, connection: u64, counts: Arc<Counts>
         "echo" => Response::new(counted(request.into_body(), counts)),
         "count" => count(request.into_body(), &counts).await,
         "headers" => headers(&request, connection),
+        "html" => html(URL_SAFE_NO_PAD.decode(second).unwrap_or_default()),
         "post" => post(number("bytes"), number("ms")),
         "done" => {
             counts.done.fetch_add(1, Ordering::SeqCst);
@@ -223,6 +233,12 @@ fn full(content: impl Into<Bytes>) -> Response<Body> {
 
 fn text(content: &str) -> Response<Body> {
     full(content.to_owned())
+}
+
+fn html(content: impl Into<Bytes>) -> Response<Body> {
+    let mut response = full(content);
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/html; charset=utf-8"));
+    response
 }
 
 fn json(value: &serde_json::Value) -> Response<Body> {
@@ -323,14 +339,12 @@ fn shown(headers: &HeaderMap) -> serde_json::Map<String, serde_json::Value> {
 
 /// The page counts what the origin has counted.
 fn post(bytes: u64, ms: u64) -> Response<Body> {
-    let mut response = text(&format!(
+    html(format!(
         "<!DOCTYPE html><title>post</title><script>setTimeout(async () => {{\
            const answer = await fetch('/count', {{ method: 'POST', body: new Uint8Array({bytes}) }});\
            if ((await answer.json()).length === {bytes}) await fetch('/done');\
          }}, {ms})</script>"
-    ));
-    response.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
-    response
+    ))
 }
 
 fn headers(request: &Request<Incoming>, connection: u64) -> Response<Body> {

@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// How long to sleep between two looks.
 const STEP: Duration = Duration::from_millis(10);
 
+/// How long a browser may take for a page; about two seconds on an idle machine.
+pub const PAGE: Duration = Duration::from_secs(90);
+
 /// A stopwatch, running since it was made.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

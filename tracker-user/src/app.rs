@@ -4,6 +4,7 @@
 mod apply;
 mod certificates;
 mod kept;
+mod logouts;
 mod options;
 mod passwords;
 mod portal;
@@ -26,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::apply::Applied;
-pub use self::certificates::check;
+use self::logouts::{held, holds};
 use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;
 use self::regulated::Regulated;
@@ -38,7 +39,7 @@ use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
 use crate::auth::password::LocalUsers;
-use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
+use crate::auth::{ReturnTargets, Verifier};
 use crate::clock::wall_now;
 use crate::config;
 use crate::config::{Config, Document};
@@ -208,6 +209,7 @@ impl App {
         let local_users = Arc::new(local_users);
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
+        let holds = holds(&config, &store)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -217,6 +219,7 @@ impl App {
             threads: Arc::clone(&threads),
             metrics: Metrics::new(&registry)?,
             ended: door.forgets(),
+            held: held(&holds),
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
@@ -227,14 +230,23 @@ impl App {
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
+        let visits = web::Stats::new()?;
+        visits.register(&registry)?;
+        let pages_at = portal::endpoints(&config, certificates.as_ref());
+        let inner_listeners = web::InnerListeners::bind(&pages_at);
+        let inner = portal::Inner::of(&inner_listeners);
+        let (targets, languages) = (Arc::new(ReturnTargets::default()), portal::languages(&config));
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::clone(&holds),
             stats,
             access,
-            options: proxy_options(&config),
+            targets: Arc::clone(&targets),
+            languages: Arc::new(languages.clone()),
+            options: proxy_options(&config, &inner),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let endpoints = proxy_endpoints(&config, certificates.as_ref());
@@ -282,7 +294,9 @@ impl App {
             regulator: regulator.clone(),
             regulated,
             door,
+            inner,
             pages: Arc::clone(&pages),
+            holds: Arc::clone(&holds),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -329,6 +343,7 @@ impl App {
             verifier,
             local_users,
             regulator,
+            holds: Arc::clone(&holds),
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,
@@ -341,16 +356,17 @@ impl App {
             ops: ops.clone(),
             tracker: hall,
             verifier: judged,
+            local_users: Arc::clone(&users),
             audit: Arc::clone(&audit),
             store: Arc::clone(&books),
             journal: Arc::clone(&journal),
-            targets: Arc::new(ReturnTargets::default()),
-            holds: Arc::new(LogoutHolds::default()),
-            languages: portal::languages(&config),
+            targets,
+            holds,
+            stats: visits,
+            languages,
         };
-        let endpoints = portal::endpoints(&config, certificates.as_ref());
-        let portal =
-            web::Portal::bind(&endpoints, parts, portal::settings(&config)).map_err(|(address, error)| {
+        let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config))
+            .map_err(|(address, error)| {
                 let is_plain = config.portal.http == Some(address);
                 let key = if is_plain { "portal.http" } else { "portal.https" };
                 listen_error("the portal", address, key, error)
@@ -417,6 +433,7 @@ impl App {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(ops.clone().keep_series()));
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
@@ -452,9 +469,9 @@ impl App {
         info!("stopping");
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        proxy.drain(DRAIN).await;
-        pages.stop();
+        tokio::join!(proxy.drain(DRAIN), pages.stop());
         audit.settle_refusals(true);
+        ops.settle_series();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.
         journal.close();

@@ -6,6 +6,7 @@ mod actor;
 pub(crate) mod arbitrary;
 mod event;
 mod refusals;
+mod tally;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,6 +23,7 @@ pub use self::event::{
 };
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
+pub use self::tally::Tally;
 use crate::clock::boot_now;
 use crate::links::shown;
 use crate::types::{Method, Role};
@@ -157,6 +159,12 @@ impl Audit {
         let (mut past, ()) = self.read(|| ());
         past.retain(|entry| wanted(&entry.event));
         past
+    }
+
+    /// The newest events, the newest first; at most `most` of them.
+    #[must_use]
+    pub fn newest(&self, most: usize) -> Vec<Arc<TrailEntry>> {
+        self.memory().entries.iter().rev().take(most.min(PORTION)).cloned().collect()
     }
 
     /// The events kept, and all that follow them.

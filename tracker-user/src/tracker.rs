@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{Actor, Audit, Ground};
-use crate::clock::boot_now;
+use crate::clock::{BootTime, boot_now};
 use crate::net::Connections;
 use crate::observe::{Events, Observer};
 use crate::session::table::Refused;
@@ -81,6 +81,11 @@ pub enum Refusal {
     /// The user's sessions were ended while the credentials were being verified: they may be worth nothing any more.
     #[error("the user's sessions were ended by an operator while the credentials were being verified")]
     Revoked,
+    /// Somebody has just logged out at the address, and has not typed a password since.
+    #[error(
+        "somebody has just logged out at this address: until portal.logout-hold is over, only a password typed in the portal logs in"
+    )]
+    Held,
     /// Whoever is at the address now is not who opened the connection.
     #[error("another device has shown up behind this address since the connection was opened")]
     AnotherDevice,
@@ -90,21 +95,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What the audit trail calls it; `None` where nobody in particular is refused, or the trail says it already.
-    #[must_use]
-    pub const fn ground(&self) -> Option<Ground> {
-        match self {
-            Self::Policy(Refused::Licences { .. }) => Some(Ground::Licences),
-            Self::NotKept(_) => Some(Ground::NotKept),
-            Self::Untracked(_) | Self::AnotherDevice | Self::Policy(Refused::SharedHost) => {
-                Some(Ground::Untracked)
-            }
-            Self::Revoked => Some(Ground::Credentials("revoked")),
-            // Who has proved themselves since stands in the trail.
-            Self::Policy(Refused::Overtaken) | Self::Stopping => None,
-        }
-    }
-
     /// What happened and what to do, for the person at the client; `Display` is for operators.
     #[must_use]
     pub const fn user_message(&self) -> UserMessage {
@@ -116,10 +106,32 @@ impl Refusal {
                  reason in its status and log."
             }
             Self::Revoked => "Your account was changed while you logged in. Load the page again.",
+            Self::Held => {
+                "Somebody has just logged out at this computer. For a while nobody is logged in here who does not type a \
+                 password on the proxy's own page."
+            }
             Self::AnotherDevice => {
                 "Another computer has appeared at your computer's address. Load the page again."
             }
         })
+    }
+}
+
+impl Refusal {
+    /// What the audit trail calls it; a gateway that is stopping refuses nobody in particular.
+    #[must_use]
+    pub const fn ground(&self) -> Option<Ground> {
+        match self {
+            Self::Policy(Refused::Licences { .. }) => Some(Ground::Licences),
+            Self::NotKept(_) => Some(Ground::NotKept),
+            Self::Untracked(_) | Self::AnotherDevice | Self::Policy(Refused::SharedHost) => {
+                Some(Ground::Untracked)
+            }
+            Self::Revoked => Some(Ground::Credentials("revoked")),
+            Self::Held => Some(Ground::Credentials("logout-hold")),
+            // Who has proved themselves since stands in the trail.
+            Self::Policy(Refused::Overtaken) | Self::Stopping => None,
+        }
     }
 }
 
@@ -161,10 +173,15 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Who else hears of sessions that end.
     pub ended: OnEnd,
+    /// Where no session begins.
+    pub held: IsHeld,
 }
 
 /// Who is told of each session that ends, when its connections are closed and before its end is announced.
 pub type OnEnd = Box<dyn Fn(&crate::session::Event) + Send>;
+
+/// Whether nobody may be logged in at an address, as somebody has just logged out there.
+pub type IsHeld = Box<dyn Fn(ClientAddr, BootTime) -> bool + Send>;
 
 /// What the loop hands to a question.
 pub struct View<'a> {

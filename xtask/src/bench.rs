@@ -8,6 +8,7 @@ mod forward;
 mod idle;
 pub(crate) mod negotiate;
 mod packet;
+mod portal;
 pub(crate) mod rig;
 mod scale;
 mod soak;
@@ -49,6 +50,8 @@ enum Scenario {
     Scale(scale::Options),
     /// What the kernel side costs: by the kernel's own count, and as a loss of speed.
     Packet(packet::Options),
+    /// The pages, with 5,000 sessions: a page, live viewers, logouts, memory; and requests meanwhile.
+    Portal(portal::Options),
     /// Memory of connections that do nothing: haproxy, squid, tinyproxy.
     Idle(idle::Options),
     /// Ten minutes of everything at once; afterwards nothing may be left.
@@ -98,6 +101,7 @@ fn one(scenario: &Scenario, bin: &Path) -> Result<Vec<Aim>> {
         Scenario::Closure(options) => ("closure", closure::run(options, bin)?),
         Scenario::Scale(options) => ("scale", scale::run(options, bin)?),
         Scenario::Packet(options) => ("packet", packet::run(options, bin)?),
+        Scenario::Portal(options) => ("portal", portal::run(options, bin)?),
         Scenario::Idle(options) => ("idle", idle::run(options, bin)?),
         Scenario::Soak(options) => ("soak", soak::run(options, bin)?),
         Scenario::All(_) => return Ok(Vec::new()),
@@ -113,7 +117,7 @@ fn all(options: &All, bin: &Path) -> Result<()> {
     let given =
         [format!("--rounds={}", options.rounds.rounds), format!("--seconds={}", options.rounds.seconds)];
     let mut scenarios = Vec::new();
-    for name in ["forward", "connect", "tunnel", "tls", "negotiate", "packet"] {
+    for name in ["forward", "connect", "tunnel", "tls", "negotiate", "packet", "portal"] {
         scenarios.push(scenario(name, &given)?);
     }
     let others = [("closure", true), ("idle", true), ("scale", options.scale), ("soak", options.soak)];

@@ -9,6 +9,7 @@ mod prove;
 mod run;
 mod setup;
 mod sh;
+mod shots;
 mod test;
 mod tidy;
 
@@ -42,6 +43,8 @@ enum Task {
     Profile(profile::Options),
     /// The long proofs; see docs/SECURITY.md.
     Prove(prove::Options),
+    /// Make the pictures of the pages that the documents show; needs root.
+    Shots(shots::Options),
     /// Check the rules of the architecture.
     Tidy(tidy::Options),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Profile(options) => profile::run(&options),
         Task::Prove(options) => prove::run(&options),
+        Task::Shots(options) => shots::run(&options),
         Task::Tidy(options) => tidy::run(&options),
     };
     match done {

@@ -1,7 +1,7 @@
 //! The clients of `cargo xtask bench`: each deed is one kind of load, in one process that belongs on one core.
 //!
 //! A deed that is measured prepares all it can (connections, tokens), says `READY`, waits for a line on its input, works,
-//! and prints its figures as one line of JSON. The crowd's deeds (`touch`, `login`) begin at once.
+//! and prints its figures as one line of JSON. The crowd's deeds (`touch`, `login`, `logout`) begin at once.
 
 #![expect(clippy::disallowed_methods, reason = "a tool for measurements, not part of the gateway")]
 
@@ -37,6 +37,8 @@ enum Deed {
     Touch(crowd::Args),
     /// Clients that log in: each leaves a session.
     Login(crowd::Args),
+    /// Clients that log out by the logout URL.
+    Logout(crowd::Args),
     /// GETs on connections that are kept.
     Get(http::Args),
     /// CONNECT, one GET through the tunnel, the end; again and again.
@@ -57,8 +59,9 @@ enum Deed {
 
 fn main() -> Result<()> {
     match Args::parse().deed {
-        Deed::Touch(args) => crowd::run(&args, false),
-        Deed::Login(args) => crowd::run(&args, true),
+        Deed::Touch(args) => crowd::run(&args, crowd::Deed::Touch),
+        Deed::Login(args) => crowd::run(&args, crowd::Deed::Login),
+        Deed::Logout(args) => crowd::run(&args, crowd::Deed::Logout),
         Deed::Get(args) => http::get(&args),
         Deed::Connect(args) => http::connect(&args),
         Deed::Negotiate(args) => http::negotiate(&args),

@@ -51,6 +51,7 @@ pub(super) fn decision(record: DecisionRecord) -> wire::Decision {
             decision.cause = Some(cause.label().into());
             "given-up"
         }
+        DecisionResult::Held => "logout-hold",
         DecisionResult::Continued => "continued",
         DecisionResult::Accepted { user, method, ticket } => {
             decision.proved_by = Some(method.to_string());

@@ -8,8 +8,8 @@ use super::options::{kerberos, policy, proxy_options};
 use super::passwords::Door;
 use super::portal;
 use super::regulated::{self, Regulated};
-use crate::auth::Verifier;
 use crate::auth::regulation::Regulator;
+use crate::auth::{LogoutHolds, Verifier};
 use crate::clock::boot_now;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
@@ -30,8 +30,11 @@ pub(super) struct Applied {
     pub(super) regulator: Regulator,
     pub(super) regulated: Regulated,
     pub(super) door: Door,
+    /// How the proxy reaches the web pages.
+    pub(super) inner: portal::Inner,
     /// The web pages: they are made of operations, and so after them.
     pub(super) pages: Arc<OnceLock<Running>>,
+    pub(super) holds: Arc<LogoutHolds>,
 }
 
 impl Applied {
@@ -56,7 +59,14 @@ impl Applied {
         }
         self.verifier.tickets().configure(kerberos(config));
         self.door.configure(config);
-        self.proxy.configure(proxy_options(config));
+        self.holds.configure(config.portal.logout_hold);
+        let (asked, inner) = (Arc::clone(config), self.inner.clone());
+        let made = match self.threads.run(move || proxy_options(&asked, &inner)) {
+            Ok(done) => done.await.ok(),
+            Err(_) => None,
+        };
+        // Without a thread now, this one reads the two small files: what was changed must count.
+        self.proxy.configure(made.unwrap_or_else(|| proxy_options(config, &self.inner)));
         if let Some(pages) = self.pages.get().cloned() {
             let config = Arc::clone(config);
             // Without a thread now, the pages go by what they went by.

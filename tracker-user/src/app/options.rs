@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::error;
 
-use super::via;
+use super::{portal, via};
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules};
 use crate::clock::BootTime;
@@ -45,8 +45,8 @@ pub(super) fn conditions(config: &Config) -> Conditions {
     })
 }
 
-/// What the proxy goes by.
-pub(super) fn proxy_options(config: &Config) -> ProxyOptions {
+/// What the proxy goes by. Blocks: it reads the keytab and the hosts.
+pub(super) fn proxy_options(config: &Config, inner: &portal::Inner) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
         forward_ports: config.proxy.forward_ports.clone(),
@@ -57,6 +57,8 @@ pub(super) fn proxy_options(config: &Config) -> ProxyOptions {
         basic: config.proxy.basic,
         conditions: Arc::new(conditions(config)),
         debugging: config.kerberos.conditions.debugging,
+        own_pages: portal::own_pages(config, inner),
+        house: Arc::new(portal::house(config)),
         via: via(),
         ..ProxyOptions::default()
     }

@@ -47,6 +47,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Each of them.
+    pub const ALL: [Self; 13] = [
+        Self::AdminLogin,
+        Self::AdminLogout,
+        Self::Banned,
+        Self::Ended,
+        Self::Licences,
+        Self::Lifted,
+        Self::LocalUser,
+        Self::Login,
+        Self::Refused,
+        Self::Renewed,
+        Self::Replaced,
+        Self::Setting,
+        Self::Stale,
+    ];
+
     /// Its word, the same in logs, metrics, on disk and in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

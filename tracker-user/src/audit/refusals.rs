@@ -58,9 +58,23 @@ pub enum Ground {
     Destination,
     /// The destination's port is not open.
     Port,
+    /// A cookie of the pages came from another address than the one that it was given to.
+    WebSession,
 }
 
 impl Ground {
+    /// Each as metrics have it: why somebody is refused, however many causes there are for credentials.
+    pub const LABELS: [&'static str; 8] = [
+        Self::Credentials("").label(),
+        Self::Unavailable.label(),
+        Self::Licences.label(),
+        Self::Untracked.label(),
+        Self::NotKept.label(),
+        Self::Conditions.label(),
+        Self::Destination.label(),
+        Self::Port.label(),
+    ];
+
     /// In a word, as the trail has it.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -81,6 +95,7 @@ impl Ground {
             Self::Conditions => "conditions",
             Self::Destination => "destination",
             Self::Port => "port",
+            Self::WebSession => "web-session",
         }
     }
 }

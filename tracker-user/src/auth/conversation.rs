@@ -42,6 +42,8 @@ pub struct Chances {
     pub kerberos: Result<(), Denied>,
     /// Whether a password may be asked for on its connection.
     pub basic: bool,
+    /// Somebody has just logged out at its address: whatever a browser sends by itself is not taken.
+    pub is_held: bool,
 }
 
 impl Chances {
@@ -49,6 +51,9 @@ impl Chances {
     /// asks nobody for a password.
     #[must_use]
     pub fn schemes(&self) -> Schemes {
+        if self.is_held {
+            return Schemes::NONE;
+        }
         let negotiate = self.kerberos.is_ok().then_some(Scheme::Negotiate);
         let basic = self.basic.then_some(Scheme::Basic);
         [negotiate, basic].into_iter().flatten().fold(Schemes::NONE, Schemes::then)
@@ -60,7 +65,10 @@ impl Conversation {
     /// browser that was refused for its ticket, or has none, takes what is left.
     #[must_use]
     pub fn offer(&self, chances: &Chances) -> Offer {
-        let Chances { kerberos, basic } = *chances;
+        let Chances { kerberos, basic, is_held } = *chances;
+        if is_held {
+            return Offer::Nothing(NoOffer::Held);
+        }
         let left = |scheme: &Scheme| match scheme {
             Scheme::Negotiate => self.negotiate.suppressed.is_none(),
             Scheme::Basic => self.basic.suppressed.is_none(),

@@ -122,8 +122,11 @@ proptest! {
             let past = &events[..=number];
             for kerberos in [Ok(()), Err(DENIED)] {
                 for basic in [true, false] {
-                    let chances = Chances { kerberos, basic };
+                    let chances = Chances { kerberos, basic, is_held: false };
                     prop_assert_eq!(conversation.offer(&chances), expected(past, chances), "{:?}", chances);
+                    let held = Chances { is_held: true, ..chances };
+                    prop_assert_eq!(conversation.offer(&held), Offer::Nothing(NoOffer::Held));
+                    prop_assert_eq!(held.schemes(), Schemes::NONE);
                 }
             }
             let is_suppressed = Scheme::ALL.iter().any(|scheme| suppressed(past, *scheme).is_some());

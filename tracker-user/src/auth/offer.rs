@@ -1,7 +1,5 @@
 //! What a client may prove its user with.
 
-use std::sync::Arc;
-
 use super::cause::Cause;
 use super::kerberos::conditions::Denied;
 use super::kerberos::token;
@@ -116,8 +114,6 @@ impl Schemes {
 pub enum Offer {
     /// Credentials of one of these schemes (407).
     Schemes(Schemes),
-    /// Nothing here, but a page to log in on, at this address.
-    Portal(Arc<str>),
     /// Nothing (403).
     Nothing(NoOffer),
 }
@@ -129,6 +125,8 @@ pub enum NoOffer {
     Conditions(Denied),
     /// Credentials have failed on this connection in a way that others would too.
     Suppressed(Cause),
+    /// Somebody has just logged out at the address: nobody is logged in there who has not typed a password in the portal.
+    Held,
 }
 
 impl NoOffer {
@@ -138,6 +136,7 @@ impl NoOffer {
         match self {
             Self::Conditions(denied) => denied.step.label(),
             Self::Suppressed(cause) => cause.page_label(),
+            Self::Held => "logout-hold",
         }
     }
 
@@ -147,6 +146,7 @@ impl NoOffer {
         match self {
             Self::Conditions(_) => UserMessage::new("You cannot log in here"),
             Self::Suppressed(cause) => cause.heading(),
+            Self::Held => UserMessage::new("You are logged out"),
         }
     }
 
@@ -158,6 +158,10 @@ impl NoOffer {
                 " It has no other way to know who you are: use another browser or computer, or ask its operator.",
             ),
             Self::Suppressed(cause) => cause.user_message(),
+            Self::Held => UserMessage::new(
+                "Somebody has just logged out at this computer. For a while nobody is logged in here who does not type a \
+                 password on the proxy's own page: log in there, or try again later.",
+            ),
         }
     }
 }

@@ -3,7 +3,9 @@
 
 pub mod certificates;
 mod client_stream;
+pub mod descriptors;
 mod evidence;
+pub mod handed;
 mod listener;
 pub mod proxy_protocol;
 mod registry;
@@ -16,6 +18,7 @@ mod tls;
 mod transport;
 
 pub use client_stream::{ClientStream, Handshake};
+pub use handed::Handed;
 pub use listener::{Endpoint, Listener, Security, Service};
 pub use proxy_protocol::Caller;
 pub use registry::{

@@ -10,6 +10,7 @@ mod membership;
 mod per_connection_record;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod visibility;
 
 use std::collections::{BTreeMap, HashSet};
@@ -37,6 +38,7 @@ pub use self::limits::{Limits, Over};
 pub(super) use self::membership::Membership;
 pub use self::per_connection_record::Left;
 use self::per_connection_record::{Closings, PerConnectionRecord, TrafficRules};
+use self::totals::Gone;
 pub use self::visibility::{Payload, Seen, SeenConnection, Watcher};
 use super::{Caller, ClientStream};
 use crate::clock::{BootTime, boot_now};
@@ -95,6 +97,7 @@ pub struct Connections {
     open: AtomicUsize,
     rules: TrafficRules,
     closings: Closings,
+    gone: Gone,
 }
 
 impl fmt::Debug for Connections {
@@ -256,6 +259,7 @@ impl Connections {
             }
         }
         self.open.fetch_sub(1, Relaxed);
+        self.gone.add(connection);
         // Whoever asked for its record found it in the map, before; whoever comes now does not.
         if connection.own.get().is_some() {
             let (rx, tx) = connection.bytes();

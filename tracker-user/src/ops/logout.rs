@@ -1,10 +1,14 @@
-//! Ends sessions.
+//! Ends sessions: by order of an operator, or of whoever is at the address.
+
+use jiff::Timestamp;
 
 use super::sessions::nobody_at;
 use super::{Ops, OpsError};
 use crate::audit::Actor;
+use crate::clock::{Anchor, boot_now};
 use crate::session::{Reason, Session};
 use crate::tracker::{NotKept, Whose};
+use crate::types::ClientAddr;
 
 /// What a logout has come to.
 #[derive(Clone, Debug)]
@@ -15,7 +19,53 @@ pub struct LoggedOut {
     pub warning: Option<String>,
 }
 
+/// What came of a client's own logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnLogout {
+    /// Nobody is logged in there any more, whether somebody was or not.
+    Done {
+        /// Until when nobody is logged in there silently; `None`: they are with the next request.
+        held_until: Option<Timestamp>,
+    },
+    /// Many share the address: to end what is of one of them would end what is of all. Nothing was done.
+    SharedHost,
+}
+
 impl Ops {
+    /// Whoever is at this address logs out. When this returns nobody is logged in there: their connections are closed, and the end
+    /// is on disk, also where an earlier order has ended the session. What was under way to log somebody in there comes too late
+    /// where `portal.logout-hold` holds the address.
+    ///
+    /// # Errors
+    /// When the end is not on disk, and a restart could revive it.
+    pub async fn log_out_at(&self, client: ClientAddr) -> Result<OwnLogout, OpsError> {
+        self.order(async move |ops| {
+            let parts = ops.parts();
+            let look = parts.tracker.ask(move |view| {
+                (view.table.policy().timeouts.is_shared(client), view.table.session(client).is_some())
+            });
+            let (is_shared, is_in) = look.await.ok_or(OpsError::Stopping)?;
+            if is_shared {
+                return Ok(OwnLogout::SharedHost);
+            }
+            // First, so that the tracker begins no session there behind the one that ends.
+            parts.holds.hold(client, is_in, boot_now());
+            match parts.tracker.end(Whose::Client(client), Reason::Logout, None).await {
+                Ok(_) => {}
+                Err(NotKept { unkept, .. }) if unkept.revoked => {}
+                Err(NotKept { ended, unkept }) if ended.is_empty() => {
+                    return Err(OpsError::Unkept(unkept.problem));
+                }
+                Err(NotKept { ended, unkept }) => {
+                    return Err(OpsError::NotKept { ended: ended.len(), problem: unkept.to_string() });
+                }
+            }
+            let until = parts.holds.until(client, boot_now());
+            Ok(OwnLogout::Done { held_until: until.map(|until| Anchor::now().wall(until)) })
+        })
+        .await
+    }
+
     /// Ends sessions, by order of `actor`. When this returns their connections are closed, and their ends are on disk.
     /// Sessions that begin meanwhile may stand.
     ///

@@ -22,12 +22,16 @@ mod hypothetical;
 mod local_users;
 mod logout;
 mod overlay;
+mod presence;
 mod roles;
+mod series;
 mod sessions;
 mod settings;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod users;
 mod walk;
 
@@ -53,20 +57,28 @@ pub use self::history::HISTORY_AT_MOST;
 pub use self::hosts::Host;
 pub use self::hypothetical::{Hypothetical, Offer};
 pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administrator};
-pub use self::logout::LoggedOut;
+pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
+pub use self::presence::Presence;
+pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
+pub use self::snapshot::{
+    Column, HostRow, Kinds, Row, Select, Selection, SessionRow, Snapshot, StandingFilter, Table, Usage,
+    UserRow, Value,
+};
 pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreStatus};
+pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
-use crate::auth::Verifier;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
+use crate::auth::{LogoutHolds, Verifier};
 use crate::net::Connections;
 use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
+pub use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
 use crate::store::{Journal, Store};
 use crate::threads::Threads;
 use crate::tracker::Tracker;
@@ -95,6 +107,8 @@ pub struct Parts {
     pub local_users: Arc<LocalUsers>,
     /// Who counts wrong passwords.
     pub regulator: Regulator,
+    /// Where somebody has just logged out.
+    pub holds: Arc<LogoutHolds>,
     /// The certificates; `None` where nothing listens under TLS.
     pub certificates: Option<Arc<Keeper>>,
     /// Who does what blocks. Nobody else's work waits for these.
@@ -147,6 +161,8 @@ struct Inner {
     runtime: Handle,
     walks: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    snapshots: snapshot::Snapshots,
+    series: series::Keeper,
 }
 
 impl Ops {
@@ -155,7 +171,9 @@ impl Ops {
     pub fn new(parts: Parts, limits: Limits, runtime: Handle) -> Self {
         let (walks, followers) = (Semaphore::new(limits.walks), Semaphore::new(limits.followers));
         let (walks, followers) = (Arc::new(walks), Arc::new(followers));
-        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers }))
+        let series = series::Keeper::new(&parts.store);
+        let snapshots = snapshot::Snapshots::default();
+        Self(Arc::new(Inner { parts: Arc::new(parts), limits, runtime, walks, followers, snapshots, series }))
     }
 
     fn parts(&self) -> &Parts {

@@ -150,7 +150,11 @@ impl Ops {
     ) -> Result<Vec<SessionView>, OpsError> {
         self.blocking(move |parts| {
             let anchor = Anchor::now();
-            portion.iter().map(|session| describe(parts, session, &policy, &anchor)).collect()
+            let views = portion.iter().map(|session| {
+                let (recorded, evidence) = recorded(parts, session)?;
+                Ok(describe(parts, session, (&recorded, &evidence), &policy, &anchor))
+            });
+            views.collect()
         })
         .await?
     }
@@ -172,16 +176,17 @@ pub(super) fn recorded(parts: &Parts, session: &Session) -> Result<(Evidence, Ev
     Ok((recorded, recorded))
 }
 
-fn describe(
+/// What is to be said of a session, by what is recorded of its client and what of that may be relied upon.
+pub(super) fn describe(
     parts: &Parts,
     session: &Session,
+    (recorded, evidence): (&Evidence, &Evidence),
     policy: &Policy,
     anchor: &Anchor,
-) -> Result<SessionView, OpsError> {
-    let (recorded, evidence) = recorded(parts, session)?;
+) -> SessionView {
     let peer = session.connection.and_then(|one| parts.connections.peer(session.client, one));
     let now = boot_now();
-    let (expires, reason) = match judge(session, &evidence, policy, now) {
+    let (expires, reason) = match judge(session, evidence, policy, now) {
         Verdict::Active { deadline, .. } => (deadline, None),
         // The lifetime goes on counting for a stale session.
         Verdict::Stale { reason, .. } => {
@@ -189,8 +194,8 @@ fn describe(
         }
         Verdict::Ended { at } => (Some(at), None),
     };
-    let activity = Activity::of(&recorded, now, anchor).since_opened();
-    Ok(SessionView {
+    let activity = Activity::of(recorded, now, anchor).since_opened();
+    SessionView {
         id: session.id,
         scope: session.scope(),
         port: peer.map(|peer| peer.port()),
@@ -209,5 +214,5 @@ fn describe(
         expires: expires.map(|at| anchor.wall(at)),
         device: session.device,
         activity: Activity { opened: activity.opened.filter(|_| activity.is_open), ..activity },
-    })
+    }
 }

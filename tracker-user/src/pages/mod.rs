@@ -2,9 +2,13 @@
 //! proxy's own answers and the portal's pages both go by it.
 
 mod brand;
+mod colour;
+mod house;
 mod language;
 
 pub use brand::{Brand, Logo, LogoError};
+pub use colour::accent;
+pub use house::House;
 pub use language::{Language, LanguageError, Languages};
 
 /// The house style: one column, calm, in light and dark, and on a phone.

@@ -1,9 +1,33 @@
-//! Administration.
+//! Administration: what an operator can look at and do, by pages. Viewers see all of it, and change nothing; whoever changes
+//! something has typed a password a short while ago ([`fresh`]).
+
+mod access;
+mod account;
+mod answer;
+mod bans;
+mod certificates;
+mod events;
+pub(super) mod fresh;
+mod history;
+mod local_users;
+mod login;
+mod notice;
+mod settings;
+pub(super) mod show;
 
 use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::StatusCode;
 
-use super::page::Link;
+pub(super) use self::access::Viewing;
+pub(super) use self::answer::{Asked, see_other, status_of, url};
+pub(super) use self::notice::refused;
+use super::page::{Link, redirect};
 use super::site::Site;
+
+const CONFIRM: &str = "/admin/confirm";
+const LOGOUT: &str = "/admin/logout";
 
 /// The pages of those who may look.
 pub(super) const LINKS: &[Link] = &[
@@ -22,4 +46,32 @@ pub(super) const LINKS: &[Link] = &[
 
 pub(super) fn routes() -> Router<Site> {
     Router::new()
+        .route("/admin", get(home))
+        .route("/admin/login", get(login::show).post(login::log_in))
+        .route(LOGOUT, get(login::ask_to_leave).post(login::log_out))
+        .route(CONFIRM, post(fresh::confirmed))
+        .route("/admin/local-users", get(local_users::list))
+        .route("/admin/local-users/add", get(local_users::add_form).post(local_users::add))
+        .route("/admin/local-users/edit", get(local_users::show))
+        .route("/admin/local-users/password", get(local_users::password_form).post(local_users::password))
+        .route("/admin/local-users/role", post(local_users::role))
+        .route("/admin/local-users/disable", post(local_users::disable))
+        .route("/admin/local-users/enable", post(local_users::enable))
+        .route("/admin/local-users/remove", get(local_users::remove_form).post(local_users::remove))
+        .route("/admin/settings", get(settings::list))
+        .route("/admin/settings/edit", get(settings::show))
+        .route("/admin/settings/set", post(settings::set))
+        .route("/admin/settings/unset", post(settings::unset))
+        .route("/admin/bans", get(bans::list).post(bans::lift))
+        .route("/admin/events", get(events::list))
+        .route("/admin/events.csv", get(events::file))
+        .route("/admin/history", get(history::list))
+        .route("/admin/history.csv", get(history::file))
+        .route("/admin/certificates", get(certificates::list))
+        .route("/admin/account", get(account::show))
+        .route("/admin/account/end-others", post(account::end_others))
+}
+
+async fn home(Viewing(visit): Viewing) -> Response {
+    redirect(&visit, StatusCode::FOUND, "/status")
 }

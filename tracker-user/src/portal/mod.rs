@@ -7,19 +7,23 @@
 
 mod admin;
 mod assets;
+mod csv;
 mod login;
 mod logout;
 mod own;
 mod pac;
 mod page;
+mod password;
 mod posted;
 mod server;
 mod settings;
 mod site;
+mod stats;
 mod status;
 mod visit;
 mod web_sessions;
 
-pub use self::server::{Portal, Running};
+pub use self::server::{InnerListeners, Portal, Running};
 pub use self::settings::Settings;
 pub use self::site::Parts;
+pub use self::stats::Stats;

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::visit::{FORM_COOKIE, Visit};
@@ -59,6 +59,16 @@ impl Page {
         self.visit.settings().brand.logo.is_some()
     }
 
+    /// The operator who is logged in to the administration.
+    pub(super) fn operator(&self) -> Option<String> {
+        self.visit.admin().map(|session| crate::audit::Named::in_short(&session.identity))
+    }
+
+    /// What whoever it is may do, in a word.
+    pub(super) fn role(&self) -> &'static str {
+        self.visit.role().as_str()
+    }
+
     /// The pages that whoever it is may open.
     pub(super) fn links(&self) -> &'static [Link] {
         if self.visit.role().may_look() { super::admin::LINKS } else { &[] }
@@ -69,6 +79,12 @@ impl Page {
         self.visit.path() == href
     }
 }
+
+/// Marks an answer that has no end, as a stream of events: put it into the answer's extensions. It may take as long as it likes
+/// as long as its reader reads; a reader that takes nothing for twenty seconds is left, as is whoever else does. It ends when the
+/// gateway stops, and should end by itself when [`Site::is_still_in`](super::site::Site::is_still_in) no longer holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
 
 /// Something went wrong.
 #[derive(Template)]
@@ -81,14 +97,58 @@ pub(super) struct Problem {
     pub(super) message: String,
 }
 
+/// A request came under a name that is not ours. What is shown leads nowhere under that name.
+#[derive(Template)]
+#[template(path = "misdirected.html")]
+struct Misdirected {
+    page: Page,
+    /// Where the pages are; `None`: nowhere under TLS.
+    origin: Option<String>,
+}
+
+/// The answer to a request under a name that is not ours (RFC 9110, section 15.5.20).
+pub(super) fn misdirected(visit: &Visit) -> Response {
+    let page = Misdirected { page: visit.page(), origin: visit.settings().secure_origin() };
+    answer(visit, StatusCode::MISDIRECTED_REQUEST, &page)
+}
+
+/// A sentence as the answer, for what is no browser.
+pub(super) fn plain(visit: &Visit, status: StatusCode, english: &'static str) -> Response {
+    let (language, number) = (visit.language(), visit.number());
+    let text = format!("{}\n{} {number}\n", language.t(english), language.t("Request"));
+    (status, text).into_response()
+}
+
 /// A page as the answer to a visit.
 pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) -> Response {
     let Ok(html) = page.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let mut response = (status, Html(html)).into_response();
+    if let Ok(tag) = HeaderValue::from_str(visit.language().tag()) {
+        response.headers_mut().insert(CONTENT_LANGUAGE, tag);
+    }
     if let Some(secret) = visit.new_form_cookie() {
         set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
     }
+    carry(visit, response.headers_mut());
     response
+}
+
+/// The way to another page. Loading that one again sends no form again, where this answers one (`303`).
+pub(super) fn redirect(visit: &Visit, status: StatusCode, to: &str) -> Response {
+    let mut response = status.into_response();
+    carry(visit, response.headers_mut());
+    match HeaderValue::from_str(to) {
+        Ok(to) => drop(response.headers_mut().insert(LOCATION, to)),
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+/// The cookie that has turned during the visit.
+fn carry(visit: &Visit, headers: &mut HeaderMap) {
+    if let Some(cookie) = visit.turned_cookie() {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
 }
 
 /// Sets a cookie for as long as the browser runs; `more` are further attributes, each with `; ` before it.

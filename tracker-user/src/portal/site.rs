@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::login::Pending;
 use super::settings::Settings;
+use super::stats::Stats;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
+use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::ops::Ops;
 use crate::pages::Languages;
@@ -21,6 +24,8 @@ pub struct Parts {
     pub tracker: Tracker,
     /// Who verifies credentials.
     pub verifier: Arc<Verifier>,
+    /// The gateway's own users.
+    pub local_users: Arc<LocalUsers>,
     /// What happened.
     pub audit: Arc<Audit>,
     /// What survives,
@@ -31,6 +36,8 @@ pub struct Parts {
     pub targets: Arc<ReturnTargets>,
     /// Where nobody is logged in silently.
     pub holds: Arc<LogoutHolds>,
+    /// What is counted.
+    pub stats: Stats,
     /// All languages there are.
     pub languages: Languages,
 }
@@ -43,12 +50,15 @@ struct Inner {
     parts: Parts,
     settings: ArcSwap<Settings>,
     web_sessions: WebSessions,
+    pending: Pending,
 }
 
 impl Site {
+    /// Blocks: what is kept of logins to the pages is read.
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { parts, settings, web_sessions: WebSessions::default() }))
+        let web_sessions = WebSessions::start(&parts.store, &parts.journal);
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending: Pending::default() }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -65,5 +75,10 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Where people want to go who are logging in.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.0.pending
     }
 }

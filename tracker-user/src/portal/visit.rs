@@ -1,26 +1,31 @@
 //! One request, and who it comes from, as far as that is known.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{ACCEPT_LANGUAGE, COOKIE, USER_AGENT};
 use http::request::Parts as Head;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use ring::hmac;
 
 use super::page::{Page, Problem, answer};
 use super::settings::Settings;
 use super::site::Site;
-use super::web_sessions::{self, WebSession};
+use super::web_sessions::{Purpose, WebSession};
 use crate::audit::Actor;
 use crate::auth::Channel;
+use crate::clock::boot_now;
 use crate::pages::Language;
 use crate::types::{ClientAddr, Role, UserMessage};
 
 /// The cookie of a form that somebody fills in who is not logged in to the pages.
 pub(super) const FORM_COOKIE: &str = "__Host-tracker-form";
+
+/// So long after a password was given changes need no other.
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of the connection that a request comes on.
 #[derive(Clone, Debug)]
@@ -37,19 +42,30 @@ pub(super) struct Arrived {
 #[derive(Clone)]
 pub(super) struct Visit(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     number: String,
     time: Timestamp,
     client: ClientAddr,
     arrived: Arrived,
     host: String,
+    authority: String,
     path: String,
     language: Language,
     settings: Arc<Settings>,
-    web: Option<(String, Arc<WebSession>)>,
+    user: Option<Known>,
+    admin: Option<Known>,
+    turned: Option<HeaderValue>,
     form: Option<String>,
     fresh_form: bool,
     key: hmac::Key,
+}
+
+/// A secret that came as a cookie, and the login that it stands for.
+#[derive(Clone)]
+struct Known {
+    secret: String,
+    session: Arc<WebSession>,
 }
 
 /// What a visit is made of.
@@ -58,34 +74,59 @@ pub(super) struct Coming<'a> {
     pub(super) time: Timestamp,
     pub(super) client: ClientAddr,
     pub(super) arrived: Arrived,
+    /// Without a port; see [`Visit::host`].
     pub(super) host: String,
+    /// With it.
+    pub(super) authority: String,
+    /// Whether it is known whom it comes from and by which name: of any other request no cookie is looked at.
+    pub(super) is_judged: bool,
     pub(super) path: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) key: hmac::Key,
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Visit {
-    pub(super) fn new(site: &Site, coming: Coming<'_>) -> Self {
-        let Coming { number, time, client, arrived, host, path, headers, key } = coming;
+    pub(super) async fn new(site: &Site, coming: Coming<'_>) -> Self {
+        let Coming {
+            number,
+            time,
+            client,
+            arrived,
+            host,
+            authority,
+            is_judged,
+            path,
+            headers,
+            key,
+            settings,
+        } = coming;
         let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         let language = site.parts().languages.choose(accepted);
         // Under TLS alone: elsewhere others could read and write them.
-        let cookie = |name| cookie(headers, name).filter(|_| arrived.is_tls).map(str::to_owned);
-        let web = cookie(web_sessions::COOKIE)
-            .and_then(|secret| site.web_sessions().find(&secret, client).map(|found| (secret, found)));
+        let cookie = |name| cookie(headers, name).filter(|_| arrived.is_tls && is_judged).map(str::to_owned);
+        let known = async |purpose: Purpose| {
+            let secret = cookie(purpose.cookie())?;
+            let session = site.find_web_session(&secret, client, purpose).await?;
+            Some(Known { secret, session })
+        };
+        let (user, admin) = (known(Purpose::User).await, known(Purpose::Admin).await);
         let known = cookie(FORM_COOKIE).filter(|value| value.len() == 32);
         let fresh_form = known.is_none();
-        let form = known.or_else(|| if arrived.is_tls { random() } else { None });
+        let form = known.or_else(|| if arrived.is_tls && is_judged { random() } else { None });
         Self(Arc::new(Inner {
             number,
             time,
             client,
             arrived,
             host,
+            authority,
             path: path.to_owned(),
             language,
-            settings: site.settings(),
-            web,
+            settings,
+            user,
+            admin,
+            turned: None,
             form,
             fresh_form,
             key,
@@ -107,6 +148,11 @@ impl Visit {
         self.0.client
     }
 
+    /// The other end of its connection: the client, or a proxy in front.
+    pub(super) fn peer(&self) -> ClientAddr {
+        self.0.arrived.peer
+    }
+
     /// Whether it came under TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.0.arrived.is_tls
@@ -120,6 +166,12 @@ impl Visit {
     /// The name by which the client reached this host, without a port.
     pub(super) fn host(&self) -> &str {
         &self.0.host
+    }
+
+    /// What browsers name as the origin of this very page: `https://gateway.example.test:4081`.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}", self.0.authority)
     }
 
     /// The path that was asked for.
@@ -137,24 +189,58 @@ impl Visit {
         &self.0.settings
     }
 
-    /// The browser's login to the pages.
+    /// The login to the pages of whoever is logged in to the proxy here, as a user.
     pub(super) fn web(&self) -> Option<&Arc<WebSession>> {
-        self.0.web.as_ref().map(|(_, session)| session)
+        self.web_session(Purpose::User)
+    }
+
+    /// The login to the pages of an administrator or a viewer.
+    pub(super) fn admin(&self) -> Option<&Arc<WebSession>> {
+        self.web_session(Purpose::Admin)
+    }
+
+    /// The login to the pages for this purpose.
+    pub(super) fn web_session(&self, purpose: Purpose) -> Option<&Arc<WebSession>> {
+        self.known(purpose).map(|known| &known.session)
     }
 
     /// The secret of its cookie.
-    pub(super) fn web_secret(&self) -> Option<&str> {
-        self.0.web.as_ref().map(|(secret, _)| secret.as_str())
+    pub(super) fn web_secret(&self, purpose: Purpose) -> Option<&str> {
+        self.known(purpose).map(|known| known.secret.as_str())
+    }
+
+    fn known(&self, purpose: Purpose) -> Option<&Known> {
+        match purpose {
+            Purpose::User => self.0.user.as_ref(),
+            Purpose::Admin => self.0.admin.as_ref(),
+        }
+    }
+
+    /// The same visit of an operator whose cookie has another secret from now on.
+    pub(super) fn turned(&self, secret: String, session: WebSession, cookie: HeaderValue) -> Self {
+        let admin = Some(Known { secret, session: Arc::new(session) });
+        Self(Arc::new(Inner { admin, turned: Some(cookie), ..(*self.0).clone() }))
+    }
+
+    /// The operator's cookie that the answer sets, where it has turned during the visit.
+    pub(super) fn turned_cookie(&self) -> Option<&HeaderValue> {
+        self.0.turned.as_ref()
     }
 
     /// What whoever it is may do.
     pub(super) fn role(&self) -> Role {
-        self.web().map_or(Role::User, |session| session.role)
+        self.admin().map_or(Role::User, |session| session.role)
+    }
+
+    /// Whether an operator has given their password so short a time ago that they may change something: a change needs it.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.admin().is_some_and(|session| boot_now().since(session.authenticated) < FRESH_FOR)
     }
 
     /// Whose order it is, for the audit trail.
     pub(super) fn actor(&self) -> Option<Actor> {
-        self.web().map(|session| Actor::on_portal(&session.identity, self.client()))
+        let session = self.admin().or_else(|| self.web())?;
+        Some(Actor::on_portal(&session.identity, self.client()))
     }
 
     /// The secret of the form cookie that an answer sets; `None` where it is there already, or may not be.
@@ -165,7 +251,8 @@ impl Visit {
     /// What a form carries, so that only this browser can have sent it. Empty without TLS, where there are no forms.
     pub(super) fn form_token(&self) -> String {
         let Some(form) = &self.0.form else { return String::new() };
-        let text = format!("{form} {}", self.web_secret().unwrap_or_default());
+        let secrets = Purpose::ALL.map(|purpose| self.web_secret(purpose).unwrap_or_default());
+        let text = format!("{form} {}", secrets.join(" "));
         let tag = hmac::sign(&self.0.key, text.as_bytes());
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -191,7 +278,7 @@ impl Visit {
         heading: &'static str,
         message: &UserMessage,
     ) -> Response {
-        let message = self.language().t(message.as_str()).to_owned();
+        let message = self.language().say(message);
         answer(self, status, &Problem { page: self.page(), heading, message }).into_response()
     }
 }

@@ -9,10 +9,9 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::access::Entry;
-use super::authorize::Authorized;
 use super::destination::Destination;
-use super::dial::dial;
-use super::exchange::{Downstream, Peer, Reply};
+use super::dial::reach;
+use super::exchange::{Downstream, Peer, Reply, Right};
 use super::message::RequestHead;
 use super::options::ProxyOptions;
 use super::ports;
@@ -29,12 +28,12 @@ pub(super) async fn connect<D: Downstream>(
     down: &mut D,
     destination: &Arc<Destination>,
     options: &ProxyOptions,
-    authorized: &Authorized,
+    right: &Right,
 ) -> Result<Option<Side<TcpStream>>, Reply> {
     let has_content = head.line().has_content();
     // Its memory is not held while the origin is waited for.
     drop(head);
-    if !ports::are_open(&options.connect_ports, destination.port) {
+    if right.user().is_some() && !ports::are_open(&options.connect_ports, destination.port) {
         let port = UserMessage::new("Tunnels to port ").number(destination.port);
         let text = port.then(" are not allowed by this proxy.");
         return Err(ports::closed(peer, down.entry(), destination, &text));
@@ -46,7 +45,7 @@ pub(super) async fn connect<D: Downstream>(
     peer.connection().begin_exchange(down.number(), Carries::Tunnel { to: Arc::clone(&destination.key) });
     // The answer's time is the tunnel's maker's.
     down.timer().clear();
-    let origin = match dial(peer, down.entry(), destination, options).await {
+    let origin = match reach(peer, down.entry(), destination, options, right).await {
         Ok(origin) => origin,
         Err(failure) => {
             down.entry().line().problem = Some(failure.to_string());
@@ -54,7 +53,7 @@ pub(super) async fn connect<D: Downstream>(
         }
     };
     down.timer().set(options.header_timeout);
-    if down.open_tunnel(authorized.mutual_auth.as_deref()).await.is_err() {
+    if down.open_tunnel(right.mutual_auth()).await.is_err() {
         return Ok(None);
     }
     down.entry().line().status = Some(StatusCode::OK);

@@ -51,6 +51,8 @@ pub enum DecisionResult {
     NotOffered(Denied),
     /// Credentials had failed on its connection before, and nothing was offered again (403).
     Suppressed(Cause),
+    /// Somebody had just logged out at its address: nothing that a browser sends by itself was taken.
+    Held,
     /// Its handshake needs another token (407).
     Continued,
     /// It proved this user.
@@ -155,6 +157,7 @@ impl DecisionRecord {
             DecisionResult::Challenged(_)
             | DecisionResult::NotOffered(_)
             | DecisionResult::Suppressed(_)
+            | DecisionResult::Held
             | DecisionResult::Continued => {}
             DecisionResult::Accepted { user, ticket, .. } => {
                 make_fit(user, 2 * outside::NAME);

@@ -12,16 +12,17 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::access::Entry;
-use super::descriptors;
 use super::destination::{Destination, Host};
-use super::exchange::{Peer, Reply};
+use super::exchange::{Peer, Reply, Right};
 use super::guard::{self, Barred, Denied};
 use super::limits::Why;
 use super::options::ProxyOptions;
+use super::own_pages;
 use super::worker::Worker;
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
 use crate::net;
+use crate::net::descriptors;
 use crate::threads::{Busy, Size};
 use crate::types::UserMessage;
 
@@ -90,6 +91,8 @@ pub(super) enum Failure {
     Connect { address: SocketAddr, error: io::Error },
     #[error("{address} did not answer in time")]
     ConnectTimeout { address: SocketAddr },
+    #[error("the portal took no connection")]
+    OwnPages,
 }
 
 impl Failure {
@@ -98,7 +101,9 @@ impl Failure {
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::NameTimeout | Self::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Name(_) | Self::NoAddress | Self::Connect { .. } => StatusCode::BAD_GATEWAY,
-            Self::Unknown { .. } | Self::Busy | Self::Short => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown { .. } | Self::Busy | Self::Short | Self::OwnPages => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let reply = Reply::new(status, &self.user_message(destination));
         if status == StatusCode::SERVICE_UNAVAILABLE { reply.retry() } else { reply }
@@ -125,19 +130,34 @@ impl Failure {
                 _ => "it cannot be connected to.",
             },
             Self::ConnectTimeout { .. } => "it did not answer in time.",
+            Self::OwnPages => "it has too much to do at present; try again.",
         })
     }
 }
 
+/// A connection to the destination, by this right.
+pub(super) async fn reach(
+    peer: &Peer,
+    entry: &Entry,
+    destination: &Destination,
+    options: &ProxyOptions,
+    right: &Right,
+) -> Result<TcpStream, Failure> {
+    match right {
+        Right::User(_) => dial(peer, entry, destination, options).await,
+        Right::OwnPages { handed, way } => own_pages::dial(peer, handed, *way).await,
+    }
+}
+
 /// A connection to the destination. Where none may be made, the audit trail tells whose request it was.
-pub(super) async fn dial(
+async fn dial(
     peer: &Peer,
     entry: &Entry,
     destination: &Destination,
     options: &ProxyOptions,
 ) -> Result<TcpStream, Failure> {
     let worker = peer.worker();
-    let dialled = reach(worker, destination, options).await;
+    let dialled = connect(worker, destination, options).await;
     if let Err(failure @ (Failure::Denied { .. } | Failure::Unknown { .. })) = &dialled {
         let stats = &worker.shared.stats;
         match failure {
@@ -151,7 +171,7 @@ pub(super) async fn dial(
     dialled
 }
 
-async fn reach(
+async fn connect(
     worker: &Worker,
     destination: &Destination,
     options: &ProxyOptions,
@@ -270,7 +290,7 @@ fn to_try(addresses: impl Iterator<Item = IpAddr>) -> Rc<[IpAddr]> {
 
 /// A socket for a connection there. Descriptors of the reserve are not for it: then idle connections are given up, and where
 /// there are none it is an error.
-fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
+pub(super) fn socket(worker: &Worker, address: SocketAddr) -> io::Result<TcpSocket> {
     let make = || if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = match make() {
         Ok(socket) if descriptors::in_reserve(&socket) && !worker.make_room() => {

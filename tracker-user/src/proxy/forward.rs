@@ -8,10 +8,9 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::authorize::Authorized;
 use super::destination::Destination;
-use super::dial::{Failure, dial};
-use super::exchange::{Answer, Downstream, Peer, Reply};
+use super::dial::{Failure, reach};
+use super::exchange::{Answer, Downstream, Peer, Reply, Right};
 use super::http1::{BadResponse, Broke, Onward, ResponseContent, ResponseHead, onward};
 use super::message::{Method, RequestHead, RequestLine};
 use super::options::ProxyOptions;
@@ -31,11 +30,11 @@ pub(super) async fn forward<D: Downstream>(
     down: &mut D,
     destination: &Arc<Destination>,
     options: &ProxyOptions,
-    authorized: &Authorized,
+    right: &Right,
 ) -> Result<Option<Side<TcpStream>>, Reply> {
     let (method, to) = (head.method_name(), Arc::clone(&destination.key));
     peer.connection().begin_exchange(down.number(), Carries::Request { method, to });
-    if !ports::are_open(&options.forward_ports, destination.port) {
+    if right.user().is_some() && !ports::are_open(&options.forward_ports, destination.port) {
         let port = UserMessage::new("Requests to port ").number(destination.port);
         let text = port.then(" are not allowed by this proxy.");
         return Err(ports::closed(peer, down.entry(), destination, &text));
@@ -50,7 +49,7 @@ pub(super) async fn forward<D: Downstream>(
         line: *head.line(),
         destination,
         options,
-        authorized,
+        right,
         upgrades: head.upgrade().is_some(),
         authorises: head.binds_connection(),
         down,
@@ -69,10 +68,10 @@ fn last_hop(method: Method) -> Reply {
 fn final_answer<'a>(
     head: ResponseHead<'a>,
     options: &'a ProxyOptions,
-    authorized: &'a Authorized,
+    right: &'a Right,
     binds_connection: bool,
 ) -> Answer<'a> {
-    Answer { head, via: &options.via, binds_connection, mutual_auth: authorized.mutual_auth.as_deref() }
+    Answer { head, via: &options.via, binds_connection, mutual_auth: right.mutual_auth() }
 }
 
 /// What can go wrong between a request and its answer.
@@ -105,7 +104,7 @@ struct Forwarding<'a, D> {
     line: RequestLine,
     destination: &'a Arc<Destination>,
     options: &'a ProxyOptions,
-    authorized: &'a Authorized,
+    right: &'a Right,
     /// The client wants to change the protocol.
     upgrades: bool,
     /// The client may be authenticating the connection to the origin.
@@ -126,7 +125,7 @@ impl<D: Downstream> Forwarding<'_, D> {
                 return Err(Reply::new(StatusCode::BAD_GATEWAY, &text).closing());
             };
             self.down.entry().line().status = Some(StatusCode::SWITCHING_PROTOCOLS);
-            let answer = final_answer(head, self.options, self.authorized, false);
+            let answer = final_answer(head, self.options, self.right, false);
             if !self.down.is_uploaded() || self.down.switch_protocol(&answer, protocol).await.is_err() {
                 return Ok(None);
             }
@@ -172,19 +171,22 @@ impl<D: Downstream> Forwarding<'_, D> {
         let (worker, options) = (self.peer.worker(), self.options);
         let (key, generation) = (&self.destination.key, worker.shared.generation());
         let idle_timeout = options.pool_idle_timeout;
-        if let Some(own) = self.peer.take_pinned(key, self.authorized)
-            && own.is_usable(idle_timeout, generation, crate::clock::boot_now())
-        {
-            worker.shared.stats.origins_reused.inc();
-            return Ok((own, true));
-        }
-        if let Some(idle) = worker.pool.take(key, idle_timeout, generation) {
-            worker.shared.stats.origins_reused.inc();
-            return Ok((idle, false));
+        // Those to the gateway's own pages are of one client and one request.
+        if let Some(authorized) = self.right.user() {
+            if let Some(own) = self.peer.take_pinned(key, authorized)
+                && own.is_usable(idle_timeout, generation, crate::clock::boot_now())
+            {
+                worker.shared.stats.origins_reused.inc();
+                return Ok((own, true));
+            }
+            if let Some(idle) = worker.pool.take(key, idle_timeout, generation) {
+                worker.shared.stats.origins_reused.inc();
+                return Ok((idle, false));
+            }
         }
         // Making the connection has its own time.
         self.down.timer().clear();
-        let dialled = dial(self.peer, self.down.entry(), self.destination, options).await;
+        let dialled = reach(self.peer, self.down.entry(), self.destination, options, self.right).await;
         let io = dialled.map_err(Problem::Dial)?;
         self.down.timer().set(options.response_timeout);
         Ok((Origin::new(io, Arc::clone(key), generation), false))
@@ -238,8 +240,8 @@ impl<D: Downstream> Forwarding<'_, D> {
     /// authenticate the connection.
     async fn download(self, mut origin: Origin, content: ResponseContent, is_bound: bool, is_pinned: bool) {
         let origin_kept = content.origin_kept;
-        let Self { peer, down, options, authorises, authorized, .. } = self;
-        down.start_answer(&final_answer(origin.response(), options, authorized, is_bound), content);
+        let Self { peer, down, options, authorises, right, .. } = self;
+        down.start_answer(&final_answer(origin.response(), options, right, is_bound), content);
         origin.consume_response();
         let mut is_sent = down.is_uploaded();
         down.timer().clear();
@@ -269,7 +271,11 @@ impl<D: Downstream> Forwarding<'_, D> {
             debug!(client = %peer.address(), %error, "an answer broke off");
             return;
         }
-        if origin_kept && is_uploaded && origin.input.is_empty() {
+        if let Some(authorized) = right.user()
+            && origin_kept
+            && is_uploaded
+            && origin.input.is_empty()
+        {
             if is_pinned || authorises || is_bound {
                 peer.pin(origin, authorized);
             } else {

@@ -11,7 +11,6 @@ mod balancer;
 mod buffer;
 mod connect;
 pub mod decision_log;
-mod descriptors;
 mod destination;
 mod dial;
 mod exchange;
@@ -25,6 +24,7 @@ mod in_the_clear;
 mod limits;
 mod message;
 pub mod options;
+mod own_pages;
 mod penalty;
 mod pool;
 mod ports;
@@ -55,10 +55,12 @@ pub use self::balancer::Balancers;
 pub use self::decision_log::DecisionLog;
 pub use self::gate::Gate;
 pub use self::options::{AllowList, ProxyOptions};
+pub use self::own_pages::{OwnPages, Way};
 pub use self::stats::Stats;
-use crate::auth::Verifier;
+use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::clock::boot_now;
 use crate::net::{Connections, Endpoint, Listener};
+use crate::pages::Languages;
 use crate::threads::Threads;
 
 /// How long ended connections may take to be dropped.
@@ -74,10 +76,16 @@ pub struct Parts {
     pub decisions: Arc<DecisionLog>,
     /// Where connections are registered.
     pub connections: Arc<Connections>,
+    /// Where nobody is logged in silently.
+    pub holds: Arc<LogoutHolds>,
     /// What is counted.
     pub stats: Stats,
     /// Where requests are logged.
     pub access: AccessLog,
+    /// Where people wanted to go who are led to log in.
+    pub targets: Arc<ReturnTargets>,
+    /// The languages of pages.
+    pub languages: Arc<Languages>,
     /// What it goes by at first.
     pub options: ProxyOptions,
     /// How many threads serve: one for each core is best.
@@ -90,8 +98,11 @@ struct Shared {
     verifier: Arc<Verifier>,
     decisions: Arc<DecisionLog>,
     connections: Arc<Connections>,
+    holds: Arc<LogoutHolds>,
     stats: Stats,
     access: AccessLog,
+    targets: Arc<ReturnTargets>,
+    languages: Arc<Languages>,
     options: ArcSwap<ProxyOptions>,
     /// Counts the changes of the options: a connection to an origin is used again only under those that allowed it.
     generation: AtomicU64,
@@ -141,7 +152,19 @@ impl Proxy {
     /// # Errors
     /// When one of them cannot be had.
     pub fn bind(endpoints: &[Endpoint], parts: Parts) -> Result<Self, BindError> {
-        let Parts { gate, verifier, decisions, connections, stats, access, options, workers } = parts;
+        let Parts {
+            gate,
+            verifier,
+            decisions,
+            connections,
+            holds,
+            stats,
+            access,
+            targets,
+            languages,
+            options,
+            workers,
+        } = parts;
         let in_the_clear = in_the_clear::Passwords::new(&stats);
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
@@ -159,8 +182,11 @@ impl Proxy {
             verifier,
             decisions,
             connections,
+            holds,
             stats,
             access,
+            targets,
+            languages,
             options: ArcSwap::from_pointee(options),
             generation: AtomicU64::new(0),
             changed: Notify::new(),
@@ -171,7 +197,7 @@ impl Proxy {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
-        descriptors::look();
+        crate::net::descriptors::look();
         let of = shares.len();
         let mut workers = Vec::new();
         for (number, listeners) in shares.into_iter().enumerate() {

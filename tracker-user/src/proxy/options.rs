@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Balancers;
+use super::{Balancers, OwnPages};
 use crate::auth::kerberos::Conditions;
 use crate::auth::kerberos::conditions::ConditionSettings;
 use crate::config::{self, AllowedDestination, Basic};
+use crate::pages::House;
 use crate::types::PortRange;
 
 /// How long a client may take to send a request's head, from its first byte.
@@ -52,6 +53,10 @@ pub struct ProxyOptions {
     pub conditions: Arc<Conditions>,
     /// Every step of the conditions is logged.
     pub debugging: bool,
+    /// Where the gateway's own pages are.
+    pub own_pages: Option<Arc<OwnPages>>,
+    /// How the proxy's pages look.
+    pub house: Arc<House>,
     /// The name in `Via`. Must differ from those of all other proxies in a chain: its return means a loop.
     pub via: String,
     /// How many connections clients may have in all; 0 is as many as there are descriptors for.
@@ -82,6 +87,8 @@ impl Default for ProxyOptions {
             balancers: Balancers::default(),
             conditions: Arc::new(everybody()),
             debugging: false,
+            own_pages: None,
+            house: Arc::default(),
             via: VIA.to_owned(),
             max_connections: 0,
             max_connections_per_client: crate::config::MAX_CONNECTIONS_PER_CLIENT as usize,

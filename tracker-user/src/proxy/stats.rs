@@ -69,6 +69,10 @@ pub struct Stats {
     pub origins_given_up: IntCounter,
     /// Requests that the conditions did not offer Kerberos to, and that had no session.
     pub not_offered: IntCounter,
+    /// Requests that were led to the page where people log in.
+    pub led_to_login: IntCounter,
+    /// Requests and tunnels to the gateway's own pages. They are in no other count of requests or bytes.
+    pub own_pages: IntCounter,
 }
 
 impl Stats {
@@ -204,6 +208,14 @@ impl Stats {
                 "tracker_proxy_not_offered_total",
                 "Requests refused because the conditions did not offer them Kerberos",
             )?,
+            led_to_login: IntCounter::new(
+                "tracker_proxy_led_to_login_total",
+                "Requests for pages that were redirected to the portal to log in",
+            )?,
+            own_pages: IntCounter::new(
+                "tracker_proxy_portal_requests_total",
+                "Requests and tunnels through the proxy to the portal, which are in no other count",
+            )?,
         })
     }
 
@@ -233,6 +245,8 @@ impl Stats {
             &self.destinations_refused,
             &self.destinations_unknown,
             &self.not_offered,
+            &self.led_to_login,
+            &self.own_pages,
             &self.shed,
             &self.penalties,
             &self.heads_ended,

@@ -1,4 +1,5 @@
-//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans.
+//! What stands in the database: settings, sessions, the audit trail, the history, the policy in force, bans, logins to
+//! the pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,10 +17,14 @@ use super::events::{self, EventKey, Events, StoredEvent};
 use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
+use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
+use super::web_sessions;
+use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::{Actor, TrailEntry};
 use crate::clock::wall_now;
+use crate::session::Reason;
 use crate::types::{ClientAddr, SessionId};
 
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
@@ -68,6 +73,10 @@ pub(super) struct Batch {
     pub(super) policy: Option<StoredPolicy>,
     /// By key; `None`: it is over.
     pub(super) bans: HashMap<String, Option<Box<StoredBan>>>,
+    /// What there was, bucket by bucket.
+    pub(super) series: Series,
+    /// By the hash of its secret; `None`: it is over.
+    pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -184,6 +193,18 @@ impl Store {
         self.read(|read| history::read(read, wanted))
     }
 
+    /// The clients whose last session its user has ended since then, and when, the newest first and at most so many.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn logouts_since(
+        &self,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(ClientAddr, Timestamp)>, StoreError> {
+        self.read(|read| history::last_ended(read, Reason::Logout, since, most))
+    }
+
     /// The audit trail's events that happened from `since` on, oldest first: at most `most` of them that
     /// come after `after`, and where the last one stands.
     ///
@@ -196,6 +217,20 @@ impl Store {
         most: usize,
     ) -> Result<(Vec<StoredEvent>, Option<EventKey>), StoreError> {
         self.read(|read| events::read(read, since, after, most))
+    }
+
+    /// The audit trail's events that happened until `until`, newest first: at most `most` of them that come before `before`, and
+    /// where the last one stands.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events_before(
+        &self,
+        until: Timestamp,
+        before: Option<EventKey>,
+        most: usize,
+    ) -> Result<(Vec<StoredEvent>, Option<EventKey>), StoreError> {
+        self.read(|read| events::read_before(read, until, before, most))
     }
 
     /// Writes what the journal has gathered, in one transaction. On disk when this returns.
@@ -230,6 +265,12 @@ impl Store {
             }
             if !batch.bans.is_empty() {
                 bans::write(write, &batch.bans)?;
+            }
+            if !batch.series.is_empty() {
+                series::write(write, &batch.series)?;
+            }
+            if !batch.web_sessions.is_empty() {
+                web_sessions::write(write, &batch.web_sessions)?;
             }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;
@@ -273,6 +314,7 @@ fn settle(write: &WriteTransaction, forget: bool) -> Result<(), redb::Error> {
     if forget {
         write.delete_table(SESSIONS)?;
         write.delete_table(SEEN)?;
+        web_sessions::forget(write)?;
     }
     let sessions = write.open_table(SESSIONS)?;
     let lives = |client: ClientAddr, id: SessionId| -> Result<bool, redb::Error> {

@@ -123,6 +123,27 @@ pub(super) fn read(
     Ok((found, last))
 }
 
+/// The events until `until`, newest first: at most `most` of them that come before `before`, and where the last one stands.
+pub(super) fn read_before(
+    read: &ReadTransaction,
+    until: Timestamp,
+    before: Option<EventKey>,
+    most: usize,
+) -> Result<(Vec<StoredEvent>, Option<EventKey>), redb::Error> {
+    let (mut found, mut last) = (Vec::new(), None);
+    let Some(table) = existing(read.open_table(EVENTS))? else { return Ok((found, last)) };
+    let end = match before {
+        None => Bound::Included((until.as_microsecond(), u32::MAX)),
+        Some(EventKey(key)) => Bound::Excluded(key),
+    };
+    for entry in table.range::<(i64, u32)>((Bound::Unbounded, end))?.rev().take(most) {
+        let (key, value) = entry?;
+        last = Some(EventKey(key.value()));
+        found.extend(serde_json::from_slice::<StoredEvent>(value.value()));
+    }
+    Ok((found, last))
+}
+
 /// The table, open for writing.
 pub(super) struct Events<'a>(redb::Table<'a, (i64, u32), &'static [u8]>);
 

@@ -371,6 +371,38 @@ pub(super) fn read(read: &ReadTransaction, wanted: &Wanted) -> Result<Vec<Histor
     Ok(found)
 }
 
+/// The clients whose newest session has ended for `reason` since then, and when, the newest first and at most so many. Whoever
+/// has had another session since is not among them.
+pub(super) fn last_ended(
+    read: &ReadTransaction,
+    reason: Reason,
+    since: Timestamp,
+    most: usize,
+) -> Result<Vec<(ClientAddr, Timestamp)>, redb::Error> {
+    let (entries, by_end) = (existing(read.open_table(ENTRIES))?, existing(read.open_table(BY_END))?);
+    let (Some(entries), Some(by_end)) = (entries, by_end) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for ended in by_end.range((since.as_microsecond(), 0)..(RUNS, 0))?.rev() {
+        if found.len() >= most {
+            break;
+        }
+        let (end, start) = ended?;
+        let ((_, session), (client, _)) = (end.value(), start.value());
+        let Some(newest) = entries.range((client, i64::MIN, 0)..=(client, RUNS, u128::MAX))?.next_back()
+        else {
+            continue;
+        };
+        let (key, value) = newest?;
+        if key.value().2 != session {
+            continue;
+        }
+        let entry = serde_json::from_slice::<HistoryEntry>(value.value()).ok();
+        let entry = entry.filter(|entry| entry.reason == Some(reason));
+        found.extend(entry.and_then(|entry| entry.until).map(|until| (ClientAddr(client), until)));
+    }
+    Ok(found)
+}
+
 /// The entries of a bare name in lower case, the newest first.
 fn of_user(read: &ReadTransaction, bare: &str) -> Result<Vec<Key>, redb::Error> {
     let Some(by_user) = existing(read.open_table(BY_USER))? else { return Ok(Vec::new()) };

@@ -18,7 +18,9 @@ use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::policy::StoredPolicy;
+use super::series::StoredBucket;
 use super::sessions::PortableSession;
+use super::web_sessions::{StoredWebSession, WebSessionKey};
 use crate::audit::TrailEntry;
 use crate::clock::{Anchor, BootTime, boot_id};
 use crate::session::{Policy, Session};
@@ -42,6 +44,10 @@ pub enum Entry {
     Policy(Box<Policy>),
     /// The ban of this key is this, or it is over.
     Ban(String, Option<Box<StoredBan>>),
+    /// What there was in some time.
+    Series(StoredBucket),
+    /// The login to the pages of this key is this, or it is over.
+    WebSession(WebSessionKey, Option<Box<StoredWebSession>>),
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -136,9 +142,10 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, bans, settle } = pending;
+    let Batch { sessions, seen, events, policy, bans, series, web_sessions, settle } = pending;
     let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
-    nothing_of_sessions && policy.is_none() && bans.is_empty() && settle.is_none()
+    let nothing_else = bans.is_empty() && series.is_empty() && web_sessions.is_empty();
+    nothing_of_sessions && policy.is_none() && nothing_else && settle.is_none()
 }
 
 struct Writer {
@@ -209,6 +216,12 @@ impl Writer {
             Entry::Ban(key, ban) => {
                 pending.bans.insert(key, ban);
             }
+            Entry::Series(bucket) => {
+                pending.series.insert((bucket.span.clone(), bucket.place), bucket);
+            }
+            Entry::WebSession(key, session) => {
+                pending.web_sessions.insert(key, session);
+            }
             Entry::Policy(policy) => {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));
             }
@@ -257,7 +270,8 @@ impl Writer {
         self.pending.events.retain(|entry| !entry.event.is_admission());
         let mut unkept = Unkept { problem, revoked: true };
         // What ended or was taken over in memory must not come back from the disk.
-        if !self.pending.sessions.is_empty()
+        let ended_on_the_pages = self.pending.web_sessions.values().any(Option::is_none);
+        if (ended_on_the_pages || !self.pending.sessions.is_empty())
             && let Err(error) = self.store.revoke()
         {
             error!(%error, "a restart now would revive sessions that have ended: the revocation mark cannot be written");

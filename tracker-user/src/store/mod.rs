@@ -16,9 +16,11 @@ mod open;
 mod policy;
 mod revocation;
 mod schema;
+mod series;
 pub mod sessions;
 mod text;
 mod users;
+mod web_sessions;
 
 #[cfg(test)]
 mod tests;
@@ -32,5 +34,7 @@ pub use history::{HistoryEntry, StalePeriod, Wanted};
 pub use journal::{Answer, Entry, Journal};
 pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
+pub use series::StoredBucket;
 pub use sessions::PortableSession;
 pub use users::{PasswordHash, StoredUser};
+pub use web_sessions::{StoredWebSession, WebSessionFacts, WebSessionKey, WebSessionTimes};

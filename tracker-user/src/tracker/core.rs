@@ -13,7 +13,7 @@ use tracker_ebpf::abi::Hint;
 
 use super::metrics::Metrics;
 use super::revoked::Revoked;
-use super::{OnEnd, Order, Parts, Refusal, View, resync};
+use super::{IsHeld, OnEnd, Order, Parts, Refusal, View, resync};
 use crate::audit::{self, Audit, LicencesEvent, TrailEntry};
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
@@ -47,6 +47,7 @@ pub(super) struct Core {
     pub(super) threads: Arc<Threads>,
     pub(super) metrics: Metrics,
     pub(super) ended: OnEnd,
+    pub(super) held: IsHeld,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) timer: BootTimer,
     pub(super) timer_set: Option<BootTime>,
@@ -79,7 +80,7 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, events, connections, audit, journal, threads, metrics, ended } = parts;
+        let Parts { observer, events, connections, audit, journal, threads, metrics, ended, held } = parts;
         // What an earlier run lost does not matter: everybody is refreshed now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
@@ -93,6 +94,7 @@ impl Core {
             threads,
             metrics,
             ended,
+            held,
             orders,
             timer: BootTimer::new()?,
             timer_set: None,
@@ -316,6 +318,10 @@ impl Core {
             self.table.policy().scope(proof.client, proof.connection)
         {
             return self.admit_on_connection(scope, proof);
+        }
+        // Whoever logs out has it held before their session is ended here: a proof that was under way comes too late.
+        if (self.held)(proof.client, boot_now()) {
+            return Err(Refusal::Held);
         }
         // From here on the kernel latches every gap of this client, whatever becomes of the daemon. A record that is made
         // only now begins with the proof: nothing was closed after it that the record does not know of.

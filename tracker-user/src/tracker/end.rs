@@ -10,7 +10,7 @@ use super::{NotKept, Order, Tracker, Whose};
 use crate::audit::Actor;
 use crate::clock::boot_now;
 use crate::session::{Reason, Session};
-use crate::store::Unkept;
+use crate::store::{Answer, Unkept};
 use crate::types::{Identity, Scope, UserQuery};
 
 /// Which sessions end in one turn of the loop.
@@ -148,15 +148,18 @@ impl Core {
         let ended =
             scopes.into_iter().filter_map(|scope| self.table.end(scope, reason, now, &mut self.effects));
         let ended: Vec<Session> = ended.collect();
-        self.carry_out_by(
-            actor,
-            Some(Box::new(move |kept| {
-                // Whoever asked may have gone; what ended has ended.
-                let _ = reply.send(match kept {
-                    Ok(()) => Ok(ended),
-                    Err(unkept) => Err(NotKept { ended, unkept }),
-                });
-            })),
-        );
+        let answer: Answer = Box::new(move |kept| {
+            // Whoever asked may have gone; what ended has ended.
+            let _ = reply.send(match kept {
+                Ok(()) => Ok(ended),
+                Err(unkept) => Err(NotKept { ended, unkept }),
+            });
+        });
+        if self.effects.is_empty() {
+            // What ended by an earlier order may not be on disk yet: nobody is told before that they are logged out.
+            self.journal.submit(Vec::new(), Some(answer));
+        } else {
+            self.carry_out_by(actor, Some(answer));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What issue 4 asks for, and what was reached.
+//! What issue 4, and issue 13 for the pages, ask for, and what was reached.
 
 use super::rig::report::Table;
 

@@ -10,6 +10,7 @@ use lab::Lab;
 use lab::answers::{same_user, setting};
 use lab::origin::ECHO_PORT;
 use lab::wait::{Stopwatch, until};
+use lab::web::Web;
 
 use super::show::Show;
 
@@ -22,8 +23,8 @@ const SOON: Duration = Duration::from_secs(10);
 type Step = fn(&mut Lab, &mut Show) -> Result<()>;
 
 /// All of them, in order; each starts where the one before ended.
-pub(super) const ALL: [Step; 12] = [
-    challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, under_tls, passwords,
+pub(super) const ALL: [Step; 13] = [
+    challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, under_tls, passwords, pages,
     numbers,
 ];
 
@@ -281,6 +282,27 @@ fn passwords(lab: &mut Lab, show: &mut Show) -> Result<()> {
     );
     ctl(lab, show, &["bans", "lift", "carol"])?;
     show.check("the ban is lifted: she is served", by_password(GOOD)?.code == 200);
+    show.end();
+    Ok(())
+}
+
+fn pages(lab: &mut Lab, show: &mut Show) -> Result<()> {
+    show.step("The pages: a form for whoever has neither, and the logout URL");
+    ctl(lab, show, &["logout", "--all"])?;
+    let browser = Web::new(lab, 1);
+    let form = browser.get("/login")?;
+    show.curl("client2", &form);
+    let reply = browser.post(&form, "/login", &[("name", "bob"), ("password", "bob-pw")])?;
+    show.curl("client2", &reply);
+    show.check("bob is logged in by the form, as by any other way", is_taken_for(lab, 1, "bob")?);
+    show.check("his requests need nothing more", lab.curl(1).get(PAGE)?.code == 200);
+    show.say("What a logoff script runs:");
+    let url = Web::plain_url("/internal/logout");
+    show.command("client2", &format!("wget -q -O - {url}"));
+    let host = lab.net.clients.get(1).context("no second client")?;
+    show.output(&host.ns.run(&["wget", "-q", "-O", "-", &url])?);
+    ctl(lab, show, &["sessions"])?;
+    show.check("the session is gone", lab.gateway.session(&lab.address(1))?.is_none());
     show.end();
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "pages",
-        imports: &[],
+        imports: &["types"],
         purpose: "what people see: the house style, the languages, whom the gateway belongs to",
     },
     Room { name: "panics", imports: &[], purpose: "a panic ends the process, and says what to do about it" },
@@ -158,7 +158,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "bin",
-        imports: &["private", "panics", "output", "config", "proxy", "cli", "app"],
+        imports: &["private", "panics", "output", "config", "proxy", "doctor", "cli", "app"],
         purpose: "the programs: `trackerd` and `trackerctl`",
     },
 ];

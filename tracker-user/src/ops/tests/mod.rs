@@ -4,6 +4,7 @@ mod bans;
 mod local_users;
 mod looks;
 mod orders;
+mod past_events;
 mod roles;
 mod trail;
 mod walks;
@@ -52,8 +53,8 @@ pub(super) fn note_portion(sessions: usize) {
 }
 
 /// A gateway without a proxy.
-struct Rig {
-    ops: Ops,
+pub(super) struct Rig {
+    pub(super) ops: Ops,
     /// The configurations that were put in force.
     applied: Arc<Mutex<Vec<Arc<Config>>>>,
     file: PathBuf,
@@ -66,7 +67,7 @@ impl Rig {
     }
 
     /// With so many users logged in: `user0` to `user4` and so on by turns, from 10.0.0.0 on.
-    fn with(sessions: u32, limits: Limits) -> Self {
+    pub(super) fn with(sessions: u32, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("tracker.toml");
         std::fs::write(&file, "").unwrap();
@@ -98,6 +99,7 @@ impl Rig {
             threads: threads(),
             metrics: Metrics::new(&registry).unwrap(),
             ended: Box::new(|_| {}),
+            held: Box::new(|_, _| false),
         };
         let kept = Kept { sessions: (0..sessions).map(session).collect(), ..Kept::default() };
         let (tracker, event_loop) = Tracker::new(parts, kept, policy, SessionId::test(1)).unwrap();
@@ -144,6 +146,7 @@ impl Rig {
             verifier: Arc::new(verifier),
             local_users,
             regulator: regulator.unwrap(),
+            holds: Arc::new(LogoutHolds::lasting(HOUR)),
             certificates: None,
             threads,
             started: wall_now(),

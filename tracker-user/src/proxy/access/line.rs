@@ -54,6 +54,12 @@ impl Writer {
                 put(out, &[" bytes_in=", number.format(line.received)]);
                 put(out, &[" bytes_out=", number.format(line.sent)]);
                 put(out, &[" duration_ms=", number.format(duration)]);
+                if line.is_for_own_pages {
+                    out.extend_from_slice(b" portal=true");
+                }
+                if let Some(number) = line.number {
+                    let _ = write!(out, " request={number}");
+                }
                 if !complete {
                     out.extend_from_slice(b" aborted=true");
                 }
@@ -88,6 +94,12 @@ impl Writer {
                     out,
                     r#","status":{status},"bytes_in":{received},"bytes_out":{sent},"duration_ms":{duration}"#
                 );
+                if line.is_for_own_pages {
+                    out.extend_from_slice(br#","portal":true"#);
+                }
+                if let Some(number) = line.number {
+                    let _ = write!(out, r#","request":"{number}""#);
+                }
                 if !complete {
                     out.extend_from_slice(br#","aborted":true"#);
                 }
@@ -153,6 +165,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::proxy::access::RequestNumber;
     use crate::types::Identity;
 
     fn lines(line: &Line, complete: bool) -> (String, Value) {
@@ -194,6 +207,8 @@ mod tests {
             status: Some(StatusCode::OK),
             received: 1,
             sent: 2,
+            number: None,
+            is_for_own_pages: false,
             problem: None,
         };
         let (text, json) = lines(&line, true);
@@ -216,15 +231,18 @@ mod tests {
             path: String::new(),
             user: None,
             status: None,
+            number: Some(RequestNumber::new(crate::types::ConnectionId::new(10.try_into().unwrap()), 3)),
+            is_for_own_pages: true,
             problem: Some("no HTTP".into()),
             ..line
         };
         let (text, json) = lines(&line, false);
         assert!(
             text.contains("client=10.0.0.1 status=0 ")
-                && text.ends_with(" aborted=true problem=\"no HTTP\"\n"),
+                && text.ends_with(" portal=true request=ca-3 aborted=true problem=\"no HTTP\"\n"),
             "{text}"
         );
+        assert_eq!((&json["fields"]["portal"], &json["fields"]["request"]), (&json!(true), &json!("ca-3")));
         assert_eq!((&json["fields"]["aborted"], json["fields"].get("method")), (&json!(true), None));
     }
 }

@@ -6,6 +6,7 @@
 
 mod line;
 mod log;
+mod number;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use crate::types::ClientAddr;
 
 pub use self::log::AccessLog;
 pub(super) use self::log::Lane;
+pub(super) use self::number::RequestNumber;
 use super::worker::Worker;
 use crate::clock::{BootTime, boot_now};
 use crate::outside;
@@ -47,6 +49,10 @@ pub(super) struct Line {
     pub(super) received: u64,
     /// and to it.
     pub(super) sent: u64,
+    /// The number on the page of the gateway's own that it was answered with.
+    pub(super) number: Option<RequestNumber>,
+    /// It was meant for the gateway's own pages.
+    pub(super) is_for_own_pages: bool,
     /// What is wrong with a request that could not be read.
     pub(super) problem: Option<String>,
 }
@@ -64,6 +70,8 @@ impl Line {
             status: None,
             received: 0,
             sent: 0,
+            number: None,
+            is_for_own_pages: false,
             problem: None,
         }
     }
@@ -106,9 +114,13 @@ impl Entry {
             return;
         }
         let (line, stats) = (&self.line, &self.worker.shared.stats);
-        stats.answered(line.status);
-        stats.bytes_received.inc_by(line.received);
-        stats.bytes_sent.inc_by(line.sent);
+        if line.is_for_own_pages {
+            stats.own_pages.inc();
+        } else {
+            stats.answered(line.status);
+            stats.bytes_received.inc_by(line.received);
+            stats.bytes_sent.inc_by(line.sent);
+        }
         self.worker.log.write(line, complete);
     }
 }

@@ -10,7 +10,7 @@ use super::{Authorized, Came, ask, bind};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
-    Chances, Context, Credentials, Failure, Fingerprint, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
+    Context, Credentials, Failure, Fingerprint, NoOffer, Offer, Outcome, Proved, Rejection, Scheme, Schemes,
 };
 use crate::clock::boot_now;
 use crate::proxy::decision_log::DecisionResult;
@@ -26,14 +26,14 @@ pub(super) async fn prove(
     peer: &Peer,
     came: Came,
     recalled: Option<Proved>,
-    chances: &Chances,
+    evaluation: &Evaluation,
 ) -> (Result<Authorized, Reply>, DecisionResult) {
     // The head has just been read. Whatever becomes of the connection from here on comes after the proof; a client that
     // had left before it was read cannot be told from one that left before its proof.
     let arrival = boot_now();
     if peer.connection().is_gone() {
         let why = "the client had left when its credentials were read";
-        return (Err(again(peer, chances).closing()), DecisionResult::Unavailable(why.into()));
+        return (Err(again(peer, evaluation).closing()), DecisionResult::Unavailable(why.into()));
     }
     let shared = Arc::clone(&peer.worker().shared);
     let stats = &shared.stats;
@@ -45,7 +45,7 @@ pub(super) async fn prove(
         None => {
             let context = Context {
                 client: peer.address(),
-                accepts: chances.schemes(),
+                accepts: evaluation.chances.schemes(),
                 handshake,
                 channel: peer.channel(),
                 arrival,
@@ -59,18 +59,18 @@ pub(super) async fn prove(
             if let Some(ticket) = &proof.ticket {
                 ticket.log(&peer.address());
             }
-            return proved(peer, proof, fingerprint, chances).await;
+            return proved(peer, proof, fingerprint, evaluation).await;
         }
         Outcome::Continue { handshake, answer } => {
             stats.proofs_continued.inc();
             // Unless it goes on to prove somebody.
             peer.conduct().fails();
             peer.conversation().goes_on(handshake);
-            (Reply::challenge(Schemes::NEGOTIATE, Some(&answer)), DecisionResult::Continued)
+            (Reply::challenge(Schemes::NEGOTIATE, Some(&answer), None), DecisionResult::Continued)
         }
         Outcome::Failed(Failure::Rejected(rejection)) => {
             stats.proofs_refused.inc();
-            rejected(peer, rejection, chances)
+            rejected(peer, rejection, evaluation)
         }
         Outcome::Failed(failure) => {
             let why = failure.to_string();
@@ -107,8 +107,9 @@ pub(super) fn not_offered(peer: &Peer, credentials: &Credentials, evaluation: Ev
     }
     shared.stats.proofs_refused.inc();
     tell(peer, Ground::Credentials(cause.label()), cause.method(), None, &why);
+    let reply = evaluation.lead.rejected(peer, cause, schemes, answer.as_deref());
     evaluation.record(peer, DecisionResult::Refused { cause, why });
-    Reply::rejected(cause, schemes, answer.as_deref())
+    reply
 }
 
 /// What the operator is told besides of a password where none is looked at.
@@ -120,7 +121,7 @@ async fn proved(
     peer: &Peer,
     proof: Proved,
     fingerprint: Fingerprint,
-    chances: &Chances,
+    evaluation: &Evaluation,
 ) -> (Result<Authorized, Reply>, DecisionResult) {
     let Proved { identity, method, factors, at, mutual, ticket } = proof;
     peer.conversation().succeeds();
@@ -162,13 +163,13 @@ async fn proved(
                     tell(peer, ground, Some(method), Some(&offer.identity), &why);
                 }
                 return (
-                    Err(not_admitted(peer, &refusal, chances)),
+                    Err(not_admitted(peer, &refusal, evaluation)),
                     DecisionResult::NotAdmitted { user, why },
                 );
             }
         }
     }
-    (Err(again(peer, chances)), DecisionResult::Challenged(chances.schemes()))
+    (Err(again(peer, evaluation)), DecisionResult::Challenged(evaluation.chances.schemes()))
 }
 
 /// Puts a refusal into the audit trail; by which method it was tried, where it is a known one, and of whom, where that is proved.
@@ -178,7 +179,7 @@ fn tell(peer: &Peer, ground: Ground, method: Option<Method>, user: Option<&Ident
 }
 
 /// Good credentials, but no session. What the operator has to do stands in the log and the audit trail.
-fn not_admitted(peer: &Peer, refusal: &Refusal, chances: &Chances) -> Reply {
+fn not_admitted(peer: &Peer, refusal: &Refusal, evaluation: &Evaluation) -> Reply {
     let page = |status| Reply::new(status, &refusal.user_message());
     match refusal {
         // 403, not 407: other credentials of the same user would not help.
@@ -186,28 +187,32 @@ fn not_admitted(peer: &Peer, refusal: &Refusal, chances: &Chances) -> Reply {
         Refusal::NotKept(_) | Refusal::Untracked(_) | Refusal::Policy(session::Refused::SharedHost) => {
             page(StatusCode::SERVICE_UNAVAILABLE).retry()
         }
-        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, chances),
-        Refusal::AnotherDevice => again(peer, chances).closing(),
+        Refusal::Policy(session::Refused::Overtaken) | Refusal::Revoked => again(peer, evaluation),
+        Refusal::Held => evaluation.lead.reply(peer, &Offer::Nothing(NoOffer::Held)),
+        Refusal::AnotherDevice => again(peer, evaluation).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
 }
 
 /// Credentials that prove nothing: the client is asked again, for what may still help.
-fn rejected(peer: &Peer, rejection: Rejection, chances: &Chances) -> (Reply, DecisionResult) {
+fn rejected(peer: &Peer, rejection: Rejection, evaluation: &Evaluation) -> (Reply, DecisionResult) {
     let Rejection { cause, why, answer } = rejection;
     tell(peer, Ground::Credentials(cause.label()), cause.method(), None, &why);
     peer.conduct().fails();
-    let mut conversation = peer.conversation();
-    let closes = conversation.fails(cause);
-    let page = match conversation.offer(chances) {
-        Offer::Schemes(schemes) => Reply::rejected(cause, schemes, answer.as_deref()),
-        nothing => Reply::offer(&nothing),
+    let (closes, offer) = {
+        let mut conversation = peer.conversation();
+        (conversation.fails(cause), conversation.offer(&evaluation.chances))
+    };
+    let page = match offer {
+        Offer::Schemes(schemes) => evaluation.lead.rejected(peer, cause, schemes, answer.as_deref()),
+        nothing => evaluation.lead.reply(peer, &nothing),
     };
     let page = if closes { page.closing() } else { page };
     (page, DecisionResult::Refused { cause, why })
 }
 
 /// Asks for what may be offered, as if nothing had come.
-fn again(peer: &Peer, chances: &Chances) -> Reply {
-    Reply::offer(&peer.conversation().offer(chances))
+fn again(peer: &Peer, evaluation: &Evaluation) -> Reply {
+    let offer = peer.conversation().offer(&evaluation.chances);
+    evaluation.lead.reply(peer, &offer)
 }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use tracing::info;
 
+use super::lead::Lead;
 use crate::auth::Chances;
 use crate::auth::kerberos::conditions::{Finding, RequestFacts, STEPS};
-use crate::clock::wall_now;
+use crate::clock::{boot_now, wall_now};
 use crate::config::Basic;
 use crate::links::shown;
 use crate::outside;
@@ -19,6 +20,8 @@ use crate::proxy::options::ProxyOptions;
 pub(super) struct Evaluation {
     /// What it may be offered.
     pub(super) chances: Chances,
+    /// Where whoever sent it is led.
+    pub(super) lead: Lead,
     findings: Vec<Finding>,
     method: Cow<'static, str>,
     url: String,
@@ -28,6 +31,7 @@ pub(super) struct Evaluation {
 impl Evaluation {
     /// For a request.
     pub(super) fn of(peer: &Peer, head: &RequestHead, options: &ProxyOptions) -> Self {
+        peer.note_language(head);
         let field = |name| head.field(name).map(String::from_utf8_lossy);
         let (cookie, user_agent) = (field(Name::Cookie), field(Name::UserAgent));
         let path = match head.path() {
@@ -58,8 +62,10 @@ impl Evaluation {
                 );
             }
         });
+        let is_held = peer.worker().shared.holds.until(peer.address(), boot_now()).is_some();
         Self {
-            chances: Chances { kerberos, basic: takes_passwords(peer, options) },
+            chances: Chances { kerberos, basic: takes_passwords(peer, options), is_held },
+            lead: Lead::of(peer, head, options),
             findings,
             method: head.method_name(),
             url: outside::shown_bytes(&url(head, options.conditions.look_at_urls()), outside::NAME),

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod evaluation;
+mod lead;
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::exchange::{Peer, Reply};
 use super::message::{Name, RequestHead};
 use super::options::ProxyOptions;
 use crate::audit::{Ground, Refusal};
-use crate::auth::{Credentials, Fingerprint, NoOffer, Offer, Proved, Scheme, Schemes};
+use crate::auth::{Credentials, Fingerprint, NoOffer, Offer, Proved, Scheme};
 use crate::clock::boot_now;
 use crate::session::{Admitted, Decision};
 use crate::types::{Identity, SessionId, UserMessage};
@@ -86,7 +87,7 @@ async fn with_credentials(
     match came.credentials.scheme() {
         Some(Scheme::Negotiate) => {
             let evaluation = Evaluation::of(peer, head, options);
-            if evaluation.chances.kerberos.is_ok() {
+            if evaluation.chances.schemes().has(Scheme::Negotiate) {
                 return prove(peer, came, None, evaluation).await;
             }
             // Where Kerberos is not offered, credentials for it are as if they were not there.
@@ -105,6 +106,9 @@ async fn with_credentials(
                 return Ok(authorized);
             }
             let evaluation = Evaluation::of(peer, head, options);
+            if evaluation.chances.is_held {
+                return Err(ask(peer, evaluation));
+            }
             head.settle();
             prove(peer, came, recalled, evaluation).await
         }
@@ -132,7 +136,7 @@ async fn prove(
     recalled: Option<Proved>,
     evaluation: Evaluation,
 ) -> Result<Authorized, Reply> {
-    let (verdict, result) = credentials::prove(peer, came, recalled, &evaluation.chances).await;
+    let (verdict, result) = credentials::prove(peer, came, recalled, &evaluation).await;
     evaluation.record(peer, result);
     verdict
 }
@@ -163,19 +167,24 @@ async fn session_of(peer: &Peer, user: &Identity) -> Option<Authorized> {
 fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
     let offer = peer.conversation().offer(&evaluation.chances);
     let result = match &offer {
+        _ if evaluation.chances.is_held => DecisionResult::Held,
         Offer::Schemes(schemes) => DecisionResult::Challenged(*schemes),
-        Offer::Portal(_) => DecisionResult::Challenged(Schemes::NONE),
         Offer::Nothing(NoOffer::Conditions(denied)) => {
             peer.worker().shared.stats.not_offered.inc();
-            let why = denied.to_string();
-            let refusal = Refusal::of_request(peer.address(), Ground::Conditions, None, &why);
-            peer.worker().shared.gate.refused(&refusal);
+            // Who is led on is not refused.
+            if !evaluation.lead.leads_on() {
+                let why = denied.to_string();
+                let refusal = Refusal::of_request(peer.address(), Ground::Conditions, None, &why);
+                peer.worker().shared.gate.refused(&refusal);
+            }
             DecisionResult::NotOffered(*denied)
         }
         Offer::Nothing(NoOffer::Suppressed(cause)) => DecisionResult::Suppressed(*cause),
+        Offer::Nothing(NoOffer::Held) => DecisionResult::Held,
     };
+    let reply = evaluation.lead.reply(peer, &offer);
     evaluation.record(peer, result);
-    Reply::offer(&offer)
+    reply
 }
 
 /// Who a request without credentials is from, if that is known; the answer to it where proving who its user is would not

@@ -8,6 +8,7 @@
 //! The calls are static: each front has its own copy of what serves it, and pays nothing for the border.
 
 mod answer;
+mod page;
 mod pages;
 mod peer;
 mod reply;
@@ -15,6 +16,7 @@ mod reply;
 mod tests;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,13 +27,18 @@ use tokio::net::TcpStream;
 pub(super) use self::answer::Answer;
 pub(super) use self::peer::Peer;
 pub(super) use self::reply::Reply;
-use super::access::Entry;
+use super::access::{Entry, RequestNumber};
+use super::authorize::Authorized;
+use super::destination::Destination;
 use super::http1::{Broke, ResponseContent};
 use super::message::{Method, Name, RequestHead};
+use super::options::ProxyOptions;
 use super::pool::Origin;
 use super::timer::Timer;
 use super::tunnel::Side;
 use super::{authorize, connect, forward};
+use crate::net::Handed;
+use crate::observe::Route;
 use crate::types::{SessionId, UserMessage};
 
 /// The client is no longer there, or does not take what it is sent in time.
@@ -96,11 +103,17 @@ pub(super) async fn serve<D: Downstream>(
     head: RequestHead,
     down: &mut D,
 ) -> Option<Side<TcpStream>> {
+    let number = peer.count_request();
+    if number == 1 {
+        peer.note_language(&head);
+    }
     down.entry().begin(head.method_name());
     let tunnel = match pass_on(peer, head, down).await {
         Ok(tunnel) => tunnel,
         Err(reply) => {
-            down.respond(reply).await;
+            let number = RequestNumber::new(peer.connection().id(), number);
+            down.entry().line().number = reply.has_page().then_some(number);
+            down.respond(peer.dress(reply, number)).await;
             None
         }
     };
@@ -132,30 +145,96 @@ async fn pass_on<D: Downstream>(
         let text = text.then(" has come back to the proxy that sent it.");
         return Err(Reply::new(StatusCode::LOOP_DETECTED, &text));
     }
-    let authorized = authorize::authorize(peer, &mut head, &options).await?;
-    peer.serves(&authorized);
-    down.entry().line().user = Some(Arc::clone(&authorized.user));
+    let right = match own_pages(peer, &head, &destination, &options) {
+        // Nobody is asked who they are for these pages, and nobody is served as somebody else's: credentials are for none.
+        Some((handed, way)) => {
+            head.wipe(Name::ProxyAuthorization);
+            down.entry().line().is_for_own_pages = true;
+            Right::OwnPages { handed, way }
+        }
+        None => {
+            let authorized = authorize::authorize(peer, &mut head, &options).await?;
+            peer.serves(&authorized);
+            down.entry().line().user = Some(Arc::clone(&authorized.user));
+            Right::User(authorized)
+        }
+    };
     down.timer().set(options.response_timeout);
-    let session = authorized.session;
+    let session = right.user().map(|authorized| authorized.session);
     let passing_on = async {
         if head.method() == Method::Connect {
-            connect::connect(peer, head, down, &destination, &options, &authorized).await
+            connect::connect(peer, head, down, &destination, &options, &right).await
         } else {
-            forward::forward(peer, head, down, &destination, &options, &authorized).await
+            forward::forward(peer, head, down, &destination, &options, &right).await
         }
     };
     match while_bound(peer, session, passing_on).await {
-        Some(passed_on) => passed_on.map_err(|reply| reply.proved(authorized.mutual_auth)),
+        Some(passed_on) => passed_on.map_err(|reply| reply.proved(right.into_mutual_auth())),
         None => Ok(None),
     }
 }
 
-/// Does `work` for as long as the connection is bound to this session. An exchange beside this one may prove another user: what
+/// The way to the gateway's own pages, for a request that means them.
+#[inline]
+fn own_pages(
+    peer: &Peer,
+    head: &RequestHead,
+    destination: &Destination,
+    options: &ProxyOptions,
+) -> Option<(Arc<Handed>, SocketAddr)> {
+    let pages = options.own_pages.as_ref()?;
+    let routes = &peer.worker().routes;
+    let is_here = |address| matches!(routes.of(address, destination.port), Ok(Route::Here));
+    let way = pages.way(head.method(), destination, is_here)?;
+    Some((Arc::clone(&pages.handed), way))
+}
+
+/// By what right something is fetched.
+#[derive(Debug)]
+pub(super) enum Right {
+    /// Of a user, on their session.
+    User(Authorized),
+    /// Of everybody: it is the gateway's own page. For this client alone, by a connection of its own.
+    OwnPages {
+        /// Where it is said first whose the connection is.
+        handed: Arc<Handed>,
+        /// Where it leads.
+        way: SocketAddr,
+    },
+}
+
+impl Right {
+    /// The user's.
+    pub(super) const fn user(&self) -> Option<&Authorized> {
+        match self {
+            Self::User(authorized) => Some(authorized),
+            Self::OwnPages { .. } => None,
+        }
+    }
+
+    /// The gateway's own proof for the answer.
+    pub(super) fn mutual_auth(&self) -> Option<&str> {
+        self.user()?.mutual_auth.as_deref()
+    }
+
+    fn into_mutual_auth(self) -> Option<String> {
+        match self {
+            Self::User(authorized) => authorized.mutual_auth,
+            Self::OwnPages { .. } => None,
+        }
+    }
+}
+
+/// Does `work` for as long as the connection is bound to this session, if it is done on one. An exchange beside this one may prove another user: what
 /// was asked for in the name of the one before is not theirs to read, so it breaks off (`None`) before another byte moves.
-async fn while_bound<F: Future>(peer: &Peer, session: SessionId, work: F) -> Option<F::Output> {
+async fn while_bound<F: Future>(peer: &Peer, session: Option<SessionId>, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        if peer.session() == Some(session) { work.as_mut().poll(cx).map(Some) } else { Poll::Ready(None) }
+        if session.is_none() || peer.session() == session {
+            work.as_mut().poll(cx).map(Some)
+        } else {
+            Poll::Ready(None)
+        }
     })
     .await
 }

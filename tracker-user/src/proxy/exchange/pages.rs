@@ -1,146 +1,106 @@
-//! The pages that the proxy answers with itself: small, they name what went wrong and whose turn it is. None says who the
-//! user is: whoever sits at the client may be somebody else.
-
-use std::borrow::Cow;
-use std::fmt::Write as _;
+//! The pages that the proxy answers with itself: small, they name what went wrong and whose turn it is, and lead to where
+//! people log in. None says who the user is: whoever sits at the client may be somebody else.
 
 use http::StatusCode;
 
 use super::Reply;
-use crate::auth::{Cause, Offer, Scheme, Schemes};
-use crate::outside;
+use super::page::Page;
+use crate::auth::{Cause, NoOffer, Offer, Schemes};
 use crate::session::Denial;
 use crate::types::{Factor, UserMessage};
 
-/// One column that is pleasant to read on any screen, in light and dark.
-macro_rules! style {
-    () => {
-        "<meta name=\"viewport\" content=\"width=device-width\"><style>:root{color-scheme:light dark}\
-         body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:4rem auto;padding:0 1rem}\
-         h1{font-size:1.4rem}small{opacity:.7}</style>"
-    };
-}
-
-/// What may be done for a ticket.
-macro_rules! ticket {
-    () => {
-        "<li>Log in to your domain, or run <code>kinit</code>, where its servers can be reached.</li>\n\
-         <li>Use the proxy by its full name, not by its address.</li>"
-    };
-}
-
-/// And for a password.
-macro_rules! password {
-    () => {
-        "<li>Give your browser or program your name and password for this proxy.</li>"
-    };
-}
-
-/// The page of a challenge: how it asks, and what its reader can do.
-macro_rules! challenge {
-    ($by:literal, $($remedy:tt)*) => {
-        concat!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>407 Proxy Authentication Required</title>",
-            style!(),
-            "</head>\n<body><h1>Log in to use this proxy</h1>\n<p>It asks who you are by ",
-            $by,
-            ", and your browser had no answer.</p>\n<ul>",
-            $($remedy)*,
-            "</ul>\n<small>407 from the proxy</small>\n</body></html>\n"
-        )
-    };
-}
-
-const BY_TICKET: &str = challenge!("Kerberos (Negotiate)", ticket!());
-const BY_PASSWORD: &str = challenge!("your name and password", password!());
-const BY_EITHER: &str =
-    challenge!("Kerberos (Negotiate), or by your name and password", ticket!(), "\n", password!());
+/// Over what leads to a login.
+const LOG_IN: UserMessage = UserMessage::new("Log in to use this proxy");
 
 impl Reply {
     /// A page for the person at the client. It takes nothing but a [`UserMessage`], so that no words of an operator's get onto it.
     pub(in crate::proxy) fn new(status: StatusCode, message: &UserMessage) -> Self {
         let heading = UserMessage::new(status.canonical_reason().unwrap_or("Error"));
-        Self::headed(status, &heading, message, None)
+        Self::headed(status, heading, message.clone(), None)
     }
 
     /// With a heading of its own; `label` is what the person may tell the operator.
     fn headed(
         status: StatusCode,
-        heading: &UserMessage,
-        message: &UserMessage,
+        heading: UserMessage,
+        message: UserMessage,
         label: Option<&'static str>,
     ) -> Self {
-        let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-        let mut html = String::with_capacity(640 + message.as_str().len());
-        let _ = write!(
-            html,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{code} {reason}</title>{style}</head>\n\
-             <body><h1>",
-            style = style!(),
-        );
-        escape(heading.as_str(), &mut html);
-        html.push_str("</h1>\n<p>");
-        escape(message.as_str(), &mut html);
-        let label = label.map(|label| format!(" ({label})")).unwrap_or_default();
-        let _ = write!(html, "</p>\n<small>{code} from the proxy{label}</small>\n</body></html>\n");
-        Self::page(status, html.into())
+        Self::page(status, Page { heading, message, label, remedies: Schemes::NONE, login: None })
     }
 
-    /// What a request is answered that has to prove itself: 407, or 403 where it cannot.
-    pub(in crate::proxy) fn offer(offer: &Offer) -> Self {
-        match offer {
-            Offer::Schemes(schemes) => Self::challenge(*schemes, None),
-            Offer::Portal(address) => Self::portal(address),
-            Offer::Nothing(why) => {
-                Self::headed(StatusCode::FORBIDDEN, &why.heading(), &why.user_message(), Some(why.label()))
+    /// What a request is answered that has to prove itself: 407, or 403 where it cannot; `login` is the address of a page where
+    /// it can.
+    pub(in crate::proxy) fn offer(offer: &Offer, login: Option<String>) -> Self {
+        let reply = match offer {
+            Offer::Schemes(schemes) => return Self::challenge(*schemes, None, login),
+            Offer::Nothing(why @ NoOffer::Conditions(_)) if login.is_some() => {
+                let message = UserMessage::new("Your browser cannot log in by itself here.");
+                Self::headed(StatusCode::FORBIDDEN, LOG_IN, message, Some(why.label()))
             }
-        }
-    }
-
-    /// 403: leads to the page where people log in.
-    fn portal(address: &str) -> Self {
-        let mut html = String::with_capacity(640 + 2 * address.len());
-        let mut link = String::with_capacity(address.len());
-        escape(address, &mut link);
-        let _ = write!(
-            html,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>403 Forbidden</title>{style}</head>\n\
-             <body><h1>Log in to use this proxy</h1>\n<p><a href=\"{link}\">{link}</a></p>\n\
-             <small>403 from the proxy</small>\n</body></html>\n",
-            style = style!(),
-        );
-        Self::page(StatusCode::FORBIDDEN, html.into())
-    }
-
-    /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on.
-    pub(in crate::proxy) fn challenge(schemes: Schemes, message: Option<&[u8]>) -> Self {
-        let page = match (schemes.has(Scheme::Negotiate), schemes.has(Scheme::Basic)) {
-            (true, true) => BY_EITHER,
-            (false, true) => BY_PASSWORD,
-            _ => BY_TICKET,
+            Offer::Nothing(why) => {
+                Self::headed(StatusCode::FORBIDDEN, why.heading(), why.user_message(), Some(why.label()))
+            }
         };
-        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, Cow::Borrowed(page))
-            .challenging(schemes, message)
+        reply.with_login(login)
     }
 
-    /// 407: the credentials proved nothing, others may; with a message that tells the client's library why.
-    pub(in crate::proxy) fn rejected(cause: Cause, schemes: Schemes, message: Option<&[u8]>) -> Self {
+    /// 302: to the page where people log in.
+    pub(in crate::proxy) fn led(login: String) -> Self {
+        let message = UserMessage::new("Your browser is led to the page where you log in.");
+        let mut reply =
+            Self::headed(StatusCode::FOUND, LOG_IN, message, None).with_login(Some(login.clone()));
+        reply.set_location(login);
+        reply
+    }
+
+    /// 407: asks the client to prove who its user is; with a message where a handshake of Negotiate goes on. `login`: see
+    /// [`Self::offer`].
+    pub(in crate::proxy) fn challenge(
+        schemes: Schemes,
+        message: Option<&[u8]>,
+        login: Option<String>,
+    ) -> Self {
+        use crate::auth::Scheme::{Basic, Negotiate};
+        let asks = UserMessage::new(match (schemes.has(Negotiate), schemes.has(Basic)) {
+            (true, true) => {
+                "It asks who you are by Kerberos (Negotiate), or by your name and password, and your browser had no answer."
+            }
+            (false, true) => "It asks who you are by your name and password, and your browser had no answer.",
+            _ => "It asks who you are by Kerberos (Negotiate), and your browser had no answer.",
+        });
+        let page = Page { heading: LOG_IN, message: asks, label: None, remedies: schemes, login };
+        Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, page).challenging(schemes, message)
+    }
+
+    /// 407: the credentials proved nothing, others may; with a message that tells the client's library why. `login`: see
+    /// [`Self::offer`].
+    pub(in crate::proxy) fn rejected(
+        cause: Cause,
+        schemes: Schemes,
+        message: Option<&[u8]>,
+        login: Option<String>,
+    ) -> Self {
         let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        Self::headed(status, &cause.heading(), &cause.user_message(), Some(cause.page_label()))
+        Self::headed(status, cause.heading(), cause.user_message(), Some(cause.page_label()))
+            .with_login(login)
             .challenging(schemes, message)
     }
 
     /// 403: the user is known, and has to prove a second factor, for which there is no page yet.
     pub(in crate::proxy) fn step_up(factor: Factor) -> Self {
-        let what = match factor {
-            Factor::Totp => "a code from your authenticator app",
-            Factor::Passkey => "your passkey",
-        };
-        let message = UserMessage::new("The proxy knows who you are, and needs a second proof: ")
-            .then(what)
-            .then(". It has no page yet where you could give it: ask its operator.");
+        let message = UserMessage::new(match factor {
+            Factor::Totp => {
+                "The proxy knows who you are, and needs a second proof: a code from your authenticator app. It has no page yet \
+                 where you could give it: ask its operator."
+            }
+            Factor::Passkey => {
+                "The proxy knows who you are, and needs a second proof: your passkey. It has no page yet where you could give \
+                 it: ask its operator."
+            }
+        });
         let heading = UserMessage::new("A second factor is needed");
-        Self::headed(StatusCode::FORBIDDEN, &heading, &message, Some(factor.as_str()))
+        Self::headed(StatusCode::FORBIDDEN, heading, message, Some(factor.as_str()))
     }
 
     /// 503: nobody is served on this connection.
@@ -157,48 +117,48 @@ impl Reply {
     }
 }
 
-fn escape(text: &str, html: &mut String) {
-    for c in outside::shown(text, outside::SENTENCE).chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            c => html.push(c),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Scheme;
+    use crate::auth::kerberos::conditions::{Denied, Step};
 
-    #[test]
-    fn what_clients_sent_cannot_become_markup() {
-        let mut html = String::new();
-        escape("<script>alert('a&b')</script>\n", &mut html);
-        assert_eq!(html, "&lt;script&gt;alert(&#39;a&amp;b&#39;)&lt;/script&gt;\\n");
+    fn fields(reply: &Reply, name: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        reply.each_field(|field, value| {
+            if field == name {
+                found.push(value.to_owned());
+            }
+        });
+        found
     }
 
     #[test]
-    fn an_offer_is_a_challenge_a_link_or_a_reason() {
-        let challenges = |reply: &Reply| {
-            let mut found = Vec::new();
-            reply.each_field(|name, value| {
-                if name == "Proxy-Authenticate" {
-                    found.push(value.to_owned());
-                }
-            });
-            found
-        };
+    fn an_offer_is_a_challenge_or_a_reason_and_a_way_on() {
         let both = Schemes::NEGOTIATE.then(Scheme::Basic);
-        let challenge = Reply::offer(&Offer::Schemes(both));
+        let challenge = Reply::offer(&Offer::Schemes(both), None);
         assert_eq!(challenge.status(), 407);
-        assert_eq!(challenges(&challenge), ["Negotiate", "Basic realm=\"proxy\", charset=\"UTF-8\""]);
-        let portal = Reply::offer(&Offer::Portal("https://proxy.test:4081/login?a=b&c".into()));
-        assert_eq!((portal.status().as_u16(), challenges(&portal).len()), (403, 0));
-        let link = "<a href=\"https://proxy.test:4081/login?a=b&amp;c\">";
-        assert!(portal.content().contains(link), "{}", portal.content());
+        let challenges = fields(&challenge, "Proxy-Authenticate");
+        assert_eq!(challenges, ["Negotiate", "Basic realm=\"proxy\", charset=\"UTF-8\""]);
+
+        let nothing = Offer::Nothing(NoOffer::Conditions(Denied { step: Step::Browser, why: "" }));
+        let login = "https://proxy.test:4081/login?to=a";
+        for (reply, status) in [
+            (Reply::offer(&nothing, Some(login.to_owned())), 403),
+            (Reply::led(login.to_owned()), 302),
+            (Reply::offer(&Offer::Schemes(both), Some(login.to_owned())), 407),
+        ] {
+            let reply = reply.dressed_for_tests();
+            assert_eq!(reply.status(), status);
+            assert!(reply.content().contains(&format!("<a href=\"{login}\">")), "{}", reply.content());
+            let location = if status == 302 { vec![login.to_owned()] } else { vec![] };
+            assert_eq!(fields(&reply, "Location"), location);
+        }
+        let alone = Reply::offer(&nothing, None).dressed_for_tests();
+        assert!(
+            alone.content().contains("another browser") && !alone.content().contains("<a "),
+            "{}",
+            alone.content()
+        );
     }
 }

@@ -1,12 +1,16 @@
 //! Who is on the other end of a connection, and what is remembered of them from one exchange to the next.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Reply;
+use super::page::Dress;
 use crate::auth::{Channel, Conversation};
+use crate::clock::wall_now;
 use crate::net::Connection;
+use crate::pages::Language;
+use crate::proxy::access::RequestNumber;
 use crate::proxy::authorize::Authorized;
 use crate::proxy::destination::{Destination, check_form};
 use crate::proxy::limits::Conduct;
@@ -31,6 +35,8 @@ pub(in crate::proxy) struct Peer {
     channel: Channel,
     pinned: RefCell<Option<Pinned>>,
     last: RefCell<Option<Known>>,
+    requests: Cell<u32>,
+    language: OnceCell<Language>,
 }
 
 /// A connection to an origin on which somebody has authenticated themselves to the origin, and who: nobody else's.
@@ -83,7 +89,37 @@ impl Peer {
             channel,
             pinned: RefCell::default(),
             last: RefCell::default(),
+            requests: Cell::new(0),
+            language: OnceCell::new(),
         }
+    }
+
+    /// Which request of the connection the one is that has just come, counted from 1.
+    pub(in crate::proxy) fn count_request(&self) -> u32 {
+        let number = self.requests.get().wrapping_add(1);
+        self.requests.set(number);
+        number
+    }
+
+    /// In which language its pages are from now on, if a request says so: one connection is one browser's.
+    pub(in crate::proxy) fn note_language(&self, head: &RequestHead) {
+        if self.language.get().is_some() {
+            return;
+        }
+        let Some(accepted) = head.field_named(b"accept-language") else { return };
+        if let Ok(accepted) = std::str::from_utf8(accepted) {
+            let _ = self.language.set(self.worker.shared.languages.choose(Some(accepted)));
+        }
+    }
+
+    /// Makes the page of a reply, if it has one: in the house style, in the reader's language, with this number.
+    pub(in crate::proxy) fn dress(&self, reply: Reply, number: RequestNumber) -> Reply {
+        if !reply.has_page() {
+            return reply;
+        }
+        let options = self.worker.shared.options.load();
+        let language = self.language.get().cloned().unwrap_or_else(Language::english);
+        reply.dressed(&Dress { house: &options.house, language: &language, number, time: wall_now() })
     }
 
     /// The core that serves it.

@@ -171,6 +171,12 @@ impl RequestHead {
         self.fields.all(self.bytes(), name).next()
     }
 
+    /// The value of a field that means nothing to a proxy by itself; its name in lower case. The first, if there are more.
+    pub(in crate::proxy) fn field_named(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut fields = self.fields().filter(|line| line.known == Name::Other);
+        fields.find(|line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
+    }
+
     /// Overwrites the values of a field where they are secrets that have been read: the memory goes on to other messages.
     pub(in crate::proxy) fn wipe(&mut self, name: Name) {
         self.fields.wipe(self.bytes.unread_mut(), name);

@@ -8,6 +8,7 @@ mod forwarding;
 mod leftovers;
 mod life;
 mod origins;
+mod own_pages;
 mod tls;
 mod tls_ends;
 mod tunnels;
@@ -231,8 +232,11 @@ impl Lab {
             ),
             decisions: Arc::clone(&decisions),
             connections: Arc::clone(&connections),
+            holds: Arc::default(),
             stats: stats.clone(),
             access: AccessLog::off(),
+            targets: Arc::default(),
+            languages: Arc::default(),
             options,
             workers,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::client::Curl;
-use lab::gateway::Gateway;
+use lab::gateway::{Gateway, PORTAL_PORT, PORTAL_TLS_PORT};
 use lab::ns::Ns;
 use lab::origin::ECHO_PORT;
 use lab::raw::Raw;
@@ -40,7 +40,8 @@ pub(crate) struct Tracker {
     port: u16,
 }
 
-/// The first of our gateways listens here, further ones count up; their metrics ports lie as far above the usual one.
+/// The first of our gateways listens here, further ones count up; their metrics ports lie as far above the usual one. So do the
+/// ports of their web pages, from the usual ones in steps of two.
 const FIRST_PORT: u16 = 3200;
 const METRICS_ABOVE: u16 = 6_000;
 
@@ -57,9 +58,10 @@ impl Rig {
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port + METRICS_ABOVE));
         let listen = if variant.unmeasured { String::new() } else { metrics.to_string() };
         let ports = [ORIGIN.port(), FAR_END.port(), ECHO_PORT];
+        let (pages, secure) = (PORTAL_PORT + 2 * number, PORTAL_TLS_PORT + 2 * number);
         gateway.configure(&format!(
             "[proxy]\nlisten = [\"0.0.0.0:{port}\", \"[fd77::1]:{port}\"]\nconnect-ports = {ports:?}\n\
-             max-connections-per-client = 1000000\n[metrics]\nlisten = \"{listen}\"\n[observer]\ncgroup = \"{}\"\n[timeouts]\nproxy-auth-timeout = \"8h\"\n",
+             max-connections-per-client = 1000000\n[portal]\nhttp = \"[::]:{pages}\"\nhttps = \"[::]:{secure}\"\n[metrics]\nlisten = \"{listen}\"\n[observer]\ncgroup = \"{}\"\n[timeouts]\nproxy-auth-timeout = \"8h\"\n",
             group.path.display()
         ))?;
         for settings in variant.settings {

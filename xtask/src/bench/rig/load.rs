@@ -1,7 +1,7 @@
 //! Running the load: wrk for plain requests, our own tool (`tracker-user/examples/load`) for everything else.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::process::{ChildStdout, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -39,6 +39,9 @@ pub(crate) struct Wrk {
     process: Process,
     name: String,
 }
+
+/// A crowd that logs out.
+pub(crate) struct Leaving(Process);
 
 /// The load tool, prepared and waiting for the word.
 pub(crate) struct Tool {
@@ -93,6 +96,21 @@ impl Rig {
         Ok(())
     }
 
+    /// A crowd that logs out from `count` addresses by the portal, `rate` a second; begun.
+    pub(crate) fn logouts_begin(
+        &self,
+        subject: &Subject,
+        portal: SocketAddr,
+        from: Ipv6Addr,
+        (count, rate): (u64, u64),
+    ) -> Result<Leaving> {
+        let mut command = self.load_ns(subject)?.command(&self.tool);
+        command.arg("logout").arg(format!("--proxy={portal}")).arg(format!("--from={from}"));
+        command.arg(format!("--count={count}")).arg(format!("--rate={rate}"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Ok(Leaving(self.lab.scratch.spawn(&mut command)?))
+    }
+
     /// The load tool; in a cgroup and on the proxies' core, if it is what is measured.
     pub(crate) fn tool_in(
         &self,
@@ -116,12 +134,27 @@ impl Rig {
     }
 }
 
+/// All that a program prints until its end.
+fn printed(process: &mut Process) -> Result<String> {
+    let mut output = process.child().and_then(|child| child.stdout.take()).context("no pipe")?;
+    let mut text = String::new();
+    output.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+impl Leaving {
+    /// Waits for the last of them, and says what they did.
+    pub(crate) fn end(mut self) -> Result<Work> {
+        let text = printed(&mut self.0)?;
+        // Why there is none, it has said already.
+        done("logouts", &serde_json::from_str(&text).context("the logouts did not come to their end")?)
+    }
+}
+
 impl Wrk {
     /// Waits for its end, and says what it did.
     pub(crate) fn end(mut self) -> Result<Work> {
-        let mut output = self.process.child().and_then(|child| child.stdout.take()).context("no pipe")?;
-        let mut text = String::new();
-        output.read_to_string(&mut text)?;
+        let text = printed(&mut self.process)?;
         let line = text.lines().find_map(|line| line.strip_prefix("JSON")).with_context(|| text.clone())?;
         let said: Value = serde_json::from_str(line)?;
         let get = |name: &str| said.get(name).and_then(Value::as_f64).unwrap_or(0.0);
@@ -133,6 +166,18 @@ impl Wrk {
             p99: get("p99") / 1e3,
         })
     }
+}
+
+/// What the tool says it has done.
+fn done(what: &str, said: &Value) -> Result<Work> {
+    let get = |name: &str| said.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    ensure!(get("failed") == 0.0 && get("done") > 0.0, "{what}: {said}");
+    Ok(Work {
+        units: get("done"),
+        seconds: get("seconds"),
+        p50: get("p50_us") / 1e3,
+        p99: get("p99_us") / 1e3,
+    })
 }
 
 impl Tool {
@@ -157,15 +202,7 @@ impl Tool {
     /// The same, for deeds that count dialogues.
     pub(crate) fn dialogues(self) -> Result<Work> {
         let what = self.what.clone();
-        let said = self.go()?;
-        let get = |name: &str| said.get(name).and_then(Value::as_f64).unwrap_or(0.0);
-        ensure!(get("failed") == 0.0 && get("done") > 0.0, "{what}: {said}");
-        Ok(Work {
-            units: get("done"),
-            seconds: get("seconds"),
-            p50: get("p50_us") / 1e3,
-            p99: get("p99_us") / 1e3,
-        })
+        done(&what, &self.go()?)
     }
 
     /// The same, for bytes: a unit is a gigabyte.

@@ -24,7 +24,7 @@ pub(in crate::proxy) use self::heads::{Heads, Waiting};
 pub(in crate::proxy) use self::leftover::Leftovers;
 use crate::auth::Channel;
 use crate::net::{ChannelBindingType, ClientStream, Signal};
-use crate::proxy::access::Entry;
+use crate::proxy::access::{Entry, RequestNumber};
 use crate::proxy::balancer::Outcome;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::connect;
@@ -221,9 +221,11 @@ impl Wire {
         if matches!(bad, BadRequest::ProxyHeader) {
             peer.worker().shared.header_refused(Outcome::Untrusted, peer.connection().peer(), bad);
         }
-        let reply = Reply::new(status, &bad.user_message());
+        let number = RequestNumber::new(peer.connection().id(), peer.count_request());
+        let reply = peer.dress(Reply::new(status, &bad.user_message()), number);
         self.entry.begin(Cow::Borrowed(""));
         let line = self.entry.line();
+        line.number = Some(number);
         line.status = Some(status);
         line.sent = reply.content().len() as u64;
         line.problem = Some(bad.to_string());

@@ -1,0 +1,107 @@
+//! All pages there are: what the browser tests look at, and `cargo xtask shots` makes pictures of.
+
+use anyhow::Result;
+
+use crate::Lab;
+use crate::browser::Browser;
+use crate::web::Web;
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody who has logged in.
+    Nobody,
+    /// A user, logged in from this address.
+    User,
+    /// Somebody who may look.
+    Viewer,
+    /// Somebody who may change things.
+    Administrator,
+}
+
+/// One page.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Its name, which is that of its pictures.
+    pub name: &'static str,
+    /// Its path at the portal, or a whole address.
+    pub path: &'static str,
+    /// Who sees it.
+    pub who: Who,
+}
+
+const fn page(who: Who, name: &'static str, path: &'static str) -> Page {
+    Page { name, path, who }
+}
+
+/// The pages.
+pub const ALL: &[Page] = &[
+    page(Who::Nobody, "nobody", "/"),
+    page(Who::Nobody, "login", "/login"),
+    page(Who::Nobody, "password", "/password"),
+    page(Who::Nobody, "nothing-there", "/nowhere"),
+    page(Who::Nobody, "admin-login", "/admin/login"),
+    page(Who::User, "own", "/"),
+    page(Who::User, "login-again", "/login"),
+    page(Who::User, "destination", "http://origin.example.test:22/"),
+    page(Who::User, "unreachable", "http://origin.example.test:9999/"),
+    page(Who::Viewer, "viewer", "/status"),
+    page(Who::Viewer, "viewer-sessions", "/status/sessions"),
+    page(Who::Viewer, "viewer-settings", "/admin/settings"),
+    page(Who::Administrator, "status", "/status"),
+    page(Who::Administrator, "sessions", "/status/sessions"),
+    page(Who::Administrator, "hosts", "/status/hosts"),
+    page(Who::Administrator, "users", "/status/users"),
+    page(Who::Administrator, "local-users", "/admin/local-users"),
+    page(Who::Administrator, "settings", "/admin/settings"),
+    page(Who::Administrator, "bans", "/admin/bans"),
+    page(Who::Administrator, "events", "/admin/events"),
+    page(Who::Administrator, "history", "/admin/history"),
+    page(Who::Administrator, "certificates", "/admin/certificates"),
+    page(Who::Administrator, "account", "/admin/account"),
+];
+
+/// Whose pages they are, and who may look: carol administers, bob looks.
+pub const SETTINGS: &str = "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\nviewers = [\"bob@EXAMPLE.TEST\"]\n\
+    organisation = \"Example & Sons\"\ncontact = \"help@example.test, extension 4711\"\n";
+
+impl Page {
+    /// Its whole address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        if self.path.starts_with('/') { Web::url(self.path) } else { self.path.to_owned() }
+    }
+}
+
+/// The pages that they see.
+pub fn of(who: Who) -> impl Iterator<Item = &'static Page> {
+    ALL.iter().filter(move |page| page.who == who)
+}
+
+/// Fills in the form of a page that asks for a name and a password, and sends it.
+///
+/// # Errors
+/// When there is none.
+pub fn log_in(browser: &mut Browser, path: &str, user: &str) -> Result<()> {
+    browser.open(&Web::url(path))?;
+    browser.types("#name", user)?;
+    browser.types("#password", &format!("{user}-pw"))?;
+    let form = browser.url()?;
+    browser.clicks("main form button[type=submit]")?;
+    browser.arrives(|url| url != form).map(drop)
+}
+
+/// A browser on this client of the lab that shows what they see.
+///
+/// # Errors
+/// When they cannot log in.
+pub fn browser(lab: &Lab, client: usize, who: Who, language: &str) -> Result<Browser> {
+    let mut browser = lab.browser(client).language(language).chromium()?;
+    match who {
+        Who::Nobody => {}
+        Who::User => log_in(&mut browser, "/login", "alice")?,
+        Who::Viewer => log_in(&mut browser, "/admin/login", "bob")?,
+        Who::Administrator => log_in(&mut browser, "/admin/login", "carol")?,
+    }
+    Ok(browser)
+}
