@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use lab::Lab;
 use lab::wait::until;
+use lab::web::{Web, token};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -198,4 +199,43 @@ fn alarms_are_told_once_for_each_crossing_and_a_limit_that_is_lowered_harms_nobo
     let shown = lab.gateway.shown(&["events"])?;
     assert!(shown.contains("licences  scarce  4 of 5 in use"), "{shown}");
     Ok(())
+}
+
+/// By the form it is the same: a page that says so, no name on it, no cookie, and a line in the trail.
+#[test]
+fn the_form_says_so_too_and_the_address_stays_as_it_was() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start("[licences]\nmax-users = 1\n")?;
+    lab.login(0, "alice")?;
+    for (language, says) in [("en", "has licences for"), ("de", "wie dieser Proxy Lizenzen hat")] {
+        let language = format!("Accept-Language: {language}");
+        let web = Web::new(&lab, 1);
+        let form = web.ask(&Web::url("/login"), &[], &[&language])?;
+        let token = token(&form)?;
+        let fields = [("token", token.as_str()), ("name", "bob"), ("password", "bob-pw")];
+        let page = web.ask(&Web::url("/login"), &fields, &[&language, "Sec-Fetch-Site: same-origin"])?;
+        assert_eq!(page.code, 403, "{page:?}");
+        let text = page.text();
+        assert!(text.contains(says), "{text}");
+        assert!(!text.contains("alice"), "{text}");
+        is_for_people(&lab, &text)?;
+        assert_eq!(lab.gateway.session(&lab.address(1))?, None);
+        assert_eq!(status_without_credentials(&lab, 1), 407);
+    }
+    let refused =
+        || events(&lab, "refused").map(|all| all.into_iter().filter(|event| event["cause"] == "licences"));
+    let all = || Some(refused().ok()?.collect::<Vec<Value>>()).filter(|all| all.len() == 2);
+    for event in until("both refusals", SOON, all)? {
+        assert_eq!((&event["user"], &event["client"]), (&"bob".into(), &lab.address(1).into()), "{event}");
+        assert_eq!(event["method"], "password", "{event}");
+    }
+    assert_eq!(lab.gateway.metric("tracker_licences_refused_total")?, Some(2.0));
+    // Whoever takes alice's address over has her licence.
+    let web = Web::new(&lab, 0);
+    let form = web.get("/login")?;
+    assert_eq!(web.post(&form, "/login", &[("name", "bob"), ("password", "bob-pw")])?.code, 303);
+    assert!(session(&lab, 0)?.is_of("bob"));
+    in_use(&lab, 1, 1)
 }

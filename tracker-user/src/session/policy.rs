@@ -45,6 +45,18 @@ impl Policy {
         !self.guests.is_empty() && self.guests.iter().any(|net| net.contains(&client.ip()))
     }
 
+    /// How many licences a user takes who is logged in at these addresses, each of them once.
+    #[must_use]
+    pub fn licences_at(&self, addresses: &[ClientAddr]) -> u32 {
+        let devices = addresses.iter().filter(|client| !self.is_guest(**client)).count();
+        self.licences_of(u32::try_from(devices).unwrap_or(u32::MAX))
+    }
+
+    /// How many licences cover so many of one user's addresses, guests' aside.
+    pub(super) fn licences_of(&self, devices: u32) -> u32 {
+        devices.div_ceil(self.devices_per_user.max(1))
+    }
+
     /// What the observer has to know of it.
     #[must_use]
     pub fn for_observer(&self) -> abi::Settings {

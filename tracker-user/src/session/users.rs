@@ -79,7 +79,7 @@ impl Users {
 
     /// The policy is another: licences may cover more or less.
     pub(super) fn recount(&mut self, policy: &Policy) {
-        self.licences = self.users.values().map(|count| licences_of(count.devices, policy)).sum();
+        self.licences = self.users.values().map(|count| policy.licences_of(count.devices)).sum();
     }
 
     /// A user has one more session: returns the identity to keep in it. It is the one that their other sessions have,
@@ -115,7 +115,7 @@ impl Users {
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = *count;
         *count.of(scope.client, policy) += 1;
-        self.licences += licences_of(count.devices, policy) - licences_of(before.devices, policy);
+        self.licences += policy.licences_of(count.devices) - policy.licences_of(before.devices);
         self.active += usize::from(before.is_away());
     }
 
@@ -133,7 +133,7 @@ impl Users {
         let Some(count) = self.users.get_mut(identity) else { return };
         let before = *count;
         *count.of(scope.client, policy) -= 1;
-        self.licences -= licences_of(before.devices, policy) - licences_of(count.devices, policy);
+        self.licences -= policy.licences_of(before.devices) - policy.licences_of(count.devices);
         self.active -= usize::from(count.is_away());
     }
 
@@ -158,9 +158,9 @@ impl Users {
         // Of a user's connections on a shared host only the first takes, and only the last frees.
         let freed = leaving.filter(|who| together(who) <= 1);
         let freed =
-            freed.map_or(0, |who| licences_of(devices(who), policy) - licences_of(devices(who) - 1, policy));
+            freed.map_or(0, |who| policy.licences_of(devices(who)) - policy.licences_of(devices(who) - 1));
         let needed = match together(identity) {
-            0 => licences_of(devices(identity) + 1, policy) - licences_of(devices(identity), policy),
+            0 => policy.licences_of(devices(identity) + 1) - policy.licences_of(devices(identity)),
             _ => 0,
         };
         // A user without a further licence to take always fits, also when the limit was lowered below what is in use.
@@ -170,8 +170,4 @@ impl Users {
             Err(Refused::Licences { max })
         }
     }
-}
-
-fn licences_of(devices: u32, policy: &Policy) -> u32 {
-    devices.div_ceil(policy.devices_per_user.max(1))
 }
