@@ -126,8 +126,8 @@ pub(super) fn list<T: DeserializeOwned>(
     } else if matching == 0 {
         format!("none of {total} matches")
     } else {
-        let cells =
-            chosen.iter().map(|(item, _)| named.iter().map(|column| (column.cell)(item)).collect()).collect();
+        let cells = |item: &T| named.iter().map(|column| (column.cell)(item)).collect();
+        let cells: Vec<Vec<Cell>> = chosen.iter().map(|(item, _)| cells(item)).collect();
         let heads: Vec<layout::Head> = named
             .iter()
             .map(|column| layout::Head {

@@ -73,7 +73,9 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
         let Some(visit) = request.extensions().get::<Visit>().cloned() else {
             return Err(Response::default());
         };
-        admit(&visit, request.method(), request.uri(), Role::may_change)?;
+        if let Some(instead) = admit(&visit, request.method(), request.uri(), Role::may_change) {
+            return Err(instead);
+        }
         let path = request.uri().path().to_owned();
         let Posted(fields) = Posted::<Fields>::from_request(request, site).await?;
         let (visit, fields) = prove(site, visit, &path, fields).await?;
@@ -87,12 +89,12 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
 }
 
 /// Asks for the password, before a page is shown with a form that could not be carried along.
-pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Result<(), Response> {
+pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Option<Response> {
     if visit.is_fresh() {
-        return Ok(());
+        return None;
     }
     let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
-    Err(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
+    Some(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
 }
 
 /// The visit and the change of somebody who typed their password a short while ago, or with this very form.

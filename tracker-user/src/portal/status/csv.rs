@@ -27,7 +27,7 @@ pub(super) async fn send(
 ) -> Response {
     let asked = match Asked::read(&visit, table, query) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let all = Select { page: None, ..asked.select };
     let (snapshot, selection) = match site.parts().ops.select(all).await {

@@ -88,10 +88,10 @@ struct Ended {
 pub(super) struct Nothing {}
 
 /// The address in a path; or the page that says that it is none.
-fn client(visit: &Visit, address: &str) -> Result<ClientAddr, Response> {
+fn client(visit: &Visit, address: &str) -> Result<ClientAddr, Box<Response>> {
     parse(address).map_err(|_| {
         let message = UserMessage::new("Choose one from the hosts, or look for it there.");
-        visit.problem(StatusCode::NOT_FOUND, "This is no address of a client", &message)
+        Box::new(visit.problem(StatusCode::NOT_FOUND, "This is no address of a client", &message))
     })
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn show(
 ) -> Response {
     let client = match client(&visit, &address) {
         Ok(client) => client,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let ops = &site.parts().ops;
     let wanted = Wanted { client: Some(client), user: None, at: None, most: BEFORE + 1 };
@@ -225,7 +225,7 @@ pub(super) async fn end(
 ) -> Response {
     let client = match client(&visit, &address) {
         Ok(client) => client,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     match site.parts().ops.logout(Whose::Client(client), actor).await {
         Ok(ended) => {

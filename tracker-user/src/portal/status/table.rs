@@ -101,7 +101,7 @@ pub(super) async fn show(
 ) -> Response {
     let asked = match Asked::read(&visit, table, query) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let (snapshot, selection) = match site.parts().ops.select(asked.select.clone()).await {
         Ok(selected) => selected,

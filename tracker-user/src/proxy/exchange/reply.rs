@@ -13,9 +13,9 @@ pub(in crate::proxy) struct Reply {
     page: Option<Box<Page>>,
     content: String,
     /// What its page may load.
-    policy: Option<String>,
+    policy: Option<Box<str>>,
     /// Where else the client is to go.
-    location: Option<String>,
+    location: Option<Box<str>>,
     /// What the client may prove its user with.
     schemes: Schemes,
     /// A message of Negotiate for the client.
@@ -67,7 +67,7 @@ impl Reply {
 
     /// Sends the client elsewhere.
     pub(super) fn set_location(&mut self, location: String) {
-        self.location = Some(location);
+        self.location = Some(location.into());
     }
 
     /// Whether there is a page that is yet to be dressed.
@@ -79,7 +79,7 @@ impl Reply {
     pub(super) fn dressed(mut self, dress: &Dress<'_>) -> Self {
         if let Some(page) = self.page.take() {
             self.content = page.render(self.status, dress);
-            self.policy = Some(dress.house.policy().to_owned());
+            self.policy = Some(dress.house.policy().into());
         }
         self
     }
