@@ -48,6 +48,17 @@ fn a_ticket_logs_in_where_the_conditions_offer_it() -> Result<()> {
     let explained = lab.gateway.ask(&["explain", &lab.address(0)])?.to_string();
     assert!(explained.contains("https://proxy.example.test/login"), "{explained}");
 
+    // Led on, she is told who she is.
+    let jar = lab.scratch.unused("cookies").display().to_string();
+    let jar = negotiating(&lab, 0, "alice")?
+        .arg("--location")
+        .arg("--cookie")
+        .arg(&jar)
+        .arg("--cookie-jar")
+        .arg(&jar);
+    lab.gateway.ask(&["logout", &lab.address(0)])?;
+    let own = jar.get(&Web::url("/"))?;
+    assert!(own.code == 200 && own.text().contains("<strong>alice@"), "{own:?}");
     // Who is in is asked for nothing.
     let own = Web::new(&lab, 0).get("/")?;
     assert!(own.code == 200 && own.header("www-authenticate").is_empty(), "{own:?}");
@@ -123,10 +134,11 @@ fn a_bad_ticket_shows_the_form_and_says_what_is_wrong() -> Result<()> {
     is_refused_for(&lab, 0, &["ntlm"])?;
     // A ticket is good once, whichever page it was sent to.
     let token = lab.credentials(0, "alice")?;
-    let first = send(&token)?;
+    let token = token.trim_start_matches("Proxy-Authorization: ").trim();
+    let first = send(token)?;
     assert_eq!(first.code, 303, "{first:?}");
     lab.gateway.ask(&["logout", &lab.address(0)])?;
-    let second = send(&token)?;
+    let second = send(token)?;
     assert!(second.code == 403 && second.text().contains("used before"), "{second:?}");
     is_refused_for(&lab, 0, &["replay"])?;
     // A password in a header is nothing that was asked for.
@@ -163,6 +175,7 @@ fn a_browser_opts_out_and_in_again() -> Result<()> {
     assert_eq!(web.get("/login?again=1")?.code, 401);
 
     lab.gateway.configure("[kerberos.conditions]\nopt-out-cookie = \"\"\n")?;
+    let web = Web::new(&lab, 0);
     lab::wait::until("the form to be gone", crate::common::SOON, || {
         let page = web.get("/login").ok()?.text();
         (!page.contains("/login/automatic") && page.contains("type=\"password\"")).then_some(())
@@ -176,13 +189,53 @@ fn chromium_with_a_ticket_is_logged_in_by_opening_the_page() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::start("")?;
-    let page = lab.chromium_as(0, "alice")?.pac("function FindProxyForURL(url, host) { return \"DIRECT\"; }");
-    let page = page.dom(&Web::url("/"))?;
-    assert!(page.dom.contains("<strong>alice"), "{page:?}\n{}", lab.gateway.log());
-    assert!(session(&lab, 0)?.method == "kerberos");
-    // Without one, the form is shown.
-    let page = lab.chromium(1).pac("function FindProxyForURL(url, host) { return \"DIRECT\"; }");
-    let page = page.dom(&Web::url("/login"))?;
-    assert!(page.dom.contains("type=\"password\""), "{page:?}");
+    let mut browser = lab.browser(0).direct().tickets(&lab.tickets("alice")?).chromium()?;
+    browser.open(&Web::url("/"))?;
+    browser.reads("alice")?;
+    let begun = session(&lab, 0)?;
+    assert!(begun.is_of("alice") && begun.method == "kerberos", "{begun:?}");
+    // Without one, the form is the page, and stays it.
+    let mut browser = lab.browser(1).direct().chromium()?;
+    for _ in 0..2 {
+        browser.open(&Web::url("/login"))?;
+        browser.reads("Password")?;
+    }
+    browser.types("#name", "bob")?;
+    browser.types("#password", "bob-pw")?;
+    browser.clicks("form.login button")?;
+    browser.reads("bob")?;
+    assert!(session(&lab, 1)?.method == "password");
+    Ok(())
+}
+
+#[test]
+fn after_a_logout_only_a_password_logs_in() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(1, "[portal]\nlogout-hold = \"10m\"\n")?;
+    assert_eq!(negotiating(&lab, 0, "alice")?.get(&Web::url("/login"))?.code, 303);
+    assert_eq!(lab.curl(0).direct().get(&Web::plain_url("/internal/logout"))?.code, 200);
+    assert_eq!(lab.gateway.sessions()?, []);
+    for path in ["/login", "/"] {
+        let page = negotiating(&lab, 0, "alice")?.get(&Web::url(path))?;
+        assert!(page.code == 200 && page.header("www-authenticate").is_empty(), "{page:?}");
+        assert!(
+            page.text().contains("After a logout nobody is logged in without a password"),
+            "{}",
+            page.text()
+        );
+    }
+    // A ticket that nobody asked for is not looked at.
+    let token = lab.credentials(0, "alice")?;
+    let field = token.trim_start_matches("Proxy-").trim();
+    let page = lab.curl(0).direct().arg("--insecure").header(field).get(&Web::url("/login"))?;
+    assert_eq!(page.code, 200, "{page:?}");
+    assert_eq!(lab.gateway.sessions()?, []);
+    assert_eq!(crate::portal_login::log_in(&Web::new(&lab, 0), "bob", "bob-pw")?.code, 303);
+    assert!(session(&lab, 0)?.is_of("bob"));
+    // Who has typed one has ended it.
+    lab.gateway.ask(&["logout", &lab.address(0)])?;
+    assert_eq!(negotiating(&lab, 0, "alice")?.get(&Web::url("/login"))?.code, 303);
     Ok(())
 }

@@ -25,7 +25,7 @@ const LOGIN: &str = "https://proxy.example.test:4081/login";
 fn ask(lab: &Lab, client: usize, method: &str, headers: &str, to: &str) -> Result<Reply> {
     let curl = lab.curl(client).header("Accept:");
     let curl = if method == "HEAD" { curl.arg("--head") } else { curl.method(method) };
-    headers.lines().fold(curl, |curl, header| curl.header(header)).get(to)
+    headers.lines().fold(curl, lab::client::Curl::header).get(to)
 }
 
 #[test]

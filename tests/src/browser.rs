@@ -119,7 +119,7 @@ impl Browser {
     /// # Errors
     /// When it cannot be loaded at all. An answer with an error is a page.
     pub fn open(&mut self, url: &str) -> Result<()> {
-        self.wire.ask("Navigate", json!({ "url": url })).map(drop).with_context(|| url.to_owned())
+        self.wire.ask("Navigate", &json!({ "url": url })).map(drop).with_context(|| url.to_owned())
     }
 
     /// Opens an address that may lead nowhere.
@@ -136,7 +136,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn url(&mut self) -> Result<String> {
-        text(self.wire.ask("GetCurrentURL", json!({}))?)
+        text(self.wire.ask("GetCurrentURL", &json!({}))?)
     }
 
     /// The page's title.
@@ -144,7 +144,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn title(&mut self) -> Result<String> {
-        text(self.wire.ask("GetTitle", json!({}))?)
+        text(self.wire.ask("GetTitle", &json!({}))?)
     }
 
     /// The document as it is now, as HTML.
@@ -152,7 +152,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn source(&mut self) -> Result<String> {
-        text(self.wire.ask("GetPageSource", json!({}))?)
+        text(self.wire.ask("GetPageSource", &json!({}))?)
     }
 
     /// What people read on the page.
@@ -187,7 +187,7 @@ impl Browser {
 
     fn find(&mut self, selector: &str) -> Result<String> {
         let asked = json!({ "using": "css selector", "value": selector });
-        let found = self.wire.ask("FindElement", asked).with_context(|| selector.to_owned())?;
+        let found = self.wire.ask("FindElement", &asked).with_context(|| selector.to_owned())?;
         Ok(found[ELEMENT].as_str().with_context(|| found.to_string())?.to_owned())
     }
 
@@ -205,7 +205,7 @@ impl Browser {
     /// When there is none, or it takes nothing.
     pub fn types(&mut self, selector: &str, what: &str) -> Result<()> {
         let id = self.find(selector)?;
-        self.wire.ask("ElementSendKeys", json!({ "id": id, "text": what })).map(drop)
+        self.wire.ask("ElementSendKeys", &json!({ "id": id, "text": what })).map(drop)
     }
 
     /// Clicks on something, as a mouse would: it must be in sight.
@@ -214,7 +214,7 @@ impl Browser {
     /// When there is nothing of the kind.
     pub fn clicks(&mut self, selector: &str) -> Result<()> {
         let id = self.find(selector)?;
-        self.wire.ask("ElementClick", json!({ "id": id })).map(drop).with_context(|| selector.to_owned())
+        self.wire.ask("ElementClick", &json!({ "id": id })).map(drop).with_context(|| selector.to_owned())
     }
 
     /// Presses a key, wherever the focus is.
@@ -224,7 +224,7 @@ impl Browser {
     pub fn press(&mut self, key: &str) -> Result<()> {
         let strokes = json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
         let actions = json!([{ "type": "key", "id": "keys", "actions": strokes }]);
-        self.wire.ask("PerformActions", json!({ "actions": actions })).map(drop)
+        self.wire.ask("PerformActions", &json!({ "actions": actions })).map(drop)
     }
 
     /// Runs a script in the page, the body of a function, and returns what it returns.
@@ -232,7 +232,7 @@ impl Browser {
     /// # Errors
     /// When it throws.
     pub fn script(&mut self, script: &str, arguments: &[Value]) -> Result<Value> {
-        self.wire.ask("ExecuteScript", json!({ "script": script, "args": arguments }))
+        self.wire.ask("ExecuteScript", &json!({ "script": script, "args": arguments }))
     }
 
     /// The same for a script that calls its last argument when it is done.
@@ -240,7 +240,7 @@ impl Browser {
     /// # Errors
     /// When it throws, or does not.
     pub fn script_async(&mut self, script: &str, arguments: &[Value]) -> Result<Value> {
-        self.wire.ask("ExecuteAsyncScript", json!({ "script": script, "args": arguments }))
+        self.wire.ask("ExecuteAsyncScript", &json!({ "script": script, "args": arguments }))
     }
 
     /// The cookies that the browser would send for this page: name and value.
@@ -248,7 +248,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn cookies(&mut self) -> Result<Vec<(String, String)>> {
-        let all = self.wire.ask("GetCookies", json!({}))?;
+        let all = self.wire.ask("GetCookies", &json!({}))?;
         let all = all.as_array().context("no cookies")?;
         let part = |cookie: &Value, name: &str| cookie[name].as_str().unwrap_or_default().to_owned();
         Ok(all.iter().map(|cookie| (part(cookie, "name"), part(cookie, "value"))).collect())
@@ -259,7 +259,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn forget_cookies(&mut self) -> Result<()> {
-        self.wire.ask("DeleteAllCookies", json!({})).map(drop)
+        self.wire.ask("DeleteAllCookies", &json!({})).map(drop)
     }
 
     /// A picture of the window: PNG.
@@ -267,7 +267,7 @@ impl Browser {
     /// # Errors
     /// When the browser is gone.
     pub fn picture(&mut self) -> Result<Vec<u8>> {
-        let encoded = text(self.wire.ask("TakeScreenshot", json!({}))?)?;
+        let encoded = text(self.wire.ask("TakeScreenshot", &json!({}))?)?;
         let picture = STANDARD.decode(encoded)?;
         ensure!(picture.starts_with(b"\x89PNG"), "no picture");
         Ok(picture)
@@ -277,8 +277,8 @@ impl Browser {
     ///
     /// # Errors
     /// Where it is not Chromium.
-    pub fn devtools(&mut self, command: &str, parameters: Value) -> Result<Value> {
-        self.wire.ask("DevTools", json!({ "cmd": command, "params": parameters }))
+    pub fn devtools(&mut self, command: &str, parameters: &Value) -> Result<Value> {
+        self.wire.ask("DevTools", &json!({ "cmd": command, "params": parameters }))
     }
 
     /// Makes the page this wide and high, which may be less than a window can be.
@@ -287,7 +287,7 @@ impl Browser {
     /// Where it is not Chromium.
     pub fn size(&mut self, width: u32, height: u32) -> Result<()> {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.devtools("Emulation.setDeviceMetricsOverride", size).map(drop)
+        self.devtools("Emulation.setDeviceMetricsOverride", &size).map(drop)
     }
 
     /// What the page is told that people prefer.
@@ -297,7 +297,7 @@ impl Browser {
     pub fn dark(&mut self, dark: bool) -> Result<()> {
         let value = if dark { "dark" } else { "light" };
         let features = json!([{ "name": "prefers-color-scheme", "value": value }]);
-        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).map(drop)
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features })).map(drop)
     }
 }
 

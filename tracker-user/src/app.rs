@@ -27,7 +27,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::apply::Applied;
-pub use self::certificates::check;
 use self::logouts::{held, holds};
 use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;

@@ -21,10 +21,10 @@ pub(super) enum Wire {
 
 impl Wire {
     /// Sends a command, and returns what came of it.
-    pub(super) fn ask(&mut self, command: &str, parameters: Value) -> Result<Value> {
+    pub(super) fn ask(&mut self, command: &str, parameters: &Value) -> Result<Value> {
         match self {
-            Self::Driver(driver) => driver.ask(command, &parameters),
-            Self::Marionette(marionette) => marionette.ask(command, &parameters),
+            Self::Driver(driver) => driver.ask(command, parameters),
+            Self::Marionette(marionette) => marionette.ask(command, parameters),
         }
     }
 }
@@ -132,7 +132,7 @@ impl Marionette {
             self.stream.read_exact(&mut byte)?;
             match byte[0] {
                 digit @ b'0'..=b'9' if length < 10_000_000 => {
-                    length = length * 10 + usize::from(digit - b'0')
+                    length = length * 10 + usize::from(digit - b'0');
                 }
                 b':' => break,
                 other => bail!("no length: {other}"),

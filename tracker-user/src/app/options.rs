@@ -70,6 +70,7 @@ pub(super) fn policy(config: &Config, since: BootTime) -> Policy {
         timeouts: config.timeouts.clone(),
         max_users: config.licences.max_users,
         devices_per_user: config.licences.devices_per_user,
+        guests: config.licences.guests.clone(),
         factors: FactorPolicy::default(),
         since,
     }

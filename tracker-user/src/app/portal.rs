@@ -121,12 +121,10 @@ fn words(config: &Config) -> Brand {
 
 /// All languages there are.
 pub(super) fn languages(config: &Config) -> Languages {
-    let built_in = Languages::default();
-    match &config.portal.languages {
-        None => built_in,
-        Some(directory) => built_in.clone().with_directory(directory).unwrap_or_else(|error| {
-            warn!(%error, "the pages are in English and German alone");
-            built_in
-        }),
+    let Some(directory) = &config.portal.languages else { return Languages::default() };
+    let (languages, unusable) = Languages::default().with_directory(directory);
+    for error in unusable {
+        warn!(%error, "a language of the pages is left out");
     }
+    languages
 }

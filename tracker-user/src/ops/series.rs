@@ -50,7 +50,7 @@ impl Keeper {
     pub(super) fn new(store: &Store) -> Self {
         let mut buckets = Buckets::default();
         match store.series() {
-            Ok(kept) => kept.into_iter().filter_map(kept::read).for_each(|(span, bucket)| {
+            Ok(kept) => kept.into_iter().filter_map(|kept| kept::read(&kept)).for_each(|(span, bucket)| {
                 buckets.restore(span, bucket);
             }),
             Err(error) => tracing::warn!(%error, "what there was before cannot be read, and is not drawn"),

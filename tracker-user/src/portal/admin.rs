@@ -21,7 +21,6 @@ use axum::routing::{get, post};
 use http::StatusCode;
 
 pub(super) use self::access::Viewing;
-pub(super) use self::answer::{Asked, see_other, status_of, url};
 pub(super) use self::notice::refused;
 use super::page::{Link, redirect};
 use super::site::Site;

@@ -59,6 +59,16 @@ impl Page {
         self.visit.settings().brand.logo.is_some()
     }
 
+    /// The operator who is logged in to the administration.
+    pub(super) fn operator(&self) -> Option<String> {
+        self.visit.admin().map(|session| crate::audit::Named::in_short(&session.identity))
+    }
+
+    /// What whoever it is may do, in a word.
+    pub(super) fn role(&self) -> &'static str {
+        self.visit.role().as_str()
+    }
+
     /// The pages that whoever it is may open.
     pub(super) fn links(&self) -> &'static [Link] {
         if self.visit.role().may_look() { super::admin::LINKS } else { &[] }

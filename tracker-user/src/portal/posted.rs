@@ -7,6 +7,7 @@ use http::header::{HeaderMap, ORIGIN};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroize as _;
 
 use super::site::Site;
 use super::visit::Visit;
@@ -41,8 +42,13 @@ impl<T: DeserializeOwned> FromRequest<Site> for Posted<T> {
             let message = UserMessage::new(AGAIN);
             return Err(visit.problem(StatusCode::FORBIDDEN, "This form is not valid any more", &message));
         }
-        match read(&headers, &form).await {
-            Some(form) => Ok(Self(form)),
+        let said = read(&headers, &form).await;
+        // There may be a password in it.
+        if let Ok(mut form) = form.try_into_mut() {
+            form.zeroize();
+        }
+        match said {
+            Some(said) => Ok(Self(said)),
             None => {
                 let message = UserMessage::new(AGAIN);
                 Err(visit.problem(StatusCode::BAD_REQUEST, "This form cannot be read", &message))

@@ -30,6 +30,7 @@ use self::seat::Seats;
 use super::settings::Settings;
 use super::site::{Parts, Site};
 use super::{admin, assets, login, logout, own, pac, password, status};
+use crate::clock::{BootTime, boot_now};
 use crate::net::{Endpoint, Listener};
 use crate::types::ClientAddr;
 
@@ -187,7 +188,7 @@ impl Hall {
                 return;
             }
         };
-        let mut told: Option<std::time::Instant> = None;
+        let mut told: Option<BootTime> = None;
         loop {
             match listener.accept().await {
                 Ok((socket, peer)) => {
@@ -199,8 +200,8 @@ impl Hall {
                 Err(error) => {
                     // Most often there is no descriptor left, for whatever reason.
                     self.seats.give_one_up();
-                    if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
-                        told = Some(std::time::Instant::now());
+                    if told.is_none_or(|at| boot_now().since(at) >= TOLD_EVERY) {
+                        told = Some(boot_now());
                         warn!(%error, "a visitor's connection could not be accepted");
                     }
                     sleep(PAUSE).await;

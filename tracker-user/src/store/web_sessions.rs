@@ -133,7 +133,7 @@ impl Store {
                 match serde_json::from_slice(value.value()) {
                     Ok(session) => all.push((key.value(), session)),
                     Err(error) => {
-                        tracing::warn!(%error, "a login to the pages in the store cannot be read: left out")
+                        tracing::warn!(%error, "a login to the pages in the store cannot be read: left out");
                     }
                 }
             }

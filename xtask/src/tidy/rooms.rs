@@ -131,8 +131,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "portal",
         imports: &[
-            "types", "clock", "outside", "links", "pages", "threads", "session", "net", "audit", "store",
-            "tracker", "auth", "config", "ops",
+            "types", "clock", "outside", "links", "pages", "session", "net", "audit", "store", "tracker",
+            "auth", "config", "ops",
         ],
         purpose: "the web pages, a skin of the operator's operations: login, logout, who is here, administration",
     },
@@ -158,7 +158,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "bin",
-        imports: &["private", "panics", "output", "config", "proxy", "cli", "app"],
+        imports: &["private", "panics", "output", "config", "proxy", "doctor", "cli", "app"],
         purpose: "the programs: `trackerd` and `trackerctl`",
     },
 ];

@@ -79,7 +79,7 @@ const BANS: [Ban; 6] = [
             "tracker-user/src/net/registry",
             "xtask/src/tidy/rules.rs",
         ],
-        words: &["unsafe"],
+        words: &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"],
         why: "only tracker-ebpf, observe/, auth/kerberos/credential/ and net/registry hold unsafe code",
     },
     Ban {

@@ -18,7 +18,7 @@ pub(super) fn written(span: Span, bucket: &Bucket) -> StoredBucket {
 }
 
 /// The bucket that was kept; `None` if it is of no span.
-pub(super) fn read(kept: StoredBucket) -> Option<(Span, Bucket)> {
+pub(super) fn read(kept: &StoredBucket) -> Option<(Span, Bucket)> {
     let span = Span::of(&kept.span)?;
     let mut bucket = Bucket { number: kept.number, counts: [0; COUNTS], levels: [0; LEVELS] };
     for count in Count::all() {

@@ -118,7 +118,7 @@ proptest! {
     fn a_bucket_is_kept_by_its_words(number in any::<i64>(), counts: [u64; COUNTS], levels: [u64; LEVELS]) {
         let bucket = Bucket { number, counts, levels };
         for span in Span::ALL {
-            prop_assert_eq!(read(written(span, &bucket)), Some((span, bucket)));
+            prop_assert_eq!(read(&written(span, &bucket)), Some((span, bucket)));
         }
     }
 }
@@ -128,9 +128,9 @@ fn what_another_version_kept_is_read_as_far_as_it_is_known() {
     let bucket = Bucket { number: 7, counts: [1; COUNTS], levels: [2; LEVELS] };
     let mut kept = written(Span::Day, &bucket);
     kept.counts.insert("refused-by-the-moon".into(), 9);
-    assert_eq!(read(kept.clone()), Some((Span::Day, bucket)));
+    assert_eq!(read(&kept), Some((Span::Day, bucket)));
     kept.span = "century".into();
-    assert_eq!(read(kept), None);
+    assert_eq!(read(&kept), None);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_restart_keeps_the_buckets_in_as_many_rows_as_there_are_places() {
     }
     let store = Store::open(directory.path(), None).unwrap();
     let mut kept: Vec<i64> =
-        store.series().unwrap().into_iter().filter_map(read).map(|(_, bucket)| bucket.number).collect();
+        store.series().unwrap().iter().filter_map(read).map(|(_, bucket)| bucket.number).collect();
     kept.sort_unstable();
     assert_eq!(kept, (1_940..2_000).collect::<Vec<i64>>());
 }

@@ -23,7 +23,9 @@ impl FromRequestParts<Site> for Viewing {
 
     async fn from_request_parts(head: &mut Head, site: &Site) -> Result<Self, Response> {
         let visit = Visit::from_request_parts(head, site).await.map_err(StatusCode::into_response)?;
-        admit(&visit, &head.method, &head.uri, Role::may_look)?;
+        if let Some(instead) = admit(&visit, &head.method, &head.uri, Role::may_look) {
+            return Err(instead);
+        }
         Ok(Self(visit))
     }
 }
@@ -37,32 +39,29 @@ impl FromRequestParts<Site> for Administering {
 
     async fn from_request_parts(head: &mut Head, site: &Site) -> Result<Self, Response> {
         let visit = Visit::from_request_parts(head, site).await.map_err(StatusCode::into_response)?;
-        admit(&visit, &head.method, &head.uri, Role::may_change)?;
+        if let Some(instead) = admit(&visit, &head.method, &head.uri, Role::may_change) {
+            return Err(instead);
+        }
         Ok(Self(visit))
     }
 }
 
 /// Nothing, where whoever it is `may`; else where they are sent, or what they are told.
-pub(super) fn admit(
-    visit: &Visit,
-    method: &Method,
-    uri: &Uri,
-    may: fn(Role) -> bool,
-) -> Result<(), Response> {
+pub(super) fn admit(visit: &Visit, method: &Method, uri: &Uri, may: fn(Role) -> bool) -> Option<Response> {
     let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
     if !visit.is_tls() {
-        return Err(secure(visit, wanted));
+        return Some(secure(visit, wanted));
     }
     if visit.admin().is_none() && visit.web().is_none() {
         // What was sent with a form is lost: they begin where they are led by default.
-        return Err(if matches!(*method, Method::GET | Method::HEAD) {
+        return Some(if matches!(*method, Method::GET | Method::HEAD) {
             redirect(visit, StatusCode::FOUND, &url(LOGIN, &[("next", wanted)]))
         } else {
             redirect(visit, StatusCode::SEE_OTHER, LOGIN)
         });
     }
     if may(visit.role()) {
-        return Ok(());
+        return None;
     }
     let message = if visit.role().may_look() {
         UserMessage::new(
@@ -73,7 +72,7 @@ pub(super) fn admit(
             "This page is for the gateway's administrators. Whoever is one logs in at /admin/login.",
         )
     };
-    Err(visit.problem(StatusCode::FORBIDDEN, "You may not do this", &message))
+    Some(visit.problem(StatusCode::FORBIDDEN, "You may not do this", &message))
 }
 
 /// Where somebody wanted to go who had to log in first: a page of these alone, by its path. Anything else is the first of them.

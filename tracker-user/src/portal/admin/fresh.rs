@@ -18,7 +18,7 @@ use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
-use crate::portal::login::{Typed, verify};
+use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
 use crate::portal::site::Site;
@@ -34,7 +34,7 @@ const SECRET: &str = "password";
 /// A change that an administrator orders by a form, who has proved themselves a short while ago. Every page that changes something
 /// takes its form by this.
 ///
-/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Typed`]; with
+/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Typed`](crate::portal::login::Typed); with
 /// `#[serde(default)]` where a field may be missing. Fields whose names begin with `password` are secret. A form that has any is
 /// at the path that it is sent to, so that it can be filled in anew there.
 pub(in crate::portal) struct Change<T> {
@@ -73,7 +73,9 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
         let Some(visit) = request.extensions().get::<Visit>().cloned() else {
             return Err(Response::default());
         };
-        admit(&visit, request.method(), request.uri(), Role::may_change)?;
+        if let Some(instead) = admit(&visit, request.method(), request.uri(), Role::may_change) {
+            return Err(instead);
+        }
         let path = request.uri().path().to_owned();
         let Posted(fields) = Posted::<Fields>::from_request(request, site).await?;
         let (visit, fields) = prove(site, visit, &path, fields).await?;
@@ -87,12 +89,12 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
 }
 
 /// Asks for the password, before a page is shown with a form that could not be carried along.
-pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Result<(), Response> {
+pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Option<Response> {
     if visit.is_fresh() {
-        return Ok(());
+        return None;
     }
     let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
-    Err(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
+    Some(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
 }
 
 /// The visit and the change of somebody who typed their password a short while ago, or with this very form.
@@ -187,6 +189,7 @@ pub(super) async fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portal::login::Typed;
 
     fn fields(all: &[(&str, &str)]) -> Fields {
         let field = |text: &str| Field(Zeroizing::new(text.to_owned()));

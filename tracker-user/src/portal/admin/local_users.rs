@@ -189,7 +189,7 @@ pub(super) async fn add_form(
     uri: Uri,
     Asked(Prefilled { name, role }): Asked<Prefilled>,
 ) -> Response {
-    if let Err(response) = ask_first(&visit, &uri) {
+    if let Some(response) = ask_first(&visit, &uri) {
         return response;
     }
     form(&visit, StatusCode::OK, true, name, role, None)
@@ -201,7 +201,7 @@ pub(super) async fn password_form(
     uri: Uri,
     Asked(Which { name, .. }): Asked<Which>,
 ) -> Response {
-    if let Err(response) = ask_first(&visit, &uri) {
+    if let Some(response) = ask_first(&visit, &uri) {
         return response;
     }
     match find(&site, &visit, &name).await {

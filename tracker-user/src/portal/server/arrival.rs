@@ -4,7 +4,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -22,7 +21,7 @@ use super::host::{Named, OwnAddresses, named};
 use super::line::{Content, Line, Pace};
 use super::places::Doing;
 use super::seat::Seat;
-use crate::clock::wall_now;
+use crate::clock::{boot_now, wall_now};
 use crate::portal::pac;
 use crate::portal::page::{Endless, complete, misdirected, plain};
 use crate::portal::settings::Settings;
@@ -141,7 +140,7 @@ impl Door {
 
 /// See the module.
 pub(super) async fn arrive(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+    let begun = boot_now();
     let (head, body) = request.into_parts();
     let (arrived, seat) = (head.extensions.get::<Arrived>().cloned(), head.extensions.get::<Seat>().cloned());
     let (Some(arrived), Some(seat)) = (arrived, seat) else {

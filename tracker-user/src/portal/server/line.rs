@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -58,7 +58,7 @@ pub(super) struct Line {
     pub(super) visit: Visit,
     pub(super) method: Method,
     pub(super) status: StatusCode,
-    pub(super) begun: Instant,
+    pub(super) begun: BootTime,
     pub(super) pace: Pace,
 }
 
@@ -69,7 +69,7 @@ impl Line {
         let (user, path) = (user.as_deref(), outside::shown(visit.path(), outside::NAME));
         let (client, peer) = (shown(visit.client()), visit.peer());
         let peer = (peer != visit.client()).then(|| shown(peer).to_string());
-        let ms = begun.elapsed().as_millis();
+        let ms = boot_now().since(*begun).as_millis();
         let (number, method, status) = (visit.number(), method.as_str(), status.as_u16());
         macro_rules! line {
             ($level:ident) => {

@@ -95,7 +95,7 @@ pub(super) async fn follow(
     let of = admin.identity.key().to_owned();
     let asked = match Asked::read(&visit, table, query) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let Some(seat) = seats.take(&of) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "30")]).into_response();

@@ -7,13 +7,14 @@ use http::StatusCode;
 use jiff::{Timestamp, ToSpan as _};
 
 use super::chart::{self, Chart, Figures, chart, figures};
+use super::failed;
 use super::words::{Clock, bytes, filled, number, span};
-use super::{Looker, failed};
 use crate::audit::{Ground, TrailEntry};
 use crate::clock::wall_now;
 use crate::links::shown;
 use crate::ops::{Bucket, Count, Level, Span, Status, Timeline};
 use crate::pages::Language;
+use crate::portal::admin::Viewing;
 use crate::portal::page::{Page, answer};
 use crate::portal::site::Site;
 
@@ -118,7 +119,7 @@ impl Measure {
     }
 }
 
-pub(super) async fn show(Looker(visit): Looker, State(site): State<Site>) -> Response {
+pub(super) async fn show(Viewing(visit): Viewing, State(site): State<Site>) -> Response {
     let ops = &site.parts().ops;
     let (status, series) = match tokio::join!(ops.status(), ops.series()) {
         (Ok(status), Ok(series)) => (status, series),

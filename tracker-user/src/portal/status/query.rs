@@ -41,12 +41,12 @@ pub(super) struct Asked {
 
 impl Asked {
     /// What is asked; or the page that says that it cannot be.
-    pub(super) fn read(visit: &Visit, table: Table, query: Extracted) -> Result<Self, Response> {
+    pub(super) fn read(visit: &Visit, table: Table, query: Extracted) -> Result<Self, Box<Response>> {
         query.ok().and_then(|Query(raw)| Self::parse(table, raw)).ok_or_else(|| {
             let message = UserMessage::new(
                 "Its address asks for what the table does not have. Begin with the whole table.",
             );
-            visit.problem(StatusCode::BAD_REQUEST, "This cannot be asked of the page", &message)
+            Box::new(visit.problem(StatusCode::BAD_REQUEST, "This cannot be asked of the page", &message))
         })
     }
 

@@ -6,14 +6,15 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::failed;
 use super::table::session_link;
 use super::words::{Clock, between, bytes, number, span};
-use super::{Looker, failed};
 use crate::clock::wall_now;
 use crate::links::{parse, shown};
 use crate::ops::{BanView, ErrorKind, OpenConnection, SessionDetail, SessionView};
+use crate::portal::admin::Viewing;
+use crate::portal::admin::fresh::Change;
 use crate::portal::page::{Page, answer};
-use crate::portal::posted::Posted;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::store::{HistoryEntry, Wanted};
@@ -87,21 +88,21 @@ struct Ended {
 pub(super) struct Nothing {}
 
 /// The address in a path; or the page that says that it is none.
-fn client(visit: &Visit, address: &str) -> Result<ClientAddr, Response> {
+fn client(visit: &Visit, address: &str) -> Result<ClientAddr, Box<Response>> {
     parse(address).map_err(|_| {
         let message = UserMessage::new("Choose one from the hosts, or look for it there.");
-        visit.problem(StatusCode::NOT_FOUND, "This is no address of a client", &message)
+        Box::new(visit.problem(StatusCode::NOT_FOUND, "This is no address of a client", &message))
     })
 }
 
 pub(super) async fn show(
-    Looker(visit): Looker,
+    Viewing(visit): Viewing,
     State(site): State<Site>,
     Path(address): Path<String>,
 ) -> Response {
     let client = match client(&visit, &address) {
         Ok(client) => client,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let ops = &site.parts().ops;
     let wanted = Wanted { client: Some(client), user: None, at: None, most: BEFORE + 1 };
@@ -218,18 +219,13 @@ fn before(clock: &Clock, entry: &HistoryEntry, word: &dyn Fn(&str) -> String) ->
 
 /// Ends every session at an address.
 pub(super) async fn end(
-    Looker(visit): Looker,
     State(site): State<Site>,
     Path(address): Path<String>,
-    Posted(Nothing {}): Posted<Nothing>,
+    Change { visit, actor, form: Nothing {} }: Change<Nothing>,
 ) -> Response {
-    let (true, Some(actor)) = (visit.role().may_change(), visit.actor()) else {
-        let message = UserMessage::new("Ask an administrator to end the session.");
-        return visit.problem(StatusCode::FORBIDDEN, "You may look, and change nothing", &message);
-    };
     let client = match client(&visit, &address) {
         Ok(client) => client,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     match site.parts().ops.logout(Whose::Client(client), actor).await {
         Ok(ended) => {

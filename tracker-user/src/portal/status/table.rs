@@ -5,12 +5,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 
+use super::failed;
 use super::query::{Asked, Extracted, encoded, order};
 use super::words::{Clock, between, bytes, filled, number, rate, span};
-use super::{Looker, failed};
 use crate::links::shown;
 use crate::ops::{Column, Row, Selection, Snapshot, StandingFilter, Table, Value};
 use crate::pages::Language;
+use crate::portal::admin::Viewing;
 use crate::portal::page::{Page, answer};
 use crate::portal::site::Site;
 use crate::types::{ClientAddr, Method};
@@ -93,14 +94,14 @@ struct Cell {
 
 /// The page of one table.
 pub(super) async fn show(
-    Looker(visit): Looker,
+    Viewing(visit): Viewing,
     State(site): State<Site>,
     query: Extracted,
     table: Table,
 ) -> Response {
     let asked = match Asked::read(&visit, table, query) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let (snapshot, selection) = match site.parts().ops.select(asked.select.clone()).await {
         Ok(selected) => selected,
