@@ -115,8 +115,11 @@ impl Languages {
             Err(error) => return (self, vec![LanguageError::new(directory, &error)]),
         };
         let is_language = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
-        let mut paths: Vec<PathBuf> =
-            files.filter_map(|file| file.ok().map(|file| file.path())).filter(is_language).take(FILES_MOST).collect();
+        let mut paths: Vec<PathBuf> = files
+            .filter_map(|file| file.ok().map(|file| file.path()))
+            .filter(is_language)
+            .take(FILES_MOST)
+            .collect();
         paths.sort();
         for path in paths {
             match read(&path) {
@@ -195,7 +198,10 @@ mod tests {
         put("pt-BR.toml", &format!("\"a\" = \"{}\"", "x".repeat(600 * 1024)));
         let (languages, unusable) = Languages::default().with_directory(directory.path());
         let log_in = |tag| languages.choose(Some(tag)).t("Log in").to_owned();
-        assert_eq!(["fr", "de", "es", "it", "nl", "pt-br"].map(log_in), ["Se connecter", "Einloggen", "Log in", "Log in", "Log in", "Log in"]);
+        assert_eq!(
+            ["fr", "de", "es", "it", "nl", "pt-br"].map(log_in),
+            ["Se connecter", "Einloggen", "Log in", "Log in", "Log in", "Log in"]
+        );
         assert_eq!(languages.choose(Some("de")).t("Log out"), "Abmelden", "the rest is as it was");
         let told: Vec<String> = unusable.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 4, "{told:?}");
