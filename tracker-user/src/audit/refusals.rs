@@ -64,7 +64,7 @@ pub enum Ground {
 
 impl Ground {
     /// Each as metrics have it: why somebody is refused, however many causes there are for credentials.
-    pub const LABELS: [&'static str; 8] = [
+    pub const LABELS: [&'static str; 9] = [
         Self::Credentials("").label(),
         Self::Unavailable.label(),
         Self::Licences.label(),
@@ -73,6 +73,7 @@ impl Ground {
         Self::Conditions.label(),
         Self::Destination.label(),
         Self::Port.label(),
+        Self::WebSession.label(),
     ];
 
     /// In a word, as the trail has it.

@@ -107,13 +107,11 @@ impl Gathered {
             clients.collect::<Vec<ClientAddr>>()
         };
         let (clients, stale_clients) = (of(true), of(false));
-        let devices = clients.iter().filter(|client| !policy.is_guest(**client)).count();
-        let devices = u32::try_from(devices).unwrap_or(u32::MAX);
         Some(User {
             identity: Arc::clone(&first.identity),
+            licences: policy.licences_at(&clients),
             clients,
             stale_clients,
-            licences: devices.div_ceil(policy.devices_per_user.max(1)),
             since: anchor.wall(first.created),
             open_connections: self.open_connections,
             bytes_received: self.bytes_received,

@@ -225,10 +225,9 @@ fn user(sessions: &[&SessionRow], policy: &Policy) -> Option<UserRow> {
     let clients = at(|standing| standing == Standing::Active);
     let mut other_clients = at(|standing| standing != Standing::Active);
     other_clients.retain(|client| clients.binary_search(client).is_err());
-    let devices = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     Some(UserRow {
         identity: Arc::clone(&first.identity),
-        licences: devices.div_ceil(policy.devices_per_user.max(1)),
+        licences: policy.licences_at(&clients),
         since: first.created,
         clients,
         other_clients,

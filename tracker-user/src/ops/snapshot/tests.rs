@@ -178,6 +178,8 @@ fn a_user_has_each_address_once_and_the_licences_of_those_that_are_served() {
     assert_eq!(users[0].clients, [session(1).client, session(4).client]);
     assert_eq!(users[0].other_clients, [session(3).client]);
     assert_eq!(users[0].licences, 2);
+    let guests = vec![session(4).client.ip().into()];
+    assert_eq!(super::gather::users(&rows, &Policy { guests, ..policy.clone() })[0].licences, 1);
     assert_eq!(users[0].usage.connections, rows.iter().map(|row| row.usage.connections).sum::<u32>());
 }
 

@@ -85,8 +85,8 @@ impl Refused {
     pub const fn user_message(self) -> UserMessage {
         UserMessage::new(match self {
             Self::Licences { .. } => {
-                "You cannot be logged in: as many users are logged in as this proxy has licences for. Try again later, or ask \
-                 its operator."
+                "You cannot be logged in: as many users are logged in as this proxy has licences for. There is room again as \
+                 soon as somebody logs out or has been away for a while: try again in a few minutes, or ask its operator."
             }
             Self::SharedHost => {
                 "You cannot be logged in at this moment: many people use the proxy from your computer's address, and it could \
