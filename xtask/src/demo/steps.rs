@@ -24,8 +24,8 @@ type Step = fn(&mut Lab, &mut Show) -> Result<()>;
 
 /// All of them, in order; each starts where the one before ended.
 pub(super) const ALL: [Step; 13] = [
-    challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, under_tls, passwords,
-    pages, numbers,
+    challenge, login, table, diagnosis, closure, hole, kick_out, expiry, tunnel, under_tls, passwords, pages,
+    numbers,
 ];
 
 /// Runs `trackerctl` for people and shows it.
