@@ -39,10 +39,13 @@ fn chromium_without_a_ticket_shows_what_to_do_and_stops_asking() -> Result<()> {
     }
     let mut lab = Lab::start("")?;
     let _tls = lab::tls::start(&lab.scratch, &lab.net.origin)?;
-    let page = lab.chromium(0).dom(ORIGIN)?;
+    let challenge = lab.curl(1).header("Accept: text/html").get(ORIGIN)?.text();
     for words in ["Kerberos", "kinit", "full name"] {
-        assert!(page.dom.contains(words), "{words}: {page:?}");
+        assert!(challenge.contains(words), "{words}: {challenge}");
     }
+    // And is led to where its user can log in all the same.
+    let page = lab.chromium(0).dom(ORIGIN)?;
+    assert!(page.dom.contains("name=\"password\"") && page.dom.contains("name=\"to\""), "{page:?}");
     assert!(requests(&lab, 0)? <= FEW, "{}", lab.gateway.log());
 
     // Of an answer to CONNECT no browser shows more than its own words.
@@ -54,10 +57,10 @@ fn chromium_without_a_ticket_shows_what_to_do_and_stops_asking() -> Result<()> {
     until("curl to be refused as Chromium will be", SOON, || {
         (status_without_credentials(&lab, 0) == 403).then_some(())
     })?;
-    // Not even a ticket helps where nobody asks for it.
+    // Not even a ticket helps where nobody asks for it: people are led to the form, and asked there.
     let chromium = lab.chromium_as(0, "alice")?;
     let page = chromium.dom(ORIGIN)?;
-    assert!(page.dom.contains("403 from the proxy (browser)"), "{page:?}");
+    assert!(page.dom.contains("name=\"password\"") && page.dom.contains("name=\"to\""), "{page:?}");
     assert_eq!(lab.gateway.sessions()?, []);
     assert_eq!(lab.origin.requests(), 0);
     // TRACKER_KEEP=1 keeps it to be looked at.

@@ -130,6 +130,61 @@ fn users_are_added_changed_and_removed_with_passwords_from_standard_input() -> R
 }
 
 #[test]
+fn roles_are_given_and_taken_and_outlive_the_daemon() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::start("")?;
+    let role = |lab: &Lab, name: &str| -> Result<(Value, Value)> {
+        let listed = lab.gateway.ask(&["user", "list"])?;
+        let users = listed.as_array().context("a list")?;
+        let found = users.iter().find(|user| user["name"] == name).context("the user")?;
+        Ok((found["role"].clone(), found["administrator"].clone()))
+    };
+    assert_eq!(role(&lab, "admin")?, ("administrator".into(), true.into()));
+    assert_eq!(exit(&user(&lab.gateway, &["add", "vera", "--viewer"], GOOD)?), Some(0));
+    assert_eq!(role(&lab, "vera")?, ("viewer".into(), false.into()));
+    let both = user(&lab.gateway, &["add", "x", "--viewer", "--administrator"], GOOD)?;
+    assert_eq!(exit(&both), Some(64), "{both:?}");
+    for (wanted, administers) in [("administrator", true), ("user", false), ("viewer", false)] {
+        let changed = user(&lab.gateway, &["role", "VERA", wanted], "")?;
+        let changed = json(&changed)?;
+        assert!(
+            changed["user"]["role"] == wanted && changed["user"]["administrator"] == administers,
+            "{changed}"
+        );
+    }
+    assert_eq!(exit(&user(&lab.gateway, &["role", "vera", "root"], "")?), Some(64));
+    assert_eq!(exit(&user(&lab.gateway, &["role", "nobody", "viewer"], "")?), Some(1));
+    // On the host the last administrator can be taken away, with a word about it.
+    let last = json(&user(&lab.gateway, &["role", "admin", "user"], "")?)?;
+    assert!(
+        last["warning"].as_str().is_some_and(|said| said.contains("user role NAME administrator")),
+        "{last}"
+    );
+    lab.gateway.kill();
+    lab.gateway.start()?;
+    assert_eq!(role(&lab, "vera")?, ("viewer".into(), false.into()));
+    assert_eq!(role(&lab, "admin")?, ("user".into(), false.into()));
+    let events = lab.gateway.ask(&["events", "--since", "1h"])?;
+    let told = events.as_array().context("a list")?.iter().filter(|event| event["reason"] == "role");
+    let told: Vec<_> = told.map(|event| (event["before"].as_str(), event["role"].as_str())).collect();
+    let line = |before, role| (Some(before), Some(role));
+    assert_eq!(
+        told,
+        [
+            line("viewer", "administrator"),
+            line("administrator", "user"),
+            line("user", "viewer"),
+            line("administrator", "user"),
+        ]
+    );
+    let shown = lab.gateway.shown(&["events", "--since", "1h"])?;
+    assert!(shown.contains("as viewer  (was user)  ordered by root"), "{shown}");
+    Ok(())
+}
+
+#[test]
 fn what_is_refused_has_its_exit_code_and_its_reason() -> Result<()> {
     if lab::skipped() {
         return Ok(());

@@ -101,7 +101,7 @@ fn real_clients_with_ntlm_do_not_loop() -> Result<()> {
 
     let chromium = lab.chromium(1).environment(ntlm.environment());
     let page = chromium.dom(ORIGIN)?;
-    says_what_to_do(&page.dom)?;
+    assert!(page.dom.contains("name=\"password\""), "nothing is left but the form: {page:?}");
     assert!(requests(&lab, 1)? <= FEW, "{}", lab.gateway.log());
     let page = chromium.dom("https://origin.example.test/")?;
     assert!(page.stderr.contains("Page load failed"), "{page:?}");

@@ -47,6 +47,7 @@ pub struct Wish<'a> {
     tickets: std::path::PathBuf,
     language: &'a str,
     proxied: bool,
+    all_proxied: bool,
 }
 
 impl<'a> Wish<'a> {
@@ -65,6 +66,12 @@ impl<'a> Wish<'a> {
     /// Asks everybody directly: pages of this machine.
     pub const fn direct(mut self) -> Self {
         self.proxied = false;
+        self
+    }
+
+    /// Knows no exception: the gateway's own pages are asked for through the proxy, too.
+    pub const fn without_exceptions(mut self) -> Self {
+        self.all_proxied = true;
         self
     }
 
@@ -101,6 +108,7 @@ impl Lab {
             tickets: NO_TICKETS.into(),
             language: "en",
             proxied: true,
+            all_proxied: false,
         }
     }
 }
@@ -300,7 +308,10 @@ fn text(value: Value) -> Result<String> {
     }
 }
 
-/// What a browser's proxy settings leave out: the pages of the gateway, and what the browser asks for by itself.
-fn directly() -> String {
-    format!("{PROXY_NAME};*.googleapis.com;*.google.com;*.gvt1.com")
+impl Wish<'_> {
+    /// What a browser's proxy settings leave out: the pages of the gateway, and what the browser asks for by itself.
+    fn directly(&self) -> String {
+        let pages = if self.all_proxied { String::new() } else { format!("{PROXY_NAME};") };
+        format!("{pages}*.googleapis.com;*.google.com;*.gvt1.com")
+    }
 }

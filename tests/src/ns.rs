@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn6};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6};
 
 use crate::scratch::{Process, Scratch};
 
@@ -174,6 +174,18 @@ impl Ns {
     pub fn listen(&self, on: SocketAddr) -> Result<TcpListener> {
         self.inside(|| TcpListener::bind(on)).with_context(|| format!("{} cannot listen on {on}", self.name))
     }
+}
+
+/// Connects from one of several IPv4 addresses of the host that the calling thread is in.
+///
+/// # Errors
+/// When the address is not this host's, or nobody answers.
+pub fn connect_from_here(from: Ipv4Addr, to: SocketAddrV4) -> Result<TcpStream> {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
+    socket::connect(socket.as_raw_fd(), &SockaddrIn::from(to))
+        .with_context(|| format!("cannot connect from {from} to {to}"))?;
+    Ok(TcpStream::from(socket))
 }
 
 /// Moves the calling thread into a network namespace.

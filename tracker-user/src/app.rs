@@ -27,7 +27,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::apply::Applied;
-pub use self::certificates::check;
 use self::logouts::{held, holds};
 use self::options::{kerberos, policy, proxy_options};
 use self::passwords::Door;
@@ -231,6 +230,8 @@ impl App {
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
+        let visits = web::Stats::new()?;
+        visits.register(&registry)?;
         let pages_at = portal::endpoints(&config, certificates.as_ref());
         let inner_listeners = web::InnerListeners::bind(&pages_at);
         let inner = portal::Inner::of(&inner_listeners);
@@ -361,6 +362,7 @@ impl App {
             journal: Arc::clone(&journal),
             targets,
             holds,
+            stats: visits,
             languages,
         };
         let portal = web::Portal::bind(&pages_at, inner_listeners, parts, portal::settings(&config))
@@ -467,8 +469,7 @@ impl App {
         info!("stopping");
         readiness.set(false);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        proxy.drain(DRAIN).await;
-        pages.stop();
+        tokio::join!(proxy.drain(DRAIN), pages.stop());
         audit.settle_refusals(true);
         ops.settle_series();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.

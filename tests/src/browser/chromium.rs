@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::wire::{Driver, Wire};
-use super::{Browser, Wish, directly};
+use super::{Browser, Wish};
 use crate::PROXY_NAME;
 use crate::chromium::SWITCHES;
 use crate::gateway::Gateway;
@@ -37,7 +37,7 @@ pub(super) fn start(wish: &Wish<'_>) -> Result<Browser> {
     arguments.push(format!("--auth-server-allowlist={PROXY_NAME}"));
     if wish.proxied {
         arguments.push(format!("--proxy-server={}", Gateway::proxy_url()));
-        arguments.push(format!("--proxy-bypass-list={}", directly()));
+        arguments.push(format!("--proxy-bypass-list={}", wish.directly()));
     }
     let capabilities = json!({
         "browserName": "chrome",

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::Result;
 
 use super::wire::{Marionette, Wire};
-use super::{Browser, Wish, directly};
+use super::{Browser, Wish};
 use crate::PROXY_NAME;
 use crate::firefox;
 use crate::gateway::PROXY_PORT;
@@ -27,7 +27,7 @@ pub(super) fn start(wish: &Wish<'_>) -> Result<Browser> {
             "user_pref(\"network.proxy.type\", 1);\nuser_pref(\"network.proxy.http\", \"{PROXY_NAME}\");\n\
              user_pref(\"network.proxy.http_port\", {PROXY_PORT});\nuser_pref(\"network.proxy.ssl\", \"{PROXY_NAME}\");\n\
              user_pref(\"network.proxy.ssl_port\", {PROXY_PORT});\nuser_pref(\"network.proxy.no_proxies_on\", \"{}\");\n",
-            directly().replace(';', ",").replace("*.", ".")
+            wish.directly().replace(';', ",").replace("*.", ".")
         );
     }
     let (ns, scratch, realm) = (wish.ns, wish.scratch, wish.realm);

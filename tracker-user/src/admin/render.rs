@@ -203,6 +203,7 @@ pub(super) fn explanation(explained: Explanation) -> wire::Explanation {
         findings: explained.findings.into_iter().map(finding).collect(),
         walk: explained.offer.as_ref().map(walk),
         basic: wire::Basic { tls: explained.basic.tls, plain: explained.basic.plain },
+        held_until: explained.held_until,
         bans: explained.bans.iter().map(ban).collect(),
         recent: explained.recent.into_iter().map(decision).collect(),
         record: explained.activity.map(facts),

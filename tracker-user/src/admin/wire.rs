@@ -257,6 +257,9 @@ pub struct Explanation {
     /// Where the client is asked for a password.
     #[serde(default)]
     pub basic: Basic,
+    /// Somebody has logged out there just now, and nobody is logged in silently until then; `null`: they are.
+    #[serde(default)]
+    pub held_until: Option<Timestamp>,
     /// The bans from sending passwords that concern it or its users, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bans: Vec<Ban>,

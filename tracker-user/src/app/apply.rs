@@ -60,7 +60,13 @@ impl Applied {
         self.verifier.tickets().configure(kerberos(config));
         self.door.configure(config);
         self.holds.configure(config.portal.logout_hold);
-        self.proxy.configure(proxy_options(config, &self.inner));
+        let (asked, inner) = (Arc::clone(config), self.inner.clone());
+        let made = match self.threads.run(move || proxy_options(&asked, &inner)) {
+            Ok(done) => done.await.ok(),
+            Err(_) => None,
+        };
+        // Without a thread now, this one reads the two small files: what was changed must count.
+        self.proxy.configure(made.unwrap_or_else(|| proxy_options(config, &self.inner)));
         if let Some(pages) = self.pages.get().cloned() {
             let config = Arc::clone(config);
             // Without a thread now, the pages go by what they went by.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::auth::kerberos::negotiate;
-use crate::clock::wall_now;
 use crate::config::Config;
 use crate::links::own_addresses;
-use crate::net::certificates::{CertificateError, Keeper, Own, Standing, load};
+use crate::net::certificates::{CertificateError, Keeper, Own};
 use crate::threads::Threads;
 
 /// How often it is looked whether files have changed.
@@ -20,16 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The keeper of the certificates, where something listens under TLS. Those that were set live and cannot be used do not keep
 /// the gateway from starting: it begins with what the file says, as it would have gone on with it.
 pub(super) fn keeper(config: &Config, file: &Config) -> Result<Option<Arc<Keeper>>, CertificateError> {
-    if !needs_certificate(config) {
+    if !config.needs_certificate() {
         return Ok(None);
     }
     let (keytab, host) = (config.kerberos.keytab.clone(), config.portal.host.clone());
-    let names = move || {
-        let entries = negotiate::entries(keytab.as_deref()).unwrap_or_default();
-        let services: Vec<String> = entries.into_iter().map(|entry| entry.principal).collect();
-        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        names(host.as_deref(), &hostname(), &services, &hosts, own_addresses())
-    };
+    let names = move || known_names(keytab.as_deref(), host.as_deref(), own_addresses());
     let own = Own { directory: config.state_dir.clone(), names: Arc::new(names) };
     let (wanted, stated) = (config.tls.pairs(), file.tls.pairs());
     let keeper = match Keeper::start(wanted.clone(), own.clone()) {
@@ -45,31 +39,29 @@ pub(super) fn keeper(config: &Config, file: &Config) -> Result<Option<Arc<Keeper
     Ok(Some(Arc::new(keeper)))
 }
 
-fn needs_certificate(config: &Config) -> bool {
-    config.listeners().iter().any(|listen| listen.is_tls && listen.is_in_effect())
+/// The names that clients may reach the pages by, without addresses. Blocks: it reads the keytab and the hosts.
+pub(super) fn reached_by(config: &Config) -> Vec<String> {
+    let host = config.portal.host.as_deref();
+    let mut names = known_names(config.kerberos.keytab.as_deref(), host, Vec::new());
+    // This one is everybody's.
+    names.retain(|name| name != "localhost");
+    let spns = config.kerberos.conditions.spns.iter().map(String::as_str);
+    // Perhaps an address, in any of the ways to write it.
+    let usual = |name: &str| match name.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => name.trim_end_matches('.').to_ascii_lowercase(),
+    };
+    names.extend(spns.chain(host).map(usual));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
-/// What is wrong with the certificates that a configuration names, for whoever checks it before it counts: what keeps the
-/// gateway from starting, and what does not.
-#[must_use]
-pub fn check(config: &Config) -> (Vec<String>, Vec<String>) {
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    for pair in config.tls.pairs() {
-        match load(&pair.chain, &pair.key) {
-            Err(error) if needs_certificate(config) => errors.push(format!("tls.certificate: {error}")),
-            Err(error) => warnings.push(format!("tls.certificate: {error}")),
-            Ok(certificate) => {
-                warnings.extend(certificate.warnings().iter().cloned());
-                let shown = pair.chain.display();
-                match certificate.standing(wall_now()) {
-                    Standing::Valid => {}
-                    Standing::NotYet => warnings.push(format!("the certificate {shown} is not valid yet")),
-                    Standing::Expired => warnings.push(format!("the certificate {shown} has expired")),
-                }
-            }
-        }
-    }
-    (errors, warnings)
+fn known_names(keytab: Option<&std::path::Path>, host: Option<&str>, addresses: Vec<IpAddr>) -> Vec<String> {
+    let entries = negotiate::entries(keytab).unwrap_or_default();
+    let services: Vec<String> = entries.into_iter().map(|entry| entry.principal).collect();
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    names(host, &hostname(), &services, &hosts, addresses)
 }
 
 /// Keeps the certificates up to date. Ends only with the daemon.
@@ -166,18 +158,5 @@ mod tests {
         );
         assert_eq!(names(None, "", &[], "127.0.0.1 localhost.localdomain", Vec::new()), ["localhost"]);
         assert_eq!(names(Some("192.0.2.7"), "localhost", &[], "", Vec::new()), ["localhost"]);
-    }
-
-    #[test]
-    fn a_configuration_is_checked_with_its_certificates() {
-        let mut config = Config::default();
-        assert_eq!(check(&config), (Vec::new(), Vec::new()));
-        config.tls.certificate = vec!["/nowhere/c.pem".into()];
-        config.tls.key = vec!["/nowhere/k.pem".into()];
-        let (errors, warnings) = check(&config);
-        assert!(errors.is_empty() && warnings[0].contains("/nowhere/c.pem does not exist"), "{warnings:?}");
-        config.tls.proxy_listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let (errors, warnings) = check(&config);
-        assert!(warnings.is_empty() && errors[0].contains("/nowhere/c.pem does not exist"), "{errors:?}");
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn conditions(config: &Config) -> Conditions {
     })
 }
 
-/// What the proxy goes by.
+/// What the proxy goes by. Blocks: it reads the keytab and the hosts.
 pub(super) fn proxy_options(config: &Config, inner: &portal::Inner) -> ProxyOptions {
     ProxyOptions {
         connect_ports: config.proxy.connect_ports.clone(),
@@ -70,6 +70,7 @@ pub(super) fn policy(config: &Config, since: BootTime) -> Policy {
         timeouts: config.timeouts.clone(),
         max_users: config.licences.max_users,
         devices_per_user: config.licences.devices_per_user,
+        guests: config.licences.guests.clone(),
         factors: FactorPolicy::default(),
         since,
     }

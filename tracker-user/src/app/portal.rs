@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::certificates::hostname;
+use super::certificates::{hostname, reached_by};
 use super::options::conditions;
 use crate::config::Config;
 use crate::net::certificates::Keeper;
@@ -27,19 +27,17 @@ pub(super) fn endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> 
     config.addresses_of(Service::Portal).into_iter().filter_map(endpoint).collect()
 }
 
-/// Where the proxy knows the pages to be; `inner` are the ways that it has to them.
+/// Where the proxy knows the pages to be; `inner` are the ways that it has to them. Blocks: it reads the keytab and the hosts.
 pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>> {
     let portal = &config.portal;
     let way = |listens: Option<SocketAddr>, inner: Option<SocketAddr>| {
         Some(Way { listens: listens?, inner: inner? })
     };
     let host = portal.host.clone().unwrap_or_else(hostname);
-    let settings =
-        Settings { host: host.clone(), https_port: portal.https.map(|at| at.port()), ..Settings::default() };
-    let names = config.kerberos.conditions.spns.iter().cloned().chain([host, hostname()]);
+    let settings = Settings { host, https_port: portal.https.map(|at| at.port()), ..Settings::default() };
     let pages = OwnPages {
         origin: settings.secure_origin().map(Into::into),
-        names: names.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect(),
+        names: reached_by(config),
         plain: way(portal.http, inner.plain),
         secure: way(portal.https, inner.secure),
         shared_hosts: config.timeouts.shared_hosts.clone(),
@@ -68,11 +66,12 @@ pub(super) fn house(config: &Config) -> House {
     House::of(&words(config))
 }
 
-/// What the pages go by. Blocks: it reads the logo.
+/// What the pages go by. Blocks: it reads the logo, the keytab and the hosts.
 pub(super) fn settings(config: &Config) -> Settings {
     let portal = &config.portal;
     let host = portal.host.clone().unwrap_or_else(hostname);
     Settings {
+        names: reached_by(config),
         http_port: portal.http.map(|address| address.port()),
         https_port: portal.https.map(|address| address.port()),
         trusted_proxies: portal.trusted_proxies.clone(),
@@ -122,12 +121,10 @@ fn words(config: &Config) -> Brand {
 
 /// All languages there are.
 pub(super) fn languages(config: &Config) -> Languages {
-    let built_in = Languages::default();
-    match &config.portal.languages {
-        None => built_in,
-        Some(directory) => built_in.clone().with_directory(directory).unwrap_or_else(|error| {
-            warn!(%error, "the pages are in English and German alone");
-            built_in
-        }),
+    let Some(directory) = &config.portal.languages else { return Languages::default() };
+    let (languages, unusable) = Languages::default().with_directory(directory);
+    for error in unusable {
+        warn!(%error, "a language of the pages is left out");
     }
+    languages
 }

@@ -51,13 +51,14 @@ impl Regulated {
         Ok(Regulator::new(parts)?)
     }
 
-    /// Whether many people may come from this address: it is one of the gateway's own, a balancer's that tells whom it
-    /// speaks for, or is said to be shared.
+    /// Whether many people may come from this address: it is one of the gateway's own, a balancer's or a proxy's that
+    /// tells whom it speaks for, or is said to be shared.
     fn is_unbannable(&self, client: ClientAddr) -> bool {
         let (config, address) = (self.0.load(), client.ip());
         address.is_loopback()
             || config.timeouts.is_shared(client)
             || config.proxy.proxy_protocol.iter().any(|balancer| balancer.contains(&address))
+            || config.portal.trusted_proxies.iter().any(|proxy| proxy.contains(&address))
             // Where the kernel does not say, an address is anybody's.
             || own_addresses().contains(&address)
     }
@@ -84,9 +85,10 @@ mod tests {
         let mut config = Config::default();
         config.timeouts.shared_hosts = vec!["192.0.2.0/28".parse().unwrap()];
         config.proxy.proxy_protocol = vec!["198.51.100.7/32".parse().unwrap()];
+        config.portal.trusted_proxies = vec!["203.0.113.0/28".parse().unwrap()];
         let regulated = Regulated::new(&config);
         let is_unbannable = |text: &str| regulated.is_unbannable(text.parse().unwrap());
-        for address in ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.15", "198.51.100.7"] {
+        for address in ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.15", "198.51.100.7", "203.0.113.9"] {
             assert!(is_unbannable(address), "{address}");
         }
         assert!(!is_unbannable("192.0.2.16") && !is_unbannable("198.51.100.8"));

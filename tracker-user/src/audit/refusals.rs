@@ -2,6 +2,8 @@
 //!
 //! Whoever is refused has proved nothing, and can be refused as often as they like: what they can write into the trail is
 //! bounded, for each client and cause, and for all of them together; and once more on disk, which keeps lines for months.
+//! Whoever is refused as there is no licence left has proved who they are. That is no stranger's doing, and an operator wants to
+//! see each of them: they have bounds of their own, which strangers cannot use up and a person does not reach.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,15 +16,27 @@ use crate::types::{ClientAddr, Identity, Method};
 
 /// What the limits are for.
 const WINDOW: Duration = Duration::from_secs(60);
-/// So many lines in a window for one cause of one client; the others are counted.
-const LINES_EACH: u32 = 5;
-/// So many lines in a window in all.
-const LINES: u32 = 600;
-/// Of so many causes and clients it is kept how often each was held back; of those beyond, only by cause.
-const KEPT: usize = 512;
-/// How many lines the disk takes at once, and how often one more: what strangers do may not fill it. In the 90 days that
-/// events are kept it is less than 780,000.
-const ON_DISK_AT_ONCE: u32 = 1_000;
+
+/// How much is told of refusals of one kind.
+#[derive(Debug)]
+struct Limits {
+    /// So many lines in a window for one cause of one client; the others are counted.
+    each: u32,
+    /// So many lines in a window in all.
+    lines: u32,
+    /// Of so many causes and clients it is kept how often each was held back; of those beyond, only by cause.
+    kept: usize,
+    /// How many lines the disk takes at once.
+    on_disk_at_once: u32,
+}
+
+/// Of strangers. What they do may not fill the disk: with one line more every [`ON_DISK_EVERY`], it is less than 780,000 in the
+/// 90 days that events are kept.
+const STRANGERS: Limits = Limits { each: 5, lines: 600, kept: 512, on_disk_at_once: 1_000 };
+/// Of users for whom there is no licence. A program that tries again every second is told of line by line; in 90 days the
+/// disk takes less than 790,000.
+const USERS: Limits = Limits { each: 60, lines: 3_000, kept: 4_096, on_disk_at_once: 10_000 };
+/// How often the disk takes one line more.
 const ON_DISK_EVERY: Duration = Duration::from_secs(10);
 
 /// Why somebody was refused.
@@ -137,9 +151,17 @@ pub(super) struct Line {
     pub(super) goes_to_disk: bool,
 }
 
-/// What was told and held back in the window that runs, and what the disk may still take.
+/// What was told and held back, of each kind.
 #[derive(Debug)]
 pub(super) struct Refusals {
+    strangers: Told,
+    users: Told,
+}
+
+/// What was told and held back in the window that runs, and what the disk may still take.
+#[derive(Debug)]
+struct Told {
+    limits: &'static Limits,
     window: Window,
     on_disk: Allowance,
 }
@@ -162,16 +184,39 @@ struct Each {
 impl Refusals {
     /// Nobody was refused before `now`.
     pub(super) fn new(now: BootTime) -> Self {
-        Self { window: Window::default(), on_disk: Allowance::full(now) }
+        Self { strangers: Told::new(&STRANGERS, now), users: Told::new(&USERS, now) }
     }
 
     /// The lines to write for a refusal at `now`, those first that end a window.
     pub(super) fn note(&mut self, refusal: &Refusal<'_>, now: BootTime) -> Vec<Line> {
         let mut lines = self.settle(now, false);
-        let window = &mut self.window;
+        let told = match refusal.ground {
+            Ground::Licences => &mut self.users,
+            _ => &mut self.strangers,
+        };
+        lines.extend(told.note(refusal, now));
+        lines
+    }
+
+    /// What was held back in a window that is over at `now`, or in the one that runs, if that is to end.
+    pub(super) fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
+        let mut lines = self.strangers.settle(now, ends);
+        lines.extend(self.users.settle(now, ends));
+        lines
+    }
+}
+
+impl Told {
+    fn new(limits: &'static Limits, now: BootTime) -> Self {
+        Self { limits, window: Window::default(), on_disk: Allowance::full(limits.on_disk_at_once, now) }
+    }
+
+    /// The line to write, if it has one.
+    fn note(&mut self, refusal: &Refusal<'_>, now: BootTime) -> Option<Line> {
+        let Self { limits, window, on_disk } = self;
         window.since.get_or_insert(now);
         let key = (refusal.client, refusal.ground.word());
-        let room = window.each.len() < KEPT;
+        let room = window.each.len() < limits.kept;
         let each = if room || window.each.contains_key(&key) {
             Some(window.each.entry(key).or_default())
         } else {
@@ -179,10 +224,10 @@ impl Refusals {
         };
         let entry = || TrailEntry::now(Event::Refused(refusal.event()));
         match each {
-            Some(each) if each.lines < LINES_EACH && window.lines < LINES => {
+            Some(each) if each.lines < limits.each && window.lines < limits.lines => {
                 each.lines += 1;
                 window.lines += 1;
-                lines.push(Line { entry: entry(), goes_to_disk: self.on_disk.take(now) });
+                return Some(Line { entry: entry(), goes_to_disk: on_disk.take(now) });
             }
             Some(each) => {
                 each.held_back += 1;
@@ -190,11 +235,10 @@ impl Refusals {
             }
             None => *window.beyond.entry(refusal.ground.word()).or_default() += 1,
         }
-        lines
+        None
     }
 
-    /// What was held back in a window that is over at `now`, or in the one that runs, if that is to end.
-    pub(super) fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
+    fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
         let is_over = self.window.since.is_some_and(|since| ends || now.since(since) >= WINDOW);
         if !is_over {
             return Vec::new();
@@ -226,14 +270,15 @@ impl Refusals {
 /// How much of something may still be done, and how it comes back.
 #[derive(Debug)]
 struct Allowance {
+    most: u32,
     left: u32,
     /// Since when nothing has come back.
     since: BootTime,
 }
 
 impl Allowance {
-    const fn full(now: BootTime) -> Self {
-        Self { left: ON_DISK_AT_ONCE, since: now }
+    const fn full(most: u32, now: BootTime) -> Self {
+        Self { most, left: most, since: now }
     }
 
     /// Takes one, if there is one.
@@ -241,7 +286,7 @@ impl Allowance {
         let back = now.since(self.since).as_secs() / ON_DISK_EVERY.as_secs();
         if back > 0 {
             let back = u32::try_from(back).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(back).min(ON_DISK_AT_ONCE);
+            self.left = self.left.saturating_add(back).min(self.most);
             self.since = self.since.after(ON_DISK_EVERY.saturating_mul(back)).min(now);
         }
         let may = self.left > 0;
@@ -273,7 +318,7 @@ mod tests {
     #[test]
     fn refusals_on_disk_come_back_slowly_and_never_more_than_at_first() {
         let start = at(0);
-        let mut allowance = Allowance::full(start);
+        let mut allowance = Allowance::full(1_000, start);
         let taken = |allowance: &mut Allowance, now| (0..5_000).filter(|_| allowance.take(now)).count();
         assert_eq!(taken(&mut allowance, start), 1_000);
         assert_eq!(taken(&mut allowance, start.after(ON_DISK_EVERY / 2)), 0);
@@ -292,7 +337,7 @@ mod tests {
                 told.extend(refusals.note(&refusal(1, Ground::Conditions), at(second)));
             }
         }
-        assert_eq!(told.len(), LINES_EACH as usize);
+        assert_eq!(told.len(), STRANGERS.each as usize);
         assert!(
             told.iter().all(|line| count(line).is_none() && line.entry.event.cause() == Some("conditions"))
         );
@@ -312,14 +357,14 @@ mod tests {
         for number in 0..100_000 {
             told.extend(refusals.note(&refusal(number % 20_000, Ground::Credentials("ntlm")), at(1)));
         }
-        assert!(told.len() <= LINES as usize, "{}", told.len());
-        assert!(refusals.window.each.len() <= KEPT);
+        assert!(told.len() <= STRANGERS.lines as usize, "{}", told.len());
+        assert!(refusals.strangers.window.each.len() <= STRANGERS.kept);
         let settled = refusals.settle(at(61), false);
-        assert!(settled.len() <= KEPT + 1, "{}", settled.len());
+        assert!(settled.len() <= STRANGERS.kept + 1, "{}", settled.len());
         let in_all = told.len() as u64 + settled.iter().filter_map(count).sum::<u64>();
         assert_eq!(in_all, 100_000);
         let on_disk = told.iter().chain(&settled).filter(|line| line.goes_to_disk).count();
-        assert_eq!(on_disk, ON_DISK_AT_ONCE as usize + 6, "one minute gives six back");
+        assert_eq!(on_disk, STRANGERS.on_disk_at_once as usize + 6, "one minute gives six back");
         assert!(refusals.settle(at(1_000), true).is_empty());
     }
 
@@ -332,5 +377,36 @@ mod tests {
         assert!(refusals.settle(at(2), false).is_empty());
         let settled = refusals.settle(at(2), true);
         assert_eq!(settled.iter().map(count).collect::<Vec<_>>(), [Some(3)]);
+    }
+
+    /// An operator sees each of those for whom there was no licence, however many strangers are refused meanwhile.
+    #[test]
+    fn each_refusal_for_want_of_a_licence_has_a_line_up_to_a_bound_that_no_person_reaches() {
+        let mut refusals = Refusals::new(at(0));
+        for number in 0..10_000 {
+            refusals.note(&refusal(number, Ground::Credentials("ntlm")), at(1));
+        }
+        let mut told = 0;
+        for second in 1..50 {
+            for number in 0..60 {
+                let lines = refusals.note(&refusal(number, Ground::Licences), at(second));
+                assert!(lines.len() == 1 && count(&lines[0]).is_none() && lines[0].goes_to_disk, "{second}");
+                told += 1;
+            }
+        }
+        assert!(told < USERS.lines);
+        // A flood by somebody who has proved who they are is bounded all the same, and none of it is lost.
+        let mut flood = 0;
+        for number in 0..20_000 {
+            flood += refusals.note(&refusal(100 + number % 5_000, Ground::Licences), at(50)).len();
+        }
+        assert_eq!(flood, (USERS.lines - told) as usize);
+        assert!(refusals.users.window.each.len() <= USERS.kept);
+        let settled = refusals.settle(at(100), true);
+        let of_licences = settled.iter().filter(|line| line.entry.event.cause() == Some("licences"));
+        assert_eq!(of_licences.filter_map(count).sum::<u64>(), 20_000 - flood as u64);
+        // One client alone.
+        let one = (0..100).map(|_| refusals.note(&refusal(7, Ground::Licences), at(200)).len());
+        assert_eq!(one.sum::<usize>(), USERS.each as usize);
     }
 }

@@ -10,8 +10,9 @@ use nix::sys::signal::{SigSet, Signal};
 use tikv_jemallocator::Jemalloc;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
-use tracker::app::{self, App, StartError};
+use tracker::app::{App, StartError};
 use tracker::config::{ConfigError, DEFAULT_PATH, Document};
+use tracker::doctor;
 use tracker::output::{Format, Output};
 use tracker::proxy::AccessLog;
 use tracker::{panics, private};
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     };
     if args.check_config {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
-        let (problems, of_certificates) = app::check(&file.config);
+        let (problems, of_certificates) = doctor::check_certificates(&file.config);
         let warnings = file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings());
         for warning in warnings.chain(of_certificates) {
             eprintln!("{name}: warning: {warning}");

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, PathCompleter};
 use jiff::Timestamp;
 
+use super::complete;
 use super::when;
 use crate::links;
 use crate::types::{ClientAddr, Role};
@@ -28,9 +30,47 @@ pub struct Args {
     /// Print one JSON document instead of a table.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Whether tables are in colour; NO_COLOR means never, too.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: When,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// When something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Where the output is a terminal.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+/// Which rows and columns of a list, and in which order.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Rows and columns")]
+pub struct View {
+    /// Only rows with this text in one of their columns, in any case; or by one column: user=alice, state!=stale,
+    /// client~192.0.2., received>10MiB, duration>8h. Several must all hold.
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
+    pub filter: Vec<String>,
+    /// By this column; with a minus before it, the other way round. Several, separated by commas: the first counts most.
+    #[arg(long, short, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
+    pub sort: Vec<String>,
+    /// These columns alone, separated by commas, also those that are not shown otherwise. A column that does not exist is told
+    /// with those that do.
+    #[arg(long, short, value_name = "COLUMNS", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// At most so many rows.
+    #[arg(long, short = 'n', value_name = "NUMBER")]
+    pub limit: Option<usize>,
+    /// Again and again, every so many seconds, until Ctrl-C.
+    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub watch: Option<u32>,
 }
 
 /// What to do.
@@ -41,19 +81,24 @@ pub enum Command {
     /// Who is logged in from where, the newest first.
     Sessions {
         /// All of them, not only the newest 1000.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "limit")]
         all: bool,
+        /// Which of them, and how.
+        #[command(flatten)]
+        view: View,
     },
     /// One session, with its connections and its history.
     Session {
         /// The client address.
-        #[arg(value_parser = links::parse)]
+        #[arg(value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
         client: ClientAddr,
     },
     /// Who is logged in, by user.
-    Users,
+    Users(View),
     /// The client addresses, with rates, totals and inactivity.
-    Hosts,
+    Hosts(View),
+    /// What moves now: counts, and the busiest hosts, again and again; q ends it. Where the output is no terminal, once.
+    Top(Top),
     /// Who had which address when, the newest first.
     History(History),
     /// What a request of this client without credentials would get now, and why, rule by rule; the last decisions about
@@ -74,20 +119,30 @@ pub enum Command {
     /// Show a setting, or all of them.
     Get {
         /// The key, as in the configuration file: proxy-auth-timeout, or timeouts.proxy-auth-timeout.
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         key: Option<String>,
     },
     /// Change a setting, at once and for good.
     Set {
         /// The key.
+        #[arg(add = ArgValueCandidates::new(complete::live_keys))]
         key: String,
         /// The value; a bare number is minutes where a time is meant. Lists: separated by commas.
-        #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+        #[arg(required = true, num_args = 1.., allow_hyphen_values = true, add = ArgValueCandidates::new(complete::values))]
         value: Vec<String>,
     },
     /// Take back what set has changed: the configuration file's word counts again, or the default.
     Unset {
         /// The key.
+        #[arg(add = ArgValueCandidates::new(complete::live_keys))]
         key: String,
+    },
+    /// Say what is wrong with a configuration file, all of it at once; nothing is changed. Exit code 64 if something is. Needs
+    /// no daemon.
+    Check {
+        /// The file.
+        #[arg(default_value = crate::config::DEFAULT_PATH, add = ArgValueCompleter::new(PathCompleter::file()))]
+        file: PathBuf,
     },
     /// Read the configuration file and the certificates again, and forget which passwords were right or wrong a moment ago.
     Reload,
@@ -99,6 +154,22 @@ pub enum Command {
         /// Reach back to this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
         #[arg(long, value_name = "TIME", value_parser = when::parse)]
         since: Option<Timestamp>,
+        /// Only events of this kind: login, refused, stale, renewed, ended, setting, user, banned, lifted …; several, separated
+        /// by commas.
+        #[arg(long, value_name = "KIND", value_delimiter = ',')]
+        kind: Vec<String>,
+        /// Only of this client address.
+        #[arg(long, value_name = "ADDRESS", value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
+        client: Option<ClientAddr>,
+        /// Only of this user: user, user@REALM or DOMAIN\\user, in any case.
+        #[arg(long, add = ArgValueCandidates::new(complete::users))]
+        user: Option<String>,
+        /// Only events with this text in them, in any case; several must all be there.
+        #[arg(long, short, value_name = "TEXT")]
+        filter: Vec<String>,
+        /// At most so many, the newest; followed, so many of those that were there before.
+        #[arg(long, short = 'n', value_name = "NUMBER")]
+        limit: Option<usize>,
     },
     /// Show the certificates of the listeners under TLS: names, issuer, expiry, next renewal, last error.
     Certificate,
@@ -140,7 +211,7 @@ pub enum Bans {
     /// Lift every ban that names this address or this user, before its time. Exit code 1 if there is none.
     Lift {
         /// The address, or the user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
-        #[arg(value_name = "ADDRESS|USER")]
+        #[arg(value_name = "ADDRESS|USER", add = ArgValueCandidates::new(complete::banned))]
         of: String,
     },
 }
@@ -149,7 +220,7 @@ pub enum Bans {
 #[derive(Debug, ClapArgs)]
 pub struct Explain {
     /// The client address.
-    #[arg(value_parser = links::parse)]
+    #[arg(value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
     pub client: ClientAddr,
     /// Where the request would go: a URL, or host:port for a CONNECT.
     #[arg(long)]
@@ -169,17 +240,31 @@ pub struct Explain {
 #[derive(Debug, ClapArgs)]
 pub struct History {
     /// Only on this client address.
-    #[arg(long, value_name = "ADDRESS", value_parser = links::parse)]
+    #[arg(long, value_name = "ADDRESS", value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
     pub client: Option<ClientAddr>,
     /// Only this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::users))]
     pub user: Option<String>,
     /// Only who had an address at this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
     #[arg(long, value_name = "TIME", value_parser = when::parse)]
     pub at: Option<Timestamp>,
-    /// At most so many, the newest.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
-    pub limit: usize,
+    /// Which of them, and how.
+    #[command(flatten)]
+    pub view: View,
+}
+
+/// What moves now.
+#[derive(Debug, ClapArgs)]
+pub struct Top {
+    /// Every so many seconds.
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub delay: u32,
+    /// Only rows with this text in one of their columns, or by one column, as in hosts.
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
+    pub filter: Vec<String>,
+    /// By this column; with a minus before it, the other way round.
+    #[arg(long, short, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
+    pub sort: Vec<String>,
 }
 
 /// Whose sessions.
@@ -187,10 +272,10 @@ pub struct History {
 #[group(required = true, multiple = false)]
 pub struct Logout {
     /// The session of this client address.
-    #[arg(value_parser = links::parse)]
+    #[arg(value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
     pub client: Option<ClientAddr>,
     /// All sessions of this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::users))]
     pub user: Option<String>,
     /// All sessions.
     #[arg(long)]
@@ -215,6 +300,7 @@ pub enum User {
     /// Give a user another password, which is asked for, or read from standard input.
     Password {
         /// The name.
+        #[arg(add = ArgValueCandidates::new(complete::local_users))]
         name: String,
     },
     /// Say what a user may do to the gateway; the user's sessions go on.
@@ -228,16 +314,19 @@ pub enum User {
     /// Let nobody in by this name any more.
     Disable {
         /// The name.
+        #[arg(add = ArgValueCandidates::new(complete::local_users))]
         name: String,
     },
     /// Take that back.
     Enable {
         /// The name.
+        #[arg(add = ArgValueCandidates::new(complete::local_users))]
         name: String,
     },
     /// Remove a user.
     Remove {
         /// The name.
+        #[arg(add = ArgValueCandidates::new(complete::local_users))]
         name: String,
     },
     /// All of them.

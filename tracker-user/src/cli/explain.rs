@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::bans;
-use super::show::{age, bytes, moment, plain, sessions, text, until};
+use super::lists;
+use super::show::{age, bytes, moment, plain, text, until};
 use crate::admin::wire;
 use crate::clock::wall_now;
 
@@ -32,12 +33,14 @@ pub(super) fn explanation(explained: &wire::Explanation) -> String {
         table.add_row([if finding.decides { "->" } else { "" }.to_owned(), finding.rule.clone(), said]);
     }
     out.push_str(&text(&table));
+    if let Some(end) = explained.held_until {
+        out.push_str(&format!("\n\nnobody is logged in silently until {} ({})", moment(end), away(end)));
+    }
     if !explained.bans.is_empty() {
         out.push_str(&format!("\n\nbanned from sending passwords\n{}", bans::lines(&explained.bans)));
     }
     if !explained.sessions.is_empty() {
-        out.push_str("\n\nthe sessions of its connections\n");
-        out.push_str(&sessions(&explained.sessions, usize::MAX));
+        out.push_str(&lists::table(&explained.sessions, lists::SESSIONS));
     }
     if let Some(walk) = &explained.walk {
         out.push_str("\n\nthe conditions, for the request that was described\n");

@@ -2,19 +2,21 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use hyper::Method;
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::args::{Args, Bans, Command, Explain, History, Logout};
+use super::args::{Args, Bans, Command, Explain, History, Logout, View};
 use super::detach::{self, DetachError};
+use super::list::{self, Column, Screen, Words, Wrong};
 use super::secret::SecretError;
-use super::{bans, certificates, decode, doctor, explain, past, show, user};
+use super::{bans, certificates, check, complete, decode, doctor, events, explain, lists, show, top, user};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
+use crate::clock::wall_now;
 use crate::doctor::State;
 use crate::outside;
 
@@ -24,8 +26,6 @@ const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 /// sysexits.h: permission denied.
 const EX_NOPERM: u8 = 77;
-/// So many sessions are shown unless all are asked for.
-const SHOWN: usize = 1_000;
 
 pub(super) enum Failure {
     Client(ClientError),
@@ -33,8 +33,12 @@ pub(super) enum Failure {
     /// No password was given, or none that can be used.
     Secret(SecretError),
     Output(io::Error),
+    /// A list cannot be made as it was asked for.
+    List(Wrong),
     /// What was asked for was said; that it is bad news is told by the exit code.
     Said,
+    /// The same of a configuration file.
+    Usage,
 }
 
 impl From<ClientError> for Failure {
@@ -52,6 +56,12 @@ impl From<DetachError> for Failure {
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         Self::Secret(error)
+    }
+}
+
+impl From<Wrong> for Failure {
+    fn from(error: Wrong) -> Self {
+        Self::List(error)
     }
 }
 
@@ -103,6 +113,9 @@ pub async fn run() -> ExitCode {
             };
             (code, error.to_string())
         }
+        Failure::List(error @ Wrong::Version(_)) => (1, error.to_string()),
+        Failure::List(error) => (EX_USAGE, error.to_string()),
+        Failure::Usage => return EX_USAGE.into(),
         Failure::Output(error) => (1, format!("the output cannot be written: {error}")),
         Failure::Said => return ExitCode::FAILURE,
     };
@@ -117,10 +130,10 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.get("/v1/status").await?;
             print(args, &value, |status: wire::Status| show::status(&status))
         }
-        Command::Sessions { all } => {
-            let value = client.get("/v1/sessions").await?;
-            let shown = if *all { usize::MAX } else { SHOWN };
-            print(args, &value, |sessions: Vec<wire::Session>| show::sessions(&sessions, shown))
+        Command::Sessions { all, view } => {
+            let most = if *all { usize::MAX } else { lists::SHOWN };
+            let words = Words { most, ..lists::SESSION_WORDS };
+            listed(args, &client, "/v1/sessions", lists::SESSIONS, view, &words).await
         }
         Command::Session { client: address } => {
             let value = client.get(&format!("/v1/sessions/{}", query::encode(&address.to_string()))).await?;
@@ -130,17 +143,15 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             let value = client.get("/v1/certificates").await?;
             print(args, &value, |all: wire::Certificates| certificates::certificates(&all))
         }
-        Command::Users => {
-            let value = client.get("/v1/users").await?;
-            print(args, &value, |users: Vec<wire::User>| show::users(&users))
+        Command::Users(view) => {
+            listed(args, &client, "/v1/users", lists::USERS, view, &lists::USER_WORDS).await
         }
-        Command::Hosts => {
-            let value = client.get("/v1/hosts").await?;
-            print(args, &value, |hosts: Vec<wire::Host>| show::hosts(&hosts))
+        Command::Hosts(view) => {
+            listed(args, &client, "/v1/hosts", lists::HOSTS, view, &lists::HOST_WORDS).await
         }
+        Command::Top(wanted) => top::top(args, &client, wanted).await,
         Command::History(wanted) => {
-            let value = client.get(&history(wanted)).await?;
-            print(args, &value, |sessions: Vec<wire::PastSession>| past::history(&sessions, wanted.limit))
+            listed(args, &client, &history(wanted), lists::PAST, &wanted.view, &lists::PAST_WORDS).await
         }
         Command::Explain(wanted) => {
             let value = client.get(&explained(wanted)).await?;
@@ -205,16 +216,20 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |_: Value| doctor::show(&report, doctor::width()))?;
             if report.worst == State::Failed { Err(Failure::Said) } else { Ok(()) }
         }
-        Command::Events { follow, since } => events(args, &client, *follow, *since).await,
+        Command::Check { file } => {
+            let found = check::check(file);
+            let value = serde_json::to_value(&found).unwrap_or_default();
+            print(args, &value, |_: Value| found.to_string())?;
+            if found.problems.is_empty() { Ok(()) } else { Err(Failure::Usage) }
+        }
+        Command::Events { .. } => events::events(args, &client).await,
         Command::Decode { token } => {
             let value = serde_json::to_value(decode::decode(token)?).unwrap_or_default();
             print(args, &value, |value: Value| decode::show(&value))
         }
         Command::Completions { shell } => {
-            // It panics where it cannot write, and whoever reads may have enough of it.
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Args::command(), "trackerctl", &mut script);
-            Ok(io::stdout().write_all(&script)?)
+            // It may panic where it cannot write, and whoever reads may have enough of it.
+            Ok(io::stdout().write_all(&complete::script(*shell))?)
         }
         Command::Man => Ok(clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?),
     }
@@ -232,7 +247,9 @@ fn path_segment(key: &str) -> Result<&str, ClientError> {
 }
 
 fn history(wanted: &History) -> String {
-    let History { client, user, at, limit } = wanted;
+    let History { client, user, at, view } = wanted;
+    // A filter looks at more than it lets through.
+    let limit = view.limit.filter(|_| view.filter.is_empty()).unwrap_or(lists::SHOWN);
     let mut path = format!("/v1/history?limit={limit}");
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -255,33 +272,39 @@ fn explained(wanted: &Explain) -> String {
     format!("/v1/explain/{client}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-async fn events(args: &Args, client: &Client, follow: bool, since: Option<Timestamp>) -> Result<(), Failure> {
-    let mut path = format!("/v1/events?follow={}", u8::from(follow));
-    if let Some(since) = since {
-        path.push_str(&format!("&since={}", query::encode(&since.to_string())));
+/// A list, once or again and again.
+async fn listed<T: DeserializeOwned>(
+    args: &Args,
+    client: &Client,
+    path: &str,
+    columns: &[Column<T>],
+    view: &View,
+    words: &Words,
+) -> Result<(), Failure> {
+    loop {
+        let value = client.get(path).await?;
+        let listed = list::list(&value, columns, view, words, Screen::stdout(args.color))?;
+        let is_terminal = io::stdout().is_terminal();
+        let text = if args.json {
+            let text = if is_terminal && view.watch.is_none() {
+                format!("{:#}", listed.json)
+            } else {
+                listed.json.to_string()
+            };
+            outside::json(&text).into_owned()
+        } else {
+            listed.text
+        };
+        let Some(seconds) = view.watch else { return Ok(write_line(&text)?) };
+        if is_terminal && !args.json {
+            let title = format!("every {seconds} s, {}; Ctrl-C ends it", show::moment(wall_now()));
+            // The cursor to the first place, and all behind it cleared (ECMA-48).
+            write_line(&format!("\x1b[H\x1b[2J{title}\n\n{text}"))?;
+        } else {
+            write_line(&text)?;
+        }
+        tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     }
-    if !follow {
-        let mut all = Vec::new();
-        client
-            .lines(&path, false, |event| {
-                all.push(event);
-                true
-            })
-            .await?;
-        return print(args, &Value::Array(all), |events: Vec<Value>| {
-            events.iter().map(show::event).collect::<Vec<_>>().join("\n")
-        });
-    }
-    // Followed, JSON is a document a line: there is no end to close a list at.
-    let mut failed = None;
-    let each = |event: Value| {
-        let line = if args.json { event.to_string() } else { show::event(&event) };
-        let line = if args.json { outside::json(&line) } else { outside::lines(&line) };
-        failed = write_line(&line).err();
-        failed.is_none()
-    };
-    client.lines(&path, true, each).await?;
-    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 pub(super) fn print<T: DeserializeOwned>(
@@ -303,7 +326,7 @@ pub(super) fn print<T: DeserializeOwned>(
     Ok(write_line(&text)?)
 }
 
-fn write_line(text: &str) -> io::Result<()> {
+pub(super) fn write_line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !text.is_empty() {
         writeln!(out, "{text}")?;

@@ -1,7 +1,5 @@
 //! Tables for people.
 
-use std::net::SocketAddr;
-
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
@@ -10,6 +8,7 @@ use serde_json::Value;
 
 use super::bans;
 use super::certificates;
+use super::lists;
 use crate::admin::wire;
 use crate::audit::Actor;
 use crate::clock::wall_now;
@@ -75,58 +74,12 @@ fn store(store: &wire::StoreStatus) -> String {
     text
 }
 
-pub(super) fn sessions(sessions: &[wire::Session], shown: usize) -> String {
-    if sessions.is_empty() {
-        return "nobody is logged in".into();
-    }
-    let mut table = plain();
-    table.set_header([
-        "CLIENT",
-        "USER",
-        "METHOD",
-        "STATE",
-        "MODE",
-        "CREATED",
-        "OPEN",
-        "LAST TRAFFIC",
-        "EXPIRES",
-    ]);
-    for session in sessions.iter().take(shown) {
-        // On a shared host, the connection.
-        let client = match (session.port, session.client.parse()) {
-            (Some(port), Ok(address)) => SocketAddr::new(address, port).to_string(),
-            _ => session.client.clone(),
-        };
-        let state = match &session.reason {
-            Some(reason) => format!("{} ({reason})", session.state),
-            None => session.state.clone(),
-        };
-        table.add_row([
-            client,
-            name(&session.user, &session.domain),
-            session.method.clone(),
-            state,
-            session.mode.clone(),
-            moment(session.created),
-            session.open_connections.to_string(),
-            format!("{} ago", age(session.last_traffic)),
-            session.expires.map_or_else(|| "-".into(), until),
-        ]);
-    }
-    right(&mut table, &[6]);
-    let mut out = text(&table);
-    if let Some(more) = sessions.len().checked_sub(shown).filter(|more| *more > 0) {
-        out.push_str(&format!("\n{more} more; --all shows them"));
-    }
-    out
-}
-
 pub(super) fn session(detail: &wire::SessionDetail) -> String {
     let mut out = if detail.sessions.is_empty() {
         one_session(&detail.session)
     } else {
         let text = "many users share this address: each connection has a session of its own";
-        format!("{text}\n\n{}", sessions(&detail.sessions, usize::MAX))
+        format!("{text}\n\n{}", lists::table(&detail.sessions, lists::SESSIONS))
     };
     out.push_str("\n\n");
     out.push_str(&connections(detail));
@@ -202,69 +155,6 @@ fn connections(detail: &wire::SessionDetail) -> String {
     }
     right(&mut table, &[0, 4, 5]);
     text(&table)
-}
-
-pub(super) fn users(users: &[wire::User]) -> String {
-    if users.is_empty() {
-        return "nobody is logged in".into();
-    }
-    let mut table = plain();
-    table.set_header(["USER", "CLIENTS", "STALE", "LICENCES", "SINCE", "OPEN", "RECEIVED", "SENT"]);
-    for user in users {
-        table.add_row([
-            name(&user.user, &user.domain),
-            user.clients.join(" "),
-            user.stale_clients.join(" "),
-            user.licences.to_string(),
-            moment(user.since),
-            user.open_connections.to_string(),
-            bytes(user.bytes_received as f64),
-            bytes(user.bytes_sent as f64),
-        ]);
-    }
-    right(&mut table, &[3, 5, 6, 7]);
-    text(&table)
-}
-
-pub(super) fn hosts(hosts: &[wire::Host]) -> String {
-    if hosts.is_empty() {
-        return "no client has connected".into();
-    }
-    let mut table = plain();
-    table.set_header([
-        "CLIENT", "USER", "STATE", "OPEN", "RX/S", "TX/S", "RECEIVED", "SENT", "INACTIVE", "CLOSED",
-    ]);
-    for host in hosts {
-        let user = host.user.as_ref().map(|user| name(user, host.domain.as_deref().unwrap_or_default()));
-        let user = user.or_else(|| many(&host.users));
-        let closed = host.closed.filter(|_| host.open_connections == 0);
-        table.add_row([
-            host.client.clone(),
-            user.unwrap_or_else(|| "-".into()),
-            host.state.clone().unwrap_or_else(|| "-".into()),
-            host.open_connections.to_string(),
-            bytes(host.receive_rate),
-            bytes(host.send_rate),
-            bytes(host.bytes_received as f64),
-            bytes(host.bytes_sent as f64),
-            host.inactivity.map_or_else(|| "-".into(), span),
-            closed.map_or_else(|| "-".into(), |at| format!("{} ago", age(Some(at)))),
-        ]);
-    }
-    right(&mut table, &[3, 4, 5, 6, 7]);
-    text(&table)
-}
-
-/// So many users of a shared host are named.
-const NAMED: usize = 3;
-
-/// The users of a shared host.
-fn many(users: &[String]) -> Option<String> {
-    let named = users.get(..NAMED.min(users.len())).filter(|named| !named.is_empty())?.join(" ");
-    Some(match users.len() - NAMED.min(users.len()) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    })
 }
 
 pub(super) fn logged_out(ended: &wire::LoggedOut) -> String {
@@ -369,7 +259,7 @@ pub(super) fn event(value: &Value) -> String {
     }
 }
 
-fn audit_line(event: &wire::Event) -> String {
+pub(super) fn audit_line(event: &wire::Event) -> String {
     let mut line = format!("{}  {:<8}", moment(event.time), event.event);
     let mut add = |text: String| {
         line.push_str("  ");
@@ -457,7 +347,7 @@ pub(super) fn name(user: &str, domain: &str) -> String {
 }
 
 pub(super) fn moment(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 pub(super) fn until(at: Timestamp) -> String {

@@ -33,6 +33,11 @@ pub(super) trait Codec: Sync {
     /// What is accepted, in words: for messages ("wants ...") and for the documentation.
     fn wants(&self) -> String;
 
+    /// The only words that are accepted, where these are few.
+    fn words(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A value that is accepted, as TOML.
     fn example(&self) -> String;
 }
@@ -58,6 +63,10 @@ impl Codec for Flag {
 
     fn wants(&self) -> String {
         "true or false".to_owned()
+    }
+
+    fn words(&self) -> Vec<String> {
+        ["true", "false"].map(str::to_owned).into()
     }
 
     fn example(&self) -> String {
@@ -87,6 +96,10 @@ impl Codec for Switch {
         "enable or disable".to_owned()
     }
 
+    fn words(&self) -> Vec<String> {
+        ["enable", "disable"].map(str::to_owned).into()
+    }
+
     fn example(&self) -> String {
         "\"enable\"".to_owned()
     }
@@ -111,6 +124,10 @@ impl<T: Word> Codec for OneOf<T> {
 
     fn write(&self, value: &T) -> Value {
         Value::String(value.word().to_owned())
+    }
+
+    fn words(&self) -> Vec<String> {
+        T::ALL.iter().map(|value| value.word().to_owned()).collect()
     }
 
     fn wants(&self) -> String {

@@ -46,6 +46,12 @@ impl Config {
         proxy.chain(proxy_tls).chain(single.into_iter().flatten()).collect()
     }
 
+    /// Whether something listens under TLS.
+    #[must_use]
+    pub fn needs_certificate(&self) -> bool {
+        self.listeners().iter().any(|listen| listen.is_tls && listen.is_in_effect())
+    }
+
     /// The addresses at which this version serves one thing.
     #[must_use]
     pub fn addresses_of(&self, service: Service) -> Vec<Listen> {

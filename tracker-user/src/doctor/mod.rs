@@ -6,6 +6,7 @@
 
 mod account;
 mod certificate;
+mod configuration;
 mod dns;
 mod files;
 mod host;
@@ -16,6 +17,7 @@ mod passwords;
 mod ports;
 mod setup;
 
+pub use self::configuration::check_certificates;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;

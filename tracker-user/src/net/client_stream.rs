@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::Connection;
 use super::registry::Membership;
 use super::splice::{ByteStream, Spliceable};
-use super::tls::{Accept, ChannelBinding, ChannelBindingType, HandshakeError, TlsServer};
+use super::tls::{Accept, ChannelBinding, ChannelBindingType, HandshakeError, PROXY_HINT, TlsServer};
 use super::transport::Transport;
 
 /// The stream of a client's connection. It counts what moves, and takes itself out of the registry before its descriptor
@@ -114,7 +114,7 @@ impl ClientStream {
         match transport {
             Transport::Plain(socket) => {
                 membership.is_under_tls();
-                Ok(Handshake { membership: Some(membership), accept: server.accept(socket) })
+                Ok(Handshake { membership: Some(membership), accept: server.accept(socket, PROXY_HINT) })
             }
             transport @ Transport::Tls(_) => Err(Self { membership, transport }),
         }

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 mod client_stream;
+pub mod descriptors;
 mod evidence;
 pub mod handed;
 mod listener;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::tls::{ChannelBinding, ChannelBindingType, HandshakeError, TlsServer};
+use super::tls::{ChannelBinding, ChannelBindingType, HandshakeError, PAGES_HINT, TlsServer};
 use super::transport::Transport;
 
 /// See the module.
@@ -26,7 +26,7 @@ impl ServedStream {
     /// # Errors
     /// When the handshake comes to nothing.
     pub async fn secure(socket: TcpStream, server: &TlsServer) -> Result<Self, HandshakeError> {
-        match server.accept(socket).await {
+        match server.accept(socket, PAGES_HINT).await {
             Ok(stream) => Ok(Self(Transport::Tls(Box::new(stream)))),
             Err((error, _)) => Err(error),
         }

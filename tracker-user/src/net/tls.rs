@@ -22,8 +22,8 @@ use rustls::{ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-pub(super) use self::accept::Accept;
 pub use self::accept::HandshakeError;
+pub(super) use self::accept::{Accept, PAGES_HINT, PROXY_HINT};
 pub use self::binding::{ChannelBinding, ChannelBindingType};
 use self::held::{Counted, Held};
 use super::certificates::Certificate;
@@ -73,9 +73,9 @@ impl TlsServer {
         Ok(())
     }
 
-    /// Begins a handshake on an accepted connection.
-    pub(super) fn accept(&self, socket: TcpStream) -> Accept {
-        Accept::new(socket, self.shown.load_full())
+    /// Begins a handshake on an accepted connection; `hint` answers whoever speaks plain HTTP.
+    pub(super) fn accept(&self, socket: TcpStream, hint: &'static [u8]) -> Accept {
+        Accept::new(socket, self.shown.load_full(), hint)
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Explanation {
     pub offer: Option<Offer>,
     /// Where it would be asked for a password.
     pub basic: BasicOffer,
+    /// Somebody has logged out there just now: nobody is logged in silently until then.
+    pub held_until: Option<Timestamp>,
     /// The bans from sending passwords that concern it or its users, the newest first.
     pub bans: Vec<BanView>,
     /// The last decisions about real requests, the newest first.
@@ -130,6 +132,10 @@ impl Ops {
     }
 }
 
+/// Why nothing is offered where it is held.
+const HELD: &str = "somebody has logged out there just now (portal.logout-hold): nothing that a browser sends by itself is \
+                    taken, but a password that is typed in the portal";
+
 fn explained(
     parts: &Parts,
     client: ClientAddr,
@@ -170,7 +176,9 @@ fn explained(
     let offer = offer.map(|conditions| asked.offer(&conditions, client.ip()));
     let basic = BasicOffer::of(&parts.configuration.config(), client);
     // What is not challenged needs no conditions.
+    let held_until = parts.holds.until(client, now).map(|until| anchor.wall(until));
     let (answer, why) = match (&explained.decision, offer.as_ref().and_then(Offer::against)) {
+        (Decision::Challenge, _) if held_until.is_some() => (Answer::Deny, HELD.to_owned()),
         (Decision::Challenge, Some(step)) => {
             let why = format!("Kerberos is not offered to it ({}: {})", step.step, step.why);
             match basic.instead() {
@@ -185,6 +193,7 @@ fn explained(
     };
     let users: Vec<&Identity> = sessions.iter().map(|session| &*session.identity).collect();
     Explanation {
+        held_until,
         bans: concerning(parts, client, &users),
         client,
         answer,

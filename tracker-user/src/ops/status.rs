@@ -14,7 +14,7 @@ use crate::clock::boot_now;
 use crate::config::Config;
 use crate::net::certificates::Shown;
 use crate::observe::Kind;
-use crate::session::Timeouts;
+use crate::session::{LicenceLevel, Timeouts};
 
 /// What runs, and how it is.
 #[derive(Clone, Debug)]
@@ -140,6 +140,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
     };
     warnings.extend(local_users.warning.clone());
     warnings.extend(counts.shared);
+    warnings.extend(scarce(counts.licences, config.licences.max_users));
     warnings.extend(parts.regulator.warnings());
     let mut errors = BTreeMap::new();
     match parts.observer.counters() {
@@ -187,6 +188,18 @@ fn status(parts: &Parts, counts: Counts) -> Status {
         timeouts: config.timeouts.clone(),
         warnings,
     }
+}
+
+/// Licences are about to run out, or have.
+fn scarce(used: u32, max: u32) -> Option<String> {
+    let what = match LicenceLevel::of(used, max) {
+        LicenceLevel::Available => return None,
+        LicenceLevel::Scarce => "soon nobody else can log in",
+        LicenceLevel::Exhausted => "nobody else can log in",
+    };
+    Some(format!(
+        "{used} of {max} licences are in use: {what}; log users out (trackerctl logout), or raise licences.max-users"
+    ))
 }
 
 /// All records that strangers may have are taken.

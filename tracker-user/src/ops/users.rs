@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::sessions::recorded;
 use super::{Ops, OpsError, Parts};
 use crate::clock::{Anchor, BootTime};
-use crate::session::{Session, State};
+use crate::session::{Policy, Session, State};
 use crate::types::{ClientAddr, Identity};
 
 /// A user with at least one session.
@@ -70,8 +70,8 @@ impl Ops {
                     user.sessions.push(Held { created, client, identity, is_active });
                 }
             }
-            let (anchor, devices_per_user) = (Anchor::now(), walk.policy().devices_per_user.max(1));
-            let users = users.into_values().filter_map(|user| user.told(&anchor, devices_per_user));
+            let (anchor, policy) = (Anchor::now(), walk.policy());
+            let users = users.into_values().filter_map(|user| user.told(&anchor, policy));
             let mut users: Vec<User> = users.collect();
             users.sort_by(|a, b| name(a).cmp(&name(b)));
             Ok(users)
@@ -96,7 +96,7 @@ fn with_counts(parts: &Parts, portion: Vec<Session>) -> Result<Vec<(Session, Cou
 }
 
 impl Gathered {
-    fn told(mut self, anchor: &Anchor, devices_per_user: u32) -> Option<User> {
+    fn told(mut self, anchor: &Anchor, policy: &Policy) -> Option<User> {
         self.sessions.sort_by_key(|session| session.created);
         let first = self.sessions.first()?;
         // On a shared host a user may have proved themselves on many connections.
@@ -107,12 +107,13 @@ impl Gathered {
             clients.collect::<Vec<ClientAddr>>()
         };
         let (clients, stale_clients) = (of(true), of(false));
-        let devices = u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        let devices = clients.iter().filter(|client| !policy.is_guest(**client)).count();
+        let devices = u32::try_from(devices).unwrap_or(u32::MAX);
         Some(User {
             identity: Arc::clone(&first.identity),
             clients,
             stale_clients,
-            licences: devices.div_ceil(devices_per_user),
+            licences: devices.div_ceil(policy.devices_per_user.max(1)),
             since: anchor.wall(first.created),
             open_connections: self.open_connections,
             bytes_received: self.bytes_received,

@@ -9,6 +9,10 @@ use crate::types::UserMessage;
 
 /// No file of a language is larger, in bytes.
 const FILE_MOST: u64 = 512 * 1024;
+/// No more files of a directory are read.
+const FILES_MOST: usize = 64;
+/// No tag is longer (RFC 5646, section 4.4.1).
+const TAG_MOST: usize = 35;
 
 /// One language. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +67,28 @@ pub struct LanguageError {
     problem: String,
 }
 
+impl LanguageError {
+    fn new(path: &Path, problem: &dyn std::fmt::Display) -> Self {
+        Self { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// The language of a file.
+fn read(path: &Path) -> Result<Language, LanguageError> {
+    let failed = |problem: &dyn std::fmt::Display| LanguageError::new(path, problem);
+    let tag = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let is_tag = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if tag.len() < 2 || tag.len() > TAG_MOST || !tag.bytes().all(is_tag) {
+        return Err(failed(&"its name is no language's, as de.toml or pt-br.toml is"));
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| failed(&error))?;
+    if !metadata.is_file() || metadata.len() > FILE_MOST {
+        return Err(failed(&"it is no file of at most 512 KiB"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    Language::parse(tag, &text).map_err(|error| failed(&error))
+}
+
 /// All languages there are.
 #[derive(Clone, Debug)]
 pub struct Languages(BTreeMap<Arc<str>, Language>);
@@ -79,29 +105,35 @@ impl Default for Languages {
 }
 
 impl Languages {
-    /// These, and those whose files are in a directory: `LANGUAGE.toml`. Blocks.
-    ///
-    /// # Errors
-    /// If the directory or a file cannot be read, or a file is no table of texts.
-    pub fn with_directory(mut self, directory: &Path) -> Result<Self, LanguageError> {
-        let failed = |path: &Path, problem: &dyn std::fmt::Display| LanguageError {
-            path: path.to_owned(),
-            problem: problem.to_string(),
+    /// These, and those whose files are in a directory: `LANGUAGE.toml`. A file of a language that is there already says some of
+    /// its texts anew. What cannot be used is left out, and returned. Blocks.
+    #[must_use]
+    pub fn with_directory(mut self, directory: &Path) -> (Self, Vec<LanguageError>) {
+        let mut unusable = Vec::new();
+        let files = match std::fs::read_dir(directory) {
+            Ok(files) => files,
+            Err(error) => return (self, vec![LanguageError::new(directory, &error)]),
         };
-        for entry in std::fs::read_dir(directory).map_err(|error| failed(directory, &error))? {
-            let path = entry.map_err(|error| failed(directory, &error))?.path();
-            if path.extension().is_none_or(|extension| extension != "toml") {
-                continue;
+        let is_language = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+        let mut paths: Vec<PathBuf> = files
+            .filter_map(|file| file.ok().map(|file| file.path()))
+            .filter(is_language)
+            .take(FILES_MOST)
+            .collect();
+        paths.sort();
+        for path in paths {
+            match read(&path) {
+                Ok(read) => {
+                    let known = self.0.entry(Arc::clone(&read.tag)).or_insert_with(|| read.clone());
+                    let texts = known.texts.iter().chain(read.texts.iter());
+                    let texts: HashMap<String, String> =
+                        texts.map(|(english, text)| (english.clone(), text.clone())).collect();
+                    known.texts = Arc::new(texts);
+                }
+                Err(problem) => unusable.push(problem),
             }
-            let Some(tag) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-            if std::fs::metadata(&path).map_err(|error| failed(&path, &error))?.len() > FILE_MOST {
-                return Err(failed(&path, &"it is larger than 512 KiB"));
-            }
-            let text = std::fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
-            let language = Language::parse(tag, &text).map_err(|error| failed(&path, &error))?;
-            self.0.insert(Arc::clone(&language.tag), language);
         }
-        Ok(self)
+        (self, unusable)
     }
 
     /// The language that a browser likes best of those there are, by its `Accept-Language` (RFC 9110, section 12.5.4).
@@ -151,5 +183,29 @@ mod tests {
         let german = Languages::default().choose(Some("de"));
         assert_eq!(german.t("Log in"), "Anmelden");
         assert_eq!(german.t("no such text"), "no such text");
+    }
+
+    #[test]
+    fn files_add_languages_and_texts_and_what_is_broken_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        put("fr.toml", "\"Log in\" = \"Se connecter\"");
+        put("de.toml", "\"Log in\" = \"Einloggen\"");
+        put("es.toml", "\"Log in\" = ");
+        put("it.toml", "\"Log in\" = 7");
+        put("a b.toml", "");
+        put("nl.txt", "\"Log in\" = \"Inloggen\"");
+        put("pt-BR.toml", &format!("\"a\" = \"{}\"", "x".repeat(600 * 1024)));
+        let (languages, unusable) = Languages::default().with_directory(directory.path());
+        let log_in = |tag| languages.choose(Some(tag)).t("Log in").to_owned();
+        assert_eq!(
+            ["fr", "de", "es", "it", "nl", "pt-br"].map(log_in),
+            ["Se connecter", "Einloggen", "Log in", "Log in", "Log in", "Log in"]
+        );
+        assert_eq!(languages.choose(Some("de")).t("Log out"), "Abmelden", "the rest is as it was");
+        let told: Vec<String> = unusable.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:?}");
+        let (same, unusable) = Languages::default().with_directory(&directory.path().join("none"));
+        assert_eq!((same.choose(Some("de")).tag(), unusable.len()), ("de", 1));
     }
 }

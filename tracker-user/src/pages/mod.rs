@@ -2,10 +2,14 @@
 //! proxy's own answers and the portal's pages both go by it.
 
 mod brand;
+mod colour;
 mod house;
 mod language;
+#[cfg(test)]
+mod language_tests;
 
 pub use brand::{Brand, Logo, LogoError};
+pub use colour::accent;
 pub use house::House;
 pub use language::{Language, LanguageError, Languages};
 

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::visit::{FORM_COOKIE, Visit};
@@ -59,6 +59,16 @@ impl Page {
         self.visit.settings().brand.logo.is_some()
     }
 
+    /// The operator who is logged in to the administration.
+    pub(super) fn operator(&self) -> Option<String> {
+        self.visit.admin().map(|session| crate::audit::Named::in_short(&session.identity))
+    }
+
+    /// What whoever it is may do, in a word.
+    pub(super) fn role(&self) -> &'static str {
+        self.visit.role().as_str()
+    }
+
     /// The pages that whoever it is may open.
     pub(super) fn links(&self) -> &'static [Link] {
         if self.visit.role().may_look() { super::admin::LINKS } else { &[] }
@@ -87,10 +97,35 @@ pub(super) struct Problem {
     pub(super) message: String,
 }
 
+/// A request came under a name that is not ours. What is shown leads nowhere under that name.
+#[derive(Template)]
+#[template(path = "misdirected.html")]
+struct Misdirected {
+    page: Page,
+    /// Where the pages are; `None`: nowhere under TLS.
+    origin: Option<String>,
+}
+
+/// The answer to a request under a name that is not ours (RFC 9110, section 15.5.20).
+pub(super) fn misdirected(visit: &Visit) -> Response {
+    let page = Misdirected { page: visit.page(), origin: visit.settings().secure_origin() };
+    answer(visit, StatusCode::MISDIRECTED_REQUEST, &page)
+}
+
+/// A sentence as the answer, for what is no browser.
+pub(super) fn plain(visit: &Visit, status: StatusCode, english: &'static str) -> Response {
+    let (language, number) = (visit.language(), visit.number());
+    let text = format!("{}\n{} {number}\n", language.t(english), language.t("Request"));
+    (status, text).into_response()
+}
+
 /// A page as the answer to a visit.
 pub(super) fn answer(visit: &Visit, status: StatusCode, page: &impl Template) -> Response {
     let Ok(html) = page.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let mut response = (status, Html(html)).into_response();
+    if let Ok(tag) = HeaderValue::from_str(visit.language().tag()) {
+        response.headers_mut().insert(CONTENT_LANGUAGE, tag);
+    }
     if let Some(secret) = visit.new_form_cookie() {
         set_cookie(response.headers_mut(), FORM_COOKIE, secret, "");
     }

@@ -183,8 +183,9 @@ const NOT_CHANGED: UserMessage = UserMessage::new("Your password was not changed
 
 /// Whether somebody who has changed their password is logged in from there: not where many sit, and nobody loses their place by it.
 fn may_enter(before: &Presence, who: &Identity) -> bool {
-    let is_others = || before.session.as_ref().is_some_and(|session| *session.identity != *who);
-    !before.is_shared && !(before.is_somebody() && is_others())
+    let mut session = before.session.iter();
+    let is_others = before.is_somebody() && session.any(|session| *session.identity != *who);
+    !before.is_shared && !is_others
 }
 
 /// Logs in with the new password.

@@ -2,16 +2,23 @@
 
 mod arrival;
 mod connection;
+mod form;
+mod forwarded;
+mod host;
 mod inner;
+mod line;
+mod places;
+mod seat;
+mod watched;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,13 +26,22 @@ use self::arrival::{Door, arrive};
 use self::connection::serve;
 pub use self::inner::InnerListeners;
 use self::inner::Way;
+use self::seat::Seats;
 use super::settings::Settings;
 use super::site::{Parts, Site};
 use super::{admin, assets, login, logout, own, pac, password, status};
 use crate::net::{Endpoint, Listener};
+use crate::types::ClientAddr;
 
-/// So many connections at once; others wait.
-const CONNECTIONS: usize = 512;
+/// How often it is looked whether somebody takes too long.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the logins to the pages are looked through that may be over.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long a listener that cannot accept is left alone, and how often that is told.
+const PAUSE: Duration = Duration::from_millis(100);
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How long a stop waits for answers that are under way.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// The portal, bound but not running.
 pub struct Portal {
@@ -39,6 +55,7 @@ pub struct Portal {
 pub struct Running {
     site: Site,
     stopped: CancellationToken,
+    gone: CancellationToken,
 }
 
 impl Portal {
@@ -61,7 +78,8 @@ impl Portal {
     /// What may be changed of it while it runs.
     #[must_use]
     pub fn controls(&self) -> Running {
-        Running { site: self.site.clone(), stopped: CancellationToken::new() }
+        let (stopped, gone) = (CancellationToken::new(), CancellationToken::new());
+        Running { site: self.site.clone(), stopped, gone }
     }
 
     /// Serves on a thread and a runtime of its own, until `running` is stopped.
@@ -69,11 +87,12 @@ impl Portal {
     /// # Errors
     /// When there is no thread or runtime.
     pub fn start(self, running: &Running) -> io::Result<()> {
-        let stopped = running.stopped.clone();
+        let (stopped, gone) = (running.stopped.clone(), running.gone.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Self { listeners, inner, site } = self;
         thread::Builder::new().name("portal".into()).spawn(move || {
-            runtime.block_on(stopped.run_until_cancelled(run(listeners, inner, site)));
+            runtime.block_on(run(listeners, inner, site, &stopped));
+            gone.cancel();
         })?;
         Ok(())
     }
@@ -85,24 +104,53 @@ impl Running {
         self.site.configure(settings);
     }
 
-    /// Stops.
-    pub fn stop(&self) {
+    /// Stops: nobody is accepted any more, and what is being answered is answered, for as long as there is patience.
+    pub async fn stop(&self) {
         self.stopped.cancel();
+        // One that never started is not waited for for long.
+        let _ = timeout(DRAIN + LOOK, self.gone.cancelled()).await;
     }
 }
 
-async fn run(listeners: Vec<Listener>, inner: InnerListeners, site: Site) {
+async fn run(listeners: Vec<Listener>, inner: InnerListeners, site: Site, stopped: &CancellationToken) {
     let Ok(door) = Door::new(site.clone()) else {
         warn!("the portal does not run: the system has no randomness");
         return;
     };
-    let routes = routes(&site, &door);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let (routes, seats) = (routes(&site, &door), Seats::new(site.parts().stats.clone()));
     let direct = listeners.into_iter().map(|listener| (listener, Way::Direct));
-    let accepting = direct
-        .chain(inner.into_ways())
-        .map(|(listener, way)| accept(listener, way, routes.clone(), Arc::clone(&slots)));
-    futures_util::future::join_all(accepting).await;
+    let accepting = direct.chain(inner.into_ways()).map(|(listener, way)| {
+        let hall = Hall {
+            site: site.clone(),
+            routes: routes.clone(),
+            seats: seats.clone(),
+            stopped: stopped.clone(),
+        };
+        hall.accept(listener, way)
+    });
+    let serving = async {
+        tokio::join!(futures_util::future::join_all(accepting), watch(&seats), sweep(&site));
+    };
+    stopped.run_until_cancelled(serving).await;
+    seats.end_streams();
+    let _ = timeout(DRAIN, seats.until(false)).await;
+}
+
+/// Ends what takes too long. While nobody is there, nothing is looked at.
+async fn watch(seats: &Seats) {
+    loop {
+        seats.until(true).await;
+        sleep(LOOK).await;
+        seats.end_overdue();
+    }
+}
+
+/// Forgets logins to the pages that are over.
+async fn sweep(site: &Site) {
+    loop {
+        sleep(SWEEP).await;
+        site.sweep_web_sessions().await;
+    }
 }
 
 /// All routes, behind what every request goes through.
@@ -122,26 +170,59 @@ fn routes(site: &Site, door: &Door) -> Router {
         .with_state(site.clone())
 }
 
-async fn accept(listener: Listener, way: Way, routes: Router, slots: Arc<Semaphore>) {
-    let listener = match listener.register() {
-        Ok(listener) => listener,
-        Err(error) => {
-            warn!(%error, "the portal cannot watch a listener");
-            return;
-        }
-    };
-    loop {
-        // Never closed.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                let Some(peer) = way.client(peer) else { continue };
-                tokio::spawn(serve(socket, peer, listener.security().clone(), routes.clone(), slot));
-            }
+/// What whoever accepts works with.
+struct Hall {
+    site: Site,
+    routes: Router,
+    seats: Seats,
+    stopped: CancellationToken,
+}
+
+impl Hall {
+    async fn accept(self, listener: Listener, way: Way) {
+        let listener = match listener.register() {
+            Ok(listener) => listener,
             Err(error) => {
-                warn!(%error, "a visitor's connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                warn!(%error, "the portal cannot watch a listener");
+                return;
+            }
+        };
+        let mut told: Option<std::time::Instant> = None;
+        loop {
+            match listener.accept().await {
+                Ok((socket, peer)) => {
+                    let Some(peer) = way.client(peer) else { continue };
+                    let Some(held) = self.place(peer) else { continue };
+                    let (security, routes) = (listener.security().clone(), self.routes.clone());
+                    tokio::spawn(serve(socket, peer, security, routes, held, self.stopped.clone()));
+                }
+                Err(error) => {
+                    // Most often there is no descriptor left, for whatever reason.
+                    self.seats.give_one_up();
+                    if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+                        told = Some(std::time::Instant::now());
+                        warn!(%error, "a visitor's connection could not be accepted");
+                    }
+                    sleep(PAUSE).await;
+                }
             }
         }
+    }
+
+    /// A place for a connection of this client.
+    fn place(&self, peer: ClientAddr) -> Option<seat::Held> {
+        let settings = self.site.settings();
+        let is_in_front = settings.trusted_proxies.iter().any(|network| network.contains(&peer.ip()));
+        let network = (!is_in_front).then(|| places::Network::from(peer));
+        self.seats
+            .take(network)
+            .inspect_err(|full| {
+                let cause = match full {
+                    places::Full::Network => "client-connections",
+                    places::Full::All => "connections",
+                };
+                self.site.parts().stats.refused(cause).inc();
+            })
+            .ok()
     }
 }

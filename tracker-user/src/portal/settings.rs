@@ -14,6 +14,8 @@ use crate::types::UserQuery;
 pub struct Settings {
     /// This host's name in redirects: `portal.host`, or the host's own name.
     pub host: String,
+    /// The names that clients may reach the pages by, in lower case: the host's, the certificate's, those of `spns`.
+    pub names: Vec<String>,
     /// The port of the pages without TLS; `None`: there are none.
     pub http_port: Option<u16>,
     /// The port under TLS.

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::login::Pending;
 use super::settings::Settings;
+use super::stats::Stats;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
 use crate::auth::password::LocalUsers;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub targets: Arc<ReturnTargets>,
     /// Where nobody is logged in silently.
     pub holds: Arc<LogoutHolds>,
+    /// What is counted.
+    pub stats: Stats,
     /// All languages there are.
     pub languages: Languages,
 }

@@ -49,6 +49,7 @@ struct Inner {
     client: ClientAddr,
     arrived: Arrived,
     host: String,
+    authority: String,
     path: String,
     language: Language,
     settings: Arc<Settings>,
@@ -73,19 +74,37 @@ pub(super) struct Coming<'a> {
     pub(super) time: Timestamp,
     pub(super) client: ClientAddr,
     pub(super) arrived: Arrived,
+    /// Without a port; see [`Visit::host`].
     pub(super) host: String,
+    /// With it.
+    pub(super) authority: String,
+    /// Whether it is known whom it comes from and by which name: of any other request no cookie is looked at.
+    pub(super) is_judged: bool,
     pub(super) path: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) key: hmac::Key,
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Visit {
     pub(super) async fn new(site: &Site, coming: Coming<'_>) -> Self {
-        let Coming { number, time, client, arrived, host, path, headers, key } = coming;
+        let Coming {
+            number,
+            time,
+            client,
+            arrived,
+            host,
+            authority,
+            is_judged,
+            path,
+            headers,
+            key,
+            settings,
+        } = coming;
         let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         let language = site.parts().languages.choose(accepted);
         // Under TLS alone: elsewhere others could read and write them.
-        let cookie = |name| cookie(headers, name).filter(|_| arrived.is_tls).map(str::to_owned);
+        let cookie = |name| cookie(headers, name).filter(|_| arrived.is_tls && is_judged).map(str::to_owned);
         let known = async |purpose: Purpose| {
             let secret = cookie(purpose.cookie())?;
             let session = site.find_web_session(&secret, client, purpose).await?;
@@ -94,16 +113,17 @@ impl Visit {
         let (user, admin) = (known(Purpose::User).await, known(Purpose::Admin).await);
         let known = cookie(FORM_COOKIE).filter(|value| value.len() == 32);
         let fresh_form = known.is_none();
-        let form = known.or_else(|| if arrived.is_tls { random() } else { None });
+        let form = known.or_else(|| if arrived.is_tls && is_judged { random() } else { None });
         Self(Arc::new(Inner {
             number,
             time,
             client,
             arrived,
             host,
+            authority,
             path: path.to_owned(),
             language,
-            settings: site.settings(),
+            settings,
             user,
             admin,
             turned: None,
@@ -128,6 +148,11 @@ impl Visit {
         self.0.client
     }
 
+    /// The other end of its connection: the client, or a proxy in front.
+    pub(super) fn peer(&self) -> ClientAddr {
+        self.0.arrived.peer
+    }
+
     /// Whether it came under TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.0.arrived.is_tls
@@ -141,6 +166,12 @@ impl Visit {
     /// The name by which the client reached this host, without a port.
     pub(super) fn host(&self) -> &str {
         &self.0.host
+    }
+
+    /// What browsers name as the origin of this very page: `https://gateway.example.test:4081`.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        format!("{scheme}://{}", self.0.authority)
     }
 
     /// The path that was asked for.

@@ -12,7 +12,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::access::Entry;
-use super::descriptors;
 use super::destination::{Destination, Host};
 use super::exchange::{Peer, Reply, Right};
 use super::guard::{self, Barred, Denied};
@@ -23,6 +22,7 @@ use super::worker::Worker;
 use crate::audit::{Ground, Refusal};
 use crate::clock::{BootTime, boot_now};
 use crate::net;
+use crate::net::descriptors;
 use crate::threads::{Busy, Size};
 use crate::types::UserMessage;
 

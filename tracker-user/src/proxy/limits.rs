@@ -13,11 +13,12 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::Shared;
+use super::penalty;
 use super::penalty::Penalties;
 use super::tally::Tally;
-use super::{descriptors, penalty};
 use crate::clock::{BootTime, boot_now};
 use crate::links::shown;
+use crate::net::descriptors;
 use crate::net::{Caller, ClientStream, Limits, Over, Security};
 use crate::types::ClientAddr;
 

@@ -11,7 +11,6 @@ mod balancer;
 mod buffer;
 mod connect;
 pub mod decision_log;
-mod descriptors;
 mod destination;
 mod dial;
 mod exchange;
@@ -198,7 +197,7 @@ impl Proxy {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
-        descriptors::look();
+        crate::net::descriptors::look();
         let of = shares.len();
         let mut workers = Vec::new();
         for (number, listeners) in shares.into_iter().enumerate() {

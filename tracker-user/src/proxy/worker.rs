@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::Shared;
 use super::access::Lane;
 use super::balancer::Headers;
 use super::dial::Names;
@@ -22,8 +23,8 @@ use super::front::http1::{self, Heads, Leftovers};
 use super::handshakes::{Handshakes, Outcome};
 use super::limits::Conduct;
 use super::pool::Pool;
-use super::{Shared, descriptors};
 use crate::clock::{BootTime, boot_now};
+use crate::net::descriptors;
 use crate::net::{Caller, ClientStream, Listener, Security, TlsServer};
 use crate::observe::Routes;
 

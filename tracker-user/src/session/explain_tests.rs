@@ -74,6 +74,7 @@ prop_compose! {
             },
             max_users: 0,
             devices_per_user: 5,
+            guests: Vec::new(),
             factors: FactorPolicy::default(),
             since: BootTime::from_nanos(since),
         }
@@ -124,6 +125,7 @@ fn a_shared_host_and_an_unreadable_record_are_asked() {
         timeouts: Timeouts::default(),
         max_users: 0,
         devices_per_user: 5,
+        guests: Vec::new(),
         factors: FactorPolicy::default(),
         since: BootTime::default(),
     };

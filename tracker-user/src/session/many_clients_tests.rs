@@ -40,6 +40,7 @@ proptest! {
             timeouts: Timeouts { timeout: TIMEOUT, mode: Mode::Session, ..Timeouts::default() },
             max_users: 0,
             devices_per_user: 3,
+            guests: Vec::new(),
             factors: FactorPolicy::default(),
         since: BootTime::default(),
         };

@@ -31,6 +31,8 @@ mod explain_tests;
 #[cfg(test)]
 mod factor_tests;
 #[cfg(test)]
+mod licence_tests;
+#[cfg(test)]
 mod many_clients_tests;
 #[cfg(test)]
 mod model_tests;

@@ -90,6 +90,7 @@ fn policy(mode: Mode, lifetime: bool, revalidate: Revalidate) -> Policy {
         },
         max_users: 0,
         devices_per_user: 5,
+        guests: Vec::new(),
         factors: FactorPolicy::default(),
         since: BootTime::default(),
     }

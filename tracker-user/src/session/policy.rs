@@ -1,5 +1,6 @@
 //! The policy in force: what the judge and the table go by.
 
+use ipnet::IpNet;
 use tracker_ebpf::abi;
 use tracker_ebpf::abi::{TRAFFIC_BOTH, TRAFFIC_CLIENT};
 
@@ -18,6 +19,8 @@ pub struct Policy {
     pub max_users: u32,
     /// How many client addresses one licence covers. A user's connections on a shared host are one together.
     pub devices_per_user: u32,
+    /// Addresses whose sessions take no licence.
+    pub guests: Vec<IpNet>,
     /// Who must prove a second factor.
     pub factors: FactorPolicy,
     /// When this policy came into force: gaps that ended earlier are not judged by it.
@@ -34,6 +37,24 @@ impl Policy {
         } else {
             Some(client.into())
         }
+    }
+
+    /// Whether sessions from this address take no licence.
+    #[must_use]
+    pub fn is_guest(&self, client: ClientAddr) -> bool {
+        !self.guests.is_empty() && self.guests.iter().any(|net| net.contains(&client.ip()))
+    }
+
+    /// How many licences a user takes who is logged in at these addresses, each of them once.
+    #[must_use]
+    pub fn licences_at(&self, addresses: &[ClientAddr]) -> u32 {
+        let devices = addresses.iter().filter(|client| !self.is_guest(**client)).count();
+        self.licences_of(u32::try_from(devices).unwrap_or(u32::MAX))
+    }
+
+    /// How many licences cover so many of one user's addresses, guests' aside.
+    pub(super) fn licences_of(&self, devices: u32) -> u32 {
+        devices.div_ceil(self.devices_per_user.max(1))
     }
 
     /// What the observer has to know of it.

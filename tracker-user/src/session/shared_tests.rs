@@ -50,6 +50,7 @@ fn policy(mode: Mode, lifetime: bool, listed: bool) -> Policy {
         },
         max_users: 0,
         devices_per_user: DEVICES,
+        guests: Vec::new(),
         factors: FactorPolicy::default(),
         since: BootTime::default(),
     }

@@ -339,8 +339,15 @@ impl Table {
     /// refreshed before. Where an address is shared now and was not, or the other way round, all sessions end.
     pub fn set_policy(&mut self, policy: Policy, now: BootTime, out: &mut Vec<Effect>) {
         let shared_hosts_changed = policy.timeouts.shared_hosts != self.policy.timeouts.shared_hosts;
+        let guests_changed = policy.guests != self.policy.guests;
         self.policy = policy;
-        self.users.recount(&self.policy);
+        let Self { users, sessions, policy, .. } = self;
+        if guests_changed {
+            let active = sessions.iter().filter(|session| matches!(session.state, State::Active));
+            users.recount_guests(active.map(|session| (session.scope(), &session.identity)), policy);
+        } else {
+            users.recount(policy);
+        }
         self.index.outdate();
         if shared_hosts_changed {
             self.end_misplaced(now, out);

@@ -29,6 +29,7 @@ impl World {
             timeouts: Timeouts { timeout: TIMEOUT, mode: Mode::Session, ..Timeouts::default() },
             max_users: 0,
             devices_per_user: 5,
+            guests: Vec::new(),
             factors: FactorPolicy::default(),
             since: BootTime::default(),
         };

@@ -55,6 +55,7 @@ pub(super) fn policy(timeouts: Timeouts) -> Policy {
         timeouts,
         max_users: 0,
         devices_per_user: 5,
+        guests: Vec::new(),
         factors: FactorPolicy::default(),
         since: BootTime::default(),
     }

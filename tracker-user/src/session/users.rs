@@ -1,6 +1,6 @@
 //! The users who have sessions: one identity in memory per user, however many sessions they have, and what they take of the licences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::policy::Policy;
@@ -24,8 +24,22 @@ pub(super) struct Users {
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     sessions: u32,
-    /// The addresses of the active ones among them.
+    /// The addresses of the active ones among them that licences cover,
     devices: u32,
+    /// and those that take none.
+    guests: u32,
+}
+
+impl Count {
+    /// Those that an address is one of.
+    fn of(&mut self, client: ClientAddr, policy: &Policy) -> &mut u32 {
+        if policy.is_guest(client) { &mut self.guests } else { &mut self.devices }
+    }
+
+    /// Whether none of the user's sessions is active.
+    const fn is_away(self) -> bool {
+        self.devices == 0 && self.guests == 0
+    }
 }
 
 impl Users {
@@ -44,9 +58,28 @@ impl Users {
         self.licences
     }
 
+    /// The policy is another: other addresses may take none.
+    pub(super) fn recount_guests<'a>(
+        &mut self,
+        active: impl Iterator<Item = (Scope, &'a Arc<Identity>)>,
+        policy: &Policy,
+    ) {
+        for count in self.users.values_mut() {
+            (count.devices, count.guests) = (0, 0);
+        }
+        let mut together = HashSet::new();
+        for (scope, identity) in active {
+            let is_another = scope.connection.is_none() || together.insert((scope.client, identity));
+            if let Some(count) = self.users.get_mut(identity).filter(|_| is_another) {
+                *count.of(scope.client, policy) += 1;
+            }
+        }
+        self.recount(policy);
+    }
+
     /// The policy is another: licences may cover more or less.
     pub(super) fn recount(&mut self, policy: &Policy) {
-        self.licences = self.users.values().map(|count| licences_of(count.devices, policy)).sum();
+        self.licences = self.users.values().map(|count| policy.licences_of(count.devices)).sum();
     }
 
     /// A user has one more session: returns the identity to keep in it. It is the one that their other sessions have,
@@ -80,10 +113,10 @@ impl Users {
             }
         }
         let Some(count) = self.users.get_mut(identity) else { return };
-        let before = count.devices;
-        count.devices += 1;
-        self.licences += licences_of(before + 1, policy) - licences_of(before, policy);
-        self.active += usize::from(before == 0);
+        let before = *count;
+        *count.of(scope.client, policy) += 1;
+        self.licences += policy.licences_of(count.devices) - policy.licences_of(before.devices);
+        self.active += usize::from(before.is_away());
     }
 
     /// A session of the user's is not active any more.
@@ -98,10 +131,10 @@ impl Users {
             self.together.remove(&key);
         }
         let Some(count) = self.users.get_mut(identity) else { return };
-        let before = count.devices;
-        count.devices -= 1;
-        self.licences -= licences_of(before, policy) - licences_of(before - 1, policy);
-        self.active -= usize::from(before == 1);
+        let before = *count;
+        *count.of(scope.client, policy) -= 1;
+        self.licences -= policy.licences_of(before.devices) - policy.licences_of(count.devices);
+        self.active -= usize::from(count.is_away());
     }
 
     /// Whether one more active session of `identity` fits the licences, once the active one of `leaving` there is gone.
@@ -113,7 +146,8 @@ impl Users {
         policy: &Policy,
     ) -> Result<(), Refused> {
         let max = policy.max_users;
-        if max == 0 {
+        // Whoever is at the address now takes none, either.
+        if max == 0 || policy.is_guest(scope.client) {
             return Ok(());
         }
         let devices = |identity: &Identity| self.users.get(identity).map_or(0, |count| count.devices);
@@ -124,9 +158,9 @@ impl Users {
         // Of a user's connections on a shared host only the first takes, and only the last frees.
         let freed = leaving.filter(|who| together(who) <= 1);
         let freed =
-            freed.map_or(0, |who| licences_of(devices(who), policy) - licences_of(devices(who) - 1, policy));
+            freed.map_or(0, |who| policy.licences_of(devices(who)) - policy.licences_of(devices(who) - 1));
         let needed = match together(identity) {
-            0 => licences_of(devices(identity) + 1, policy) - licences_of(devices(identity), policy),
+            0 => policy.licences_of(devices(identity) + 1) - policy.licences_of(devices(identity)),
             _ => 0,
         };
         // A user without a further licence to take always fits, also when the limit was lowered below what is in use.
@@ -136,8 +170,4 @@ impl Users {
             Err(Refused::Licences { max })
         }
     }
-}
-
-fn licences_of(devices: u32, policy: &Policy) -> u32 {
-    devices.div_ceil(policy.devices_per_user.max(1))
 }

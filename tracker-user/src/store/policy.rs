@@ -64,6 +64,9 @@ pub struct StoredPolicy {
     shared_hosts: Vec<IpNet>,
     max_users: u32,
     devices_per_user: u32,
+    /// None before there were guests.
+    #[serde(with = "text::list", default)]
+    guests: Vec<IpNet>,
     factors_by_realm: BTreeMap<String, StoredDemand>,
     #[serde(with = "text::list")]
     methods_trusted_alone: Vec<Method>,
@@ -79,7 +82,7 @@ impl StoredPolicy {
     /// What is to be kept of `policy`.
     #[must_use]
     pub fn new(policy: &Policy, boot: &str, anchor: &Anchor) -> Self {
-        let Policy { timeouts, max_users, devices_per_user, factors, since } = policy;
+        let Policy { timeouts, max_users, devices_per_user, guests, factors, since } = policy;
         let FactorPolicy { realms, trusted } = factors;
         let Timeouts {
             timeout,
@@ -105,6 +108,7 @@ impl StoredPolicy {
             shared_hosts: shared_hosts.clone(),
             max_users: *max_users,
             devices_per_user: *devices_per_user,
+            guests: guests.clone(),
             factors_by_realm: realms
                 .iter()
                 .map(|(realm, demand)| (realm.clone(), (*demand).into()))
@@ -143,7 +147,7 @@ impl StoredPolicy {
         let realms = self.factors_by_realm.iter().map(|(realm, demand)| (realm.clone(), (*demand).into()));
         let factors = FactorPolicy { realms: realms.collect(), trusted: self.methods_trusted_alone.clone() };
         let Self { max_users, devices_per_user, .. } = *self;
-        Policy { timeouts, max_users, devices_per_user, factors, since }
+        Policy { timeouts, max_users, devices_per_user, guests: self.guests.clone(), factors, since }
     }
 
     /// How the clocks stood to each other, if that was in this boot.
@@ -161,13 +165,17 @@ mod tests {
     use super::*;
     use crate::session::settings::Word;
 
-    fn timeouts() -> impl Strategy<Value = Timeouts> {
+    fn networks() -> impl Strategy<Value = Vec<IpNet>> {
         let network = prop_oneof![
             (any::<[u8; 4]>(), 0..=32_u8)
                 .prop_map(|(address, length)| IpNet::new(address.into(), length).unwrap()),
             (any::<[u8; 16]>(), 0..=128_u8)
                 .prop_map(|(address, length)| IpNet::new(address.into(), length).unwrap()),
         ];
+        prop::collection::vec(network, 0..4)
+    }
+
+    fn timeouts() -> impl Strategy<Value = Timeouts> {
         let words = (
             select(Mode::ALL),
             select(TrafficDirection::ALL),
@@ -176,18 +184,16 @@ mod tests {
             select(DeviceChange::ALL),
         );
         let times = (any::<Duration>(), any::<bool>(), any::<Duration>());
-        (words, times, prop::collection::vec(network, 0..4)).prop_map(|(words, times, shared_hosts)| {
-            Timeouts {
-                timeout: times.0,
-                mode: words.0,
-                lifetime_enabled: times.1,
-                lifetime_timeout: times.2,
-                traffic_direction: words.1,
-                on_timeout: words.2,
-                revalidate: words.3,
-                device_change: words.4,
-                shared_hosts,
-            }
+        (words, times, networks()).prop_map(|(words, times, shared_hosts)| Timeouts {
+            timeout: times.0,
+            mode: words.0,
+            lifetime_enabled: times.1,
+            lifetime_timeout: times.2,
+            traffic_direction: words.1,
+            on_timeout: words.2,
+            revalidate: words.3,
+            device_change: words.4,
+            shared_hosts,
         })
     }
 
@@ -200,9 +206,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_policy_comes_back_as_it_was(timeouts in timeouts(), factors in factors(), max_users: u32, devices_per_user: u32, since: u64, offset: i64) {
+        fn any_policy_comes_back_as_it_was(timeouts in timeouts(), factors in factors(), max_users: u32, devices_per_user: u32, guests in networks(), since: u64, offset: i64) {
             let since = BootTime::from_nanos(since);
-            let policy = Policy { timeouts, max_users, devices_per_user, factors, since };
+            let policy = Policy { timeouts, max_users, devices_per_user, guests, factors, since };
             let stored = StoredPolicy::new(&policy, "this", &Anchor::from_offset(offset));
             let read = StoredPolicy::read(&serde_json::to_vec(&stored).unwrap()).unwrap();
             prop_assert_eq!(&read.restore("this"), &policy);
@@ -218,6 +224,7 @@ mod tests {
             timeouts: Timeouts::default(),
             max_users: 0,
             devices_per_user: 5,
+            guests: Vec::new(),
             factors: FactorPolicy::default(),
             since: BootTime::default(),
         };

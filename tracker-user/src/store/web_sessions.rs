@@ -221,6 +221,7 @@ mod tests {
             "forgotten with the sessions, before that is lifted"
         );
         store.close();
+        drop(store);
         assert!(open().web_sessions().unwrap().is_empty());
     }
 

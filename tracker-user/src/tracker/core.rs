@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::error;
+use tracing::{error, warn};
 use tracker_ebpf::abi::Hint;
 
 use super::metrics::Metrics;
 use super::revoked::Revoked;
 use super::{IsHeld, OnEnd, Order, Parts, Refusal, View, resync};
-use crate::audit::Audit;
+use crate::audit::{self, Audit, LicencesEvent, TrailEntry};
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
 use crate::observe::{Events, Kind, Observer, Pinning};
-use crate::session::table::AdmissionKind;
+use crate::session::table::{AdmissionKind, Refused};
 use crate::session::{
-    Admission, Arrival, Decision, Effect, Evidence, Facts, Policy, Proof, Reason, Session,
-    SharedHostDetector, Table,
+    Admission, Arrival, Decision, Effect, Evidence, Facts, LicenceAlarm, LicenceLevel, Policy, Proof, Reason,
+    Session, SharedHostDetector, Table,
 };
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
@@ -66,6 +66,7 @@ pub(super) struct Core {
     pub(super) shared_host_detector: SharedHostDetector,
     /// Whose sessions were ended by order just now.
     pub(super) revoked: Revoked,
+    pub(super) licence_alarm: LicenceAlarm,
     /// The observer is degraded: the records cannot be relied upon.
     pub(super) degraded: bool,
     /// When something was last done about that.
@@ -106,6 +107,7 @@ impl Core {
             look_twice: false,
             shared_host_detector: SharedHostDetector::default(),
             revoked: Revoked::default(),
+            licence_alarm: LicenceAlarm::default(),
             degraded: false,
             reattached_at: BootTime::default(),
         })
@@ -201,6 +203,7 @@ impl Core {
             }
             self.fire_deadlines();
             self.publish();
+            self.watch_licences();
         }
     }
 
@@ -270,8 +273,17 @@ impl Core {
 
     fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
         let scope = self.table.policy().scope(proof.client, proof.connection);
-        let before = scope.and_then(|scope| self.table.session(scope).cloned());
-        let outcome = self.admit(proof);
+        let standing = |core: &Self| scope.and_then(|scope| core.table.session(scope).cloned());
+        let mut before = standing(self);
+        let mut outcome = self.admit(proof);
+        if is_for_licences(&outcome) && self.catch_up() {
+            // Some of them were taken by sessions whose time is over.
+            before = standing(self);
+            outcome = self.admit(proof);
+        }
+        if is_for_licences(&outcome) {
+            self.metrics.licences_refused.inc();
+        }
         if outcome.is_err() {
             self.release(proof.client);
         }
@@ -334,9 +346,7 @@ impl Core {
             return;
         }
         // What ran out under the old policy ends by it.
-        while self.table.next_deadline().is_some_and(|due| due <= boot_now()) {
-            self.fire_deadlines();
-        }
+        self.catch_up();
         if let Err(error) = self.observer.apply(policy.for_observer()) {
             error!(%error, "the observer did not take the new settings");
         }
@@ -408,6 +418,16 @@ impl Core {
         self.journal.note_seen(seen);
     }
 
+    /// Fires all deadlines that are due: whether any was.
+    fn catch_up(&mut self) -> bool {
+        let is_due = |core: &Self| core.table.next_deadline().is_some_and(|due| due <= boot_now());
+        let was_due = is_due(self);
+        while is_due(self) {
+            self.fire_deadlines();
+        }
+        was_due
+    }
+
     fn fire_deadlines(&mut self) {
         let now = boot_now();
         for _ in 0..PER_TURN {
@@ -439,10 +459,26 @@ impl Core {
     }
 
     fn publish(&self) {
-        let Metrics { active, stale, users, licences, .. } = &self.metrics;
+        let Metrics { active, stale, users, licences, licences_max, .. } = &self.metrics;
         active.set(self.table.active() as i64);
         stale.set((self.table.len() - self.table.active()) as i64);
         users.set(self.table.active_users() as i64);
         licences.set(i64::from(self.table.licences_used()));
+        licences_max.set(i64::from(self.table.policy().max_users));
     }
+
+    /// Tells when licences are about to run out, when they have, and when there are some again.
+    fn watch_licences(&mut self) {
+        let (used, max) = (self.table.licences_used(), self.table.policy().max_users);
+        let Some(level) = self.licence_alarm.observe(used, max) else { return };
+        if level != LicenceLevel::Available {
+            warn!(used, max, level = level.as_str(), "{used} of {max} licences are in use");
+        }
+        self.audit.record(TrailEntry::now(audit::Event::Licences(LicencesEvent { level, used, max })));
+    }
+}
+
+/// Whether it was refused as all licences are in use.
+const fn is_for_licences(outcome: &Result<Admission, Refusal>) -> bool {
+    matches!(outcome, Err(Refusal::Policy(Refused::Licences { .. })))
 }

@@ -9,6 +9,8 @@ pub struct Metrics {
     pub(super) stale: IntGauge,
     pub(super) users: IntGauge,
     pub(super) licences: IntGauge,
+    pub(super) licences_max: IntGauge,
+    pub(super) licences_refused: IntCounter,
     pub(super) hints: IntCounter,
     pub(super) closure: Histogram,
     pub(super) deadline: Histogram,
@@ -63,6 +65,11 @@ impl Metrics {
             )?,
             users: gauge("tracker_users_active", "Users with at least one active session")?,
             licences: gauge("tracker_licences_used", "Licences in use")?,
+            licences_max: gauge("tracker_licences_max", "Licences that there are; 0 is no limit")?,
+            licences_refused: counter(
+                "tracker_licences_refused_total",
+                "Users who proved themselves and were not let in, as all licences were in use",
+            )?,
             hints: counter("tracker_hints_total", "Hints received from the observer")?,
             closure: histogram(
                 "tracker_closure_to_clock_seconds",

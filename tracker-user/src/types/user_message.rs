@@ -82,6 +82,16 @@ impl UserMessage {
         &self.text
     }
 
+    /// Its pieces of words.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> Vec<&'static str> {
+        let rest = self.rest.iter().filter_map(|part| match part {
+            Part::Words(words) => Some(*words),
+            Part::Value(_) => None,
+        });
+        std::iter::once(self.first).chain(rest).collect()
+    }
+
     /// The text by which languages know it: `{}` stands for each name and number.
     #[must_use]
     pub fn template(&self) -> String {

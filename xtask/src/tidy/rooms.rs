@@ -158,7 +158,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "bin",
-        imports: &["private", "panics", "output", "config", "proxy", "cli", "app"],
+        imports: &["private", "panics", "output", "config", "proxy", "doctor", "cli", "app"],
         purpose: "the programs: `trackerd` and `trackerctl`",
     },
 ];

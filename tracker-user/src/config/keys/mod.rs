@@ -152,6 +152,12 @@ impl Key {
         self.place.wants()
     }
 
+    /// The only words that it takes, where these are few; else none.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        self.place.words()
+    }
+
     /// Whether a new value takes effect on the running daemon; if not, at its next start.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -232,6 +238,7 @@ trait Place: Sync {
     fn write(&self, config: &Config) -> toml::Value;
     fn is_same(&self, a: &Config, b: &Config) -> bool;
     fn wants(&self) -> String;
+    fn words(&self) -> Vec<String>;
 }
 
 /// A field of [`Config`] and what it can hold.
@@ -257,5 +264,9 @@ impl<C: Codec> Place for Field<C> {
 
     fn wants(&self) -> String {
         self.codec.wants()
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.codec.words()
     }
 }

@@ -17,9 +17,15 @@ use super::{Counted, Held, Shown, TlsTransport, choose};
 const HANDSHAKE: u8 = 22;
 
 /// What somebody is told who speaks plain HTTP here.
-const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+pub(in crate::net) const PROXY_HINT: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Cache-Control: no-store\r\nConnection: close\r\nContent-Length: 96\r\n\r\n\
     This port of the proxy speaks TLS. Name the proxy as https://NAME:PORT, or HTTPS in a PAC file.\n";
+
+/// The same of the web pages.
+pub(in crate::net) const PAGES_HINT: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: 79\r\n\r\n\
+    These pages are under TLS: write https:// in front of the address, not http://\n";
 
 /// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -95,11 +101,13 @@ struct Hello {
     socket: TcpStream,
     /// The very first byte tells what is spoken.
     first: Option<u8>,
+    /// The answer to plain HTTP.
+    hint: &'static [u8],
 }
 
 impl Accept {
-    pub(super) fn new(socket: TcpStream, shown: Arc<Vec<Arc<Shown>>>) -> Self {
-        let hello = Hello { acceptor: Acceptor::default(), socket, first: None };
+    pub(super) fn new(socket: TcpStream, shown: Arc<Vec<Arc<Shown>>>, hint: &'static [u8]) -> Self {
+        let hello = Hello { acceptor: Acceptor::default(), socket, first: None, hint };
         Self { step: Step::Hello(hello), shown, held: Held::default() }
     }
 
@@ -196,7 +204,7 @@ impl Hello {
         if first.is_ascii_uppercase() {
             // What is left unread would have the kernel reset the connection, and the page with it.
             let _ = self.socket.try_read(&mut [0; 4096]);
-            let _ = self.socket.try_write(PLAIN_HTTP);
+            let _ = self.socket.try_write(self.hint);
         }
     }
 }

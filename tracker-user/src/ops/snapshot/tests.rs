@@ -50,6 +50,7 @@ fn policy() -> Policy {
         timeouts: crate::config::Config::default().timeouts,
         max_users: 0,
         devices_per_user: 5,
+        guests: Vec::new(),
         factors: FactorPolicy::default(),
         since: boot_now(),
     }

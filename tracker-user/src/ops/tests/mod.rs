@@ -86,6 +86,7 @@ impl Rig {
             timeouts: Config::default().timeouts,
             max_users: 0,
             devices_per_user: 5,
+            guests: Vec::new(),
             factors: crate::session::FactorPolicy::default(),
             since: boot_now(),
         };

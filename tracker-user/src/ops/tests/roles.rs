@@ -159,3 +159,29 @@ async fn two_who_take_each_other_away_at_once_do_not_both_succeed() {
     );
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
 }
+
+/// What an administrator does on the pages stands in the trail, in memory and on disk, with who and from where.
+#[tokio::test]
+async fn orders_from_the_pages_are_told_with_who_gave_them_and_from_where() {
+    let rig = Rig::with(2, Limits::default());
+    let pages = || on_pages("anna");
+    rig.ops.logout(crate::tracker::Whose::Client(client(0)), pages()).await.unwrap();
+    for _ in 0..3 {
+        let one = rig.parts().regulator.begin("192.0.2.1".parse().unwrap(), "alice@example.test").unwrap();
+        one.known().failed();
+    }
+    rig.ops.lift_bans("alice@example.test".into(), pages()).await.unwrap();
+    rig.ops.set(KEY, "7m", pages()).await.unwrap();
+    rig.ops.unset(KEY, pages()).await.unwrap();
+    rig.ops.add_user("carol", password("correct horse"), Role::Viewer, pages()).await.unwrap();
+    rig.ops.set_user_password("carol", password("battery staple"), pages()).await.unwrap();
+    let told = rig.ordered();
+    let words: Vec<&str> = told.iter().map(|line| line.event.as_str()).collect();
+    assert_eq!(words, ["ended", "lifted", "setting", "setting", "user", "user"]);
+    assert!(told.iter().all(|line| line.actor.as_ref() == Some(&pages())), "{told:#?}");
+    until(|| {
+        let (kept, _) = rig.parts().store.events(Timestamp::UNIX_EPOCH, None, 99).unwrap();
+        kept.iter().filter(|line| line.actor.as_ref() == Some(&pages())).count() == told.len()
+    })
+    .await;
+}

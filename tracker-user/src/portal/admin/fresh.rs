@@ -18,7 +18,7 @@ use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
-use crate::portal::login::{Typed, verify};
+use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
 use crate::portal::site::Site;
@@ -34,7 +34,7 @@ const SECRET: &str = "password";
 /// A change that an administrator orders by a form, who has proved themselves a short while ago. Every page that changes something
 /// takes its form by this.
 ///
-/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Typed`]; with
+/// `T` is made of the form's fields, each of them text: `String`, a type that is read from text, or [`Typed`](crate::portal::login::Typed); with
 /// `#[serde(default)]` where a field may be missing. Fields whose names begin with `password` are secret. A form that has any is
 /// at the path that it is sent to, so that it can be filled in anew there.
 pub(in crate::portal) struct Change<T> {
@@ -187,6 +187,7 @@ pub(super) async fn confirmed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portal::login::Typed;
 
     fn fields(all: &[(&str, &str)]) -> Fields {
         let field = |text: &str| Field(Zeroizing::new(text.to_owned()));

@@ -52,6 +52,10 @@ pub(in crate::portal) async fn begin(
     }
     let identity = Arc::new(identity);
     let client = visit.client();
+    if method == Method::Password {
+        // Whoever has typed a password may be logged in: where a hold stands, the tracker begins no session.
+        site.parts().holds.release(client);
+    }
     let proof = Proof {
         client,
         identity: Arc::clone(&identity),
@@ -81,9 +85,6 @@ pub(in crate::portal) async fn begin(
             }
             return Err(NotAdmitted::new(&refusal, why));
         }
-    }
-    if method == Method::Password {
-        site.parts().holds.release(client);
     }
     let cookie = site.begin_web_session(visit, &identity, Purpose::User).await.ok();
     Ok(LoggedIn { cookie, mutual })

@@ -69,7 +69,7 @@ pub(in crate::portal) async fn silent(site: &Site, visit: &Visit, sent: &Sent<'_
         (_, Some(_)) => return NOT,
         (field, None) => field,
     };
-    if !visit.is_tls() || method != Method::GET {
+    if !visit.is_tls() || method != Method::GET || !is_opened(headers) {
         return NOT;
     }
     let credentials = field.map(|field| Credentials::parse(field.as_bytes()));
@@ -121,6 +121,12 @@ pub(in crate::portal) async fn silent(site: &Site, visit: &Visit, sent: &Sent<'_
     }
 }
 
+/// Whether somebody opens the page, as far as the browser says: not as a picture in another site's page, nor ahead of time.
+fn is_opened(headers: &HeaderMap) -> bool {
+    let is_navigation = headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    is_navigation && !headers.contains_key("sec-purpose") && !headers.contains_key("purpose")
+}
+
 /// Whether it is an answer to being asked for a ticket, good or bad. Some browsers answer with NTLM.
 fn is_kerberos(credentials: &Credentials) -> bool {
     match credentials {
@@ -165,6 +171,43 @@ async fn proved_by(site: &Site, visit: &Visit, proved: crate::auth::Proved) -> (
         Err(not) => {
             let result = DecisionResult::NotAdmitted { user, why: not.why.clone() };
             (Silent::Refused(not.into()), result)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_that_somebody_opens_asks_for_a_ticket() {
+        for (field, is_one) in [
+            (None, true),
+            (Some(("sec-fetch-mode", "navigate")), true),
+            (Some(("sec-fetch-mode", "no-cors")), false),
+            (Some(("sec-fetch-mode", "cors")), false),
+            (Some(("sec-purpose", "prefetch")), false),
+            (Some(("purpose", "prefetch")), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = field {
+                headers.insert(name, value.parse().unwrap());
+            }
+            assert_eq!(is_opened(&headers), is_one, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn answers_to_negotiate_are_known_whatever_they_are() {
+        for (field, is_one) in [
+            ("Negotiate YWJj", true),
+            ("negotiate %", true),
+            ("NTLM TlRMTQ==", true),
+            ("Basic YTpi", false),
+            ("Basic %", false),
+            ("Bearer x", false),
+        ] {
+            assert_eq!(is_kerberos(&Credentials::parse(field.as_bytes())), is_one, "{field}");
         }
     }
 }

@@ -69,7 +69,8 @@ impl Way {
     /// Whose connection it is; `None`: nobody's.
     pub(super) fn client(&self, peer: SocketAddr) -> Option<ClientAddr> {
         match self {
-            Self::Direct => Some(peer.ip().into()),
+            // A link-local address without its link is nobody's.
+            Self::Direct => ClientAddr::from_peer(peer),
             Self::Inner(handed) => {
                 let client = handed.take(peer, boot_now());
                 if client.is_none() {

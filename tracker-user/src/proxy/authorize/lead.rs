@@ -1,5 +1,6 @@
 //! Where somebody is led who has to log in: people who open a page are sent to the portal, and back to it afterwards;
-//! everything else is told where people log in.
+//! everything else is told where people log in. Where something is offered it has to be asked for first: a browser that has no answer,
+//! or whose user has none, shows the challenge's page, and that leads on. What was answered and refused says why, and has a link.
 
 use std::sync::Arc;
 
@@ -55,6 +56,9 @@ impl Lead {
             (Some(login), Self::AndBack(..), Offer::Nothing(_)) => {
                 peer.worker().shared.stats.led_to_login.inc();
                 Reply::led(login)
+            }
+            (login @ Some(_), Self::AndBack(..), Offer::Schemes(_)) => {
+                Reply::offer(offer, login).leading_on()
             }
             (login, _, offer) => Reply::offer(offer, login),
         }

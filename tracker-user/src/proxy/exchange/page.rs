@@ -20,6 +20,8 @@ pub(in crate::proxy) struct Page {
     pub(super) remedies: Schemes,
     /// The address of a page where its reader can log in.
     pub(super) login: Option<String>,
+    /// A browser that shows it goes on to there at once.
+    pub(super) leads_on: bool,
 }
 
 /// What all pages of a moment have.
@@ -52,7 +54,11 @@ impl Page {
         if let Some(organisation) = house.organisation() {
             html.raw(&[" – "]).text(organisation);
         }
-        html.raw(&["</title><style>", house.style(), "</style></head>\n<body>"]);
+        html.raw(&["</title>"]);
+        if let Some(login) = self.login.as_ref().filter(|_| self.leads_on) {
+            html.raw(&["<meta http-equiv=\"refresh\" content=\"0; url="]).text(login).raw(&["\">"]);
+        }
+        html.raw(&["<style>", house.style(), "</style></head>\n<body>"]);
         if let Some(organisation) = house.organisation() {
             html.raw(&["<header>"]).text(organisation).raw(&["</header>\n"]);
         }
@@ -143,6 +149,7 @@ mod tests {
             label: Some("x"),
             remedies: Schemes::NEGOTIATE,
             login: Some("https://a.test/?a=b&c".into()),
+            leads_on: false,
         };
         let number = RequestNumber::new(ConnectionId::new(0xabc.try_into().unwrap()), 7);
         let time = "2026-11-29T03:04:05Z".parse().unwrap();

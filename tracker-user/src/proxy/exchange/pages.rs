@@ -26,7 +26,10 @@ impl Reply {
         message: UserMessage,
         label: Option<&'static str>,
     ) -> Self {
-        Self::page(status, Page { heading, message, label, remedies: Schemes::NONE, login: None })
+        Self::page(
+            status,
+            Page { heading, message, label, remedies: Schemes::NONE, login: None, leads_on: false },
+        )
     }
 
     /// What a request is answered that has to prove itself: 407, or 403 where it cannot; `login` is the address of a page where
@@ -69,7 +72,8 @@ impl Reply {
             (false, true) => "It asks who you are by your name and password, and your browser had no answer.",
             _ => "It asks who you are by Kerberos (Negotiate), and your browser had no answer.",
         });
-        let page = Page { heading: LOG_IN, message: asks, label: None, remedies: schemes, login };
+        let page =
+            Page { heading: LOG_IN, message: asks, label: None, remedies: schemes, login, leads_on: false };
         Self::page(StatusCode::PROXY_AUTHENTICATION_REQUIRED, page).challenging(schemes, message)
     }
 

@@ -56,6 +56,15 @@ impl Reply {
         self
     }
 
+    /// A browser that shows the page goes on at once to where its reader can log in. One that has an answer to the challenge
+    /// never shows it.
+    pub(in crate::proxy) fn leading_on(mut self) -> Self {
+        if let Some(page) = &mut self.page {
+            page.leads_on = true;
+        }
+        self
+    }
+
     /// Sends the client elsewhere.
     pub(super) fn set_location(&mut self, location: String) {
         self.location = Some(location);

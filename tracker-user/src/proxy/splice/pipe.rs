@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
+use crate::net::descriptors;
 use crate::net::{ByteStream, Spliceable};
-use crate::proxy::descriptors;
 
 /// A pipe's size in bytes, if each of its places held a page; also as much as is asked for at once. A place may hold no more
 /// than one small segment: with frames of 1,500 bytes, smaller pipes cost more per byte, down to more than copying. It is

@@ -8,6 +8,7 @@ mod forwarding;
 mod leftovers;
 mod life;
 mod origins;
+mod own_pages;
 mod tls;
 mod tls_ends;
 mod tunnels;

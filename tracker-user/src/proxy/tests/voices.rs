@@ -9,6 +9,7 @@ use crate::auth::kerberos::conditions::{Denied, Step};
 use crate::auth::password;
 use crate::auth::{Cause, NoOffer};
 use crate::config::keys;
+use crate::pages::Languages;
 use crate::proxy::destination::{BadDestination, Destination};
 use crate::proxy::http1::{BadFraming, BadRequest, BadResponse};
 use crate::proxy::{dial, forward, guard};
@@ -63,6 +64,22 @@ fn is_a_message(message: &UserMessage) {
         "{text}"
     );
     assert!(text.ends_with('.') && !text.contains("..") && !text.contains("  "), "a sentence: {text}");
+    is_translated(message);
+}
+
+/// Fails if a text that a person reads is English in German.
+fn is_translated(message: &UserMessage) {
+    let german = Languages::default().choose(Some("de"));
+    let known = |text: &str| german.get(text.trim()).is_some();
+    let parts = message.parts();
+    assert!(
+        known(&message.template()) || parts.iter().all(|words| words.trim().is_empty() || known(words)),
+        "German lacks {:?}",
+        message.template()
+    );
+    let said = german.say(message);
+    is_for_people(&said);
+    assert!(said != message.as_str() && !said.contains("{}"), "{said}");
 }
 
 /// What is checked here would be found.
@@ -88,6 +105,7 @@ fn credentials_that_prove_nothing() {
     for cause in causes {
         is_a_message(&cause.user_message());
         is_for_people(cause.heading().as_str());
+        is_translated(&cause.heading());
         is_for_people(cause.label());
         let rejection = Rejection { cause, why: OPERATORS.into(), answer: None };
         let failure = Failure::Rejected(rejection);
@@ -112,12 +130,19 @@ fn passwords_that_prove_nothing() {
     for cause in password::Cause::ALL.map(Cause::Password) {
         is_a_message(&cause.user_message());
         is_for_people(cause.heading().as_str());
+        is_translated(&cause.heading());
         is_for_people(cause.page_label());
         let shown = |cause: Cause| (cause.user_message(), cause.heading(), cause.page_label());
         assert_eq!(shown(cause), shown(one));
         let offer = NoOffer::Suppressed(cause);
         assert_eq!((offer.user_message(), offer.label()), (cause.user_message(), one.page_label()));
     }
+}
+
+#[test]
+fn a_logout_hold() {
+    is_a_message(&NoOffer::Held.user_message());
+    is_translated(&NoOffer::Held.heading());
 }
 
 #[test]
@@ -128,6 +153,7 @@ fn conditions_that_offer_nothing() {
         }
         let denied = Denied { step, why: OPERATORS };
         let offer = NoOffer::Conditions(denied);
+        is_translated(&offer.heading());
         is_a_message(&offer.user_message());
         is_a_message(&step.user_message());
         is_for_people(offer.heading().as_str());
@@ -282,7 +308,7 @@ fn shown(html: &str) -> String {
 #[tokio::test]
 async fn pages() {
     let closed = Origin::new().await.address();
-    let at = |text: &str| format!("{text} HTTP/1.1\r\nHost: x\r\n");
+    let at = |text: &str| format!("{text} HTTP/1.1\r\nHost: x\r\nAccept-Language: de\r\n");
     let to_wire = [
         (at("GET /"), 400),
         (at("GET https://a.test/"), 400),
@@ -307,7 +333,8 @@ async fn pages() {
     for (request, status) in to_wire {
         let answer = open.client().await.ask(request.clone() + "\r\n").await;
         assert_eq!(answer.status(), status, "{request}");
-        is_for_people(&shown(&answer.text()));
+        let could_be_read = !request.contains("Transfer-Encoding") && status != 431;
+        is_a_page(&answer.text(), could_be_read);
     }
 
     let ask = |credentials: &str| at("GET http://a.test/") + credentials + "\r\n";
@@ -325,10 +352,20 @@ async fn pages() {
     ] {
         let answer = closed.client().await.ask(ask(&credentials)).await;
         assert_eq!(answer.status(), status, "{credentials}");
-        is_for_people(&shown(&answer.text()));
+        is_a_page(&answer.text(), true);
     }
     let full = Lab::new(FakeGate { licences_used_up: true, ..FakeGate::default() }, options(443));
     let answer = full.client().await.ask(ask(&negotiate("user alice"))).await;
     assert_eq!(answer.status(), 403);
-    is_for_people(&shown(&answer.text()));
+    is_a_page(&answer.text(), true);
+}
+
+/// Fails if a page says something that is not for its reader, or in another language than it says it is in.
+fn is_a_page(html: &str, is_german: bool) {
+    let text = shown(html);
+    is_for_people(&text);
+    assert!(html.contains(if is_german { "lang=\"de\"" } else { "lang=\"en\"" }), "{html}");
+    let english = [" the ", " your ", "The ", "Your ", " from "];
+    assert_eq!(english.iter().any(|word| text.contains(word)), !is_german, "{text}");
+    assert!(html.contains("<code>c"), "its number: {html}");
 }

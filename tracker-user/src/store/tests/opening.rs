@@ -214,6 +214,7 @@ fn the_policy_in_force_is_kept_as_a_policy() {
         timeouts,
         max_users: 7,
         devices_per_user: 5,
+        guests: Vec::new(),
         factors: crate::session::FactorPolicy::default(),
         since: boot_now(),
     };
