@@ -59,6 +59,7 @@ mod portal_logout_browser;
 mod portal_password;
 mod portal_proxy;
 mod portal_server;
+mod portal_status;
 mod programs;
 mod proxying;
 mod realms;

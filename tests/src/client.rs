@@ -1,6 +1,7 @@
 //! Real `curl` on a client host.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -105,16 +106,15 @@ impl<'a> Curl<'a> {
         self
     }
 
-    /// Asks for a URL.
-    ///
-    /// # Errors
-    /// Only when curl cannot be started; a failed transfer is a [`Reply`].
-    pub fn get(&self, url: &str) -> Result<Reply> {
-        let (body, heads) = (self.scratch.unused("body"), self.scratch.unused("heads"));
+    /// The same, to be started: what comes goes to its standard output.
+    #[must_use]
+    pub fn command(&self, url: &str) -> Command {
+        self.prepared(url).0
+    }
+
+    fn prepared(&self, url: &str) -> (Command, Vec<String>) {
         let mut command = self.ns.command("curl");
         command.args(["-sS", "--noproxy", "", "--max-time", &self.limit.as_secs_f64().to_string()]);
-        command.args(["--write-out", "%{http_code} %{http_connect} %{num_connects} %{time_total}"]);
-        command.arg("--output").arg(&body).arg("--dump-header").arg(&heads);
         let mut shown = vec![];
         if let Some(proxy) = &self.proxy {
             shown.extend(["--proxy".to_owned(), proxy.clone()]);
@@ -123,6 +123,18 @@ impl<'a> Curl<'a> {
         shown.push(url.to_owned());
         command.args(&shown).envs(self.realm.environment()).envs(self.environment.iter().cloned());
         command.env("KRB5CCNAME", self.cache.as_deref().unwrap_or(Path::new(NO_TICKETS)));
+        (command, shown)
+    }
+
+    /// Asks for a URL.
+    ///
+    /// # Errors
+    /// Only when curl cannot be started; a failed transfer is a [`Reply`].
+    pub fn get(&self, url: &str) -> Result<Reply> {
+        let (body, heads) = (self.scratch.unused("body"), self.scratch.unused("heads"));
+        let (mut command, shown) = self.prepared(url);
+        command.args(["--write-out", "%{http_code} %{http_connect} %{num_connects} %{time_total}"]);
+        command.arg("--output").arg(&body).arg("--dump-header").arg(&heads);
         let output = command.output().context("is curl installed?")?;
 
         let written = String::from_utf8_lossy(&output.stdout);
