@@ -126,7 +126,7 @@ pub(super) fn list<T: DeserializeOwned>(
     } else if matching == 0 {
         format!("none of {total} matches")
     } else {
-        let cells =
+        let cells: Vec<Vec<_>> =
             chosen.iter().map(|(item, _)| named.iter().map(|column| (column.cell)(item)).collect()).collect();
         let heads: Vec<layout::Head> = named
             .iter()
