@@ -13,7 +13,7 @@ mod local_users;
 mod login;
 mod notice;
 mod settings;
-pub(super) mod show;
+mod show;
 
 use axum::Router;
 use axum::response::Response;
@@ -47,8 +47,8 @@ pub(super) fn routes() -> Router<Site> {
     Router::new()
         .route("/admin", get(home))
         .route("/admin/login", get(login::show).post(login::log_in))
-        .route(LOGOUT, get(login::ask_to_leave).post(login::log_out))
-        .route(CONFIRM, post(fresh::confirmed))
+        .route("/admin/logout", get(login::ask_to_leave).post(login::log_out))
+        .route("/admin/confirm", post(fresh::confirmed))
         .route("/admin/local-users", get(local_users::list))
         .route("/admin/local-users/add", get(local_users::add_form).post(local_users::add))
         .route("/admin/local-users/edit", get(local_users::show))

@@ -15,12 +15,12 @@ use crate::portal::visit::Visit;
 use crate::types::UserMessage;
 
 /// The page to look at after a change: loading it again changes nothing once more.
-pub(in crate::portal) fn see_other(visit: &Visit, to: &str) -> Response {
+pub(super) fn see_other(visit: &Visit, to: &str) -> Response {
     redirect(visit, StatusCode::SEE_OTHER, to)
 }
 
 /// A page with these words in its query.
-pub(in crate::portal) fn url(path: &str, query: &[(&str, &str)]) -> String {
+pub(super) fn url(path: &str, query: &[(&str, &str)]) -> String {
     let mut url = path.to_owned();
     for (number, (name, value)) in query.iter().enumerate() {
         url.push(if number == 0 { '?' } else { '&' });
@@ -44,7 +44,7 @@ fn encode(text: &str, into: &mut String) {
 }
 
 /// What a page's query says. One that says nothing of the kind is answered with a page that tells so.
-pub(in crate::portal) struct Asked<T>(pub(in crate::portal) T);
+pub(super) struct Asked<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Site> for Asked<T> {
     type Rejection = Response;
@@ -65,7 +65,7 @@ pub(super) fn misread(visit: &Visit) -> Response {
 }
 
 /// The status that goes with a refused operation.
-pub(in crate::portal) const fn status_of(error: &OpsError) -> StatusCode {
+pub(super) const fn status_of(error: &OpsError) -> StatusCode {
     match error.kind() {
         ErrorKind::Wrong => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,

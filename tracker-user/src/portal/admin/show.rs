@@ -4,15 +4,15 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// What stands where there is nothing to show.
-pub(in crate::portal) const NONE: &str = "–";
+pub(super) const NONE: &str = "–";
 
 /// A moment in the gateway's time zone, which every page names at its end. HTML's element `time` takes it as it is.
-pub(in crate::portal) fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// A length of time in two units at most: `3 d 4 h`, `12 min 5 s`.
-pub(in crate::portal) fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds % 60) {
@@ -27,7 +27,7 @@ pub(in crate::portal) fn span(seconds: f64) -> String {
 }
 
 /// Bytes, by powers of 1,024.
-pub(in crate::portal) fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1_024 {
         return format!("{count} B");
@@ -44,7 +44,7 @@ pub(in crate::portal) fn bytes(count: u64) -> String {
 
 /// The moment that somebody typed into a form: as browsers send `datetime-local`, in the gateway's time zone, or as RFC 3339 has
 /// it. `Ok(None)`: none.
-pub(in crate::portal) fn typed_moment(typed: &str) -> Result<Option<Timestamp>, NoMoment> {
+pub(super) fn typed_moment(typed: &str) -> Result<Option<Timestamp>, NoMoment> {
     let typed = typed.trim();
     if typed.is_empty() {
         return Ok(None);
@@ -59,7 +59,7 @@ pub(in crate::portal) fn typed_moment(typed: &str) -> Result<Option<Timestamp>, 
 
 /// What was typed is no moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::portal) struct NoMoment;
+pub(super) struct NoMoment;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ pub(super) fn caution(key: &str) -> Option<&'static str> {
 }
 
 /// By how the key begins; the first that fits.
-const CAUTIONS: [(&str, &str); 17] = [
+const CAUTIONS: [(&str, &str); 15] = [
     (
         "kerberos.conditions.debugging",
         "Every request with credentials is logged with all that its ticket says.",
@@ -25,8 +25,6 @@ const CAUTIONS: [(&str, &str); 17] = [
         "portal.host",
         "Pages lead to this name. If it does not lead to this gateway, people cannot log in, nor can you.",
     ),
-    ("portal.http", "Logoff scripts and people go to this address."),
-    ("portal.https", "People log in at this address, and so do you."),
     (
         "portal.trusted-proxies",
         "Whoever is named here decides whose address a request comes from. Name your own reverse proxies alone.",
