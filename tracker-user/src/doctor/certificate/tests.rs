@@ -249,3 +249,12 @@ fn a_key_that_the_gateway_cannot_read_is_told_of() {
     let check = withheld(file.path(), &known(owner + 4711)).unwrap();
     is(&[check], State::Failed, "as which trackerd runs");
 }
+
+#[test]
+fn the_name_that_people_are_led_to_is_looked_at() {
+    let of = |name: &str| chain(&[&Family::new(&params(name, &[name])).own]);
+    let found = |chains: &[Chain]| Vec::from_iter(judge::pages("gate", 4081, chains));
+    is(&found(&[of("proxy.test")]), State::Warning, "https://gate:4081/");
+    assert_eq!(found(&[of("proxy.test"), of("gate")]), []);
+    assert_eq!(found(&[]), [], "what is shown is not known");
+}
