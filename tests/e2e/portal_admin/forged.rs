@@ -43,7 +43,10 @@ fn no_form_of_elsewhere_does_anything() -> Result<()> {
             // Whatever a form lacks, it is one.
             fields.push(("other", "x"));
             let reply = web.ask(&Web::url(path), &fields, headers)?;
-            ensure!(reply.code == 403 && reply.text().contains("not valid any more"), "{path} {headers:?}: {reply:?}");
+            ensure!(
+                reply.code == 403 && reply.text().contains("not valid any more"),
+                "{path} {headers:?}: {reply:?}"
+            );
         }
     }
     let now = (local_users(&lab)?, setting(&lab, "timeouts.proxy-auth-timeout")?, orders(&lab)?.len());

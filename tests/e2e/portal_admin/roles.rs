@@ -48,11 +48,7 @@ const fn page_at(route: &'static str, path: &'static str, gets: [Gets; 4]) -> Ro
     Row { method: "get", route, path, form: &[], gets }
 }
 
-const fn action(
-    route: &'static str,
-    form: &'static [(&'static str, &'static str)],
-    gets: [Gets; 4],
-) -> Row {
+const fn action(route: &'static str, form: &'static [(&'static str, &'static str)], gets: [Gets; 4]) -> Row {
     Row { method: "post", route, path: route, form, gets }
 }
 
@@ -111,7 +107,11 @@ const TABLE: &[Row] = &[
         &[("name", "vera"), ("password", FIRST), ("password-again", FIRST)],
         changes("/admin/local-users/edit"),
     ),
-    action("/admin/local-users/role", &[("name", "vera"), ("role", "viewer")], changes("/admin/local-users/edit")),
+    action(
+        "/admin/local-users/role",
+        &[("name", "vera"), ("role", "viewer")],
+        changes("/admin/local-users/edit"),
+    ),
     action("/admin/local-users/disable", &[("name", "vera")], changes("/admin/local-users/edit")),
     action("/admin/local-users/enable", &[("name", "vera")], changes("/admin/local-users/edit")),
     action("/admin/local-users/remove", &[("name", "vera")], changes("/admin/local-users")),
@@ -120,7 +120,11 @@ const TABLE: &[Row] = &[
         &[("key", "timeouts.proxy-auth-timeout"), ("value", "7m")],
         changes("/admin/settings/edit"),
     ),
-    action("/admin/settings/unset", &[("key", "timeouts.proxy-auth-timeout")], changes("/admin/settings/edit")),
+    action(
+        "/admin/settings/unset",
+        &[("key", "timeouts.proxy-auth-timeout")],
+        changes("/admin/settings/edit"),
+    ),
     action("/admin/bans", &[("of", "BANNED")], changes("/admin/bans")),
     Row {
         method: "post",
