@@ -224,11 +224,13 @@ fn bindings_that_cannot_be_had_are_told_of_where_they_are_required() {
 
 #[test]
 fn what_has_no_certificate_is_not_looked_at() {
-    let config = Config::default();
+    let mut config = Config::default();
+    config.portal.https = None;
     let daemon = super::super::Daemon::Silent("it is away".into());
     let mut case = Case { path: None, config, problem: None, daemon };
     is(&checks(&case, &[], None), State::Skipped, "nothing listens under TLS");
-    let files = "[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n";
+    let files =
+        "[portal]\nhttps = \"\"\n[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n";
     case.config = Config::parse(files, "test").unwrap();
     is(&checks(&case, &[], None), State::Failed, "/nowhere/chain.pem does not exist");
 }
