@@ -73,8 +73,12 @@ fn local_users(lab: &Lab) -> Result<Vec<Value>> {
     Ok(users)
 }
 
-/// The orders that the audit trail tells of, the newest last.
+/// The orders that the audit trail tells of, the newest last; a login to the pages is none.
 fn orders(lab: &Lab) -> Result<Vec<Value>> {
     let told = lab.gateway.ask(&["events"])?;
-    Ok(list(&told, "events").into_iter().filter(|event| event.get("actor").is_some()).cloned().collect())
+    let is_order = |event: &&Value| {
+        let is_login = event["event"].as_str().is_some_and(|kind| kind.starts_with("admin-"));
+        event.get("actor").is_some() && !is_login
+    };
+    Ok(list(&told, "events").into_iter().filter(is_order).cloned().collect())
 }

@@ -14,7 +14,7 @@ fn no_form_of_elsewhere_does_anything() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     lab.login(0, "alice")?;
     user(&lab, &["add", "vera", "--viewer"], FIRST)?;
     let web = operator(&lab, 3, "carol", "carol-pw")?;

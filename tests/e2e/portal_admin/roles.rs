@@ -247,8 +247,14 @@ fn each_page_and_action_is_for_whom_the_table_says() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(&format!("{SETTINGS}[regulation]\nmax-retries = 100\n"))?;
+    let lab = Lab::start_with(4, &format!("{SETTINGS}[regulation]\nmax-retries = 2\n"))?;
     lab.login(0, "alice")?;
+    // Somebody to be forgiven.
+    let banned = Web::new(&lab, 2);
+    let form = banned.get("/login")?;
+    for wrong in ["wrong", "wrong again"] {
+        banned.post(&form, "/login", &[("name", "dora"), ("password", wrong)])?;
+    }
     user(&lab, &["add", "vera", "--viewer"], FIRST)?;
     let before = (local_users(&lab)?, setting(&lab, "timeouts.proxy-auth-timeout")?, orders(&lab)?.len());
 
@@ -281,7 +287,7 @@ fn without_tls_there_is_no_administration() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     let web = operator(&lab, 3, "carol", "carol-pw")?;
     for row in TABLE.iter().filter(|row| row.route != "/status/live.js") {
         let path = row.path.replace("CLIENT", &lab.address(0));
@@ -301,7 +307,7 @@ fn a_viewer_sees_no_form_that_changes_anything() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     lab.login(0, "alice")?;
     user(&lab, &["add", "vera", "--viewer"], FIRST)?;
     let (viewer, administrator) =
