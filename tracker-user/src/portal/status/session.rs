@@ -235,7 +235,7 @@ fn before(clock: &Clock, entry: &HistoryEntry, word: &dyn Fn(&str) -> String) ->
 pub(super) async fn end(
     State(site): State<Site>,
     Path(address): Path<String>,
-    Change { visit, actor, form: Nothing {} }: Change<Nothing>,
+    Change { visit, actor, form: Nothing {}, .. }: Change<Nothing>,
 ) -> Response {
     let client = match client(&visit, &address) {
         Ok(client) => client,
