@@ -50,7 +50,7 @@ fn answer(lab: &Lab, tls: bool, head: &str) -> Result<(u16, String)> {
 /// One series of a metric, with its labels.
 fn series(lab: &Lab, name: &str) -> Result<f64> {
     let metrics = lab.gateway.metrics()?;
-    let values = metrics.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let values = metrics.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
     Ok(values.sum())
 }
 

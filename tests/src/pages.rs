@@ -52,6 +52,8 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "sessions", "/status/sessions"),
     page(Who::Administrator, "hosts", "/status/hosts"),
     page(Who::Administrator, "users", "/status/users"),
+    page(Who::Administrator, "session", "/status/session/10.77.0.12"),
+    page(Who::Administrator, "user", "/status/user/alice%40example.test"),
     page(Who::Administrator, "local-users", "/admin/local-users"),
     page(Who::Administrator, "settings", "/admin/settings"),
     page(Who::Administrator, "bans", "/admin/bans"),

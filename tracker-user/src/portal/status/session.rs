@@ -244,7 +244,11 @@ pub(super) async fn end(
     match site.parts().ops.logout(Whose::Client(client), actor).await {
         Ok(ended) => {
             let users = ended.ended.iter().map(|session| session.identity.to_string()).collect();
-            answer(&visit, StatusCode::OK, &Ended::new(&visit, shown(client).to_string(), users, ended.warning))
+            answer(
+                &visit,
+                StatusCode::OK,
+                &Ended::new(&visit, shown(client).to_string(), users, ended.warning),
+            )
         }
         Err(error) => failed(&visit, &error),
     }

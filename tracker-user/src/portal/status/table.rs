@@ -236,9 +236,7 @@ fn cell(language: &Language, clock: &Clock, snapshot: &Snapshot, row: Row<'_>, c
     let cell = Cell { class: class(column), ..Cell::default() };
     match row.value(column) {
         Value::Nothing | Value::Since(None) => Cell { text: "–".into(), ..cell },
-        Value::User(who) => {
-            Cell { text: who.to_string(), link: Some(user_link(who)), ..cell }
-        }
+        Value::User(who) => Cell { text: who.to_string(), link: Some(user_link(who)), ..cell },
         Value::Users(sessions) => {
             let mut names: Vec<(String, Option<String>)> = Vec::new();
             let mut known: Vec<&str> = Vec::new();

@@ -107,7 +107,7 @@ pub(super) async fn show(
 pub(super) async fn end(
     State(site): State<Site>,
     Path(key): Path<String>,
-    Change { visit, actor, form: Nothing {} }: Change<Nothing>,
+    Change { visit, actor, form: Nothing {}, .. }: Change<Nothing>,
 ) -> Response {
     let ops = &site.parts().ops;
     let who = match ops.snapshot().await {
