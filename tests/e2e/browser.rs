@@ -39,9 +39,13 @@ fn chromium_without_a_ticket_shows_what_to_do_and_stops_asking() -> Result<()> {
     }
     let mut lab = Lab::start("")?;
     let _tls = lab::tls::start(&lab.scratch, &lab.net.origin)?;
+    let said = lab.curl(0).get(ORIGIN)?.text();
+    for words in ["Kerberos", "kinit", "full name"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // It leads on to where its user can log in all the same.
     let page = lab.chromium(0).dom(ORIGIN)?;
-    // And leads on to where its user can log in all the same.
-    for words in ["Kerberos", "kinit", "full name", "http-equiv=\"refresh\""] {
+    for words in ["<form", "name=\"password\"", "name=\"to\""] {
         assert!(page.dom.contains(words), "{words}: {page:?}");
     }
     assert!(requests(&lab, 0)? <= FEW, "{}", lab.gateway.log());

@@ -119,9 +119,10 @@ fn doctor_finds_a_healthy_gateway_healthy() -> Result<()> {
         said.has("cgroup", "ok", "attached to")?;
     }
     // There is no name server in the lab; whether somebody keeps the clock is this machine's affair. The administrator has
-    // the password of the first start.
+    // the password of the first start, and the pages the certificate of the first start.
     said.has("local-users", "warning", "the password of the first start")?;
-    let expected = ["dns", "time-service", "local-users"];
+    said.has("certificate", "warning", "self-signed")?;
+    let expected = ["dns", "time-service", "local-users", "certificate"];
     let warned = said.names("warning");
     assert!(warned.iter().all(|name| expected.contains(&name.as_str())), "{warned:?}");
 

@@ -149,7 +149,7 @@ fn pipes_of_one_client_leave_descriptors_for_others() -> Result<()> {
         return Ok(());
     }
     let mut lab = Lab::prepare(2, &gateway::bin_dir()?)?;
-    lab.gateway.run_under(["prlimit", "--nofile=200:200", "--"]);
+    lab.gateway.run_under(["prlimit", "--nofile=230:230", "--"]);
     lab.gateway.start()?;
     lab.login(0, "alice")?;
     let mut held = Vec::new();

@@ -50,6 +50,7 @@ mod output;
 mod outside;
 mod passwords;
 mod past;
+mod portal_admin;
 mod portal_browser;
 mod portal_kerberos;
 mod portal_licences;

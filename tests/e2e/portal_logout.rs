@@ -25,8 +25,10 @@ const DONE: &str = "Nobody is logged in from this address any more.\n";
 fn wget(lab: &Lab, client: usize, arguments: &[&str]) -> Result<(Output, String)> {
     let directory = lab.scratch.unused("wget");
     std::fs::create_dir_all(&directory)?;
-    let mut command = lab.net.clients[client].ns.command("wget");
-    command.args(arguments).current_dir(&directory).env("HOME", &directory).env_remove("http_proxy");
+    // Entering a mount namespace leads to its root.
+    let mut command = lab.net.clients[client].ns.command("sh");
+    command.args(["-c", "cd \"$0\" && exec wget \"$@\""]).arg(&directory);
+    command.args(arguments).env("HOME", &directory).env_remove("http_proxy");
     let output = command.stdin(Stdio::null()).output().context("is wget installed?")?;
     let saved = std::fs::read_to_string(directory.join("logout")).unwrap_or_default();
     Ok((output, saved))
@@ -80,7 +82,8 @@ fn the_vendors_commands_log_out_and_free_the_licence() -> Result<()> {
         ensure!(idle.answer()?.0.code == 200, "alice is logged in");
         ensure!(lab.curl_as(1, "bob")?.get(ORIGIN)?.code == 403, "there is one licence");
 
-        ensure!(logs_out(&lab, 0, command)? == DONE, "{command:?}");
+        let said = logs_out(&lab, 0, command)?;
+        ensure!(said == DONE, "{command:?}: {said}");
         // All of that was so before wget had its answer.
         ensure!(lab.gateway.sessions()?.is_empty(), "{command:?}");
         ensure!(tunnel.ended_within(SOON)? && idle.ended_within(SOON)?, "{command:?}: a connection is open");

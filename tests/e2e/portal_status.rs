@@ -15,6 +15,9 @@ use lab::web::Web;
 
 use crate::common::{ORIGIN, SOON, has_ended, status_without_credentials, url};
 
+/// Alice's page.
+const USER: &str = "/status/user/alice%40example.test";
+
 /// Somebody who has logged in to administer, or to look.
 fn operator<'a>(lab: &'a Lab, client: usize, user: &str) -> Result<Web<'a>> {
     let web = Web::new(lab, client);
@@ -55,7 +58,7 @@ fn nobody_looks_who_may_not() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     lab.login(0, "alice")?;
     let address = lab.address(0);
     let paths = [
@@ -65,13 +68,14 @@ fn nobody_looks_who_may_not() -> Result<()> {
         "/status/users",
         "/status/users.csv",
         &format!("/status/session/{address}"),
+        USER,
     ];
     let stranger = Web::new(&lab, 1);
     for path in paths {
         let asked = stranger.get(path)?;
         assert_eq!(asked.code, 302, "{path}: {asked:?}");
         let to = asked.header("location").concat();
-        assert!(to.starts_with("/admin/login?next=%2Fstatus"), "{path}: {to}");
+        assert!(to.starts_with("/admin/login?next=/status"), "{path}: {to}");
     }
     assert_eq!(stranger.get("/status/live/sessions")?.code, 403, "a stream leads nowhere");
 
@@ -93,9 +97,13 @@ fn nobody_looks_who_may_not() -> Result<()> {
     }
     let page = viewer.get(&format!("/status/session/{address}"))?;
     assert!(page.text().contains("alice") && !page.text().contains("End this session"), "{page:?}");
+    let page = viewer.get(USER)?;
+    assert!(page.text().contains(&address) && !page.text().contains("End all sessions"), "{page:?}");
     let token_of = viewer.get("/admin/logout")?;
-    let refused = viewer.post(&token_of, &format!("/status/session/{address}/end"), &[])?;
-    assert_eq!(refused.code, 403, "{refused:?}");
+    for path in [format!("/status/session/{address}/end"), format!("{USER}/end")] {
+        let refused = viewer.post(&token_of, &path, &[])?;
+        assert_eq!(refused.code, 403, "{path}: {refused:?}");
+    }
     assert_eq!(status_without_credentials(&lab, 0), 200, "alice is still there");
     Ok(())
 }
@@ -105,7 +113,7 @@ fn tables_say_what_trackerctl_says_sorted_and_filtered() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     // Amounts that sort otherwise as text than as numbers.
     for (client, user, bytes) in [(0, "alice", 9_000), (1, "bob", 100_000), (2, "alice", 20_000)] {
         lab.login(client, user)?;
@@ -196,7 +204,7 @@ fn a_session_is_looked_at_and_ended_on_its_page() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     lab.login(0, "alice")?;
     lab.login(1, "alice")?;
     let mut open = lab.raw(0)?;
@@ -243,6 +251,38 @@ fn a_session_is_looked_at_and_ended_on_its_page() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_user_is_logged_out_everywhere_on_their_page() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(4, SETTINGS)?;
+    for (client, user) in [(0, "alice"), (1, "alice"), (2, "bob")] {
+        lab.login(client, user)?;
+    }
+    let web = operator(&lab, 3, "carol")?;
+    let users = web.get("/status/users")?;
+    assert!(users.text().contains(&format!("href=\"{USER}\"")), "{users:?}");
+    let page = web.get(USER)?;
+    assert_eq!(order(&page), [lab.address(0), lab.address(1)], "{page:?}");
+
+    let forged =
+        web.ask(&Web::url(&format!("{USER}/end")), &[("token", "0")], &["Sec-Fetch-Site: same-origin"])?;
+    assert_eq!(forged.code, 403, "{forged:?}");
+    assert_eq!(status_without_credentials(&lab, 0), 200);
+
+    let ended = web.post(&page, &format!("{USER}/end"), &[])?;
+    for client in 0..2 {
+        assert!(ended.code == 200 && ended.text().contains(&lab.address(client)), "{ended:?}");
+        assert_eq!(status_without_credentials(&lab, client), 407);
+    }
+    assert_eq!(status_without_credentials(&lab, 2), 200, "nobody else is concerned");
+    until("that they are gone to show", SOON, || (web.get(USER).ok()?.code == 404).then_some(()))?;
+    assert_eq!(web.post(&page, &format!("{USER}/end"), &[])?.code, 404);
+    assert_eq!(web.get("/status/user/nobody%40nowhere")?.code, 404);
+    Ok(())
+}
+
 /// A stream of events, read by curl.
 struct Stream {
     child: Child,
@@ -286,7 +326,7 @@ fn a_table_is_live_until_its_viewer_logs_out() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let lab = Lab::start(SETTINGS)?;
+    let lab = Lab::start_with(4, SETTINGS)?;
     let web = operator(&lab, 3, "carol")?;
     let mut stream = Stream::open(&lab, &web, 3, "/status/live/sessions?sort=address&order=ascending")?;
     stream.tells("<tbody>")?;
@@ -323,7 +363,7 @@ fn the_overview_tells_what_there_was_also_after_a_restart() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
-    let mut lab = Lab::start(SETTINGS)?;
+    let mut lab = Lab::start_with(4, SETTINGS)?;
     lab.login(0, "alice")?;
     lab.login(1, "bob")?;
     // Bob sits down at alice's computer.

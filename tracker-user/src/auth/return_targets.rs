@@ -22,10 +22,12 @@ const OF_CLIENT: usize = 8;
 /// so many for one network,
 const OF_NETWORK: usize = 64;
 /// and so many in all.
-const MOST: usize = 16_384;
-/// All addresses together are no longer, in bytes,
-const MOST_BYTES: usize = 16 << 20;
-/// and none is.
+const MOST: usize = 8_192;
+/// All of it takes no more memory, in bytes,
+const MOST_BYTES: usize = 4 << 20;
+/// where each takes so many besides its address: its name, and its place in each table.
+const BESIDES: usize = 320;
+/// No address is longer, in bytes.
 const LONGEST: usize = 4_096;
 
 /// See the module.
@@ -50,6 +52,17 @@ struct Target {
     until: BootTime,
 }
 
+impl Target {
+    /// How much memory it takes, in bytes.
+    const fn size(&self) -> usize {
+        size(self.url.len())
+    }
+}
+
+const fn size(url: usize) -> usize {
+    url + BESIDES
+}
+
 impl ReturnTargets {
     /// Keeps where a client wanted to go, an `http://` address, and says under which name. `None` if it is too long.
     #[must_use]
@@ -62,7 +75,7 @@ impl ReturnTargets {
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sweep(now);
-        kept.make_room(client, url.len());
+        kept.make_room(client, size(url.len()));
         kept.put(client, id.clone(), url, now);
         Some(id)
     }
@@ -137,11 +150,12 @@ impl Kept {
     fn put(&mut self, client: ClientAddr, id: String, url: &str, now: BootTime) {
         let network = network(client);
         self.last += 1;
-        self.bytes += url.len();
-        self.order.insert(self.last, network);
         let target =
             Target { number: self.last, client, id, url: url.to_owned(), until: now.after(KEPT_FOR) };
-        self.networks.entry(network).or_default().push_back(target);
+        self.bytes += target.size();
+        self.order.insert(self.last, network);
+        // Most have one.
+        self.networks.entry(network).or_insert_with(|| VecDeque::with_capacity(1)).push_back(target);
     }
 
     fn remove(&mut self, network: IpAddr, at: usize) -> Option<Target> {
@@ -151,7 +165,7 @@ impl Kept {
             self.networks.remove(&network);
         }
         self.order.remove(&target.number);
-        self.bytes -= target.url.len();
+        self.bytes -= target.size();
         Some(target)
     }
 }
@@ -186,7 +200,8 @@ mod tests {
             let all = || kept.networks.values().flatten();
             kept.order.len() == count
                 && all().count() == count
-                && all().map(|target| target.url.len()).sum::<usize>() == kept.bytes
+                && all().map(Target::size).sum::<usize>() == kept.bytes
+                && kept.bytes <= MOST_BYTES
                 && kept.networks.values().all(|own| !own.is_empty())
         }
     }
@@ -264,6 +279,6 @@ mod tests {
         for host in 0..10_000_u32 {
             targets.keep(Ipv4Addr::from(0x0a00_0000 + host).into(), &long, later).unwrap();
         }
-        assert!(targets.is_tidy(MOST_BYTES / LONGEST));
+        assert!(targets.is_tidy(MOST_BYTES / size(LONGEST)));
     }
 }

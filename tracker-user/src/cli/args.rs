@@ -165,7 +165,7 @@ pub enum Command {
         #[arg(long, add = ArgValueCandidates::new(complete::users))]
         user: Option<String>,
         /// Only events with this text in them, in any case; several must all be there.
-        #[arg(long, short, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT")]
         filter: Vec<String>,
         /// At most so many, the newest; followed, so many of those that were there before.
         #[arg(long, short = 'n', value_name = "NUMBER")]
@@ -331,4 +331,16 @@ pub enum User {
     },
     /// All of them.
     List,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_option_is_in_anothers_way() {
+        Args::command().debug_assert();
+    }
 }

@@ -34,6 +34,7 @@ mod tests {
     #[test]
     fn a_configuration_is_checked_with_its_certificates() {
         let mut config = Config::default();
+        config.portal.https = None;
         assert_eq!(check_certificates(&config), (Vec::new(), Vec::new()));
         config.tls.certificate = vec!["/nowhere/c.pem".into()];
         config.tls.key = vec!["/nowhere/k.pem".into()];

@@ -22,6 +22,7 @@ use crate::config::{Config, ConfigError, Document, keys};
 use crate::net::certificates::{Finding, load};
 use crate::store::{Journal, Store, StoredSetting};
 use crate::threads::Threads;
+use crate::types::Identity;
 
 /// Carries a new configuration to the parts that go by it; done when all of them do.
 pub type Apply = Box<dyn Fn(Arc<Config>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -115,7 +116,15 @@ impl Configuration {
     }
 
     /// Sets a key. When this returns it is on disk, with the line of the audit trail, and every decision goes by it.
-    pub(super) async fn set(&self, name: &str, text: &str, by: Actor) -> Result<Setting, OpsError> {
+    ///
+    /// Refused where `administers` no longer would by it: nobody takes that right from themselves.
+    pub(super) async fn set(
+        &self,
+        name: &str,
+        text: &str,
+        by: Actor,
+        administers: Option<&Identity>,
+    ) -> Result<Setting, OpsError> {
         let key = find(name)?;
         let mut state = self.state.lock().await;
         let before = self.config();
@@ -124,6 +133,7 @@ impl Configuration {
         if !key.is_live() {
             return Err(OpsError::NeedsRestart { key: key.name().into() });
         }
+        keeps_administering(key, &before, &config, administers)?;
         self.check_certificates(&before, &config).await?;
         let set = StoredSetting {
             value: key.get(&config),
@@ -151,8 +161,14 @@ impl Configuration {
         }
     }
 
-    /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
-    pub(super) async fn unset(&self, name: &str, by: Actor) -> Result<Setting, OpsError> {
+    /// Takes back what was set: the file's word counts again, or the default. On disk when this returns. Refused as in
+    /// [`set`](Self::set).
+    pub(super) async fn unset(
+        &self,
+        name: &str,
+        by: Actor,
+        administers: Option<&Identity>,
+    ) -> Result<Setting, OpsError> {
         let key = find(name)?;
         let mut state = self.state.lock().await;
         if !state.set.contains_key(key.name()) {
@@ -163,6 +179,7 @@ impl Configuration {
         let mut config = (*before).clone();
         key.set(&mut config, &key.get(&state.file.config))
             .map_err(|error| OpsError::BadValue(error.to_string()))?;
+        keeps_administering(key, &before, &config, administers)?;
         let line = line(key, &before, &config, &by, "unset");
         self.change(&mut state, key, None, line, config).await
     }
@@ -259,6 +276,20 @@ impl Configuration {
     ) -> Result<T, OpsError> {
         let store = Arc::clone(&self.store);
         self.threads.run(move || work(&store))?.await.map_err(|_| OpsError::Stopping)
+    }
+}
+
+/// Whether somebody of a realm who administers the gateway still does afterwards.
+fn keeps_administering(
+    key: &keys::Key,
+    before: &Config,
+    after: &Config,
+    who: Option<&Identity>,
+) -> Result<(), OpsError> {
+    let loses = |who: &&Identity| before.role_of(who).may_change() && !after.role_of(who).may_change();
+    match who.filter(loses) {
+        Some(_) => Err(OpsError::OwnRole { key: key.name().into() }),
+        None => Ok(()),
     }
 }
 

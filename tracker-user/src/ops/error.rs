@@ -77,6 +77,15 @@ pub enum OpsError {
     /// No user can have this name.
     #[error("{0}")]
     BadUserName(#[from] BadLocalName),
+    /// Somebody at the pages would take the right to administer from themselves.
+    #[error(
+        "you would administer the gateway no more by this value of {key}: another administrator can set it, or trackerctl on the \
+         gateway; nothing was changed"
+    )]
+    OwnRole {
+        /// The full key.
+        key: String,
+    },
     /// There is a user of this name.
     #[error("there is a local user {0} already: trackerctl user password sets another password")]
     UserExists(String),
@@ -139,6 +148,7 @@ impl OpsError {
             Self::UnknownKey(_) | Self::BadValue(_) | Self::BadUserName(_) => ErrorKind::Wrong,
             Self::NotFound(_) | Self::NotSet { .. } => ErrorKind::NotFound,
             Self::NeedsRestart { .. }
+            | Self::OwnRole { .. }
             | Self::UserExists(_)
             | Self::WeakPassword(_)
             | Self::TooManyUsers(_)

@@ -63,6 +63,8 @@ pub use self::presence::Presence;
 pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
+#[cfg(test)]
+pub(crate) use self::snapshot::tests::snapshot as test_snapshot;
 pub use self::snapshot::{
     Column, HostRow, Kinds, Row, Select, Selection, SessionRow, Snapshot, StandingFilter, Table, Usage,
     UserRow, Value,

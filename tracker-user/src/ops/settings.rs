@@ -1,9 +1,12 @@
 //! Settings: looked at, changed live, and read again from the file.
 
+use std::sync::Arc;
+
 use super::{Ops, OpsError};
 use crate::audit::Actor;
 use crate::config::Key;
 use crate::store::StoredSetting;
+use crate::types::Identity;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl Ops {
     /// When the key or the value is no good, or it cannot be kept: then nothing was changed.
     pub async fn set(&self, name: &str, value: &str, actor: Actor) -> Result<Setting, OpsError> {
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.order(async move |ops| ops.parts().configuration.set(&name, &value, actor).await).await
+        self.order(async move |ops| ops.parts().configuration.set(&name, &value, actor, None).await).await
     }
 
     /// Takes back what was set: the file's word counts again, or the default. On disk when this returns.
@@ -58,7 +61,37 @@ impl Ops {
     /// then nothing was changed.
     pub async fn unset(&self, name: &str, actor: Actor) -> Result<Setting, OpsError> {
         let name = name.to_owned();
-        self.order(async move |ops| ops.parts().configuration.unset(&name, actor).await).await
+        self.order(async move |ops| ops.parts().configuration.unset(&name, actor, None).await).await
+    }
+
+    /// [`set`](Self::set) by somebody who does not take the right to administer from themselves.
+    ///
+    /// # Errors
+    /// As there, and [`OpsError::OwnRole`].
+    pub async fn set_administering(
+        &self,
+        name: &str,
+        value: &str,
+        actor: Actor,
+        who: Arc<Identity>,
+    ) -> Result<Setting, OpsError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.order(async move |ops| ops.parts().configuration.set(&name, &value, actor, Some(&who)).await)
+            .await
+    }
+
+    /// [`unset`](Self::unset) by somebody who does not take the right to administer from themselves.
+    ///
+    /// # Errors
+    /// As there, and [`OpsError::OwnRole`].
+    pub async fn unset_administering(
+        &self,
+        name: &str,
+        actor: Actor,
+        who: Arc<Identity>,
+    ) -> Result<Setting, OpsError> {
+        let name = name.to_owned();
+        self.order(async move |ops| ops.parts().configuration.unset(&name, actor, Some(&who)).await).await
     }
 
     /// Reads the configuration file, if there is one, and the certificates again, and returns the keys that have changed by it.

@@ -7,7 +7,7 @@ mod gather;
 mod rows;
 mod select;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod value;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -47,6 +47,12 @@ impl Language {
         self.texts.get(english).map(String::as_str)
     }
 
+    /// The English texts that it has.
+    #[cfg(test)]
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.keys().map(String::as_str)
+    }
+
     /// What a message is in the language.
     #[must_use]
     pub fn say(&self, message: &UserMessage) -> String {

@@ -4,12 +4,15 @@
 //! is computed there, on threads that may take their time, and a page gets a hundred rows.
 
 mod chart;
+#[cfg(test)]
+mod cost;
 mod csv;
 mod live;
 mod overview;
 mod query;
 mod session;
 mod table;
+mod user;
 mod words;
 
 use std::sync::Arc;
@@ -51,6 +54,8 @@ pub(super) fn routes() -> Router<Site> {
         .route("/status/live.js", get(script))
         .route("/status/session/{address}", get(session::show))
         .route("/status/session/{address}/end", post(session::end))
+        .route("/status/user/{key}", get(user::show))
+        .route("/status/user/{key}/end", post(user::end))
 }
 
 async fn script() -> Response {

@@ -1,7 +1,6 @@
 //! One request, and who it comes from, as far as that is known.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
@@ -23,9 +22,6 @@ use crate::types::{ClientAddr, Role, UserMessage};
 
 /// The cookie of a form that somebody fills in who is not logged in to the pages.
 pub(super) const FORM_COOKIE: &str = "__Host-tracker-form";
-
-/// So long after a password was given changes need no other.
-pub(super) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of the connection that a request comes on.
 #[derive(Clone, Debug)]
@@ -234,7 +230,7 @@ impl Visit {
 
     /// Whether an operator has given their password so short a time ago that they may change something: a change needs it.
     pub(super) fn is_fresh(&self) -> bool {
-        self.admin().is_some_and(|session| boot_now().since(session.authenticated) < FRESH_FOR)
+        self.admin().is_some_and(|session| session.is_fresh(boot_now()))
     }
 
     /// Whose order it is, for the audit trail.

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::oneshot;
 
-pub(super) use self::held::{ABSOLUTE, IDLE, WebSession};
+pub(super) use self::held::{ABSOLUTE, FRESH_FOR, IDLE, WebSession};
 use self::held::{Found, Held};
 use super::site::Site;
 use super::visit::Visit;

@@ -107,10 +107,11 @@ pub(super) fn list<T: DeserializeOwned>(
     choice.sort(&mut chosen, columns);
     let matching = chosen.len();
     let most = view.limit.unwrap_or(words.most);
-    chosen.truncate(most);
+    // A program is given all of them unless it has said how many.
+    let for_programs = view.limit.unwrap_or(usize::MAX);
 
     let named: Vec<&Column<T>> = choice.columns(columns);
-    let json = chosen.iter().map(|(item, row)| match &view.columns[..] {
+    let json = chosen.iter().take(for_programs).map(|(item, row)| match &view.columns[..] {
         [] => row.clone(),
         _ => Value::Object(
             named
@@ -127,7 +128,7 @@ pub(super) fn list<T: DeserializeOwned>(
         format!("none of {total} matches")
     } else {
         let cells = |item: &T| named.iter().map(|column| (column.cell)(item)).collect();
-        let cells: Vec<Vec<Cell>> = chosen.iter().map(|(item, _)| cells(item)).collect();
+        let cells: Vec<Vec<Cell>> = chosen.iter().take(most).map(|(item, _)| cells(item)).collect();
         let heads: Vec<layout::Head> = named
             .iter()
             .map(|column| layout::Head {

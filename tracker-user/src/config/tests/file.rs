@@ -70,7 +70,7 @@ fn a_file_changes_what_it_names_and_nothing_else() {
 fn everything_that_is_wrong_is_said_at_once() {
     check(
         r#"state-dir = "var"
-colour = 1
+flavour = 1
 proxy-auth-timeout = 5
 [proxy]
 listen = ["127.0.0.1:1", "nonsense",
@@ -85,7 +85,7 @@ max-users = 5
 "#,
         &[
             r#"t:1: state-dir: "var" is a relative path, and a daemon's directory is anybody's guess; write the path from the root"#,
-            "t:2: colour: there is no such key; remove it",
+            "t:2: flavour: there is no such key; remove it",
             "t:3: proxy-auth-timeout: there is no such key; proxy-auth-timeout belongs below [timeouts]",
             r#"t:5: proxy.listen: "nonsense" is not an address with a port; write a numeric address"#,
             r#"t:6: proxy.listen: "127.0.0.1:1" is there twice; remove one of the two"#,

@@ -44,6 +44,7 @@ timeouts.device-change = "ignore"
 timeouts.shared-hosts = ["10.0.0.0/24", "10.0.1.7"]
 licences.max-users = 4294967295
 licences.devices-per-user = 1
+licences.guests = ["192.168.9.0/24"]
 kerberos.keytab = "/etc/tracker/http.keytab"
 kerberos.keep-domain = false
 kerberos.domains = { "EXAMPLE.TEST" = "EXAMPLE", "OTHER.TEST" = "OTHER" }
@@ -140,7 +141,7 @@ fn short_names_are_enough_where_they_are_unique() {
                 "there is no key \"timeout\"; did you mean timeouts.proxy-auth-timeout or timeouts.proxy-auth-lifetime-timeout or timeouts.on-timeout?",
             ),
         ),
-        ("colour", Err("there is no key \"colour\"; `trackerctl get` lists them all")),
+        ("flavour", Err("there is no key \"flavour\"; `trackerctl get` lists them all")),
         ("", Err("there is no key \"\"; `trackerctl get` lists them all")),
     ] {
         let got = keys::find(name).map(Key::name).map_err(|error| error.to_string());

@@ -137,6 +137,18 @@ pub(super) fn names(expected: &[String], chains: &[Chain]) -> Vec<Check> {
     found
 }
 
+/// Where nothing else is said, people are led to the web pages by the host's own name: whether a certificate is for that.
+pub(super) fn pages(host: &str, port: u16, chains: &[Chain]) -> Option<Check> {
+    let mut all = chains.iter().filter_map(Chain::own).peekable();
+    all.peek()?;
+    let is_covered = all.any(|facts| is_for(facts, host));
+    let finding = format!(
+        "portal.host is empty, so people are led to https://{host}:{port}/ to log in, and no certificate is for that name"
+    );
+    let remedy = "set portal.host to a name that clients resolve and a certificate is for";
+    (!is_covered).then(|| Check::warning(NAME, finding, remedy))
+}
+
 fn is_for(facts: &CertificateFacts, name: &str) -> bool {
     match name.parse::<IpAddr>() {
         Ok(address) => facts.is_for_address(address),

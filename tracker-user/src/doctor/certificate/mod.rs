@@ -94,6 +94,10 @@ pub(super) fn checks(case: &Case, hosts: &[String], account: Option<&Known>) -> 
         found.push(trust::check(chain, &roots, now));
     }
     found.extend(judge::names(&names, &chains));
+    if let (Some(pages), None) = (config.portal.https, &config.portal.host) {
+        let host = own_name().filter(|host| !names.contains(host));
+        found.extend(host.and_then(|host| judge::pages(&host, pages.port(), &chains)));
+    }
     found.extend(bindings(config, &chains));
     found
 }
@@ -160,10 +164,13 @@ fn names(config: &Config, hosts: &[String]) -> Vec<String> {
         }
     }
     if names.is_empty() {
-        let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        names.extend(own.filter(|name| name.contains('.')));
+        names.extend(own_name().filter(|name| name.contains('.')));
     }
     names
+}
+
+fn own_name() -> Option<String> {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok())
 }
 
 /// What a listener shows to whoever asks for this name.

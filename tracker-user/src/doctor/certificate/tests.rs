@@ -224,11 +224,13 @@ fn bindings_that_cannot_be_had_are_told_of_where_they_are_required() {
 
 #[test]
 fn what_has_no_certificate_is_not_looked_at() {
-    let config = Config::default();
+    let mut config = Config::default();
+    config.portal.https = None;
     let daemon = super::super::Daemon::Silent("it is away".into());
     let mut case = Case { path: None, config, problem: None, daemon };
     is(&checks(&case, &[], None), State::Skipped, "nothing listens under TLS");
-    let files = "[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n";
+    let files =
+        "[portal]\nhttps = \"\"\n[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n";
     case.config = Config::parse(files, "test").unwrap();
     is(&checks(&case, &[], None), State::Failed, "/nowhere/chain.pem does not exist");
 }
@@ -246,4 +248,13 @@ fn a_key_that_the_gateway_cannot_read_is_told_of() {
     assert_eq!(withheld(file.path(), &known(owner)), None);
     let check = withheld(file.path(), &known(owner + 4711)).unwrap();
     is(&[check], State::Failed, "as which trackerd runs");
+}
+
+#[test]
+fn the_name_that_people_are_led_to_is_looked_at() {
+    let of = |name: &str| chain(&[&Family::new(&params(name, &[name])).own]);
+    let found = |chains: &[Chain]| Vec::from_iter(judge::pages("gate", 4081, chains));
+    is(&found(&[of("proxy.test")]), State::Warning, "https://gate:4081/");
+    assert_eq!(found(&[of("proxy.test"), of("gate")]), []);
+    assert_eq!(found(&[]), [], "what is shown is not known");
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use proptest::prelude::*;
 
 use super::gather::users;
@@ -56,7 +58,8 @@ fn policy() -> Policy {
     }
 }
 
-fn snapshot(many: u32) -> Snapshot {
+/// Of so many sessions, each at a host of its own.
+pub(crate) fn snapshot(many: u32) -> Snapshot {
     let sessions: Vec<SessionRow> = (0..many).map(session).collect();
     let host = |(place, row): (u32, &SessionRow)| HostRow {
         client: row.client,
@@ -210,7 +213,28 @@ async fn more_than_a_snapshot_has_room_for_are_refused() {
     assert!(matches!(rig.ops.snapshot().await, Err(OpsError::TooLarge { most: 300 })));
 }
 
-/// How much a snapshot and a page of it cost. By hand: `cargo test --release -p tracker-user --lib -- --ignored cost_of --nocapture`.
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let time = |value: TimeVal| Duration::from_micros((value.tv_sec() * 1_000_000 + value.tv_usec()) as u64);
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+/// How much a snapshot costs, without records of the kernel. By hand, as [`cost_of_a_page`].
+#[tokio::test]
+#[ignore = "prints, and asserts nothing"]
+async fn cost_of_a_snapshot() {
+    let rig = crate::ops::tests::Rig::with(5_000, Limits::default());
+    assert_eq!(rig.ops.snapshot().await.unwrap().sessions.len(), 5_000);
+    let (begun, many) = (cpu_time(), 10);
+    for _ in 0..many {
+        tokio::time::sleep(FRESH + Duration::from_millis(100)).await;
+        rig.ops.snapshot().await.unwrap();
+    }
+    println!("{:?} of CPU a snapshot", (cpu_time() - begun) / many);
+}
+
+/// How much a page of a snapshot costs. By hand: `cargo test --release -p tracker-user --lib -- --ignored cost_of --nocapture`.
 #[test]
 #[ignore = "prints, and asserts nothing"]
 fn cost_of_a_page() {

@@ -117,6 +117,36 @@ async fn users_of_realms_have_the_role_that_the_lists_give_from_that_moment_on()
     assert_eq!(rig.ops.role_of(&alice), Role::User);
 }
 
+/// Nobody takes the right to administer from themselves by a setting, whichever it is; others can, and so can the file.
+#[tokio::test]
+async fn nobody_takes_their_own_right_away_by_a_setting() {
+    const LIST: &str = "portal.administrators";
+    let rig = Rig::new();
+    let who = |user: &str| Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE.TEST"));
+    let (alice, bob) = (who("alice"), who("bob"));
+    let actor = |who: &Identity| Actor::on_portal(who, client(9));
+    rig.ops.set(LIST, "alice@EXAMPLE.TEST,bob@EXAMPLE.TEST", on_pages("admin")).await.unwrap();
+    let told = rig.ordered().len();
+    let refused = [
+        rig.ops.set_administering(LIST, "bob@EXAMPLE.TEST", actor(&alice), Arc::clone(&alice)).await,
+        rig.ops.unset_administering(LIST, actor(&alice), Arc::clone(&alice)).await,
+    ];
+    for found in refused {
+        let error = found.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains(LIST), "{error}");
+    }
+    assert_eq!((rig.ops.role_of(&alice), rig.ordered().len()), (Role::Administrator, told));
+    rig.ops.set_administering(KEY, "7m", actor(&alice), Arc::clone(&alice)).await.unwrap();
+    // Bob takes it from alice, who has nothing to lose then.
+    rig.ops.set_administering(LIST, "bob@EXAMPLE.TEST", actor(&bob), Arc::clone(&bob)).await.unwrap();
+    assert_eq!(rig.ops.role_of(&alice), Role::User);
+    // The gateway's own have theirs elsewhere.
+    let admin = Arc::new(Identity::local("admin"));
+    rig.ops.unset_administering(LIST, on_pages("admin"), admin).await.unwrap();
+    assert_eq!(rig.ops.role_of(&bob), Role::User);
+}
+
 #[tokio::test]
 async fn the_pages_never_take_away_the_last_administrator_and_the_operator_on_the_host_may() {
     let rig = Rig::new();

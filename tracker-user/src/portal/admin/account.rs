@@ -16,8 +16,7 @@ use crate::clock::Anchor;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
 use crate::portal::site::Site;
-use crate::portal::visit::FRESH_FOR;
-use crate::portal::web_sessions::{ABSOLUTE, IDLE};
+use crate::portal::web_sessions::{ABSOLUTE, FRESH_FOR, IDLE};
 use crate::types::{Role, UserMessage};
 
 const PATH: &str = "/admin/account";

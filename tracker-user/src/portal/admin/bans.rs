@@ -91,7 +91,7 @@ pub(super) struct Lift {
 }
 
 pub(super) async fn lift(State(site): State<Site>, change: Change<Lift>) -> Response {
-    let Change { visit, actor, form: Lift { of } } = change;
+    let Change { visit, actor, form: Lift { of }, .. } = change;
     match site.parts().ops.lift_bans(of.trim().to_owned(), actor).await {
         Ok(lifted) => see_other(&visit, &url(PATH, &[("lifted", &lifted.bans.len().to_string())])),
         Err(error) => page(&site, &visit, status_of(&error), None, Some(error.to_string()), of).await,

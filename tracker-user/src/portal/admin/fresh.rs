@@ -4,6 +4,7 @@
 //! carries the change along. What is secret in a form is not carried; such a form is filled in anew.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{FromRequest, Request};
@@ -42,6 +43,8 @@ pub(in crate::portal) struct Change<T> {
     pub(in crate::portal) visit: Visit,
     /// Whose order it is.
     pub(in crate::portal) actor: Actor,
+    /// Who that is.
+    pub(in crate::portal) who: Arc<Identity>,
     /// What the form says.
     pub(in crate::portal) form: T,
 }
@@ -79,10 +82,13 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
         let path = request.uri().path().to_owned();
         let Posted(fields) = Posted::<Fields>::from_request(request, site).await?;
         let (visit, fields) = prove(site, visit, &path, fields).await?;
-        let Some(actor) = visit.actor() else { return Err(Response::default()) };
+        let (Some(actor), Some(present)) = (visit.actor(), visit.admin()) else {
+            return Err(Response::default());
+        };
+        let who = Arc::clone(&present.identity);
         let from = MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter());
         match T::deserialize(from) {
-            Ok(form) => Ok(Self { visit, actor, form }),
+            Ok(form) => Ok(Self { visit, actor, who, form }),
             Err(_) => Err(misread(&visit)),
         }
     }

@@ -233,8 +233,12 @@ pub(super) struct Filled {
 }
 
 pub(super) async fn add(State(site): State<Site>, change: Change<Filled>) -> Response {
-    let Change { visit, actor, form: Filled { name, role, password: Typed(password), again: Typed(again) } } =
-        change;
+    let Change {
+        visit,
+        actor,
+        form: Filled { name, role, password: Typed(password), again: Typed(again) },
+        ..
+    } = change;
     if password != again {
         return form(&visit, StatusCode::UNPROCESSABLE_ENTITY, true, name, role, Some(differ(&visit)));
     }
@@ -245,8 +249,12 @@ pub(super) async fn add(State(site): State<Site>, change: Change<Filled>) -> Res
 }
 
 pub(super) async fn password(State(site): State<Site>, change: Change<Filled>) -> Response {
-    let Change { visit, actor, form: Filled { name, role, password: Typed(password), again: Typed(again) } } =
-        change;
+    let Change {
+        visit,
+        actor,
+        form: Filled { name, role, password: Typed(password), again: Typed(again) },
+        ..
+    } = change;
     if password != again {
         return form(&visit, StatusCode::UNPROCESSABLE_ENTITY, false, name, role, Some(differ(&visit)));
     }
@@ -277,7 +285,7 @@ pub(super) struct NewRole {
 }
 
 pub(super) async fn role(State(site): State<Site>, change: Change<NewRole>) -> Response {
-    let Change { visit, actor, form: NewRole { name, role } } = change;
+    let Change { visit, actor, form: NewRole { name, role }, .. } = change;
     if is_self(&visit, &name) {
         return not_oneself(&visit);
     }
@@ -290,7 +298,7 @@ pub(super) struct Named {
 }
 
 pub(super) async fn disable(State(site): State<Site>, change: Change<Named>) -> Response {
-    let Change { visit, actor, form: Named { name } } = change;
+    let Change { visit, actor, form: Named { name }, .. } = change;
     if is_self(&visit, &name) {
         return not_oneself(&visit);
     }
@@ -298,7 +306,7 @@ pub(super) async fn disable(State(site): State<Site>, change: Change<Named>) -> 
 }
 
 pub(super) async fn enable(State(site): State<Site>, change: Change<Named>) -> Response {
-    let Change { visit, actor, form: Named { name } } = change;
+    let Change { visit, actor, form: Named { name }, .. } = change;
     finish(&visit, site.parts().ops.enable_user(&name, actor).await, "enabled")
 }
 
@@ -324,7 +332,7 @@ pub(super) async fn remove_form(
 }
 
 pub(super) async fn remove(State(site): State<Site>, change: Change<Named>) -> Response {
-    let Change { visit, actor, form: Named { name } } = change;
+    let Change { visit, actor, form: Named { name }, .. } = change;
     if is_self(&visit, &name) {
         return not_oneself(&visit);
     }

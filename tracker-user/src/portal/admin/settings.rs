@@ -159,11 +159,11 @@ pub(super) struct Set {
 }
 
 pub(super) async fn set(State(site): State<Site>, change: Change<Set>) -> Response {
-    let Change { visit, actor, form: Set { key, value } } = change;
+    let Change { visit, actor, who, form: Set { key, value } } = change;
     let outcome = if value.len() > VALUE_MOST {
         Err(OpsError::BadValue(format!("{key}: a value has at most {VALUE_MOST} bytes here")))
     } else {
-        site.parts().ops.set(&key, &value, actor).await
+        site.parts().ops.set_administering(&key, &value, actor, who).await
     };
     changed(&site, &visit, &key, "set", Some(value), outcome).await
 }
@@ -174,8 +174,8 @@ pub(super) struct Unset {
 }
 
 pub(super) async fn unset(State(site): State<Site>, change: Change<Unset>) -> Response {
-    let Change { visit, actor, form: Unset { key } } = change;
-    let outcome = site.parts().ops.unset(&key, actor).await;
+    let Change { visit, actor, who, form: Unset { key } } = change;
+    let outcome = site.parts().ops.unset_administering(&key, actor, who).await;
     changed(&site, &visit, &key, "unset", None, outcome).await
 }
 

@@ -124,7 +124,7 @@ impl Door {
             match form::read(&head.headers, body).await {
                 Ok(form) => Body::from(form),
                 Err(why) => {
-                    self.count(if why == NotTaken::Large { "form-size" } else { "form-time" });
+                    self.count(why.cause());
                     return closing(not_taken(visit, why));
                 }
             }

@@ -27,6 +27,17 @@ pub(super) enum NotTaken {
     Broken,
 }
 
+impl NotTaken {
+    /// As it is counted.
+    pub(super) const fn cause(self) -> &'static str {
+        match self {
+            Self::Large => "form-size",
+            Self::Late => "form-time",
+            Self::Broken => "form-broken",
+        }
+    }
+}
+
 /// Reads it whole.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, NotTaken> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

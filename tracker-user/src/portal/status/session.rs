@@ -45,6 +45,8 @@ struct Shown {
 /// A session, as a list of what is known of it.
 struct One {
     user: String,
+    /// The page of that user.
+    link: String,
     facts: Vec<(&'static str, String)>,
 }
 
@@ -76,11 +78,23 @@ struct Before {
 
 #[derive(Template)]
 #[template(path = "status_ended.html")]
-struct Ended {
+pub(super) struct Ended {
     page: Page,
-    address: String,
-    users: Vec<String>,
+    /// The address or the user that it was about,
+    of: String,
+    /// and who was logged in there, or where they were.
+    those: Vec<String>,
+    /// So many are not shown.
+    more: usize,
     warning: Option<String>,
+}
+
+impl Ended {
+    pub(super) fn new(visit: &Visit, of: String, mut those: Vec<String>, warning: Option<String>) -> Self {
+        let more = those.len().saturating_sub(SHOWN);
+        those.truncate(SHOWN);
+        Self { page: visit.page(), of, those, more, warning }
+    }
 }
 
 /// A form with nothing to fill in.
@@ -158,7 +172,7 @@ fn shown_as(
             ("Received", bytes(activity.bytes_received)),
             ("Sent", bytes(activity.bytes_sent)),
         ]);
-        One { user: session.identity.to_string(), facts }
+        One { user: session.identity.to_string(), link: super::user::link(&session.identity), facts }
     };
     Shown {
         page: visit.page(),
@@ -221,7 +235,7 @@ fn before(clock: &Clock, entry: &HistoryEntry, word: &dyn Fn(&str) -> String) ->
 pub(super) async fn end(
     State(site): State<Site>,
     Path(address): Path<String>,
-    Change { visit, actor, form: Nothing {} }: Change<Nothing>,
+    Change { visit, actor, form: Nothing {}, .. }: Change<Nothing>,
 ) -> Response {
     let client = match client(&visit, &address) {
         Ok(client) => client,
@@ -229,13 +243,8 @@ pub(super) async fn end(
     };
     match site.parts().ops.logout(Whose::Client(client), actor).await {
         Ok(ended) => {
-            let ended = Ended {
-                page: visit.page(),
-                address: shown(client).to_string(),
-                users: ended.ended.iter().take(SHOWN).map(|session| session.identity.to_string()).collect(),
-                warning: ended.warning,
-            };
-            answer(&visit, StatusCode::OK, &ended)
+            let users = ended.ended.iter().map(|session| session.identity.to_string()).collect();
+            answer(&visit, StatusCode::OK, &Ended::new(&visit, shown(client).to_string(), users, ended.warning))
         }
         Err(error) => failed(&visit, &error),
     }

@@ -7,9 +7,10 @@ use http::StatusCode;
 
 use super::failed;
 use super::query::{Asked, Extracted, encoded, order};
+use super::user::link as user_link;
 use super::words::{Clock, between, bytes, filled, number, rate, span};
 use crate::links::shown;
-use crate::ops::{Column, Row, Selection, Snapshot, StandingFilter, Table, Value};
+use crate::ops::{Column, Row, Selection, Snapshot, StandingFilter, Table, Usage, Value};
 use crate::pages::Language;
 use crate::portal::admin::Viewing;
 use crate::portal::page::{Page, answer};
@@ -51,12 +52,19 @@ struct Choice {
 }
 
 /// A column's head.
-struct Head {
-    label: &'static str,
+pub(super) struct Head {
+    pub(super) label: &'static str,
     link: String,
     /// `aria-sort`; `None` where it is not sorted by this.
     sort: Option<&'static str>,
-    class: &'static str,
+    pub(super) class: &'static str,
+}
+
+impl Head {
+    /// Of a table that is not sorted by its heads.
+    pub(super) const fn plain(column: Column) -> Self {
+        Self { label: label(column), link: String::new(), sort: None, class: class(column) }
+    }
 }
 
 /// The body and the foot of a table: what is sent live.
@@ -174,16 +182,27 @@ impl Rows {
         snapshot: &Snapshot,
         selection: &Selection,
     ) -> Self {
-        let columns = table.columns();
         let rows = selection.rows.iter().filter_map(|place| snapshot.row(table, *place));
+        let sums = (&selection.usage, selection.licences);
+        Self::of(language, clock, snapshot, table.columns(), rows, sums)
+    }
+
+    /// These rows; at their foot what all use, and the licences that all take.
+    pub(super) fn of<'a>(
+        language: &Language,
+        clock: &Clock,
+        snapshot: &'a Snapshot,
+        columns: &[Column],
+        rows: impl Iterator<Item = Row<'a>>,
+        (usage, licences): (&Usage, u64),
+    ) -> Self {
         let line = |row: Row<'_>| Line {
             key: key(row),
             cells: columns.iter().map(|column| cell(language, clock, snapshot, row, *column)).collect(),
         };
-        let usage = &selection.usage;
         let sum = |column: &Column| {
             let text = match column {
-                Column::Licences => number(selection.licences),
+                Column::Licences => number(licences),
                 Column::Connections => number(usage.connections.into()),
                 Column::Received => bytes(usage.received),
                 Column::Sent => bytes(usage.sent),
@@ -218,28 +237,23 @@ fn cell(language: &Language, clock: &Clock, snapshot: &Snapshot, row: Row<'_>, c
     match row.value(column) {
         Value::Nothing | Value::Since(None) => Cell { text: "–".into(), ..cell },
         Value::User(who) => {
-            let link = match row {
-                Row::Session(session) => Some(session_link(session.client)),
-                Row::User(_) => Some(format!("/status/sessions?q={}", encoded(who.key()))),
-                Row::Host(..) => None,
-            };
-            Cell { text: who.to_string(), link, ..cell }
+            Cell { text: who.to_string(), link: Some(user_link(who)), ..cell }
         }
         Value::Users(sessions) => {
-            let mut names: Vec<String> = Vec::new();
+            let mut names: Vec<(String, Option<String>)> = Vec::new();
             let mut known: Vec<&str> = Vec::new();
             for session in sessions {
                 if !known.contains(&session.identity.key()) {
                     known.push(session.identity.key());
                     if names.len() < NAMED {
-                        names.push(session.identity.to_string());
+                        names.push((session.identity.to_string(), Some(user_link(&session.identity))));
                     }
                 }
                 if known.len() > 100 {
                     break;
                 }
             }
-            listed(cell, names.into_iter().map(|name| (name, None)), known.len())
+            listed(cell, names.into_iter(), known.len())
         }
         Value::Client(client, port) => {
             let text = match port {
@@ -315,7 +329,7 @@ pub(super) const fn label(column: Column) -> &'static str {
     }
 }
 
-const fn class(column: Column) -> &'static str {
+pub(super) const fn class(column: Column) -> &'static str {
     match column {
         _ if column.is_sum() => "n",
         Column::Duration | Column::Inactivity => "n",

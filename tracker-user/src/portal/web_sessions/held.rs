@@ -18,6 +18,8 @@ const MOST: usize = 20_000;
 pub(in crate::portal) const IDLE: Duration = Duration::from_secs(30 * 60);
 /// and so is one that began so long ago.
 pub(in crate::portal) const ABSOLUTE: Duration = Duration::from_secs(12 * 3600);
+/// So long after a password was typed an operator's changes need no other.
+pub(in crate::portal) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 /// That it was used is noted on disk no more often than this.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,13 @@ pub(in crate::portal) struct WebSession {
     pub(super) session: Option<SessionId>,
     /// Of a user of the gateway's own: since when the password, and whether it counts, was what it was.
     pub(super) changed: Option<Timestamp>,
+}
+
+impl WebSession {
+    /// Whether its user has typed their password so short a time ago that they may change something.
+    pub(in crate::portal) fn is_fresh(&self, now: BootTime) -> bool {
+        now.since(self.authenticated) < FRESH_FOR
+    }
 }
 
 /// See the module.
@@ -222,6 +231,22 @@ mod tests {
         held.insert([3; 32], of(here, now, None), now);
         assert!(held.sweep(now.after(IDLE - SECOND)).is_empty());
         assert_eq!(held.sweep(now.after(IDLE)), [[3; 32]]);
+    }
+
+    #[test]
+    fn an_operator_may_change_something_for_ten_minutes_after_typing_the_password_however_busy() {
+        let (now, here) = (boot_now(), client(1));
+        let mut held = Held::default();
+        held.insert([1; 32], of(here, now, None), now);
+        let mut is_fresh = |after: u64| match held.find(&[1; 32], here, now.after(SECOND * after as u32)) {
+            Found::Good(found, _) => Some(found.is_fresh(now.after(SECOND * after as u32))),
+            _ => None,
+        };
+        for (seconds, expected) in [(0, true), (599, true), (600, false), (1_200, false), (2_999, false)] {
+            assert_eq!(is_fresh(seconds), Some(expected), "{seconds} s: the use of it is no proof");
+        }
+        let again = WebSession { authenticated: now.after(SECOND * 3_000), ..of(here, now, None) };
+        assert!(again.is_fresh(now.after(SECOND * 3_599)) && !again.is_fresh(now.after(SECOND * 3_600)));
     }
 
     #[test]
