@@ -6,7 +6,7 @@ mod strangers;
 use anyhow::{Context as _, Result, ensure};
 use lab::browser::{Browser, ENTER, TAB};
 use lab::pages::{self, Page, SETTINGS, Who};
-use lab::wait::until;
+use lab::wait::{PAGE, until};
 use lab::web::{USER_AGENT, Web};
 use lab::{Lab, axe, npm};
 
@@ -84,6 +84,15 @@ fn look_at_all(who: Who, language: &str) -> Result<()> {
         browser.open(&page.url())?;
         faults.extend(keyboard::walk(&mut browser, page)?);
         files.push(sent(&lab, &mut browser, page)?);
+    }
+    if who == Who::Nobody {
+        let wrong = pages::ALL.iter().find(|page| page.path == "/login").context("no login")?;
+        browser.open(&wrong.url())?;
+        browser.types("#name", "alice")?;
+        browser.types("#password", "wrong")?;
+        browser.clicks("main form button[type=submit]")?;
+        until("a problem", PAGE, || browser.has(".problem").ok().filter(|has| *has))?;
+        faults.extend(looks(&mut browser, &axe, wrong)?);
     }
     faults.extend(tools.validate(&files)?);
     ensure!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));

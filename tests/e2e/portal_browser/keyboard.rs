@@ -13,7 +13,8 @@ const CONTROLS: &str = r"
     const first = {};
     window.controls = [...all].filter(element => {
         if (element.disabled || element.tabIndex < 0 || element.getClientRects().length === 0) return false;
-        if (getComputedStyle(element).visibility === 'hidden') return false;
+        // Neither hidden nor in what is folded.
+        if (!element.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true })) return false;
         if (!inGroup(element)) return true;
         const group = element.form ? [...element.form.elements].filter(other => other.type === 'radio' && other.name === element.name) : [element];
         const chosen = group.find(other => other.checked);
@@ -44,6 +45,14 @@ pub(super) const TOO_WIDE: &str = r"
 /// No page has more; a walk through all rows of a long table would teach nothing.
 const MOST: usize = 150;
 
+/// Parts of a field for a date and a time: year to second, half of the day, and the button of the calendar.
+const PARTS: usize = 8;
+
+/// Whether Tab goes from part to part within it.
+fn is_of_parts(control: &Value) -> bool {
+    control.as_str().is_some_and(|html| html.contains("type=\"datetime-local\""))
+}
+
 /// Walks through the page that the browser shows, and says what is wrong.
 pub(super) fn walk(browser: &mut Browser, page: &Page) -> Result<Vec<String>> {
     let controls = browser.script(CONTROLS, &[])?;
@@ -51,7 +60,15 @@ pub(super) fn walk(browser: &mut Browser, page: &Page) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for (number, control) in controls.iter().enumerate().take(MOST) {
         browser.press(TAB)?;
-        let at = browser.script(FOCUS, &[])?;
+        let mut at = browser.script(FOCUS, &[])?;
+        // A field for a date has a place for each part of it.
+        for _ in 0..PARTS {
+            if number == 0 || at[0] != number - 1 || !is_of_parts(&controls[number - 1]) {
+                break;
+            }
+            browser.press(TAB)?;
+            at = browser.script(FOCUS, &[])?;
+        }
         if at[0] != number {
             let there = at[0].as_u64().and_then(|at| controls.get(usize::try_from(at).ok()?));
             let there = there.unwrap_or(&Value::Null);

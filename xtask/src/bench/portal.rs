@@ -50,9 +50,9 @@ const SETTINGS: &str =
 /// The same gateway without pages.
 const NO_PORTAL: &str = "[portal]\nhttp = \"\"\nhttps = \"\"\n[observer]\nmax-records = 100000\n";
 /// A hundred rows, sorted by a number and filtered by a part of the name that all have.
-const PAGE: &str = "/status/sessions?sort=-received&filter=alice";
+const PAGE: &str = "/status/sessions?sort=received&order=descending&q=alice";
 /// What browsers with script listen to on it.
-const LIVE: &str = "/status/live?page=sessions&sort=-received&filter=alice";
+const LIVE: &str = "/status/live/sessions?sort=received&order=descending&q=alice";
 /// Viewers are watched for so long in each round, and as long without them.
 const WATCHED: Duration = Duration::from_secs(10);
 /// Logouts a second that must be done.
