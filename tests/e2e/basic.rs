@@ -10,7 +10,9 @@ use lab::ns::Ns;
 use lab::wait::until;
 use lab::{Lab, PROXY_NAME};
 
-use crate::common::{ORIGIN, SOON, is_for_people, is_refused_for, session, status_without_credentials, url};
+use crate::common::{
+    ORIGIN, SOON, is_for_people, is_refused_for, lasting, session, status_without_credentials, url,
+};
 
 /// Where the proxy is under TLS.
 const TLS_PORT: u16 = 3129;
@@ -225,11 +227,6 @@ fn where_kerberos_is_not_offered_a_password_is() -> Result<()> {
         "{explained}"
     );
     Ok(())
-}
-
-/// A page without what is different each time: its time and its number.
-fn lasting(page: &str) -> String {
-    page.split_once(" · ").map_or(page, |(lasting, _)| lasting).to_owned()
 }
 
 #[test]

@@ -29,6 +29,13 @@ pub(crate) fn url(path: &str) -> String {
     format!("{ORIGIN}{}", path.trim_start_matches('/'))
 }
 
+/// A page without what is different each time it is shown: its footer has time and number.
+pub(crate) fn lasting(page: &str) -> String {
+    let (before, rest) = page.split_once("<footer>").unwrap_or((page, ""));
+    let after = rest.split_once("</footer>").map_or("", |(_, after)| after);
+    format!("{before}{after}")
+}
+
 /// The session of a client, which must be there.
 pub(crate) fn session(lab: &Lab, client: usize) -> Result<Session> {
     let found = lab.gateway.session(&lab.address(client))?;

@@ -12,7 +12,7 @@ use lab::client::{Curl, Reply};
 use lab::wait::until;
 use lab::{Lab, PROXY_NAME};
 
-use crate::common::{ORIGIN, SOON, is_for_people, session};
+use crate::common::{ORIGIN, SOON, is_for_people, lasting, session};
 
 /// Passwords may come from anywhere, and a wrong one is no reason yet to listen to nobody.
 const SETTINGS: &str = "[proxy]
@@ -119,7 +119,7 @@ fn whatever_is_wrong_with_a_password_the_person_is_told_the_same() -> Result<()>
         assert!(lab.gateway.session(&lab.address(0))?.is_none(), "{user}");
         is_for_people(&lab, &reply.text())?;
         assert!(!reply.text().contains(cause), "{user}: {}", reply.text());
-        pages.push(reply.text());
+        pages.push(lasting(&reply.text()));
     }
     let first = &pages[0];
     assert!(pages.iter().all(|page| page == first), "{pages:#?}");

@@ -155,6 +155,7 @@ fn a_change_wants_a_fresh_login_after_ten_minutes() -> Result<()> {
     let text = asked.text();
     ensure!(asked.code == 200 && text.contains("Confirm that it is you"), "{asked:?}\n{text}");
     ensure!(text.contains("name=\"value\" value=\"9m\"") && text.contains("value=\"anna@local\""), "{text}");
+    assert_eq!(text.matches("name=\"token\"").count(), 1, "{text}");
     assert_eq!(setting(&lab, KEY)?["value"], "7m", "nothing is done yet");
 
     let confirm = |name: &str, password: &str| {
@@ -162,7 +163,7 @@ fn a_change_wants_a_fresh_login_after_ten_minutes() -> Result<()> {
         web.post(&asked, "/admin/settings/set", &[&set[..], &more].concat())
     };
     let wrong = confirm("anna@local", "not hers")?;
-    ensure!(wrong.code == 403 && wrong.text().contains("were not accepted"), "{wrong:?}");
+    ensure!(wrong.code == 403 && wrong.text().contains("Not accepted:"), "{wrong:?}");
     is_for_people(&lab, &wrong.text().replace(KEY, ""))?;
     let another = confirm("bert@local", SECOND)?;
     ensure!(another.code == 403, "somebody else's password is none: {another:?}");

@@ -79,6 +79,7 @@ const TABLE: &[Row] = &[
     // It says nothing of anybody.
     page("/status/live.js", [Page; 4]),
     page_at("/status/session/{address}", "/status/session/CLIENT", LOOK),
+    page_at("/status/user/{key}", "/status/user/alice@EXAMPLE.TEST", LOOK),
     page("/admin", [Login, No, To("/status"), To("/status")]),
     page("/admin/login", [Page, Page, To("/status"), To("/status")]),
     page("/admin/local-users", LOOK),
@@ -130,6 +131,13 @@ const TABLE: &[Row] = &[
         method: "post",
         route: "/status/session/{address}/end",
         path: "/status/session/CLIENT/end",
+        form: &[],
+        gets: [Login, No, No, Page],
+    },
+    Row {
+        method: "post",
+        route: "/status/user/{key}/end",
+        path: "/status/user/alice@EXAMPLE.TEST/end",
         form: &[],
         gets: [Login, No, No, Page],
     },

@@ -92,7 +92,7 @@ fn unharmed(lab: &Lab, what: &str) -> Result<()> {
     ensure!(!settings.to_string().contains("77"), "{what}: {settings}");
     // The login of the one who administers.
     let events = lab.gateway.ask(&["events"])?.to_string();
-    ensure!(events.matches("by the web pages").count() == 1, "{what}: {events}");
+    ensure!(events.matches(r#""via":"portal""#).count() == 1, "{what}: {events}");
     Ok(())
 }
 

@@ -29,6 +29,8 @@ use crate::types::{Identity, LOCAL_DOMAIN, Role, UserMessage};
 /// The fields that the page in between adds.
 const NAME: &str = "confirm-name";
 const TYPED: &str = "confirm-password";
+/// The field that says that the form is the visitor's own: each page has one anew.
+const TOKEN: &str = "token";
 /// Fields whose names begin with this are secret.
 const SECRET: &str = "password";
 
@@ -110,6 +112,7 @@ async fn prove(
     path: &str,
     mut fields: Fields,
 ) -> Result<(Visit, Fields), Response> {
+    fields.remove(TOKEN);
     let (name, typed) = (fields.remove(NAME).unwrap_or_default(), fields.remove(TYPED));
     if visit.is_fresh() {
         return Ok((visit, fields));
