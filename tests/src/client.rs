@@ -1,5 +1,6 @@
 //! Real `curl` on a client host.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -109,12 +110,14 @@ impl<'a> Curl<'a> {
     /// The same, to be started: what comes goes to its standard output.
     #[must_use]
     pub fn command(&self, url: &str) -> Command {
-        self.prepared(url).0
+        self.prepared(url, &[]).0
     }
 
-    fn prepared(&self, url: &str) -> (Command, Vec<String>) {
+    /// With these options before those that were asked for, which curl takes for the same.
+    fn prepared(&self, url: &str, first: &[&OsStr]) -> (Command, Vec<String>) {
         let mut command = self.ns.command("curl");
         command.args(["-sS", "--noproxy", "", "--max-time", &self.limit.as_secs_f64().to_string()]);
+        command.args(first);
         let mut shown = vec![];
         if let Some(proxy) = &self.proxy {
             shown.extend(["--proxy".to_owned(), proxy.clone()]);
@@ -132,9 +135,11 @@ impl<'a> Curl<'a> {
     /// Only when curl cannot be started; a failed transfer is a [`Reply`].
     pub fn get(&self, url: &str) -> Result<Reply> {
         let (body, heads) = (self.scratch.unused("body"), self.scratch.unused("heads"));
-        let (mut command, shown) = self.prepared(url);
-        command.args(["--write-out", "%{http_code} %{http_connect} %{num_connects} %{time_total}"]);
-        command.arg("--output").arg(&body).arg("--dump-header").arg(&heads);
+        let first = ["--write-out", "%{http_code} %{http_connect} %{num_connects} %{time_total}", "--output"];
+        let [write_out, format, output] = first.map(OsStr::new);
+        let first =
+            [write_out, format, output, body.as_os_str(), OsStr::new("--dump-header"), heads.as_os_str()];
+        let (mut command, shown) = self.prepared(url, &first);
         let output = command.output().context("is curl installed?")?;
 
         let written = String::from_utf8_lossy(&output.stdout);

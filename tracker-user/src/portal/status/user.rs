@@ -63,8 +63,10 @@ pub(super) fn link(who: &Identity) -> String {
     format!("/status/user/{}", encoded(who.key()))
 }
 
-fn found<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a UserRow> {
-    let place = snapshot.users.binary_search_by(|row| row.identity.key().cmp(key)).ok()?;
+/// Somebody may write the address by hand, so that capitals are no matter.
+fn found<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a UserRow> {
+    let key = name.to_lowercase();
+    let place = snapshot.users.binary_search_by(|row| row.identity.key().cmp(&key)).ok()?;
     snapshot.users.get(place)
 }
 
@@ -77,15 +79,15 @@ fn nobody(visit: &Visit) -> Response {
 pub(super) async fn show(
     Viewing(visit): Viewing,
     State(site): State<Site>,
-    Path(key): Path<String>,
+    Path(name): Path<String>,
 ) -> Response {
     let snapshot = match site.parts().ops.snapshot().await {
         Ok(snapshot) => snapshot,
         Err(error) => return failed(&visit, &error),
     };
-    let Some(user) = found(&snapshot, &key) else { return nobody(&visit) };
+    let Some(user) = found(&snapshot, &name) else { return nobody(&visit) };
     let (language, clock) = (visit.language(), Clock::here());
-    let own = || snapshot.sessions.iter().filter(|row| row.identity.key() == key);
+    let own = || snapshot.sessions.iter().filter(|row| row.identity == user.identity);
     let rows = own().take(SHOWN).map(Row::Session);
     let sums = (&user.usage, u64::from(user.licences));
     let shown = Shown {
@@ -106,12 +108,12 @@ pub(super) async fn show(
 /// Ends every session of a user.
 pub(super) async fn end(
     State(site): State<Site>,
-    Path(key): Path<String>,
+    Path(name): Path<String>,
     Change { visit, actor, form: Nothing {}, .. }: Change<Nothing>,
 ) -> Response {
     let ops = &site.parts().ops;
     let who = match ops.snapshot().await {
-        Ok(snapshot) => found(&snapshot, &key).map(|user| Arc::clone(&user.identity)),
+        Ok(snapshot) => found(&snapshot, &name).map(|user| Arc::clone(&user.identity)),
         Err(error) => return failed(&visit, &error),
     };
     let Some(who) = who else { return nobody(&visit) };
