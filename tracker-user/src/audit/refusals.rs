@@ -63,8 +63,10 @@ pub enum Ground {
 }
 
 impl Ground {
+    /// How many there are.
+    pub const KINDS: usize = 9;
     /// Each as metrics have it: why somebody is refused, however many causes there are for credentials.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; Self::KINDS] = [
         Self::Credentials("").label(),
         Self::Unavailable.label(),
         Self::Licences.label(),

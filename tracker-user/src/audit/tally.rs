@@ -13,7 +13,7 @@ pub struct Tally {
     /// Sessions that ended because another user proved themselves.
     pub kick_outs: u64,
     /// Refusals, in the order of [`Ground::LABELS`].
-    pub refused: [u64; Ground::LABELS.len()],
+    pub refused: [u64; Ground::KINDS],
 }
 
 impl Audit {

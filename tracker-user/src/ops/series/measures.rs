@@ -3,7 +3,7 @@
 use crate::audit::Ground;
 
 /// So many causes of refusals.
-const GROUNDS: usize = Ground::LABELS.len();
+const GROUNDS: usize = Ground::KINDS;
 /// So many counts.
 pub(super) const COUNTS: usize = 4 + GROUNDS;
 /// So many levels.

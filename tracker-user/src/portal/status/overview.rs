@@ -97,9 +97,7 @@ impl Measure {
         match self {
             Self::Level(level) => bucket.level(level),
             Self::Count(count) => bucket.count(count),
-            Self::Refusals => {
-                (0..Ground::LABELS.len()).map(|ground| bucket.count(Count::Refused(ground))).sum()
-            }
+            Self::Refusals => (0..Ground::KINDS).map(|ground| bucket.count(Count::Refused(ground))).sum(),
         }
     }
 
