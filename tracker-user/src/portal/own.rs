@@ -35,6 +35,13 @@ struct Own {
     may_change: bool,
 }
 
+impl Own {
+    /// Whether somebody is logged in, and not only was.
+    fn is_in(&self) -> bool {
+        self.here.as_ref().is_some_and(|here| !here.is_stale)
+    }
+}
+
 /// A session, as a visitor may see it.
 struct Here {
     /// Told to nobody but themselves.
