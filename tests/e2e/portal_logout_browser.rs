@@ -6,11 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::Lab;
+use lab::certificates::{Authority, Wish};
 use lab::chromium::Chromium;
 use lab::gateway::{PORTAL_PORT, PORTAL_TLS_PORT};
 use lab::wait::until;
 use lab::web::Web;
+use lab::{Lab, gateway};
 
 use crate::common::{ORIGIN, SOON, has_ended, is_let_through};
 
@@ -40,6 +41,28 @@ fn a_bookmark_logs_out_in_one_go() -> Result<()> {
             ensure!(!is_let_through(&lab, 0) && has_ended(&lab, 0, "logout"), "{url}");
         }
     }
+    Ok(())
+}
+
+/// A browser remembers what a host with a good certificate has demanded of it (HSTS), at all of its ports.
+#[test]
+fn a_bookmark_without_tls_works_after_the_pages_under_tls_were_seen() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let mut lab = Lab::prepare(1, &gateway::bin_dir()?)?;
+    let root = Authority::root(&lab.scratch, "root")?;
+    lab.gateway.configure(&root.issue(Wish::names("DNS:proxy.example.test"))?.settings())?;
+    lab.gateway.start()?;
+    lab.login(0, "alice")?;
+    let mut visitor = lab.browser(0).trusts(root.certificate()).chromium()?;
+    visitor.open(&Web::url("/assets/icon.svg"))?;
+    for path in ["/assets/icon.svg", "/logout"] {
+        let opened = visitor.try_open(&Web::plain_url(path))?;
+        ensure!(opened, "{path}: {}\n{}", visitor.url()?, lab.gateway.log());
+    }
+    visitor.reads(DONE)?;
+    ensure!(!is_let_through(&lab, 0));
     Ok(())
 }
 

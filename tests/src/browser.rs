@@ -48,6 +48,7 @@ pub struct Wish<'a> {
     language: &'a str,
     proxied: bool,
     all_proxied: bool,
+    root: Option<std::path::PathBuf>,
 }
 
 impl<'a> Wish<'a> {
@@ -72,6 +73,12 @@ impl<'a> Wish<'a> {
     /// Knows no exception: the gateway's own pages are asked for through the proxy, too.
     pub const fn without_exceptions(mut self) -> Self {
         self.all_proxied = true;
+        self
+    }
+
+    /// Chromium trusts this authority, and remembers what a server says whose certificate it has signed.
+    pub fn trusts(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
         self
     }
 
@@ -109,6 +116,7 @@ impl Lab {
             language: "en",
             proxied: true,
             all_proxied: false,
+            root: None,
         }
     }
 }

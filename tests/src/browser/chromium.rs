@@ -13,6 +13,7 @@ use super::{Browser, Wish};
 use crate::PROXY_NAME;
 use crate::chromium::SWITCHES;
 use crate::gateway::Gateway;
+use crate::nss;
 use crate::wait::{self, PAGE};
 
 /// The driver's usual port. Further ones of this program count up.
@@ -23,6 +24,9 @@ pub(super) fn start(wish: &Wish<'_>) -> Result<Browser> {
     let port = PORT + COUNT.fetch_add(1, Ordering::Relaxed) % 10_000;
     let profile = wish.scratch.unused("chromium");
     std::fs::create_dir_all(&profile)?;
+    if let Some(root) = &wish.root {
+        nss::trust(&profile.join(".pki/nssdb"), root)?;
+    }
     let log = File::create(profile.join("driver.log"))?;
     let mut command = wish.ns.family("chromedriver");
     command.arg(format!("--port={port}")).envs(wish.environment());

@@ -159,8 +159,9 @@ pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, more:
     }
 }
 
-/// The fields that every answer has, unless it has its own.
-pub(super) fn complete(headers: &mut HeaderMap, is_tls: bool) {
+/// The fields that every answer has, unless it has its own. Whether it demands TLS is
+/// [`Settings::may_demand_tls`](super::settings::Settings::may_demand_tls)'s to say.
+pub(super) fn complete(headers: &mut HeaderMap, demands_tls: bool) {
     const FIELDS: [(&str, &str); 6] = [
         (
             "content-security-policy",
@@ -177,7 +178,7 @@ pub(super) fn complete(headers: &mut HeaderMap, is_tls: bool) {
         headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if is_tls {
+    if demands_tls {
         let hsts = HeaderValue::from_static("max-age=31536000");
         headers.entry(HeaderName::from_static("strict-transport-security")).or_insert(hsts);
     }

@@ -46,4 +46,32 @@ impl Settings {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         Some(if port == 443 { format!("https://{host}") } else { format!("https://{host}:{port}") })
     }
+
+    /// Whether browsers may be told to ask this host by TLS alone (HSTS, RFC 6797, section 8.3). They do so at every port of its
+    /// name, and go to the very port that an address has, but for 80: the pages without TLS would be found no more elsewhere.
+    #[must_use]
+    pub fn may_demand_tls(&self) -> bool {
+        self.https_port == Some(443) && matches!(self.http_port, None | Some(80))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_demanded_only_where_nothing_is_lost_by_it() {
+        for (http_port, https_port, may) in [
+            (Some(80), Some(443), true),
+            (None, Some(443), true),
+            (Some(4080), Some(4081), false),
+            (Some(4080), Some(443), false),
+            (Some(80), Some(4081), false),
+            (None, Some(4081), false),
+            (Some(80), None, false),
+        ] {
+            let settings = Settings { http_port, https_port, ..Settings::default() };
+            assert_eq!(settings.may_demand_tls(), may, "{http_port:?} {https_port:?}");
+        }
+    }
 }

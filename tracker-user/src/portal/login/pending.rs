@@ -14,6 +14,8 @@ use crate::types::ClientAddr;
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(15 * 60);
 /// So many for one client: its oldest gives way.
 const PER_CLIENT: usize = 4;
+/// So many for one network: whoever has an IPv6 /64 has as many addresses as they like. Its client that came first gives way.
+const PER_NETWORK: usize = 64;
 /// So many bytes in all: what clients have who have been silent longest gives way.
 const MOST_BYTES: usize = 4 << 20;
 /// What a client takes besides the addresses themselves, about.
@@ -47,6 +49,9 @@ impl Pending {
         if let Some(oldest) = kept.by_client.get(&client).filter(|own| own.len() >= PER_CLIENT) {
             let id = oldest.front().map(|target| target.id.clone()).unwrap_or_default();
             kept.remove(client, |target| target.id == id);
+        }
+        if let Some(first) = kept.gives_way_in_network(client) {
+            kept.remove(first, |_| true);
         }
         let Kept { by_client, order, bytes } = &mut *kept;
         let target = Target { id: id.into(), browser: browser.into(), url, until: now.after(KEPT_FOR) };
@@ -84,6 +89,14 @@ impl Pending {
 }
 
 impl Kept {
+    /// Who came first of this client's network, where that has all that it may have.
+    fn gives_way_in_network(&self, client: ClientAddr) -> Option<ClientAddr> {
+        let mut own = self.order.iter().filter(|known| known.network() == client.network()).peekable();
+        let first = own.peek().map(|first| **first);
+        let count: usize = own.filter_map(|known| self.by_client.get(known)).map(VecDeque::len).sum();
+        first.filter(|_| count >= PER_NETWORK)
+    }
+
     fn remove(&mut self, client: ClientAddr, which: impl Fn(&Target) -> bool) {
         let Some(own) = self.by_client.get_mut(&client) else { return };
         let bytes = &mut self.bytes;
@@ -107,7 +120,7 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -135,6 +148,22 @@ mod tests {
         assert_eq!(url(1, "b", "x", NOW.after(KEPT_FOR)), None);
         let kept = pending.kept();
         assert_eq!((kept.bytes, kept.by_client.len(), kept.order.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn one_host_with_a_network_of_addresses_takes_nobody_elses_place() {
+        let pending = Pending::default();
+        pending.keep(client(1), "b", "x", "http://a.test/".into(), NOW);
+        let in_network = |host: u64| {
+            ClientAddr::from(IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(host))))
+        };
+        let long = "http://a.test/".to_owned() + &"x".repeat(4_000);
+        for host in 0..3_000 {
+            pending.keep(in_network(host), "b", "y", long.clone(), NOW);
+        }
+        assert!(pending.url(client(1), "b", "x", NOW).is_some());
+        assert!(pending.url(in_network(2_999), "b", "y", NOW).is_some());
+        assert_eq!(pending.kept().by_client.len(), PER_NETWORK + 1);
     }
 
     #[test]
