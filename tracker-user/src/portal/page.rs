@@ -159,8 +159,10 @@ pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, value: &str, more:
     }
 }
 
-/// The fields that every answer has, unless it has its own.
-pub(super) fn complete(headers: &mut HeaderMap, is_tls: bool) {
+/// The fields that every answer has, unless it has its own. Under TLS alone means that nothing of this host's is asked for without
+/// it: browsers then turn `http://host:4080` into `https://host:4080`, where nobody speaks TLS, as they tell no ports apart (RFC
+/// 6797, section 8.3). The PAC file, the logout and a bookmark of it are there, unless there are no pages without TLS.
+pub(super) fn complete(headers: &mut HeaderMap, under_tls_alone: bool) {
     const FIELDS: [(&str, &str); 6] = [
         (
             "content-security-policy",
@@ -177,7 +179,7 @@ pub(super) fn complete(headers: &mut HeaderMap, is_tls: bool) {
         headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if is_tls {
+    if under_tls_alone {
         let hsts = HeaderValue::from_static("max-age=31536000");
         headers.entry(HeaderName::from_static("strict-transport-security")).or_insert(hsts);
     }

@@ -173,7 +173,7 @@ pub(super) async fn arrive(State(door): State<Door>, request: Request, next: Nex
         Ok(_) => door.answer(&visit, head, body, &seat, next).await,
         Err(refused) => closing(door.refuse(&visit, &refused)),
     };
-    complete(response.headers_mut(), visit.is_tls());
+    complete(response.headers_mut(), visit.is_tls() && visit.settings().http_port.is_none());
     door.0.site.parts().stats.answered(response.status());
     if response.extensions().get::<Endless>().is_some() {
         seat.note(Doing::Streams);
