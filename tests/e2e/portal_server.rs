@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
 use lab::client::Reply;
 use lab::gateway::{PORTAL_PORT, PORTAL_TLS_PORT};
@@ -501,5 +502,29 @@ fn a_login_to_the_pages_is_of_one_browser_at_one_address() -> Result<()> {
     let after = Web::new(&lab, 0);
     fs::copy(&copy, after.jar())?;
     assert!(!is_operator(&after)?);
+    Ok(())
+}
+
+#[test]
+fn a_logo_that_is_no_picture_is_refused_and_holds_nothing_up() -> Result<()> {
+    if lab::skipped() {
+        return Ok(());
+    }
+    let lab = Lab::start_with(1, NO_TICKETS)?;
+    let (text, endless) = (lab.scratch.write("logo.svg", b"no picture")?, lab.scratch.join("pipe.png"));
+    nix::unistd::mkfifo(&endless, nix::sys::stat::Mode::S_IRUSR)?;
+    let missing = lab.scratch.join("missing.png");
+    for path in [Path::new("/proc/kmsg"), &endless, &missing, lab.scratch.path(), &text] {
+        let path = path.to_str().context("a path")?;
+        let refused = lab.gateway.ctl(&["set", "portal.logo", path])?;
+        ensure!(refused.exit == 1, "{path}: {refused:?}");
+        let kept = lab.gateway.ask(&["get", "portal.logo"])?;
+        assert_eq!(kept["value"], "", "{path}: {kept}");
+    }
+    let picture = b"<svg xmlns='http://www.w3.org/2000/svg'/>".to_vec();
+    let picture = lab.scratch.write("picture.svg", picture)?;
+    let set = lab.gateway.ctl(&["set", "portal.logo", picture.to_str().context("a path")?])?;
+    ensure!(set.exit == 0, "{set:?}");
+    assert_eq!(Web::new(&lab, 0).get("/assets/logo")?.code, 200);
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::audit::{Actor, Audit, Event, SettingEvent, TrailEntry};
 use crate::clock::wall_now;
 use crate::config::{Config, ConfigError, Document, keys};
 use crate::net::certificates::{Finding, load};
+use crate::pages::Logo;
 use crate::store::{Journal, Store, StoredSetting};
 use crate::threads::Threads;
 use crate::types::Identity;
@@ -135,6 +136,7 @@ impl Configuration {
         }
         keeps_administering(key, &before, &config, administers)?;
         self.check_certificates(&before, &config).await?;
+        self.check_logo(&before, &config).await?;
         let set = StoredSetting {
             value: key.get(&config),
             file_value: state.file.statement(key),
@@ -159,6 +161,16 @@ impl Configuration {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses what can be no picture.
+    async fn check_logo(&self, before: &Config, config: &Config) -> Result<(), OpsError> {
+        let Some(path) = config.portal.logo.clone().filter(|path| Some(path) != before.portal.logo.as_ref())
+        else {
+            return Ok(());
+        };
+        let read = self.blocking(move |_| Logo::read(&path)).await?;
+        read.map(drop).map_err(|error| OpsError::BadValue(format!("portal.logo: {error}")))
     }
 
     /// Takes back what was set: the file's word counts again, or the default. On disk when this returns. Refused as in

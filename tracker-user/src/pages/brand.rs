@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::file;
+
 /// No logo is larger, in bytes.
 const LOGO_MOST: u64 = 64 * 1024;
 
@@ -52,11 +54,7 @@ impl Logo {
     pub fn read(path: &Path) -> Result<Self, LogoError> {
         let failed = |source| LogoError::Read { path: path.to_owned(), source };
         let kind = || LogoError::Kind(path.to_owned());
-        let metadata = std::fs::metadata(path).map_err(failed)?;
-        if !metadata.is_file() || metadata.len() > LOGO_MOST {
-            return Err(kind());
-        }
-        let content = std::fs::read(path).map_err(failed)?;
+        let content = file::read(path, LOGO_MOST).map_err(failed)?.ok_or_else(kind)?;
         let media_type = if content.starts_with(b"\x89PNG\r\n\x1a\n") {
             "image/png"
         } else if std::str::from_utf8(&content).is_ok_and(|text| text.contains("<svg")) {
@@ -65,5 +63,30 @@ impl Logo {
             return Err(kind());
         };
         Ok(Self { media_type, content })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_a_small_file_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("a.svg"), "<svg xmlns=\"http://www.w3.org/2000/svg\"/>").unwrap();
+        std::fs::write(at("a.png"), b"\x89PNG\r\n\x1a\nx").unwrap();
+        std::fs::write(at("large.png"), [&b"\x89PNG\r\n\x1a\n"[..], &[0; 64 * 1024]].concat()).unwrap();
+        std::fs::write(at("text"), "hello").unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(Logo::read(&at("a.svg")).unwrap().media_type, "image/svg+xml");
+        assert_eq!(Logo::read(&at("a.png")).unwrap().media_type, "image/png");
+        for path in ["large.png", "text", "pipe", "", "none"] {
+            Logo::read(&at(path)).unwrap_err();
+        }
+        // What comes as it is read has no end.
+        for path in ["/proc/self/pagemap", "/dev/zero", "/proc/self/mem"] {
+            Logo::read(Path::new(path)).unwrap_err();
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod brand;
 mod colour;
+mod file;
 mod house;
 mod language;
 #[cfg(test)]

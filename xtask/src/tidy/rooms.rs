@@ -115,8 +115,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "ops",
         imports: &[
-            "types", "clock", "links", "threads", "session", "net", "observe", "audit", "store", "tracker",
-            "auth", "config", "proxy",
+            "types", "clock", "links", "pages", "threads", "session", "net", "observe", "audit", "store",
+            "tracker", "auth", "config", "proxy",
         ],
         purpose: "what an operator can look at and do, each with an actor",
     },

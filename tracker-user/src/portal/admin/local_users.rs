@@ -12,6 +12,7 @@ use super::answer::{Asked, see_other, status_of, url};
 use super::fresh::{Change, ask_first};
 use super::notice::{refused, warned};
 use super::show::{NONE, moment};
+use crate::auth::password::local::LocalName;
 use crate::ops::{LocalUser, OpsError, UserChanged};
 use crate::portal::login::Typed;
 use crate::portal::page::{Page, answer};
@@ -65,7 +66,12 @@ impl Row {
 
 /// Whether this local user is the one whose visit it is.
 fn is_self(visit: &Visit, name: &str) -> bool {
-    visit.admin().is_some_and(|present| *present.identity == Identity::local(name))
+    visit.admin().is_some_and(|present| means(name, &present.identity))
+}
+
+/// Whether a name means this user: as an order understands it, however its letters are composed.
+fn means(name: &str, who: &Identity) -> bool {
+    LocalName::parse(name).is_ok_and(|name| *who == Identity::local(name.as_str()))
 }
 
 #[derive(Template)]
@@ -361,5 +367,19 @@ fn done(visit: &Visit, changed: UserChanged, what: &'static str) -> Response {
             see_other(visit, &url(EDIT, &[("name", &user.name), ("done", what)]))
         }
         UserChanged { user: None, .. } => see_other(visit, &url(PATH, &[("done", what)])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oneself_is_meant_however_the_name_is_written() {
+        let who = Identity::local("Müller");
+        for name in ["Müller", "mÜLLER", "Mu\u{308}ller"] {
+            assert!(means(name, &who), "{name:?}");
+        }
+        assert!(!means("Muller", &who) && !means("Müller", &Identity::new("Müller", "EXAMPLE.TEST", "")));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::kerberos::credential::{self, GssError, Keytab, KeytabEntry};
@@ -267,7 +268,8 @@ pub(super) fn check(path: &Path) -> Result<(), KeytabProblem> {
         path: path.to_path_buf(),
         why: format!("{error}{}", whose(path)),
     };
-    let file = match File::open(path) {
+    // Without it, opening a pipe waits for its other end.
+    let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeytabProblem::Missing(path.to_path_buf()));
         }
@@ -336,6 +338,10 @@ mod tests {
         assert!(matches!(problem(Some(b"-----BEGIN")), Err(KeytabProblem::NotAKeytab(_))));
         assert_eq!(problem(Some(b"\x05\x02\xff\xff\xff\xfcgone\0\0\0\x01k")), Ok(()));
         assert!(matches!(check(dir.path()), Err(KeytabProblem::NotAKeytab(_))));
+        // A pipe is not waited for.
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(matches!(check(&pipe), Err(KeytabProblem::NotAKeytab(_))));
     }
 
     #[test]
