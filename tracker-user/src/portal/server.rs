@@ -41,6 +41,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long a listener that cannot accept is left alone, and how often that is told.
 const PAUSE: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// So much the pages stand back where requests of the proxy want the same core: nice values are from -20 to 19, the usual is 0.
+const NICE: i32 = 10;
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -92,6 +94,10 @@ impl Portal {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Self { listeners, inner, site } = self;
         thread::Builder::new().name("portal".into()).spawn(move || {
+            // Of this thread alone, on Linux (nice(2)).
+            if let Err(error) = rustix::process::nice(NICE) {
+                warn!(%error, "pages are made as urgently as requests are served");
+            }
             runtime.block_on(run(listeners, inner, site, &stopped));
             gone.cancel();
         })?;

@@ -57,6 +57,8 @@ const LIVE: &str = "/status/live/sessions?sort=received&order=descending&q=alice
 const WATCHED: Duration = Duration::from_secs(10);
 /// Logouts a second that must be done.
 const LOGOUTS: u64 = 200;
+/// Before each request, in milliseconds: the requests take about a quarter of what the gateway can do.
+const PAUSE: u32 = 8;
 /// Memory that was freed a moment ago may still be counted.
 const SETTLES: Duration = Duration::from_secs(2);
 
@@ -84,8 +86,10 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
 
     let Rounds { rounds, seconds } = options.rounds;
     let (mut page, mut times, mut viewers, mut logouts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut quiet = Series::of(&stand.subject, "nobody looks");
-    let mut busy = Series::of(&stand.subject, "pages, viewers, logouts");
+    let mut quiet = Series::of(&stand.subject, "with pauses; nobody looks");
+    let mut busy = Series::of(&stand.subject, "with pauses; pages, viewers, logouts");
+    let mut full = Series::of(&stand.subject, "without pauses; nobody looks");
+    let mut full_busy = Series::of(&stand.subject, "without pauses; pages, viewers, logouts");
     let mut resident: f64 = 0.0;
     for round in 1..=rounds {
         let watch = Stopwatch::start();
@@ -93,9 +97,10 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
         page.push(cpu);
         times.push(time);
         viewers.push(stand.viewers(&visitor)?);
-        let sample = rig.measure(&stand.subject, || rig.wrk(&stand.subject, options.connections, seconds))?;
-        quiet.samples.push(sample);
-        busy.samples.push(stand.all_at_once(&visitor, seconds)?);
+        for (pause, quiet, busy) in [(PAUSE, &mut quiet, &mut busy), (0, &mut full, &mut full_busy)] {
+            quiet.samples.push(stand.requests(seconds, pause)?);
+            busy.samples.push(stand.all_at_once(&visitor, seconds, pause)?);
+        }
         silence(SETTLES);
         resident = resident.max(stand.resident());
         logouts.push(stand.logouts(0)?);
@@ -124,16 +129,18 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
         Aim::at_most("portal: seconds for 200 logouts", LOGOUTS as f64 / rate, 1.0, None),
         Aim::at_most("portal: memory that it adds in MiB", added, 10.0, None),
         Aim::at_most(
-            "portal: p99 of requests of that without",
+            "portal: p99 of requests, with pauses, of that while nobody looks",
             busy.ratio(&quiet, |s| s.work.p99),
             1.1,
             None,
         ),
     ];
-    let all = [&quiet, &busy];
+    let all = [&quiet, &busy, &full, &full_busy];
     let text = format!(
         "{} sessions, {} viewers; {rounds} rounds. Then a GET of 1 KiB on {} kept connections (wrk) for {seconds} s, while nobody \
-         looks; and while the viewers watch, pages follow each other, one a second, and {LOGOUTS} people a second log out.\n\n\
+         looks; and while the viewers watch, pages follow each other, one a second, and {LOGOUTS} people a second log out. With \
+         pauses of {PAUSE} ms before each request; and without, where the requests take the whole core, and whatever else is \
+         done on it is missing to them.\n\n\
          {}\n{}{}",
         options.sessions,
         options.viewers,
@@ -145,7 +152,7 @@ pub(crate) fn run(options: &Options, bin: &Path) -> Result<Outcome> {
     Ok(Outcome { text, aims })
 }
 
-/// The memory of a gateway that has no pages, with as many sessions and after as many requests, in MiB.
+/// The memory of a gateway that has no pages, with as many sessions and after as many logins, logouts and requests, in MiB.
 fn without(rig: &Rig, first: Ipv6Addr, options: &Options) -> Result<f64> {
     let note = "portal.http = \"\", portal.https = \"\"";
     let variant = Variant { settings: &[NO_PORTAL], note, ..Variant::default() };
@@ -154,6 +161,11 @@ fn without(rig: &Rig, first: Ipv6Addr, options: &Options) -> Result<f64> {
     let stand = Stand { rig, subject, first, options };
     let mut resident: f64 = 0.0;
     for _ in 0..options.rounds.rounds {
+        stand.fill()?;
+        // With the pages they log out by themselves, and some more than once.
+        let ended = stand.subject.tracker()?.gateway.ctl(&["logout", "--all"])?;
+        ensure!(ended.exit == 0, "{ended:?}");
+        stand.subject.tracker()?.login(rig, 0, "alice")?;
         stand.fill()?;
         rig.wrk(&stand.subject, options.connections, options.rounds.seconds)?;
         silence(SETTLES);
@@ -279,8 +291,17 @@ impl Stand<'_> {
         Ok(work)
     }
 
+    /// Requests alone, with a pause before each, in milliseconds.
+    fn requests(&self, seconds: f64, pause: u32) -> Result<Sample> {
+        let connections = self.options.connections;
+        self.rig.measure(&self.subject, || match pause {
+            0 => self.rig.wrk(&self.subject, connections, seconds),
+            pause => self.rig.wrk_with_pauses(&self.subject, connections, seconds, pause),
+        })
+    }
+
     /// Requests, while everything goes on.
-    fn all_at_once(&self, visitor: &Visitor, seconds: f64) -> Result<Sample> {
+    fn all_at_once(&self, visitor: &Visitor, seconds: f64, pause: u32) -> Result<Sample> {
         let (rig, portal) = (self.rig, SocketAddr::from((GATEWAY_V6, PORTAL_PORT)));
         // Those who leave are there until the end.
         let leave = ((seconds + 2.0) * LOGOUTS as f64) as u64;
@@ -297,8 +318,7 @@ impl Stand<'_> {
                     }
                     Ok(())
                 });
-                let sample =
-                    rig.measure(&self.subject, || rig.wrk(&self.subject, self.options.connections, seconds));
+                let sample = self.requests(seconds, pause);
                 stop.store(true, Relaxed);
                 reading.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
                 sample

@@ -56,14 +56,30 @@ impl Rig {
         self.wrk_begins(subject, connections, seconds)?.end()
     }
 
-    /// The same, begun.
+    /// The same, with a pause of so many milliseconds before each: load that leaves the gateway time.
+    pub(crate) fn wrk_with_pauses(
+        &self,
+        subject: &Subject,
+        connections: usize,
+        seconds: f64,
+        pause: u32,
+    ) -> Result<Work> {
+        let pauses = format!("function delay() return {pause} end\n");
+        self.wrk_scripted(subject, connections, seconds, &pauses)?.end()
+    }
+
+    /// Without pauses, begun.
     pub(crate) fn wrk_begins(&self, subject: &Subject, connections: usize, seconds: f64) -> Result<Wrk> {
+        self.wrk_scripted(subject, connections, seconds, "")
+    }
+
+    fn wrk_scripted(&self, subject: &Subject, connections: usize, seconds: f64, more: &str) -> Result<Wrk> {
         let target = match subject.way {
             Way::Proxy => format!("http://{ORIGIN}/1k"),
             Way::Direct | Way::Plain => "/1k".to_owned(),
         };
         // haproxy refuses a Host that differs from the target's.
-        let script = format!("wrk.path = \"{target}\"\nwrk.headers[\"Host\"] = \"{ORIGIN}\"\n{SCRIPT}");
+        let script = format!("wrk.path = \"{target}\"\nwrk.headers[\"Host\"] = \"{ORIGIN}\"\n{more}{SCRIPT}");
         let script = self.lab.scratch.write("wrk.lua", script)?;
         let mut wrk = self.load_ns(subject)?.command("wrk");
         // wrk knows whole seconds only.
