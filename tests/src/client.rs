@@ -135,10 +135,14 @@ impl<'a> Curl<'a> {
     /// Only when curl cannot be started; a failed transfer is a [`Reply`].
     pub fn get(&self, url: &str) -> Result<Reply> {
         let (body, heads) = (self.scratch.unused("body"), self.scratch.unused("heads"));
-        let first = ["--write-out", "%{http_code} %{http_connect} %{num_connects} %{time_total}", "--output"];
-        let [write_out, format, output] = first.map(OsStr::new);
-        let first =
-            [write_out, format, output, body.as_os_str(), OsStr::new("--dump-header"), heads.as_os_str()];
+        let first: [&OsStr; 6] = [
+            "--write-out".as_ref(),
+            "%{http_code} %{http_connect} %{num_connects} %{time_total}".as_ref(),
+            "--output".as_ref(),
+            body.as_ref(),
+            "--dump-header".as_ref(),
+            heads.as_ref(),
+        ];
         let (mut command, shown) = self.prepared(url, &first);
         let output = command.output().context("is curl installed?")?;
 

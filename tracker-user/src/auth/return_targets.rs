@@ -6,7 +6,6 @@
 //! all gives way.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,9 +35,9 @@ pub struct ReturnTargets(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    networks: HashMap<IpAddr, VecDeque<Target>>,
+    networks: HashMap<ClientAddr, VecDeque<Target>>,
     /// Each target's number, which count up, and its network: the oldest first, and so the first that is over.
-    order: BTreeMap<u64, IpAddr>,
+    order: BTreeMap<u64, ClientAddr>,
     last: u64,
     bytes: usize,
 }
@@ -84,14 +83,14 @@ impl ReturnTargets {
     #[must_use]
     pub fn wanted(&self, client: ClientAddr, url: &str, now: BootTime) -> bool {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = kept.networks.get(&network(client)).into_iter().flatten();
+        let own = kept.networks.get(&client.network()).into_iter().flatten();
         own.filter(|target| target.client == client).any(|target| target.url == url && now < target.until)
     }
 
     /// This client needs no login any more.
     pub fn forget(&self, client: ClientAddr) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = network(client);
+        let network = client.network();
         while let Some(own) = kept.networks.get(&network)
             && let Some(at) = own.iter().position(|target| target.client == client)
         {
@@ -103,7 +102,7 @@ impl ReturnTargets {
     #[must_use]
     pub fn take(&self, client: ClientAddr, id: &str, now: BootTime) -> Option<String> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = network(client);
+        let network = client.network();
         let is_it = |target: &Target| target.client == client && target.id == id;
         let at = kept.networks.get(&network)?.iter().position(is_it)?;
         kept.remove(network, at).filter(|target| now < target.until).map(|target| target.url)
@@ -124,7 +123,7 @@ impl Kept {
 
     /// Has the oldest of this client, of its network, or of all give way.
     fn make_room(&mut self, client: ClientAddr, bytes: usize) {
-        let network = network(client);
+        let network = client.network();
         if let Some(own) = self.networks.get(&network) {
             let mut its =
                 own.iter().enumerate().filter(|(_, target)| target.client == client).map(|(at, _)| at);
@@ -141,14 +140,14 @@ impl Kept {
     }
 
     /// Where the oldest of all is.
-    fn oldest(&self) -> Option<(IpAddr, usize)> {
+    fn oldest(&self) -> Option<(ClientAddr, usize)> {
         let (number, network) = self.order.first_key_value()?;
         let at = self.networks.get(network)?.iter().position(|target| target.number == *number)?;
         Some((*network, at))
     }
 
     fn put(&mut self, client: ClientAddr, id: String, url: &str, now: BootTime) {
-        let network = network(client);
+        let network = client.network();
         self.last += 1;
         let target =
             Target { number: self.last, client, id, url: url.to_owned(), until: now.after(KEPT_FOR) };
@@ -158,7 +157,7 @@ impl Kept {
         self.networks.entry(network).or_insert_with(|| VecDeque::with_capacity(1)).push_back(target);
     }
 
-    fn remove(&mut self, network: IpAddr, at: usize) -> Option<Target> {
+    fn remove(&mut self, network: ClientAddr, at: usize) -> Option<Target> {
         let own = self.networks.get_mut(&network)?;
         let target = own.remove(at)?;
         if own.is_empty() {
@@ -170,17 +169,9 @@ impl Kept {
     }
 }
 
-/// What one host can have many addresses of: an IPv6 network of 64 bits. An IPv4 address is one alone.
-fn network(client: ClientAddr) -> IpAddr {
-    match client.ip().to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 

@@ -13,7 +13,7 @@ use super::session::{Ended, Nothing};
 use super::table::{Head, Rows};
 use super::words::{Clock, filled, number};
 use crate::links::shown;
-use crate::ops::{Column, Row, Snapshot, UserRow};
+use crate::ops::{Column, Row, Snapshot, Table, UserRow};
 use crate::portal::admin::Viewing;
 use crate::portal::admin::fresh::Change;
 use crate::portal::page::{Page, answer};
@@ -24,23 +24,10 @@ use crate::types::{Identity, UserMessage};
 
 /// So many sessions are shown.
 const SHOWN: usize = 200;
-/// What is told of each.
-const COLUMNS: [Column; 14] = [
-    Column::Address,
-    Column::State,
-    Column::Login,
-    Column::Duration,
-    Column::Inactivity,
-    Column::ReceiveRate,
-    Column::SendRate,
-    Column::Received,
-    Column::Sent,
-    Column::Connections,
-    Column::Method,
-    Column::Mode,
-    Column::Deadline,
-    Column::Device,
-];
+/// What is told of each: what the table of all says but for the user.
+fn columns() -> Vec<Column> {
+    Table::Sessions.columns().iter().copied().filter(|column| *column != Column::User).collect()
+}
 
 #[derive(Template)]
 #[template(path = "status_user.html")]
@@ -89,6 +76,7 @@ pub(super) async fn show(
     let (language, clock) = (visit.language(), Clock::here());
     let own = || snapshot.sessions.iter().filter(|row| row.identity == user.identity);
     let rows = own().take(SHOWN).map(Row::Session);
+    let columns = columns();
     let sums = (&user.usage, u64::from(user.licences));
     let shown = Shown {
         page: visit.page(),
@@ -97,8 +85,8 @@ pub(super) async fn show(
         licences: number(user.licences.into()),
         link: link(&user.identity),
         caption: filled(language.t("Times are in {zone}"), &[("zone", &clock.zone(snapshot.taken))]),
-        heads: COLUMNS.into_iter().map(Head::plain).collect(),
-        rows: Rows::of(language, &clock, &snapshot, &COLUMNS, rows, sums),
+        heads: columns.iter().copied().map(Head::plain).collect(),
+        rows: Rows::of(language, &clock, &snapshot, &columns, rows, sums),
         may_end: visit.role().may_change(),
         more: own().count().saturating_sub(SHOWN),
     };
