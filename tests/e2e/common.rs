@@ -86,6 +86,16 @@ pub(crate) fn requests(lab: &Lab, client: usize) -> Result<usize> {
     })
 }
 
+/// Waits for a line of the log that has all of these words: the answer that a client has may be ahead of its line, which a
+/// thread of its own writes.
+pub(crate) fn logged(lab: &Lab, words: &[&str]) -> Result<String> {
+    until(&format!("a line of the log with {words:?}"), SOON, || {
+        let log = lab.gateway.log();
+        log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+    })
+    .with_context(|| lab.gateway.log())
+}
+
 /// Waits for a refusal of this client's in the audit trail whose reason has all of these words, in any case.
 pub(crate) fn is_refused_for(lab: &Lab, client: usize, words: &[&str]) -> Result<()> {
     let fits = |reason: &str| words.iter().all(|word| reason.contains(&word.to_lowercase()));

@@ -4,7 +4,7 @@ use anyhow::Result;
 use lab::Lab;
 use lab::wait::until;
 
-use crate::common::{ORIGIN, SOON, is_let_through};
+use crate::common::{ORIGIN, SOON, is_let_through, logged};
 
 #[test]
 fn where_kerberos_is_not_offered_there_is_no_challenge_and_no_login() -> Result<()> {
@@ -50,7 +50,7 @@ fn a_change_of_the_conditions_counts_when_the_file_is_saved() -> Result<()> {
         (lab.curl(0).get(ORIGIN).ok()?.code == 403).then_some(())
     })?;
     assert_eq!(lab.curl(1).get(ORIGIN)?.code, 407, "others are asked as before");
-    let log = lab.gateway.log();
-    assert!(log.contains("the address is on the deny list"), "debugging tells every step: {log}");
+    // Debugging tells every step.
+    logged(&lab, &["the address is on the deny list"])?;
     Ok(())
 }

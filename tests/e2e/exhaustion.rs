@@ -8,7 +8,7 @@ use lab::Lab;
 use lab::net::ORIGIN_V4;
 use lab::wait::until;
 
-use crate::common::{ORIGIN, SOON, is_let_through};
+use crate::common::{ORIGIN, SOON, is_let_through, logged};
 
 /// A limit on the number of threads of one process: a directory of the kernel's `pids` controller.
 struct Pids(PathBuf);
@@ -181,6 +181,7 @@ fn a_lowered_limit_of_descriptors_ends_and_spins_nothing() -> Result<()> {
         lab::wait::silence(Duration::from_millis(100));
     }
     assert!(is_alive(&lab));
+    logged(&lab, &["no connection can be accepted"])?;
     let told = lab.gateway.log().matches("no connection can be accepted").count();
     assert!((1..=4).contains(&told), "once for each core and minute, not for each try: {told}");
     lab.gateway.limit("nofile", "4096")?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use lab::{Lab, PROXY_NAME};
 use serde_json::Value;
 
-use crate::common::ORIGIN;
+use crate::common::{ORIGIN, logged};
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
@@ -93,8 +93,7 @@ fn debugging_tells_everything_of_an_accepted_ticket() -> Result<()> {
     }
     let lab = Lab::start("[kerberos.conditions]\ndebugging = true\n")?;
     lab.login(0, "alice")?;
-    let log = lab.gateway.log();
-    let line = log.lines().find(|line| line.contains("a ticket was accepted")).context(log.clone())?;
+    let line = logged(&lab, &["a ticket was accepted"])?;
     for words in [
         "principal=\"alice@EXAMPLE.TEST\"",
         "service=\"HTTP/proxy.example.test@EXAMPLE.TEST\"",

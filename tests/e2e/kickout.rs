@@ -7,7 +7,7 @@ use lab::raw::Raw;
 use lab::wait::until;
 
 use crate::common::{
-    ORIGIN, SOON, becomes_stale, has_ended, has_open, is_let_through, mode, session,
+    ORIGIN, SOON, becomes_stale, has_ended, has_open, is_let_through, logged, mode, session,
     status_without_credentials,
 };
 
@@ -149,8 +149,8 @@ fn two_users_who_take_turns_on_an_address_are_pointed_out() -> Result<()> {
     assert!(said.contains("alice") && said.contains("bob"), "{said}");
     lab.login(0, "alice")?;
     assert_eq!(lab.gateway.metric("tracker_shared_address_suspected_total")?, Some(2.0));
-    let logged = lab.gateway.log().matches("take turns while").count();
-    assert_eq!(logged, 1, "logged once per address");
+    logged(&lab, &["take turns while"])?;
+    assert_eq!(lab.gateway.log().matches("take turns while").count(), 1, "logged once per address");
     lab.gateway.ask(&["set", "shared-hosts", &lab.address(0)])?;
     assert!(!warnings()?.contains("take turns"), "the remedy was applied");
     Ok(())

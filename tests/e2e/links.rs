@@ -4,7 +4,7 @@ use anyhow::Result;
 use lab::Lab;
 use lab::gateway::PROXY_PORT;
 
-use crate::common::{LINK_LOCAL_CLIENT as CLIENT, ORIGIN, lay_cable, raw_by_cable};
+use crate::common::{LINK_LOCAL_CLIENT as CLIENT, ORIGIN, lay_cable, logged, raw_by_cable};
 
 fn asks(lab: &Lab, client: usize, headers: &str) -> Result<u16> {
     let mut raw = raw_by_cable(lab, client)?;
@@ -42,8 +42,7 @@ fn a_host_on_another_link_with_the_same_link_local_address_is_another_client() -
         assert_eq!(asks(&lab, 1, "")?, 200);
         let past = lab.gateway.ask(&["history", "--client", &format!("{CLIENT}%link0")])?;
         assert_eq!(past.as_array().map(Vec::len), Some(1), "{past}");
-        let log = lab.gateway.log();
-        assert!(log.contains(&format!("access: client={CLIENT}%link0 ")), "{log}");
+        logged(&lab, &[&format!("access: client={CLIENT}%link0 ")])?;
     }
     Ok(())
 }

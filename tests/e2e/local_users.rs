@@ -13,7 +13,7 @@ use lab::wait::until;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::SOON;
+use crate::common::{SOON, logged};
 
 const GOOD: &str = "korrekt Pferd Batterie";
 const OTHER: &str = "noch ein gutes Wort";
@@ -376,6 +376,7 @@ fn the_administrator_is_made_at_the_first_start_and_its_password_told_once() -> 
     assert_eq!(fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
     // Five bits a letter.
     assert!(first.chars().filter(char::is_ascii_alphanumeric).count() * 5 >= 96, "{first}");
+    logged(&lab, &["user admin, password "])?;
     assert_eq!(printed(&lab.gateway.log()), [first.as_str()]);
     assert_eq!(is_written_down(&lab, &first)?, ["administrator-password", "the log"]);
     let warned = |lab: &Lab| -> Result<bool> {

@@ -16,7 +16,7 @@ use lab::wait::until;
 use lab::web::{Web, token};
 use nix::sys::signal::Signal;
 
-use crate::common::{SOON, session};
+use crate::common::{SOON, logged, session};
 use crate::portal_login::log_in;
 
 /// How long the slow are waited for at most, and some more.
@@ -143,12 +143,8 @@ fn every_kind_of_answer_has_the_fields_that_keep_browsers_safe() -> Result<()> {
     let text = page.text();
     let number =
         text.rsplit_once("<code>").and_then(|(_, rest)| rest.split_once("</code>")).context("a number")?.0;
+    logged(&lab, &[number, "/nowhere", "404", &lab.address(0)])?;
     let log = lab.gateway.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains(number))
-        .with_context(|| format!("{number} is not in {log}"))?;
-    assert!(line.contains("/nowhere") && line.contains("404") && line.contains(&lab.address(0)), "{line}");
     assert!(!log.contains("Gruezi"), "{log}");
     assert!(series(&lab, "tracker_portal_requests_total{code=\"404\"}")? >= 3.0);
     Ok(())
@@ -250,8 +246,7 @@ fn whom_a_proxy_in_front_asks_for_is_believed_from_it_alone() -> Result<()> {
             let text = page.text();
             let (_, rest) = text.rsplit_once("<code>").context("a number")?;
             let number = rest.split_once("</code>").context("a number")?.0;
-            let log = lab.gateway.log();
-            let line = log.lines().find(|line| line.contains(number)).context("a line")?;
+            let line = logged(&lab, &[number])?;
             assert!(
                 line.contains(&format!("client={whom} ")) || line.contains(&format!("\"{whom}\"")),
                 "{line}"

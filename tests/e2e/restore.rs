@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::Lab;
 use lab::wait::until;
 
-use crate::common::{SOON, is_let_through, session, status_without_credentials};
+use crate::common::{SOON, is_let_through, logged, session, status_without_credentials};
 
 const FILES: [&str; 2] = ["tracker.redb", "revoked"];
 
@@ -29,7 +29,8 @@ fn is_out_and_told(lab: &Lab, why: &str) -> Result<()> {
     assert!(warnings.contains("not the one that this gateway last wrote"), "{why}: {warnings}");
     let events = lab.gateway.events()?;
     assert!(events.iter().any(|event| event.kind == "replaced"), "{why}: {events:?}");
-    assert!(lab.gateway.log().contains("the database is not the one that this gateway last wrote"), "{why}");
+    logged(lab, &["the database is not the one that this gateway last wrote"])
+        .with_context(|| why.to_owned())?;
     Ok(())
 }
 

@@ -28,6 +28,8 @@ pub(super) async fn reload_on_save(path: PathBuf, ops: Ops) {
             return;
         }
     };
+    // Read once it is watched, here too: it may have been saved since the start has read it.
+    let _ = saved.try_send(());
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
