@@ -3,6 +3,7 @@
 
 mod apply;
 mod certificates;
+mod factors;
 mod kept;
 mod logouts;
 mod options;
@@ -27,14 +28,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::apply::Applied;
+use self::kept::{replaced, witness};
 use self::logouts::{held, holds};
-use self::options::{kerberos, policy, proxy_options};
+use self::options::{kerberos, observe_options, policy, proxy_options};
 use self::passwords::Door;
 use self::regulated::Regulated;
-use crate::admin;
 use crate::admin::server::AdminServer;
-use crate::audit;
-use crate::audit::{Actor, Audit, TrailEntry, Via};
+use crate::audit::{Actor, Audit, Via};
 use crate::auth::kerberos::TicketVerifier;
 use crate::auth::kerberos::negotiate;
 use crate::auth::kerberos::negotiate::{Account, Counters};
@@ -46,18 +46,14 @@ use crate::config::{Config, Document};
 use crate::metrics::{CertificateCollector, MetricsServer, ObserverCollector, Readiness};
 use crate::net::certificates::{CertificateError, Keeper, Shown};
 use crate::net::{Connections, Endpoint, Security, Service};
-use crate::observe::{
-    Kind, ObserveError, ObserveOptions, Observer, ObserverMode, Pinning, Place, Witness, places,
-};
+use crate::observe::{Kind, ObserveError, Observer, Pinning};
 use crate::ops;
 use crate::ops::{Configuration, Limits, Ops, Start};
 use crate::output::Output;
 use crate::portal as web;
-use crate::private;
 use crate::proxy;
 use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
-use crate::session::Policy;
-use crate::store::{Entry, Journal, Store, StoreError};
+use crate::store::{Entry, Journal, SealerError, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
@@ -110,6 +106,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The key of the second factor cannot be used.
+    #[error("{0}")]
+    Sealer(#[from] SealerError),
 }
 
 /// The gateway, bound but not running.
@@ -210,6 +209,7 @@ impl App {
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let holds = holds(&config, &store)?;
+        let factors = factors::open(&config, &store, &journal, &audit)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -220,13 +220,16 @@ impl App {
             metrics: Metrics::new(&registry)?,
             ended: door.forgets(),
             held: held(&holds),
+            enrolled: factors::enrolled(&factors),
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
 
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
-        let verifier = Arc::new(Verifier::new(verifier).with_passwords(door.passwords.clone()));
+        let verifier = Arc::new(
+            Verifier::new(verifier).with_passwords(door.passwords.clone()).with_factors(Arc::clone(&factors)),
+        );
         let decisions = Arc::new(DecisionLog::default());
         let stats = Stats::new()?;
         stats.register(&registry)?;
@@ -282,7 +285,7 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
-        let asked = door.clone();
+        let (asked, told_of) = (door.clone(), Arc::clone(&factors));
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -296,6 +299,7 @@ impl App {
             inner: portal::Inner::of(&inner_listeners),
             pages: Arc::clone(&pages),
             holds: Arc::clone(&holds),
+            factors: Arc::clone(&factors),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -327,6 +331,7 @@ impl App {
                 .chain(limits.warnings())
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .chain(asked.warnings())
+                .chain(factors::warnings(&told_of))
                 .collect()
         });
         let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
@@ -343,6 +348,7 @@ impl App {
             local_users,
             regulator,
             holds: Arc::clone(&holds),
+            factors: Arc::clone(&factors),
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,
@@ -361,6 +367,7 @@ impl App {
             journal: Arc::clone(&journal),
             targets,
             holds,
+            factors: Arc::clone(&factors),
             stats: visits,
             languages,
         };
@@ -520,33 +527,6 @@ async fn tell_refusals(audit: Arc<Audit>) {
     }
 }
 
-/// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.
-fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
-    let places = [
-        (config.observer.pin_dir.as_path(), private::DIRECTORY),
-        (config.run_dir.as_path(), admin::server::DIRECTORY),
-    ];
-    match Witness::choose(&places) {
-        Ok(witness) => (Some(witness), None),
-        Err(why) => {
-            let warning = format!(
-                "there is no place in memory to note the last transaction ({why}): after a crash everybody has to log \
-                 in again; put run-dir on a tmpfs"
-            );
-            (None, Some(warning))
-        }
-    }
-}
-
-/// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
-fn replaced(why: &str, audit: &Audit) -> String {
-    audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
-    format!(
-        "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
-         logged in, and its history, settings and local users are what it says"
-    )
-}
-
 fn listen_error(
     what: &'static str,
     address: impl std::fmt::Display,
@@ -567,29 +547,6 @@ fn proxy_endpoints(config: &Config, certificates: Option<&Arc<Keeper>>) -> Vec<E
         Some(Endpoint { service: Service::Proxy, security, address: listen.address })
     };
     config.addresses_of(Service::Proxy).into_iter().filter_map(endpoint).collect()
-}
-
-fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
-    let listeners = config.addresses_of(Service::Proxy);
-    let own: Vec<u16> = listeners.iter().map(|listen| listen.address.port()).collect();
-    let listeners: Vec<Place> =
-        listeners.iter().map(|listen| Place::from(listen.address).opaque(listen.is_tls)).collect();
-    let watched = config.observer.watch_ports.iter().copied();
-    let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
-    let places = places(&listeners, &config.observer.watch_ports);
-    ObserveOptions {
-        mode: match config.observer.mode {
-            config::ObserverMode::Auto => ObserverMode::Auto,
-            config::ObserverMode::Ebpf => ObserverMode::Ebpf,
-            config::ObserverMode::Proxy => ObserverMode::Proxy,
-        },
-        cgroup: config.observer.cgroup.clone(),
-        pin_dir: Some(config.observer.pin_dir.clone()),
-        places,
-        foreign_ports,
-        max_records: config.observer.max_records,
-        settings: policy.for_observer(),
-    }
 }
 
 /// The name in `Via`: it must differ between the gateways of a chain, as its return means a loop.

@@ -6,6 +6,7 @@ mod actor;
 pub(crate) mod arbitrary;
 mod event;
 mod refusals;
+mod second_factor;
 mod tally;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ pub use self::event::{
 };
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
+pub use self::second_factor::{FactorChange, SecondFactorEvent};
 pub use self::tally::Tally;
 use crate::clock::boot_now;
 use crate::links::shown;

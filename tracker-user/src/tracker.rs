@@ -27,9 +27,9 @@ use crate::session::table::Refused;
 use crate::session::{
     Admission, Decision, HotPolicy, Index, Policy, Proof, Reason, Session, SharedHostDetector, Table,
 };
-use crate::store::{Journal, Unkept};
+use crate::store::{Entry, Journal, Unkept};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Identity, Scope, SessionId, UserMessage, UserQuery};
+use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Scope, SessionId, UserMessage, UserQuery};
 
 pub use self::event_loop::{Ended, EventLoop};
 pub use self::metrics::Metrics;
@@ -175,10 +175,15 @@ pub struct Parts {
     pub ended: OnEnd,
     /// Where no session begins.
     pub held: IsHeld,
+    /// Who has set up which further factors.
+    pub enrolled: Enrolled,
 }
 
 /// Who is told of each session that ends, when its connections are closed and before its end is announced.
 pub type OnEnd = Box<dyn Fn(&crate::session::Event) + Send>;
+
+/// The further factors that somebody has set up.
+pub type Enrolled = Box<dyn Fn(&Identity) -> Factors + Send>;
 
 /// Whether nobody may be logged in at an address, as somebody has just logged out there.
 pub type IsHeld = Box<dyn Fn(ClientAddr, BootTime) -> bool + Send>;
@@ -198,7 +203,8 @@ enum Order {
     Check { client: ClientAddr, connection: ConnectionId, reply: oneshot::Sender<Decision> },
     End { part: end::Part, reason: Reason, actor: Option<Actor>, reply: oneshot::Sender<end::Ended> },
     Policy { policy: Policy, reply: oneshot::Sender<()> },
-    Prove { proof: Proof, reply: oneshot::Sender<Result<Admission, Refusal>> },
+    Prove { proof: Proof, with: Vec<Entry>, reply: oneshot::Sender<Result<Admission, Refusal>> },
+    Enrolled { user: Arc<Identity>, factors: Factors, reply: oneshot::Sender<()> },
     Rollback { scope: Scope, session: SessionId, before: Option<Session> },
 }
 
@@ -262,7 +268,22 @@ impl Tracker {
     /// # Errors
     /// When no session may begin.
     pub async fn prove(&self, proof: Proof) -> Result<Admission, Refusal> {
-        self.order(|reply| Order::Prove { proof, reply }).await.unwrap_or(Err(Refusal::Stopping))
+        self.prove_with(proof, Vec::new()).await
+    }
+
+    /// The same by something that is good once: `with` says on disk that it is spent, in the transaction that keeps the
+    /// session. It stays spent where no session begins.
+    ///
+    /// # Errors
+    /// When no session may begin.
+    pub async fn prove_with(&self, proof: Proof, with: Vec<Entry>) -> Result<Admission, Refusal> {
+        self.order(|reply| Order::Prove { proof, with, reply }).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// A user has set up these further factors, and no others: when this returns, their sessions wait for one where one is
+    /// demanded and was not proved, and those that waited for one that is no more go on.
+    pub async fn enrolled(&self, user: Arc<Identity>, factors: Factors) {
+        self.order(|reply| Order::Enrolled { user, factors, reply }).await;
     }
 
     /// Somebody was refused: it goes into the audit trail.

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use super::factors;
 use super::options::{kerberos, policy, proxy_options};
 use super::passwords::Door;
 use super::portal;
 use super::regulated::{self, Regulated};
+use crate::auth::factors::SecondFactors;
 use crate::auth::regulation::Regulator;
 use crate::auth::{LogoutHolds, Verifier};
 use crate::clock::boot_now;
@@ -35,6 +37,7 @@ pub(super) struct Applied {
     /// The web pages: they are made of operations, and so after them.
     pub(super) pages: Arc<OnceLock<Running>>,
     pub(super) holds: Arc<LogoutHolds>,
+    pub(super) factors: Arc<SecondFactors>,
 }
 
 impl Applied {
@@ -60,6 +63,7 @@ impl Applied {
         self.verifier.tickets().configure(kerberos(config));
         self.door.configure(config);
         self.holds.configure(config.portal.logout_hold);
+        self.factors.configure(factors::settings(config));
         let (asked, inner) = (Arc::clone(config), self.inner.clone());
         let made = match self.threads.run(move || proxy_options(&asked, &inner)) {
             Ok(done) => done.await.ok(),

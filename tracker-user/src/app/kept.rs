@@ -3,8 +3,13 @@
 use tracing::warn;
 
 use super::StartError;
+use crate::admin;
+use crate::audit;
+use crate::audit::{Audit, TrailEntry};
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::config::Config;
+use crate::observe::Witness;
+use crate::private;
 use crate::session::Policy;
 use crate::store::Store;
 use crate::tracker::Kept;
@@ -52,6 +57,33 @@ pub(super) fn continued(config: &Config, kept: &Kept) -> Policy {
     let Some(before) = &kept.policy else { return super::policy(config, BootTime::default()) };
     let policy = super::policy(config, before.since);
     if policy == *before { policy } else { Policy { since: boot_now(), ..policy } }
+}
+
+/// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.
+pub(super) fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
+    let places = [
+        (config.observer.pin_dir.as_path(), private::DIRECTORY),
+        (config.run_dir.as_path(), admin::server::DIRECTORY),
+    ];
+    match Witness::choose(&places) {
+        Ok(witness) => (Some(witness), None),
+        Err(why) => {
+            let warning = format!(
+                "there is no place in memory to note the last transaction ({why}): after a crash everybody has to log \
+                 in again; put run-dir on a tmpfs"
+            );
+            (None, Some(warning))
+        }
+    }
+}
+
+/// Tells of a database that is not the one last written: in the audit trail, and by what is returned.
+pub(super) fn replaced(why: &str, audit: &Audit) -> String {
+    audit.record(TrailEntry::now(audit::Event::Replaced(why.to_owned().into())));
+    format!(
+        "the database found at start is not the one that this gateway last wrote: {why}; nobody in it was taken to be \
+         logged in, and its history, settings and local users are what it says"
+    )
 }
 
 #[cfg(test)]

@@ -10,8 +10,11 @@ use crate::auth::kerberos::{ChannelBindings, Conditions, NameRules};
 use crate::clock::BootTime;
 use crate::config;
 use crate::config::Config;
+use crate::net::Service;
+use crate::observe::{ObserveOptions, ObserverMode, Place, places};
 use crate::proxy::{AllowList, Balancers, ProxyOptions};
-use crate::session::{FactorPolicy, Policy};
+use crate::session::{Demand, FactorPolicy, Policy};
+use crate::types::{LOCAL_DOMAIN, Method};
 
 /// What tickets and passwords are verified by.
 pub(super) fn kerberos(config: &Config) -> negotiate::Options {
@@ -64,6 +67,28 @@ pub(super) fn proxy_options(config: &Config, inner: &portal::Inner) -> ProxyOpti
     }
 }
 
+/// Who must prove a second factor. Nobody has to prove one after an application password, which is of a program, or after a
+/// passkey alone, which is two factors in one.
+pub(super) fn factors(config: &Config) -> FactorPolicy {
+    let config::SecondFactor { domains, kerberos, .. } = &config.second_factor;
+    let demand = |policy: config::SecondFactorPolicy| match policy {
+        config::SecondFactorPolicy::Off => None,
+        config::SecondFactorPolicy::Optional => Some(Demand::IfEnrolled),
+        config::SecondFactorPolicy::Required => Some(Demand::Always),
+    };
+    // The local users have no realm.
+    let realm = |domain: &String| match domain.to_lowercase() {
+        local if local == LOCAL_DOMAIN => String::new(),
+        realm => realm,
+    };
+    let realms = domains.iter().filter_map(|(domain, policy)| Some((realm(domain), demand(*policy)?)));
+    let mut trusted = vec![Method::ApplicationPassword, Method::Passkey];
+    if *kerberos == config::KerberosTrust::Trust {
+        trusted.push(Method::Kerberos);
+    }
+    FactorPolicy { realms: realms.collect(), trusted }
+}
+
 /// What sessions are judged by, from that time on.
 pub(super) fn policy(config: &Config, since: BootTime) -> Policy {
     Policy {
@@ -71,7 +96,31 @@ pub(super) fn policy(config: &Config, since: BootTime) -> Policy {
         max_users: config.licences.max_users,
         devices_per_user: config.licences.devices_per_user,
         guests: config.licences.guests.clone(),
-        factors: FactorPolicy::default(),
+        factors: factors(config),
         since,
+    }
+}
+
+/// What clients are observed by.
+pub(super) fn observe_options(config: &Config, policy: &Policy) -> ObserveOptions {
+    let listeners = config.addresses_of(Service::Proxy);
+    let own: Vec<u16> = listeners.iter().map(|listen| listen.address.port()).collect();
+    let listeners: Vec<Place> =
+        listeners.iter().map(|listen| Place::from(listen.address).opaque(listen.is_tls)).collect();
+    let watched = config.observer.watch_ports.iter().copied();
+    let foreign_ports: Vec<u16> = watched.filter(|port| !own.contains(port)).collect();
+    let places = places(&listeners, &config.observer.watch_ports);
+    ObserveOptions {
+        mode: match config.observer.mode {
+            config::ObserverMode::Auto => ObserverMode::Auto,
+            config::ObserverMode::Ebpf => ObserverMode::Ebpf,
+            config::ObserverMode::Proxy => ObserverMode::Proxy,
+        },
+        cgroup: config.observer.cgroup.clone(),
+        pin_dir: Some(config.observer.pin_dir.clone()),
+        places,
+        foreign_ports,
+        max_records: config.observer.max_records,
+        settings: policy.for_observer(),
     }
 }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Actor, BanEvent, Event, LicencesEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, Via,
+    Actor, BanEvent, Event, FactorChange, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent,
+    SessionEvent, SettingEvent, Via,
 };
 use crate::clock::BootTime;
 use crate::session;
@@ -142,7 +143,22 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     });
     let licences = (select(&LicenceLevel::ALL[..]), any::<u32>(), any::<u32>());
     let licences = licences.prop_map(|(level, used, max)| LicencesEvent { level, used, max });
+    let second_factor = (
+        identity(),
+        prop::option::of(client()),
+        select(&FactorChange::ALL[..]),
+        prop::option::of("[ -~]{0,20}"),
+        prop::option::of(actor()),
+    );
+    let second_factor = second_factor.prop_map(|(user, client, what, of, actor)| SecondFactorEvent {
+        user,
+        client,
+        what,
+        of: of.map(Into::into),
+        actor,
+    });
     prop_oneof![
+        1 => second_factor.prop_map(Event::SecondFactor),
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),
         1 => ban.prop_map(Event::Ban),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::actor::Actor;
+use super::second_factor::SecondFactorEvent;
 use crate::clock::wall_now;
 use crate::outside;
 use crate::session;
@@ -40,6 +41,10 @@ pub enum Kind {
     /// The database found at start is not the one that this gateway last wrote: nobody in it is logged in. The reason says
     /// what speaks against it.
     Replaced,
+    /// Something was done to a user's second factor; the reason says what.
+    SecondFactor,
+    /// A second factor was not accepted; the reason says what was wrong.
+    SecondFactorRefused,
     /// A setting was changed.
     Setting,
     /// A session's timeout ran out.
@@ -48,7 +53,7 @@ pub enum Kind {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::AdminLogin,
         Self::AdminLogout,
         Self::Banned,
@@ -60,6 +65,8 @@ impl Kind {
         Self::Refused,
         Self::Renewed,
         Self::Replaced,
+        Self::SecondFactor,
+        Self::SecondFactorRefused,
         Self::Setting,
         Self::Stale,
     ];
@@ -79,6 +86,8 @@ impl Kind {
             Self::Refused => "refused",
             Self::Renewed => "renewed",
             Self::Replaced => "replaced",
+            Self::SecondFactor => "second-factor",
+            Self::SecondFactorRefused => "second-factor-refused",
             Self::Setting => "setting",
             Self::Stale => "stale",
         }
@@ -109,6 +118,8 @@ pub enum Event {
     LocalUser(LocalUserEvent),
     /// An administrator or a viewer logged in to the web pages, or out of them.
     Admin(AdminEvent),
+    /// Something was done to a user's second factor, or one was not accepted.
+    SecondFactor(SecondFactorEvent),
     /// Licences are about to run out, have run out, or are there again.
     Licences(LicencesEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
@@ -280,6 +291,8 @@ impl Event {
             Self::LocalUser(_) => Kind::LocalUser,
             Self::Admin(admin) if admin.login.is_some() => Kind::AdminLogin,
             Self::Admin(_) => Kind::AdminLogout,
+            Self::SecondFactor(of) if of.what.is_refusal() => Kind::SecondFactorRefused,
+            Self::SecondFactor(_) => Kind::SecondFactor,
             Self::Licences(_) => Kind::Licences,
             Self::Replaced(_) => Kind::Replaced,
         }
@@ -339,6 +352,7 @@ impl Event {
             Self::Refused(refused) => refused.client,
             Self::Ban(ban) => ban.client,
             Self::Admin(admin) => Some(admin.client),
+            Self::SecondFactor(of) => of.client,
             Self::Setting(_) | Self::LocalUser(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
@@ -352,6 +366,7 @@ impl Event {
             Self::LocalUser(changed) => Some(&changed.user),
             Self::Ban(ban) => ban.user.as_deref(),
             Self::Admin(admin) => Some(&admin.user),
+            Self::SecondFactor(of) => Some(&of.user),
             Self::Setting(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
@@ -388,6 +403,10 @@ impl Event {
             Self::Setting(setting) => Some(setting.how.into()),
             Self::LocalUser(changed) => Some(changed.how.into()),
             Self::Admin(admin) => admin.why.map(Into::into),
+            Self::SecondFactor(of) => Some(match &of.of {
+                None => of.what.as_str().into(),
+                Some(one) => format!("{}: {}", of.what.as_str(), outside::shown(one, outside::NAME)).into(),
+            }),
             Self::Licences(licences) => Some(licences.level.as_str().into()),
             Self::Replaced(why) => Some((**why).into()),
         }
@@ -403,17 +422,19 @@ impl Event {
             Self::Setting(setting) => setting.how,
             Self::LocalUser(changed) => changed.how,
             Self::Admin(admin) => admin.why.unwrap_or_default(),
+            Self::SecondFactor(of) => of.what.as_str(),
             Self::Licences(licences) => licences.level.as_str(),
             Self::Replaced(_) => "store",
         }
     }
 
-    /// In a refusal, why in a word; of a ban, what it stands on.
+    /// In a refusal, why in a word; of a ban, what it stands on; of a second factor, what was done to it or was wrong.
     #[must_use]
     pub fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refused) => Some(refused.cause),
             Self::Ban(ban) => Some(ban.scope),
+            Self::SecondFactor(of) => Some(of.what.as_str()),
             _ => None,
         }
     }
@@ -466,6 +487,7 @@ impl Event {
             Self::LocalUser(changed) => Some(&changed.actor),
             Self::Ban(ban) => ban.actor.as_ref(),
             Self::Admin(admin) => Some(&admin.actor),
+            Self::SecondFactor(of) => of.actor.as_ref(),
             Self::Refused(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }

@@ -9,6 +9,7 @@ mod cause;
 mod channel;
 mod conversation;
 mod credentials;
+pub mod factors;
 mod fingerprint;
 mod holds;
 pub mod kerberos;

@@ -1,8 +1,11 @@
 //! One door for credentials of every method.
 
+use std::sync::Arc;
+
 use super::cause::Cause;
 use super::channel::Channel;
 use super::credentials::{Credentials, Malformed};
+use super::factors::SecondFactors;
 use super::kerberos::TicketVerifier;
 use super::kerberos::negotiate::{Attempt, Progress};
 use super::offer::Schemes;
@@ -31,19 +34,26 @@ pub struct Context {
 pub struct Verifier {
     tickets: TicketVerifier,
     passwords: Option<Passwords>,
+    factors: Option<Arc<SecondFactors>>,
 }
 
 impl Verifier {
     /// Verifies Kerberos tickets with `tickets`, and nothing else.
     #[must_use]
     pub const fn new(tickets: TicketVerifier) -> Self {
-        Self { tickets, passwords: None }
+        Self { tickets, passwords: None, factors: None }
     }
 
     /// Names with passwords, too.
     #[must_use]
     pub fn with_passwords(self, passwords: Passwords) -> Self {
         Self { passwords: Some(passwords), ..self }
+    }
+
+    /// Further factors, too.
+    #[must_use]
+    pub fn with_factors(self, factors: Arc<SecondFactors>) -> Self {
+        Self { factors: Some(factors), ..self }
     }
 
     /// The part that verifies Kerberos tickets: what keeps it from that, and what it goes by.
@@ -128,7 +138,6 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::Arc;
 
     use super::*;
     use crate::auth::kerberos::Cause as Kerberos;

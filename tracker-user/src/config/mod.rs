@@ -33,7 +33,7 @@ pub use problem::{ConfigError, Problem};
 pub use span::show as show_span;
 pub use types::*;
 pub use values::{
-    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode,
+    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode, PasskeyUse,
     SecondFactorPolicy,
 };
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::values::{
-    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode,
+    AllowedDestination, Basic, ChannelBindings, KerberosTrust, MachineAccounts, ObserverMode, PasskeyUse,
     SecondFactorPolicy,
 };
 use crate::auth::kerberos::conditions::ConditionSettings;
@@ -301,13 +301,34 @@ impl Default for Portal {
     }
 }
 
+/// So long browsers are remembered, unless the configuration says otherwise.
+const REMEMBER: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// The second factor.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SecondFactor {
     /// Who is asked, by domain; a domain that is not named is off.
     pub domains: BTreeMap<String, SecondFactorPolicy>,
     /// Whether Kerberos is enough.
     pub kerberos: KerberosTrust,
+    /// What passkeys are good for.
+    pub passkey: PasskeyUse,
+    /// So long a browser is remembered that was told to be, since it was last used; zero: none is.
+    pub remember: Duration,
+    /// So long a reset by mail waits before it takes effect, so that whoever did not order it can still stop it.
+    pub recovery_delay: Duration,
+}
+
+impl Default for SecondFactor {
+    fn default() -> Self {
+        Self {
+            domains: BTreeMap::new(),
+            kerberos: KerberosTrust::default(),
+            passkey: PasskeyUse::default(),
+            remember: REMEMBER,
+            recovery_delay: Duration::ZERO,
+        }
+    }
 }
 
 /// Outgoing mail.
@@ -317,6 +338,8 @@ pub struct Mail {
     pub smtp: Option<String>,
     /// The sender's address.
     pub from: Option<String>,
+    /// The file with the password for the mail server, where the URL names a user; `None`: the URL has it, if one is needed.
+    pub password_file: Option<PathBuf>,
 }
 
 /// TLS.

@@ -81,6 +81,19 @@ words! {
     }
 }
 
+words! {
+    /// What passkeys are good for.
+    pub enum PasskeyUse {
+        /// Nothing: none is asked for, and none can be added.
+        Off = "off",
+        /// After a password, in place of a code.
+        #[default]
+        Second = "second",
+        /// Alone, too: they are a factor that somebody has, unlocked by one that they know or are.
+        Alone = "alone",
+    }
+}
+
 /// A destination that is let through although the built-in deny list names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AllowedDestination {

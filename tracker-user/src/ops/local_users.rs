@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub(super) use self::administrator::first_password_warning;
-pub use self::administrator::{ADMINISTRATOR, make_administrator};
+pub use self::administrator::make_administrator;
 use super::{Ops, OpsError, Parts};
 use crate::audit::{Actor, Event, LocalUserEvent, TrailEntry, Via};
 use crate::auth::Password;
@@ -18,7 +18,7 @@ use crate::clock::{Anchor, wall_now};
 use crate::session::{Reason, Session};
 use crate::store::{PasswordHash, StoredUser};
 use crate::tracker::{NotKept, Whose};
-use crate::types::{ClientAddr, Identity, Role};
+use crate::types::{ADMINISTRATOR, ClientAddr, Identity, Role};
 
 /// One of the gateway's own users.
 #[derive(Clone, Debug, PartialEq, Eq)]

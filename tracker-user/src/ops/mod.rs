@@ -56,7 +56,7 @@ pub use self::explain::{Answer, Explanation, RuleFinding};
 pub use self::history::HISTORY_AT_MOST;
 pub use self::hosts::Host;
 pub use self::hypothetical::{Hypothetical, Offer};
-pub use self::local_users::{ADMINISTRATOR, LocalUser, UserChanged, make_administrator};
+pub use self::local_users::{LocalUser, UserChanged, make_administrator};
 pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
 pub use self::presence::Presence;
@@ -73,6 +73,7 @@ pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreSta
 pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
+use crate::auth::factors::SecondFactors;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
 use crate::auth::{LogoutHolds, Verifier};
@@ -109,6 +110,8 @@ pub struct Parts {
     pub local_users: Arc<LocalUsers>,
     /// Who counts wrong passwords.
     pub regulator: Regulator,
+    /// Further factors.
+    pub factors: Arc<SecondFactors>,
     /// Where somebody has just logged out.
     pub holds: Arc<LogoutHolds>,
     /// The certificates; `None` where nothing listens under TLS.

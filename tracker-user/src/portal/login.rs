@@ -28,7 +28,7 @@ use super::site::Site;
 use super::visit::Visit;
 use crate::types::UserMessage;
 
-pub(super) use self::begin::begin;
+pub(super) use self::begin::{NotAdmitted, begin};
 pub(super) use self::pending::Pending;
 pub(super) use self::silent::{Sent, Silent, silent};
 pub(super) use self::typed::Typed;

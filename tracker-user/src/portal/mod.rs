@@ -15,6 +15,7 @@ mod pac;
 mod page;
 mod password;
 mod posted;
+mod second_factor;
 mod server;
 mod settings;
 mod site;

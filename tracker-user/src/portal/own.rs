@@ -111,6 +111,8 @@ fn here(visit: &Visit, presence: Presence) -> Option<Here> {
         method: match session.method {
             Proof::Kerberos => "Kerberos",
             Proof::Password => "password",
+            Proof::ApplicationPassword => "application password",
+            Proof::Passkey => "passkey",
         },
         until: session.expires.map(moment),
         ends: ends(visit, &session, &timeouts),

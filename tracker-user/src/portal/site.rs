@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::login::Pending;
+use super::second_factor::PendingLogins;
 use super::settings::Settings;
 use super::stats::Stats;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
+use crate::auth::factors::SecondFactors;
 use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
 use crate::ops::Ops;
@@ -36,6 +38,8 @@ pub struct Parts {
     pub targets: Arc<ReturnTargets>,
     /// Where nobody is logged in silently.
     pub holds: Arc<LogoutHolds>,
+    /// Further factors.
+    pub factors: Arc<SecondFactors>,
     /// What is counted.
     pub stats: Stats,
     /// All languages there are.
@@ -51,6 +55,7 @@ struct Inner {
     settings: ArcSwap<Settings>,
     web_sessions: WebSessions,
     pending: Pending,
+    pending_logins: PendingLogins,
 }
 
 impl Site {
@@ -58,7 +63,8 @@ impl Site {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
         let web_sessions = WebSessions::start(&parts.store, &parts.journal);
-        Self(Arc::new(Inner { parts, settings, web_sessions, pending: Pending::default() }))
+        let (pending, pending_logins) = (Pending::default(), PendingLogins::default());
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending, pending_logins }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -75,6 +81,11 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Logins whose second factor has not come yet.
+    pub(super) fn pending_logins(&self) -> &PendingLogins {
+        &self.0.pending_logins
     }
 
     /// Where people want to go who are logging in.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use ring::hmac;
 
 use super::page::{Page, Problem, answer};
+use super::second_factor::PENDING_COOKIE;
 use super::settings::Settings;
 use super::site::Site;
 use super::web_sessions::{Purpose, WebSession};
@@ -51,6 +52,7 @@ struct Inner {
     settings: Arc<Settings>,
     user: Option<Known>,
     admin: Option<Known>,
+    pending: Option<String>,
     turned: Option<HeaderValue>,
     form: Option<String>,
     fresh_form: bool,
@@ -107,6 +109,7 @@ impl Visit {
             Some(Known { secret, session })
         };
         let (user, admin) = (known(Purpose::User).await, known(Purpose::Admin).await);
+        let pending = cookie(PENDING_COOKIE);
         let known = cookie(FORM_COOKIE).filter(|value| value.len() == 32);
         let fresh_form = known.is_none();
         let form = known.or_else(|| if arrived.is_tls && is_judged { random() } else { None });
@@ -122,6 +125,7 @@ impl Visit {
             settings,
             user,
             admin,
+            pending,
             turned: None,
             form,
             fresh_form,
@@ -205,6 +209,11 @@ impl Visit {
         self.known(purpose).map(|known| known.secret.as_str())
     }
 
+    /// The secret of the login whose second factor has not come yet.
+    pub(super) fn pending_secret(&self) -> Option<&str> {
+        self.0.pending.as_deref()
+    }
+
     fn known(&self, purpose: Purpose) -> Option<&Known> {
         match purpose {
             Purpose::User => self.0.user.as_ref(),
@@ -248,7 +257,7 @@ impl Visit {
     pub(super) fn form_token(&self) -> String {
         let Some(form) = &self.0.form else { return String::new() };
         let secrets = Purpose::ALL.map(|purpose| self.web_secret(purpose).unwrap_or_default());
-        let text = format!("{form} {}", secrets.join(" "));
+        let text = format!("{form} {} {}", secrets.join(" "), self.pending_secret().unwrap_or_default());
         let tag = hmac::sign(&self.0.key, text.as_bytes());
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -22,7 +22,7 @@ use crate::audit::{Ground, Refusal};
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::session::State;
 use crate::store::{Entry, Journal, Store, Unkept, WebSessionKey};
-use crate::types::{ClientAddr, Identity, Role, SessionId};
+use crate::types::{ClientAddr, Factor, Identity, Role, SessionId};
 
 /// How many sessions the event loop is asked about at once.
 const PORTION: usize = 256;
@@ -118,6 +118,8 @@ impl Site {
     /// Logs a browser in to the pages, and returns the cookie that the answer sets (append it as `Set-Cookie`). What it was
     /// logged in by for this purpose before is over, so that nobody goes on with a secret that others may know.
     ///
+    /// `factor` is the further factor that was proved just now, if one was.
+    ///
     /// A user must have been logged in to the proxy at the visit's address before ([`crate::tracker::Tracker::prove`]).
     ///
     /// # Errors
@@ -127,6 +129,7 @@ impl Site {
         visit: &Visit,
         identity: &Arc<Identity>,
         purpose: Purpose,
+        factor: Option<Factor>,
     ) -> Result<HeaderValue, NotBegun> {
         let now = boot_now();
         let (role, session) = match purpose {
@@ -144,6 +147,7 @@ impl Site {
             role,
             client: visit.client(),
             authenticated: now,
+            factor: factor.filter(|factor| *factor != Factor::RememberedDevice).map(|_| now),
             began: now,
             session,
             changed: self.changed(identity),
@@ -163,6 +167,14 @@ impl Site {
         let session = WebSession { authenticated: now, changed, ..(**present).clone() };
         let (secret, cookie) = self.put_web_session(visit, session.clone(), now)?;
         Ok(visit.turned(secret, session, cookie))
+    }
+
+    /// A further factor was proved by whoever is logged in here for this purpose: for a while they may change what they have set
+    /// up.
+    pub(super) fn note_factor(&self, visit: &Visit, purpose: Purpose) {
+        if let Some(secret) = visit.web_secret(purpose) {
+            self.web_sessions().held().note_factor(&hash(secret), boot_now());
+        }
     }
 
     /// Logs a browser out of the pages, and returns the cookie that takes its secret away (append it as `Set-Cookie`). On disk

@@ -153,7 +153,12 @@ fn lifetime(session: &Session, policy: &Policy, now: BootTime) -> Finding {
     match lifetime_end(session, policy) {
         None => found(Rule::Lifetime, "no lifetime: proxy-auth-lifetime is disabled"),
         Some(end) => {
-            let text = if now >= end { "the lifetime is over" } else { "the lifetime counts from the login" };
+            let text = match (session.has_begun(), now >= end) {
+                (true, true) => "the lifetime is over",
+                (true, false) => "the lifetime counts from the login",
+                (false, true) => "the further factor has not come in time",
+                (false, false) => "a login waits so long for its further factor",
+            };
             Finding { since: Some(session.created), until: Some(end), ..found(Rule::Lifetime, text) }
         }
     }

@@ -42,6 +42,15 @@ impl FactorPolicy {
         !self.realms.is_empty()
     }
 
+    /// What is demanded of this user; `None`: nothing. The built-in administrator belongs to no domain of anybody's: where
+    /// any domain is on, they may set a factor up and are asked for it then, also where the gateway's own users are not.
+    #[must_use]
+    pub fn demand(&self, identity: &Identity) -> Option<Demand> {
+        let of_realm = self.realms.get(identity.realm()).copied();
+        let is_alike = self.asks_anybody() && identity.is_built_in_administrator();
+        of_realm.or_else(|| is_alike.then_some(Demand::IfEnrolled))
+    }
+
     /// The factor that is missing: one that the user has set up, where there is one. Any one further factor will do.
     #[must_use]
     pub fn missing(&self, proven: &Proven<'_>) -> Option<Factor> {
@@ -50,7 +59,7 @@ impl FactorPolicy {
             return None;
         }
         let first = enrolled.iter().next();
-        match self.realms.get(identity.realm())? {
+        match self.demand(identity)? {
             Demand::IfEnrolled => first,
             Demand::Always => Some(first.unwrap_or(Factor::Totp)),
         }
@@ -84,5 +93,13 @@ mod tests {
         assert_eq!(missing(&trusting, "EXAMPLE.TEST", none, totp), None);
         assert_eq!(missing(&optional, "EXAMPLE.TEST", none, none), None);
         assert_eq!(missing(&optional, "EXAMPLE.TEST", none, totp), Some(Factor::Totp));
+        // The built-in administrator belongs to no domain.
+        let of = |identity: &Identity, enrolled| {
+            let proven = Proven { identity, method: Method::Password, factors: none, enrolled };
+            (always.missing(&proven), FactorPolicy::default().missing(&proven))
+        };
+        assert_eq!(of(&Identity::local("Admin"), totp), (Some(Factor::Totp), None));
+        assert_eq!(of(&Identity::local("admin"), none), (None, None));
+        assert_eq!(of(&Identity::local("bob"), totp), (None, None));
     }
 }

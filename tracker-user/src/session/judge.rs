@@ -4,6 +4,8 @@
 //! was latched by the kernel after the session was last proved. The second half is what makes a late, stopped or dead
 //! daemon decide exactly as one that was awake.
 
+use std::time::Duration;
+
 use super::event::Reason;
 use super::evidence::{Evidence, Gap, Presence};
 use super::policy::Policy;
@@ -93,10 +95,15 @@ pub(super) fn reopened_at(session: &Session, evidence: &Evidence) -> Option<Boot
     since_proof(evidence.left_at).or_else(|| since_proof(evidence.opened_at))
 }
 
-/// When the lifetime of `session` is over, if it has one.
+/// So long a login waits for its further factor.
+pub const WAITS_FOR: Duration = Duration::from_secs(600);
+
+/// When the lifetime of `session` is over, if it has one. A login that waits for its further factor has one in any case.
 #[must_use]
 pub fn lifetime_end(session: &Session, policy: &Policy) -> Option<BootTime> {
-    policy.timeouts.lifetime().map(|lifetime| session.created.after(lifetime))
+    let waits = (!session.has_begun()).then_some(WAITS_FOR);
+    let lifetime = policy.timeouts.lifetime().into_iter().chain(waits).min();
+    lifetime.map(|lifetime| session.created.after(lifetime))
 }
 
 /// Judges `session` at `now` by the evidence about its client.

@@ -47,7 +47,7 @@ pub use decide::{Admitted, Arrival, Decided, Decision, Denial, Rule, Situation, 
 pub use event::{Effect, Event, NoReason, Proved, Reason, What};
 pub use evidence::{Evidence, Gap};
 pub use explain::{Explanation, Finding, explain};
-pub use factors::FactorPolicy;
+pub use factors::{Demand, FactorPolicy, Proven};
 pub use index::{HotPolicy, Index};
 pub use judge::{Verdict, judge};
 pub use licence_alarm::{LicenceAlarm, LicenceLevel};

@@ -22,7 +22,7 @@ use super::record::{Session, State};
 use super::settings::OnTimeout;
 use super::users::Users;
 use crate::clock::BootTime;
-use crate::types::{ClientAddr, ConnectionId, Device, Identity, Scope, SessionId, Traffic};
+use crate::types::{ClientAddr, ConnectionId, Device, Factors, Identity, Scope, SessionId, Traffic};
 
 use self::proofs::complete;
 pub use self::proofs::{Admission, AdmissionKind, Proof, Refused};
@@ -333,6 +333,22 @@ impl Table {
             Some(State::Active | State::Waiting { .. }) | None => Reason::ClosedTimeout,
         };
         self.finish(scope, reason, at, None, None, out);
+    }
+
+    /// A user has set up these further factors, and no others. Returns what their sessions are of: refresh each of them
+    /// afterwards.
+    pub fn set_enrolled(&mut self, user: &Identity, enrolled: Factors, out: &mut Vec<Effect>) -> Vec<Scope> {
+        let is_changed = |session: &&Session| *session.identity == *user && session.enrolled != enrolled;
+        let scopes: Vec<Scope> = self.sessions.iter().filter(is_changed).map(Session::scope).collect();
+        for scope in &scopes {
+            if let Some(session) = self.sessions.get_mut(*scope) {
+                session.enrolled = enrolled;
+                if session.has_begun() {
+                    keep(*scope, out);
+                }
+            }
+        }
+        scopes
     }
 
     /// Puts another policy in force. Refresh every session afterwards; those that ran out by the old policy must have been

@@ -17,6 +17,7 @@ use super::events::{self, EventKey, Events, StoredEvent};
 use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
+use super::sealed::{self, SealedRow, SealedTable};
 use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
@@ -77,6 +78,8 @@ pub(super) struct Batch {
     pub(super) series: Series,
     /// By the hash of its secret; `None`: it is over.
     pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
+    /// Sealed rows, by table and key.
+    pub(super) sealed: HashMap<(SealedTable, String), SealedRow>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -271,6 +274,9 @@ impl Store {
             }
             if !batch.web_sessions.is_empty() {
                 web_sessions::write(write, &batch.web_sessions)?;
+            }
+            if !batch.sealed.is_empty() {
+                sealed::write(write, batch.sealed.values())?;
             }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;

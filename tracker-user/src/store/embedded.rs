@@ -17,6 +17,7 @@ use super::error::StoreError;
 use super::open::{self, Open, Seen};
 use super::revocation::{self, Mark, Revocation};
 use super::schema::{self, Imprint};
+use super::sealer;
 use crate::clock::{Anchor, BootTime, boot_id, wall_now};
 use crate::net::certificates::own;
 use crate::observe::Witness;
@@ -93,6 +94,9 @@ pub fn is_ours(name: &OsStr) -> bool {
         own::ASIDE,
         administrator::FILE,
         administrator::ASIDE,
+        sealer::FILE,
+        sealer::PREVIOUS,
+        sealer::ASIDE,
         "lost+found",
     ];
     ours.into_iter().any(|ours| name == ours) || name.to_str().is_some_and(|name| name.ends_with(".rcache2"))

@@ -18,6 +18,7 @@ use super::content::{Batch, Settle};
 use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::policy::StoredPolicy;
+use super::sealed::SealedRow;
 use super::series::StoredBucket;
 use super::sessions::PortableSession;
 use super::web_sessions::{StoredWebSession, WebSessionKey};
@@ -48,6 +49,8 @@ pub enum Entry {
     Series(StoredBucket),
     /// The login to the pages of this key is this, or it is over.
     WebSession(WebSessionKey, Option<Box<StoredWebSession>>),
+    /// A sealed row is this. While the gateway runs, nothing else writes them: a row is what was submitted last.
+    Sealed(SealedRow),
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -142,9 +145,9 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, bans, series, web_sessions, settle } = pending;
+    let Batch { sessions, seen, events, policy, bans, series, web_sessions, sealed, settle } = pending;
     let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
-    let nothing_else = bans.is_empty() && series.is_empty() && web_sessions.is_empty();
+    let nothing_else = bans.is_empty() && series.is_empty() && web_sessions.is_empty() && sealed.is_empty();
     nothing_of_sessions && policy.is_none() && nothing_else && settle.is_none()
 }
 
@@ -221,6 +224,9 @@ impl Writer {
             }
             Entry::WebSession(key, session) => {
                 pending.web_sessions.insert(key, session);
+            }
+            Entry::Sealed(row) => {
+                pending.sealed.insert((row.table, row.key.clone()), row);
             }
             Entry::Policy(policy) => {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));

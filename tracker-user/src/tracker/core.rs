@@ -13,7 +13,7 @@ use tracker_ebpf::abi::Hint;
 
 use super::metrics::Metrics;
 use super::revoked::Revoked;
-use super::{IsHeld, OnEnd, Order, Parts, Refusal, View, resync};
+use super::{Enrolled, IsHeld, OnEnd, Order, Parts, Refusal, View, resync};
 use crate::audit::{self, Audit, LicencesEvent, TrailEntry};
 use crate::clock::{BootTime, BootTimer, boot_now};
 use crate::net::Connections;
@@ -25,7 +25,7 @@ use crate::session::{
 };
 use crate::store::{Entry, Journal};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Scope, Traffic};
+use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Scope, Traffic};
 
 /// How often the records are compared with the sockets although nothing looks wrong.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -48,6 +48,7 @@ pub(super) struct Core {
     pub(super) metrics: Metrics,
     pub(super) ended: OnEnd,
     pub(super) held: IsHeld,
+    enrolled_by: Enrolled,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) timer: BootTimer,
     pub(super) timer_set: Option<BootTime>,
@@ -80,7 +81,8 @@ impl Core {
         orders: mpsc::Receiver<Order>,
         back: mpsc::WeakSender<Order>,
     ) -> io::Result<Self> {
-        let Parts { observer, events, connections, audit, journal, threads, metrics, ended, held } = parts;
+        let Parts { observer, events, connections, audit, journal, threads, metrics, ended, held, enrolled } =
+            parts;
         // What an earlier run lost does not matter: everybody is refreshed now.
         let amiss = observer.counters().map_or(0, |counters| resync::amiss(&counters));
         Ok(Self {
@@ -95,6 +97,7 @@ impl Core {
             metrics,
             ended,
             held,
+            enrolled_by: enrolled,
             orders,
             timer: BootTimer::new()?,
             timer_set: None,
@@ -132,6 +135,8 @@ impl Core {
                 session.traffic_before = None;
                 to_rewrite.push(session.client);
             }
+            // It may have been reset while the gateway was down.
+            session.enrolled = (self.enrolled_by)(&session.identity);
             // Without a record, gaps would not be latched; a record that is there already knows more.
             let (client, tracked) =
                 (session.client, self.observer.ensure(session.client, session.judged_from));
@@ -229,7 +234,12 @@ impl Core {
                 self.set_policy(policy);
                 let _ = reply.send(());
             }
-            Order::Prove { proof, reply } => self.prove(&proof, reply),
+            Order::Prove { proof, with, reply } => self.prove(&proof, with, reply),
+            Order::Enrolled { user, factors, reply } => {
+                self.enrolled(&user, factors);
+                // Whoever asked may have gone.
+                let _ = reply.send(());
+            }
             Order::Rollback { scope, session, before } => {
                 self.table.rollback(scope, session, before, &mut self.effects);
                 self.carry_out(None);
@@ -271,7 +281,16 @@ impl Core {
         decision
     }
 
-    fn prove(&mut self, proof: &Proof, reply: oneshot::Sender<Result<Admission, Refusal>>) {
+    /// A user has set further factors up, or has none any more: their sessions are judged by it.
+    fn enrolled(&mut self, user: &Identity, factors: Factors) {
+        let scopes: Vec<Scope> = self.table.set_enrolled(user, factors, &mut self.effects);
+        self.carry_out(None);
+        for scope in scopes {
+            self.refresh(scope);
+        }
+    }
+
+    fn prove(&mut self, proof: &Proof, with: Vec<Entry>, reply: oneshot::Sender<Result<Admission, Refusal>>) {
         let scope = self.table.policy().scope(proof.client, proof.connection);
         let standing = |core: &Self| scope.and_then(|scope| core.table.session(scope).cloned());
         let mut before = standing(self);
@@ -287,24 +306,29 @@ impl Core {
         if outcome.is_err() {
             self.release(proof.client);
         }
+        // What was spent stays spent, also where nobody is admitted by it.
         let back = self.back.clone();
-        self.carry_out(Some(Box::new(move |kept| {
-            let outcome = match (outcome, kept) {
-                (Ok(admission), Err(unkept)) => {
-                    // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
-                    let session = admission.admitted.session;
-                    if admission.kind != AdmissionKind::Confirmed
-                        && let Some((orders, scope)) = back.upgrade().zip(scope)
-                    {
-                        let _ = orders.blocking_send(Order::Rollback { scope, session, before });
+        self.carry_out_by(
+            None,
+            with,
+            Some(Box::new(move |kept| {
+                let outcome = match (outcome, kept) {
+                    (Ok(admission), Err(unkept)) => {
+                        // Nobody is served on a session that a crash would lose or, worse, bring an older one back for.
+                        let session = admission.admitted.session;
+                        if admission.kind != AdmissionKind::Confirmed
+                            && let Some((orders, scope)) = back.upgrade().zip(scope)
+                        {
+                            let _ = orders.blocking_send(Order::Rollback { scope, session, before });
+                        }
+                        Err(Refusal::NotKept(unkept.problem))
                     }
-                    Err(Refusal::NotKept(unkept.problem))
-                }
-                (outcome, _) => outcome,
-            };
-            // Whoever asked may have gone; the session stands all the same.
-            let _ = reply.send(outcome);
-        })));
+                    (outcome, _) => outcome,
+                };
+                // Whoever asked may have gone; the session stands all the same.
+                let _ = reply.send(outcome);
+            })),
+        );
     }
 
     fn admit(&mut self, proof: &Proof) -> Result<Admission, Refusal> {
@@ -314,6 +338,7 @@ impl Core {
         if self.revoked.covers(&proof.identity, proof.at) {
             return Err(Refusal::Revoked);
         }
+        let proof = &Proof { enrolled: (self.enrolled_by)(&proof.identity), ..proof.clone() };
         if let Some(scope @ Scope { connection: Some(_), .. }) =
             self.table.policy().scope(proof.client, proof.connection)
         {

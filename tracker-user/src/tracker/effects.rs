@@ -19,12 +19,13 @@ impl Core {
     /// Carries the effects out in order. Connections are ended at once; what is to be kept goes to the journal; the audit
     /// trail is written and `answer` given when it is on disk.
     pub(super) fn carry_out(&mut self, answer: Option<Answer>) {
-        self.carry_out_by(None, answer);
+        self.carry_out_by(None, Vec::new(), answer);
     }
 
-    /// The same, where it was an operator's order.
-    pub(super) fn carry_out_by(&mut self, actor: Option<&Actor>, answer: Option<Answer>) {
-        if self.effects.is_empty() {
+    /// The same, where it was an operator's order; with further entries, which are on disk with what the effects keep, or
+    /// not at all.
+    pub(super) fn carry_out_by(&mut self, actor: Option<&Actor>, with: Vec<Entry>, answer: Option<Answer>) {
+        if self.effects.is_empty() && with.is_empty() {
             if let Some(answer) = answer {
                 answer(Ok(()));
             }
@@ -40,7 +41,7 @@ impl Core {
         let anchor = Anchor::now();
         let mut connections_closed = None;
         let mut lines = Vec::new();
-        let mut entries = Vec::new();
+        let mut entries = with;
         for effect in effects {
             match effect {
                 Effect::Destroy { .. } => connections_closed = closed.next(),

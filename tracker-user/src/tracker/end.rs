@@ -159,7 +159,7 @@ impl Core {
             // What ended by an earlier order may not be on disk yet: nobody is told before that they are logged out.
             self.journal.submit(Vec::new(), Some(answer));
         } else {
-            self.carry_out_by(actor, Some(answer));
+            self.carry_out_by(actor, Vec::new(), Some(answer));
         }
     }
 }

@@ -8,6 +8,9 @@ use super::user_name::{DisplayName, UserQuery};
 /// The domain of the gateway's own users, as people see and type it.
 pub const LOCAL_DOMAIN: &str = "local";
 
+/// The name of the gateway's first own user, who administers it.
+pub const ADMINISTRATOR: &str = "admin";
+
 /// A user and the domain (or realm) that vouches for them. Two identities are equal when they are the same person:
 /// names are compared without regard to case, as directories do, and the realm always takes part, so that two realms
 /// with the same bare name never merge. What is shown keeps its spelling.
@@ -37,6 +40,12 @@ impl Identity {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.realm().is_empty()
+    }
+
+    /// Whether it is the gateway's first own user, who administers it.
+    #[must_use]
+    pub fn is_built_in_administrator(&self) -> bool {
+        self.key().strip_suffix('@') == Some(ADMINISTRATOR)
     }
 
     /// An identity as the store kept it: [`Self::key`] is its last part.

@@ -10,11 +10,16 @@ pub enum Method {
     Kerberos,
     /// A name and a password, by the Basic scheme (RFC 7617) or a form.
     Password,
+    /// A name and an application password: a secret of a program's own, that its user has made in the portal. It opens the
+    /// proxy alone.
+    ApplicationPassword,
+    /// A passkey alone (`WebAuthn`), without a password before it.
+    Passkey,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 2] = [Self::Kerberos, Self::Password];
+    pub const ALL: [Self; 4] = [Self::Kerberos, Self::Password, Self::ApplicationPassword, Self::Passkey];
 
     /// Its word, the same in logs, on disk and in the API.
     #[must_use]
@@ -22,6 +27,8 @@ impl Method {
         match self {
             Self::Kerberos => "kerberos",
             Self::Password => "password",
+            Self::ApplicationPassword => "application-password",
+            Self::Passkey => "passkey",
         }
     }
 }
@@ -52,11 +59,15 @@ pub enum Factor {
     Totp,
     /// A passkey (`WebAuthn`).
     Passkey,
+    /// One of the printed recovery codes, in place of the factor that was lost.
+    RecoveryCode,
+    /// A browser in which a factor was proved not long ago, and which was told to be remembered.
+    RememberedDevice,
 }
 
 impl Factor {
     /// Every factor.
-    pub const ALL: [Self; 2] = [Self::Totp, Self::Passkey];
+    pub const ALL: [Self; 4] = [Self::Totp, Self::Passkey, Self::RecoveryCode, Self::RememberedDevice];
 
     /// Its word, the same in logs, on disk and in the API.
     #[must_use]
@@ -64,6 +75,8 @@ impl Factor {
         match self {
             Self::Totp => "totp",
             Self::Passkey => "passkey",
+            Self::RecoveryCode => "recovery-code",
+            Self::RememberedDevice => "remembered-device",
         }
     }
 
@@ -71,6 +84,8 @@ impl Factor {
         match self {
             Self::Totp => 1,
             Self::Passkey => 2,
+            Self::RecoveryCode => 4,
+            Self::RememberedDevice => 8,
         }
     }
 }
@@ -165,6 +180,6 @@ mod tests {
         assert_eq!("".parse::<Factor>(), Err(NoFactor));
         let all: Factors = Factor::ALL.into_iter().collect();
         assert_eq!(all.iter().collect::<Vec<_>>(), Factor::ALL);
-        assert_eq!(all.to_string(), "totp,passkey");
+        assert_eq!(all.to_string(), "totp,passkey,recovery-code,remembered-device");
     }
 }

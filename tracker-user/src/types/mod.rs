@@ -19,7 +19,7 @@ pub use address_pattern::{AddressPattern, parse_stars, show_network};
 pub use connection_id::ConnectionId;
 pub use device::{Device, NoDevice};
 pub use host_name::is_host_name;
-pub use identity::{Identity, LOCAL_DOMAIN, told_realm};
+pub use identity::{ADMINISTRATOR, Identity, LOCAL_DOMAIN, told_realm};
 pub use method::{Factor, Factors, Method, NoFactor, NoMethod};
 pub use port_range::PortRange;
 pub use role::{NoRole, Role};

@@ -91,7 +91,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "auth",
-        imports: &["types", "clock", "outside", "threads", "audit", "store"],
+        imports: &["types", "clock", "outside", "threads", "session", "audit", "store"],
         purpose: "who somebody is: credentials, factors, offers; Kerberos; who may try",
     },
     Room {

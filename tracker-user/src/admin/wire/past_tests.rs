@@ -7,7 +7,8 @@ use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
 use crate::audit::{
-    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, RefusedEvent, SessionEvent, SettingEvent, TrailEntry,
+    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent, SessionEvent,
+    SettingEvent, TrailEntry,
 };
 use crate::session;
 use crate::session::{Proved, Reason, What};
@@ -84,6 +85,19 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
                 (proved, line.reason.as_deref(), line.actor.as_ref()),
                 (*login, *why, Some(actor))
             );
+        }
+        audit::Event::SecondFactor(SecondFactorEvent { user, client, what, of, actor }) => {
+            let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
+            prop_assert!(names(user, named, domain, realm));
+            prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
+            prop_assert_eq!(
+                (line.cause.as_deref(), line.actor.as_ref()),
+                (Some(what.as_str()), actor.as_ref())
+            );
+            let reason = line.reason.clone().unwrap_or_default();
+            let rest = reason.strip_prefix(what.as_str());
+            let of = of.as_deref().map_or(String::new(), |of| format!(": {of}"));
+            prop_assert_eq!(rest, Some(of.as_str()));
         }
         audit::Event::Licences(LicencesEvent { level, used, max }) => {
             prop_assert_eq!(line.reason.as_deref(), Some(level.as_str()));

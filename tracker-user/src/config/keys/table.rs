@@ -12,10 +12,11 @@ use crate::session::settings as core;
 
 /// Tables and keys that are read and checked, but whose function the gateway does not have yet. Whoever builds the
 /// function removes the line.
-pub(super) const NOT_YET: &[&str] = &["second-factor", "mail", "acme", "store"];
+pub(super) const NOT_YET: &[&str] = &["acme", "store"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(24 * 3600);
+const REMEMBER_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const REGULATION_MIN: Duration = Duration::from_secs(60);
 const REGULATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -176,10 +177,21 @@ keys! {
     "second-factor.kerberos" Live second_factor.kerberos = OneOf(PhantomData);
     "Whether a Kerberos login is enough, or is followed by the second factor."
 
+    "second-factor.passkey" Live second_factor.passkey = OneOf(PhantomData);
+    "What passkeys are good for: nothing, in place of a code, or alone, without a password."
+    "second-factor.remember" Live second_factor.remember =
+        Span { least: Duration::ZERO, least_in_seconds: Duration::ZERO, most: REMEMBER_MAX };
+    "How long a browser is not asked for a factor again that its user told to be remembered, since it was last used; 0s: no longer than the login. Never an administrator's."
+    "second-factor.recovery-delay" Live second_factor.recovery_delay =
+        Span { least: Duration::ZERO, least_in_seconds: Duration::ZERO, most: HOLD_MAX };
+    "How long a reset by mail waits before it takes effect: whoever did not order it can stop it meanwhile."
+
     "mail.smtp" Live mail.smtp = Maybe { none: "", some: text::SMTP, means: "no mail is sent" };
     "Mail server."
     "mail.from" Live mail.from = Maybe { none: "", some: text::MAIL_ADDRESS, means: "none" };
     "Sender of the gateway's mail."
+    "mail.password-file" Live mail.password_file = Maybe { none: "", some: text::PATH, means: "none" };
+    "File with the password of the user whom mail.smtp names: better there than in the URL."
 
     "tls.certificate" Live tls.certificate = OneOrMore { of: text::PATH, means: "self-signed, made at first start" };
     "Certificate chain, PEM; of several, clients get the one for the host that they name (SNI), else the first. Read again when it changes."

@@ -259,12 +259,12 @@ fn warnings_name_what_is_probably_not_meant() {
 fn what_is_not_built_yet_is_named_where_it_is_set() {
     assert_eq!(Config::default().not_in_effect_warnings(), Vec::<String>::new());
     let config = good(
-        "[mail]\nfrom = \"a@b.test\"\n[timeouts]\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[second-factor]\nkerberos = \"step-up\"",
+        "[acme]\ncontact = \"a@b.test\"\n[timeouts]\non-timeout = \"close\"\n[metrics]\nlisten = \"\"\n[store]\nshared = \"redis://127.0.0.1\"",
     );
     let told = config.not_in_effect_warnings();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(
-        told[0].starts_with("second-factor.kerberos is set") && told[1].starts_with("mail.from is set"),
+        told[0].starts_with("acme.contact is set") && told[1].starts_with("store.shared is set"),
         "{told:?}"
     );
 }

@@ -77,8 +77,12 @@ portal.colour = "#1a5fb4"
 portal.languages = "/etc/tracker/languages"
 second-factor.domains = { local = "required", "EXAMPLE.TEST" = "optional" }
 second-factor.kerberos = "step-up"
+second-factor.passkey = "alone"
+second-factor.remember = "90s"
+second-factor.recovery-delay = "1m"
 mail.smtp = "smtp://127.0.0.1:25"
 mail.from = "gateway@example.test"
+mail.password-file = "/etc/tracker/mail-password"
 tls.certificate = "/etc/tracker/c.pem"
 tls.key = "/etc/tracker/k.pem"
 tls.proxy-listen = ["127.0.0.1:3443"]

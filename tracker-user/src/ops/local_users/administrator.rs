@@ -6,10 +6,7 @@ use super::{line, user};
 use crate::audit::{Actor, Audit, Via};
 use crate::auth::password::LocalUsers;
 use crate::store::{Store, StoredUser};
-use crate::types::Role;
-
-/// The built-in administrator's name.
-pub const ADMINISTRATOR: &str = "admin";
+use crate::types::{ADMINISTRATOR, Role};
 
 /// Makes the administrator at the first start: with a password that is drawn, printed once in the log and written to a file
 /// of the state directory, and that has to be changed before it is good for anything. Nothing is made where there are

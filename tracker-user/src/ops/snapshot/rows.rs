@@ -135,6 +135,8 @@ impl Kinds {
         match method {
             Method::Kerberos => 8,
             Method::Password => 16,
+            Method::ApplicationPassword => 32,
+            Method::Passkey => 64,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The gateway's own users: what is done to them, who is logged out by it, and what is on disk then.
 
+use crate::types::ADMINISTRATOR;
 use zeroize::Zeroizing;
 
 use super::*;

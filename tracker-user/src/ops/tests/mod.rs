@@ -19,13 +19,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::{Actor, Via};
+use crate::auth::factors::{self, SecondFactors};
 use crate::auth::kerberos::{TicketVerifier, negotiate};
 use crate::auth::regulation;
 use crate::clock::{boot_now, wall_now};
 use crate::config::{Config, Document};
 use crate::observe::{ObserveOptions, ObserverMode, eyes_of};
 use crate::session::{Policy, Session, State};
-use crate::store::{Entry, StoredEvent};
+use crate::store::{Entry, Sealer, StoredEvent};
 use crate::threads::Size;
 use crate::tracker::{Kept, Metrics};
 use crate::types::{ClientAddr, Factors, Identity, Method, SessionId};
@@ -100,6 +101,7 @@ impl Rig {
             metrics: Metrics::new(&registry).unwrap(),
             ended: Box::new(|_| {}),
             held: Box::new(|_, _| false),
+            enrolled: Box::new(|_| Factors::NONE),
         };
         let kept = Kept { sessions: (0..sessions).map(session).collect(), ..Kept::default() };
         let (tracker, event_loop) = Tracker::new(parts, kept, policy, SessionId::test(1)).unwrap();
@@ -134,6 +136,10 @@ impl Rig {
         let tickets = TicketVerifier::start(negotiate::Options::default(), counters).unwrap();
         let verifier = Verifier::new(tickets);
         let local_users = Arc::new(LocalUsers::start(Arc::clone(&store)).unwrap());
+        let sealer = Arc::new(Sealer::open(directory.path()).unwrap());
+        let factors = factors::Settings::default();
+        let factors =
+            SecondFactors::start(&store, sealer, Arc::clone(&journal), Arc::clone(&audit), factors).unwrap();
         let parts = Parts {
             tracker,
             observer,
@@ -147,6 +153,7 @@ impl Rig {
             local_users,
             regulator: regulator.unwrap(),
             holds: Arc::new(LogoutHolds::lasting(HOUR)),
+            factors: Arc::new(factors),
             certificates: None,
             threads,
             started: wall_now(),

@@ -1,5 +1,6 @@
 //! Roles: who has which, what becomes of sessions when they change, and that the pages never lock their administrators out.
 
+use crate::types::ADMINISTRATOR;
 use zeroize::Zeroizing;
 
 use super::*;

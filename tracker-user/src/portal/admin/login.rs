@@ -96,7 +96,7 @@ async fn begin(site: &Site, visit: &Visit, proved: Proved) -> Result<HeaderValue
     let Proved { identity, method, factors, .. } = proved;
     let identity = Arc::new(identity);
     let role = site.role_of(&identity);
-    match site.begin_web_session(visit, &identity, Purpose::Admin).await {
+    match site.begin_web_session(visit, &identity, Purpose::Admin, None).await {
         Ok(cookie) => {
             let proved = session::Proved { method, factors };
             let event = Event::admin_login(identity, visit.client(), role, proved);

@@ -11,29 +11,39 @@ use crate::portal::visit::Visit;
 use crate::portal::web_sessions::Purpose;
 use crate::session::Proof;
 use crate::session::table::{AdmissionKind, Refused as Policy};
+use crate::store::Entry;
 use crate::tracker::Refusal;
-use crate::types::{Factors, Method, UserMessage};
+use crate::types::{Factors, Identity, Method, UserMessage};
 
-/// Somebody is logged in.
+/// The credentials were good.
 #[derive(Debug)]
 pub(in crate::portal) struct LoggedIn {
-    /// The cookie of the login to the pages; `None`: it could not begin, and the browser is told nothing that it is not told
-    /// anyhow.
-    pub(super) cookie: Option<HeaderValue>,
+    /// What has become of them.
+    pub(super) step: Step,
     /// What the gateway proves in turn (RFC 4559, section 5).
     pub(super) mutual: Option<Vec<u8>>,
+}
+
+/// What has become of good credentials.
+#[derive(Debug)]
+pub(in crate::portal) enum Step {
+    /// Somebody is logged in. The cookie of the login to the pages; `None`: it could not begin, and the browser is told nothing
+    /// that it is not told anyhow.
+    In(Option<HeaderValue>),
+    /// A further factor is needed first, from this person.
+    Waits(Arc<Identity>, Method),
 }
 
 /// The credentials were good, but nobody is logged in.
 #[derive(Debug)]
 pub(in crate::portal) struct NotAdmitted {
-    pub(super) status: StatusCode,
+    pub(in crate::portal) status: StatusCode,
     /// For the person.
-    pub(super) message: UserMessage,
+    pub(in crate::portal) message: UserMessage,
     /// The same may do a moment later.
-    pub(super) retry: bool,
+    pub(in crate::portal) retry: bool,
     /// For the operator.
-    pub(super) why: String,
+    pub(in crate::portal) why: String,
 }
 
 /// Begins a session of the client that the visit comes from, or goes on with it. Whoever else is logged in there is logged out
@@ -66,31 +76,46 @@ pub(in crate::portal) async fn begin(
         connection: None,
         device: None,
     };
-    match site.parts().tracker.prove(proof).await {
-        Ok(admission) => {
-            if let AdmissionKind::Waits(factor) = admission.kind {
-                let why = format!("a second factor is required ({factor})");
-                let message = UserMessage::new(
-                    "The proxy knows who you are, and needs a second proof. It has no page yet where you could give it: ask \
-                     its operator.",
-                );
-                return Err(NotAdmitted { status: StatusCode::FORBIDDEN, message, retry: false, why });
+    let step = match site.prove_on_pages(proof, Vec::new()).await? {
+        AdmissionKind::Waits(_) => Step::Waits(identity, method),
+        _ => Step::In(site.begin_web_session(visit, &identity, Purpose::User, None).await.ok()),
+    };
+    Ok(LoggedIn { step, mutual })
+}
+
+impl Site {
+    /// A proof on the pages: begins, goes on with or completes the session at its address. A refusal stands in the audit trail when
+    /// this returns. `with` says on disk what was spent for it.
+    ///
+    /// # Errors
+    /// When nobody may be logged in.
+    pub(in crate::portal) async fn prove_on_pages(
+        &self,
+        proof: Proof,
+        with: Vec<Entry>,
+    ) -> Result<AdmissionKind, NotAdmitted> {
+        let (client, method, identity) = (proof.client, proof.method, Arc::clone(&proof.identity));
+        match self.parts().tracker.prove_with(proof, with).await {
+            Ok(admission) => Ok(admission.kind),
+            Err(refusal) => {
+                let why = refusal.to_string();
+                if let Some(ground) = refusal.ground() {
+                    let (method, user) = (Some(method), Some(&*identity));
+                    self.parts().tracker.refused(&audit::Refusal { client, ground, why: &why, method, user });
+                }
+                Err(NotAdmitted::new(&refusal, why))
             }
-        }
-        Err(refusal) => {
-            let why = refusal.to_string();
-            if let Some(ground) = refusal.ground() {
-                let (method, user) = (Some(method), Some(&*identity));
-                site.parts().tracker.refused(&audit::Refusal { client, ground, why: &why, method, user });
-            }
-            return Err(NotAdmitted::new(&refusal, why));
         }
     }
-    let cookie = site.begin_web_session(visit, &identity, Purpose::User).await.ok();
-    Ok(LoggedIn { cookie, mutual })
 }
 
 impl NotAdmitted {
+    /// The gateway cannot do it now.
+    pub(in crate::portal) fn at_this_moment(why: String) -> Self {
+        let message = UserMessage::new("You cannot be logged in at this moment. Try again.");
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message, retry: true, why }
+    }
+
     /// What happened and what to do, for the person.
     pub(in crate::portal) fn message(self) -> UserMessage {
         self.message

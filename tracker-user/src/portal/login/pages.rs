@@ -1,20 +1,24 @@
 //! The form, and the page in between after it.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 
-use super::begin::{LoggedIn, NotAdmitted};
+use super::begin::{LoggedIn, NotAdmitted, Step};
 use super::silent::{ASKED_COOKIE, ASKED_FOR, Shown};
 use super::wanted::Wanted;
 use crate::auth::Scheme;
 use crate::clock::boot_now;
 use crate::portal::own::words::moment;
 use crate::portal::page::{Page, answer, set_cookie};
+use crate::portal::second_factor::PendingLogin;
 use crate::portal::site::Site;
 use crate::portal::visit::{Visit, cookie};
-use crate::types::UserMessage;
+use crate::portal::web_sessions::Purpose;
+use crate::types::{Identity, Method, UserMessage};
 
 /// After how many seconds what was put off may be tried again.
 const AGAIN: HeaderValue = HeaderValue::from_static("5");
@@ -142,7 +146,11 @@ pub(in crate::portal) fn welcome(
     done: LoggedIn,
     wanted: Option<Wanted>,
 ) -> Response {
-    let LoggedIn { cookie, mutual } = done;
+    let LoggedIn { step, mutual } = done;
+    let (cookie, wanted) = match step {
+        Step::In(cookie) => (cookie, wanted),
+        Step::Waits(identity, method) => return second_factor(site, visit, identity, method, wanted),
+    };
     let mut response = match wanted {
         None => Redirect::to("/").into_response(),
         Some(wanted) => {
@@ -160,6 +168,24 @@ pub(in crate::portal) fn welcome(
     if let Some(mutual) = mutual {
         fields.insert(WWW_AUTHENTICATE, mutual);
     }
+    response
+}
+
+/// To the page of the second factor; where they wanted is kept until it has come.
+fn second_factor(
+    site: &Site,
+    visit: &Visit,
+    identity: Arc<Identity>,
+    method: Method,
+    wanted: Option<Wanted>,
+) -> Response {
+    let to = wanted.map(|wanted| wanted.id).unwrap_or_default();
+    let login = PendingLogin::new(visit, Purpose::User, identity, method, to);
+    let mut response = Redirect::to("/second-factor").into_response();
+    if let Some(cookie) = site.begin_pending(visit, login) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    set_cookie(response.headers_mut(), ASKED_COOKIE, "", "; Max-Age=0");
     response
 }
 

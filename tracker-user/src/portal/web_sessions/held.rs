@@ -20,6 +20,8 @@ pub(in crate::portal) const IDLE: Duration = Duration::from_secs(30 * 60);
 pub(in crate::portal) const ABSOLUTE: Duration = Duration::from_secs(12 * 3600);
 /// So long after a password was typed an operator's changes need no other.
 pub(in crate::portal) const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+/// So long after a further factor was proved, what its user has set up can be changed.
+const FRESH_FACTOR: Duration = Duration::from_secs(5 * 60);
 /// That it was used is noted on disk no more often than this.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,6 +36,8 @@ pub(in crate::portal) struct WebSession {
     pub(in crate::portal) client: ClientAddr,
     /// When its user last proved themselves with a password.
     pub(in crate::portal) authenticated: BootTime,
+    /// When a further factor was last proved in it; never after a restart.
+    pub(in crate::portal) factor: Option<BootTime>,
     /// When it began.
     pub(in crate::portal) began: BootTime,
     /// The session of the proxy that a user's goes with; `None` in an operator's.
@@ -43,6 +47,11 @@ pub(in crate::portal) struct WebSession {
 }
 
 impl WebSession {
+    /// Whether a further factor was proved so short a time ago that what is set up may be changed.
+    pub(in crate::portal) fn has_fresh_factor(&self, now: BootTime) -> bool {
+        self.factor.is_some_and(|proved| now.since(proved) < FRESH_FACTOR)
+    }
+
     /// Whether its user has typed their password so short a time ago that they may change something.
     pub(in crate::portal) fn is_fresh(&self, now: BootTime) -> bool {
         now.since(self.authenticated) < FRESH_FOR
@@ -122,6 +131,13 @@ impl Held {
         self.0.get(key).is_some_and(|entry| !entry.is_over(now))
     }
 
+    /// A further factor was proved in it.
+    pub(super) fn note_factor(&mut self, key: &WebSessionKey, now: BootTime) {
+        if let Some(entry) = self.0.get_mut(key) {
+            entry.session = Arc::new(WebSession { factor: Some(now), ..(*entry.session).clone() });
+        }
+    }
+
     /// Takes it out; whether it was there.
     pub(super) fn remove(&mut self, key: &WebSessionKey) -> bool {
         self.0.remove(key).is_some()
@@ -145,7 +161,8 @@ impl Held {
         anchor: &Anchor,
     ) -> Option<StoredWebSession> {
         let Entry { session, used, .. } = self.0.get(key)?;
-        let WebSession { identity, role, client, authenticated, began, session, changed } = &**session;
+        let WebSession { identity, role, client, authenticated, factor: _, began, session, changed } =
+            &**session;
         let times = WebSessionTimes { began: *began, authenticated: *authenticated, used: *used };
         let facts =
             WebSessionFacts { identity, role: *role, client: *client, session: *session, changed: *changed };
@@ -169,6 +186,7 @@ impl Held {
             role: stored.role,
             client: stored.client,
             authenticated,
+            factor: None,
             began,
             session: stored.session,
             changed: stored.changed,
@@ -207,6 +225,7 @@ mod tests {
             role: Role::Administrator,
             client: at,
             authenticated: now,
+            factor: None,
             began: now,
             session,
             changed: None,

@@ -88,18 +88,12 @@ impl Reply {
             .challenging(schemes, message)
     }
 
-    /// 403: the user is known, and has to prove a second factor, for which there is no page yet.
+    /// 403: the user is known, and has to prove a second factor on the portal.
     pub(in crate::proxy) fn step_up(factor: Factor) -> Self {
-        let message = UserMessage::new(match factor {
-            Factor::Totp => {
-                "The proxy knows who you are, and needs a second proof: a code from your authenticator app. It has no page yet \
-                 where you could give it: ask its operator."
-            }
-            Factor::Passkey => {
-                "The proxy knows who you are, and needs a second proof: your passkey. It has no page yet where you could give \
-                 it: ask its operator."
-            }
-        });
+        let message = UserMessage::new(
+            "The proxy knows who you are, and needs a second proof, as a code from your authenticator app is one. Log in on its \
+             own page, and give it there.",
+        );
         let heading = UserMessage::new("A second factor is needed");
         Self::headed(StatusCode::FORBIDDEN, heading, message, Some(factor.as_str()))
     }

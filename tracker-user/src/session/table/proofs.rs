@@ -26,7 +26,8 @@ pub struct Proof {
     pub method: Method,
     /// The further factors that it proves.
     pub factors: Factors,
-    /// The further factors that its user has set up, whether this proves them or not.
+    /// The further factors that its user has set up, whether this proves them or not. Whoever proves need not know: the
+    /// tracker fills it in.
     pub enrolled: Factors,
     /// When the head of the request that brought it was read. What the client did from then on, it did after the proof,
     /// however long the verification took: a connection that was closed meanwhile was closed by whoever proved themselves.

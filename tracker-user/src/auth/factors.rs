@@ -1,0 +1,15 @@
+//! Further factors: what users have set up besides their password or ticket, what of it is demanded of them, and whether what
+//! they show is good.
+//!
+//! [`SecondFactors`] is the one book of it. It stands in memory, sealed as it is on disk; whoever changes an account gets the
+//! rows that say so, and hands them to the journal with what depends on them: a code is spent in the transaction that keeps
+//! the session which it begins. What is in the book is ahead of the disk by what is on its way there: nothing is good twice.
+
+mod account;
+mod book;
+mod budget;
+mod code;
+
+pub use account::{Account, Authenticator, Passkey, RecoveryCode};
+pub use book::{NoAccount, SecondFactors, Sent, Settings};
+pub use code::{Checked, Enrolment, Wrong};

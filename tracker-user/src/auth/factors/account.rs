@@ -1,0 +1,121 @@
+//! What a user has set up.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::types::{Factor, Factors, Identity};
+
+/// What a user has set up, unsealed. Wiped when it goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// How the user is called,
+    pub user: String,
+    /// and their domain, as people see them; the row's key is [`Identity::key`].
+    pub domain: String,
+    /// Drawn anew with each enrolment: what was remembered under another one is worth nothing.
+    pub generation: u64,
+    /// The authenticator, once its first code was right.
+    pub authenticator: Option<Authenticator>,
+    /// Passkeys, in the order in which they were added.
+    #[serde(default)]
+    pub passkeys: Vec<Passkey>,
+    /// By which the user is known to their passkeys (`user.id` of WebAuthn): it says nothing of them.
+    #[serde(default)]
+    pub passkey_user: Option<[u8; 16]>,
+    /// Where a code is mailed to that resets all of this.
+    #[serde(default)]
+    pub recovery_address: Option<Zeroizing<String>>,
+    /// The recovery codes that have not been used.
+    #[serde(default)]
+    pub recovery_codes: Vec<RecoveryCode>,
+    /// So many codes were wrong since one was right.
+    #[serde(default)]
+    pub wrong: u32,
+}
+
+/// How an authenticator's codes are made (RFC 6238, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The hash: SHA-1, as every authenticator can do it; some ignore any other that they are told.
+    pub algorithm: Algorithm,
+    /// So many digits.
+    pub digits: u8,
+    /// A code each so many seconds.
+    pub period: u64,
+}
+
+/// The hash that codes are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC-SHA-1 (RFC 4226).
+    #[serde(rename = "SHA1")]
+    Sha1,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { algorithm: Algorithm::Sha1, digits: 6, period: 30 }
+    }
+}
+
+/// An app that makes codes (RFC 6238).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authenticator {
+    /// How it makes them.
+    pub parameters: Parameters,
+    /// What it shares with the gateway, at least 160 bits.
+    pub secret: Zeroizing<Vec<u8>>,
+    /// The last step of time (RFC 6238, section 4.2) of which a code was accepted: none up to it is good again.
+    pub last_step: u64,
+    /// By how many steps its clock was ahead of the gateway's when it was last used.
+    #[serde(default)]
+    pub drift: i64,
+    /// Since when.
+    pub since: Timestamp,
+    /// When a code was last right.
+    pub used: Timestamp,
+}
+
+/// A passkey (WebAuthn).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passkey {
+    /// What its user calls it.
+    pub name: String,
+    /// The public key, its number and its counter.
+    pub credential: webauthn_rs::prelude::Passkey,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was last used.
+    pub used: Option<Timestamp>,
+}
+
+/// A recovery code: the SHA-256 of its 80 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RecoveryCode(pub [u8; 32]);
+
+impl Account {
+    /// Nothing set up yet.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        Self { user: identity.user().to_owned(), domain: identity.domain().to_owned(), ..Self::default() }
+    }
+
+    /// The factors that can be proved.
+    #[must_use]
+    pub fn factors(&self) -> Factors {
+        let mut factors = Factors::NONE;
+        if self.authenticator.is_some() {
+            factors = factors.with(Factor::Totp);
+        }
+        if !self.passkeys.is_empty() {
+            factors = factors.with(Factor::Passkey);
+        }
+        factors
+    }
+}
