@@ -211,6 +211,7 @@ impl App {
         let holds = holds(&config, &store)?;
         let sealer = factors::sealer(&config, &journal)?;
         let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
+        registry.register(Box::new(factors.collector()?))?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,

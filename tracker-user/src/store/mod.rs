@@ -34,7 +34,7 @@ pub use embedded::Store;
 pub use error::{StoreError, Unkept};
 pub use events::{EventKey, StoredEvent};
 pub use history::{HistoryEntry, StalePeriod, Wanted};
-pub use journal::{Answer, Entry, Journal};
+pub use journal::{Answer, Entry, Journal, Rows};
 pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
 pub use rotation::RotationError;

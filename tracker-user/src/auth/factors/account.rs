@@ -99,6 +99,10 @@ pub struct Passkey {
 #[serde(transparent)]
 pub struct RecoveryCode(pub [u8; 32]);
 
+/// So many codes may be wrong since one was right; then none is looked at any more. Whoever guesses patiently, below what is
+/// allowed in a quarter of an hour, would be right within months.
+const LOCKED_AT: u32 = 100;
+
 impl Account {
     /// Nothing set up yet.
     #[must_use]
@@ -117,5 +121,17 @@ impl Account {
             factors = factors.with(Factor::Passkey);
         }
         factors
+    }
+
+    /// Whether so many codes were wrong since one was right that none is looked at any more.
+    #[must_use]
+    pub const fn is_locked(&self) -> bool {
+        self.wrong >= LOCKED_AT
+    }
+
+    /// Whether nothing is set up: then there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.factors().is_empty() && self.recovery_address.is_none() && self.recovery_codes.is_empty()
     }
 }
