@@ -9,7 +9,9 @@ mod account;
 mod book;
 mod budget;
 mod code;
+mod devices;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, SecondFactors, Sent, Settings};
 pub use code::{Checked, Enrolment, Wrong};
+pub use devices::{Device, Devices, Found, Terms};
