@@ -438,6 +438,7 @@ impl App {
         };
         let mut event_loop = event_loop.start()?;
         ops.end_sessions_of_changed_users().await;
+        ops.forget_factors_of_removed_users().await;
         if let Some(metrics) = metrics {
             until_stopped(Box::pin(metrics.run()));
         }

@@ -7,6 +7,7 @@ mod local_users;
 mod past;
 #[cfg(test)]
 mod past_tests;
+mod second_factor;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewRole, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
+pub use self::second_factor::{Authenticator, FactorsReset, KeyRotated, Passkey, SecondFactor};
 
 use crate::audit::Actor;
 use crate::auth::kerberos::negotiate::Account;
