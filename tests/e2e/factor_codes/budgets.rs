@@ -5,7 +5,7 @@ use lab::Lab;
 use lab::oath::Authenticator;
 use lab::web::Web;
 
-use super::{CODE, HOME, OPTIONAL, give, leads_to, password, reasons, set_up};
+use super::{CODE, HOME, OPTIONAL, give, is_in, leads_to, password, reasons, set_up};
 use crate::common::has_ended;
 
 /// So many wrong codes in a login are the last.
@@ -64,7 +64,7 @@ fn wrong_codes_are_counted_in_a_login_of_an_account_and_from_an_address() -> Res
     let code = carols.code()?;
     let elsewhere = Web::new(&lab, 2);
     let asked = password(&elsewhere, "carol")?;
-    ensure!(leads_to(&give(&elsewhere, &asked, &code)?, "/"), "the 30th has not come yet");
+    ensure!(is_in(&give(&elsewhere, &asked, &code)?, "/"), "the 30th has not come yet");
     let last = give(&web, &page, &carols.wrong(98)?)?;
     ensure!(last.text().contains("name=\"password\""), "{}", last.text());
     let web = Web::new(&lab, 0);

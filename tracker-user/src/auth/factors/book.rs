@@ -269,10 +269,11 @@ impl SecondFactors {
     pub fn check_code(&self, who: &Arc<Identity>, code: &str, sent: Sent) -> Result<Checked, Wrong> {
         self.attempt(who, FactorChange::WrongCode, sent, |account| {
             let authenticator = account.authenticator.as_mut().ok_or(Wrong::NotEnrolled)?;
+            let before = authenticator.drift;
             if !authenticator.spend(code, sent.wall) {
                 return Err(Wrong::Code);
             }
-            Ok((Factor::Totp, authenticator.drift))
+            Ok((Factor::Totp, told(before, authenticator.drift)))
         })
     }
 
@@ -332,7 +333,7 @@ impl SecondFactors {
                 return Err(Wrong::AlreadyEnrolled);
             }
             let new = enrolment.activate(code, sent.wall).ok_or(Wrong::Code)?;
-            let drift = new.drift;
+            let drift = told(0, new.drift);
             account.authenticator = Some(new);
             account.generation = generation;
             also(account);
@@ -451,6 +452,11 @@ impl Held {
             Err(wrong) => Err(wrong),
         }
     }
+}
+
+/// What is told of a clock: that it is ahead, or that it was behind twice in a row. Once, it may be that somebody has typed slowly.
+const fn told(before: i64, now: i64) -> i64 {
+    if now < 0 && before >= 0 { 0 } else { now }
 }
 
 fn unseal(sealer: &Sealer, key: &str, sealed: &[u8]) -> Option<Account> {

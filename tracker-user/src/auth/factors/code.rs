@@ -19,7 +19,7 @@ const DRIFT: u16 = 1;
 pub struct Checked {
     /// Which.
     pub factor: Factor,
-    /// By how many steps of time the authenticator's clock is ahead; 0 of what has no clock.
+    /// By how many steps of time the authenticator's clock is ahead, as far as its user should know; 0 of what has no clock.
     pub drift: i64,
     /// That it is spent: to be kept in the transaction of what it is spent for.
     pub entries: Vec<Entry>,

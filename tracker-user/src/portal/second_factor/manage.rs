@@ -139,7 +139,8 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
         authenticator: account.authenticator.as_ref().map(|own| Shown {
             since: moment(own.since),
             used: moment(own.used),
-            drift: own.drift,
+            // Once behind, somebody has typed slowly: they are told when it is so again.
+            drift: own.drift.max(0),
         }),
         may_remove: remove::may_remove(site, who),
         passkeys: passkeys(&account),
