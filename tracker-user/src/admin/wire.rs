@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod application_passwords;
 mod bans;
 mod certificates;
 mod decisions;
@@ -11,6 +12,9 @@ mod past_tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::application_passwords::{
+    ApplicationPassword, RevokeApplicationPasswords, RevokedApplicationPasswords,
+};
 pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
@@ -123,8 +127,11 @@ pub struct Pinned {
 pub struct SessionCounts {
     /// Served.
     pub active: usize,
-    /// Waiting for their user.
+    /// Stale: waiting for their user.
     pub stale: usize,
+    /// Waiting for a second factor.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Licences.

@@ -6,10 +6,11 @@
 //! the session which it begins. What is in the book is ahead of the disk by what is on its way there: nothing is good twice.
 
 mod account;
+mod account_password;
 mod book;
 mod budget;
 mod code;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
-pub use book::{NoAccount, SecondFactors, Sent, Settings};
+pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings};
 pub use code::{Checked, Enrolment, Wrong};

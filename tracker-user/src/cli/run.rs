@@ -13,7 +13,10 @@ use super::args::{Args, Bans, Command, Explain, History, Logout, View};
 use super::detach::{self, DetachError};
 use super::list::{self, Column, Screen, Words, Wrong};
 use super::secret::SecretError;
-use super::{bans, certificates, check, complete, decode, doctor, events, explain, lists, show, top, user};
+use super::{
+    app_passwords, bans, certificates, check, complete, decode, doctor, events, explain, lists, show, top,
+    user,
+};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
 use crate::clock::wall_now;
@@ -164,6 +167,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
         }
         Command::User(wanted) => user::carry_out(args, &client, wanted).await,
+        Command::AppPassword(wanted) => app_passwords::carry_out(args, &client, wanted).await,
         Command::Bans { what: None } => {
             let value = client.get("/v1/bans").await?;
             print(args, &value, |bans: Vec<wire::Ban>| bans::table(&bans))

@@ -199,8 +199,13 @@ impl Ops {
             let by = actor.clone();
             let mut changed =
                 ops.blocking(move |parts| apply(parts, &name, change, password.as_ref(), by)).await??;
+            let who = Arc::new(Identity::local(&changed.name));
+            if matches!(change, Change::Remove) {
+                // Whoever is given the name one day has none of what was set up under it.
+                let (was_set_up, row) = ops.parts().factors.reset(&who);
+                ops.parts().journal.submit(if was_set_up { vec![row] } else { Vec::new() }, None);
+            }
             if change.ends_sessions() {
-                let who = Arc::new(Identity::local(&changed.name));
                 let (ended, warning) = ops.end_all_of(who, actor).await?;
                 changed.ended = ended;
                 changed.warning = warning.or(changed.warning);

@@ -1,7 +1,7 @@
 //! The book of further factors: see the room.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::account::Account;
+use super::account_password::Told;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
@@ -62,7 +63,14 @@ pub struct SecondFactors {
     audit: Arc<Audit>,
     settings: ArcSwap<Settings>,
     held: Mutex<Held>,
+    /// Who hears of users that have nothing set up any more.
+    on_loss: OnceLock<OnLoss>,
+    /// Whose account password was refused a short while ago.
+    pub(super) told: Mutex<Told>,
 }
+
+/// Who is told of a user that has nothing set up any more, by whatever way.
+pub type OnLoss = Box<dyn Fn(&Arc<Identity>) + Send + Sync>;
 
 #[derive(Default)]
 struct Held {
@@ -116,7 +124,27 @@ impl SecondFactors {
             };
             held.known.insert(key.into(), known);
         }
-        Ok(Self { sealer, journal, audit, settings: ArcSwap::from_pointee(settings), held: Mutex::new(held) })
+        Ok(Self {
+            sealer,
+            journal,
+            audit,
+            settings: ArcSwap::from_pointee(settings),
+            held: Mutex::new(held),
+            on_loss: OnceLock::new(),
+            told: Mutex::default(),
+        })
+    }
+
+    /// Has `told` hear of each user that has nothing set up any more, from now on.
+    pub fn on_loss(&self, told: OnLoss) {
+        // Set once, at start.
+        let _ = self.on_loss.set(told);
+    }
+
+    fn lost(&self, who: &Identity) {
+        if let Some(told) = self.on_loss.get() {
+            told(&Arc::new(who.clone()));
+        }
     }
 
     /// Goes by other settings from now on.
@@ -178,7 +206,15 @@ impl SecondFactors {
         who: &Identity,
         change: impl FnOnce(&mut Account) -> T,
     ) -> Result<(T, Entry), NoAccount> {
-        self.held().change(&self.sealer, who, change)
+        let mut held = self.held();
+        let had = held.has_any(who);
+        let changed = held.change(&self.sealer, who, change);
+        let is_lost = had && !held.has_any(who);
+        drop(held);
+        if is_lost {
+            self.lost(who);
+        }
+        changed
     }
 
     /// Forgets what a user has set up; whether there was anything, and the row that says so on disk.
@@ -186,6 +222,8 @@ impl SecondFactors {
         let mut held = self.held();
         let was = held.known.remove(who.key()).is_some();
         held.budget.right(who.key());
+        drop(held);
+        self.lost(who);
         (was, Entry::Sealed(SealedRow { table: TABLE, key: who.key().to_owned(), value: None }))
     }
 
@@ -299,6 +337,15 @@ impl SecondFactors {
 }
 
 impl Held {
+    /// Whether a factor is set up, as far as it can be read.
+    fn has_any(&self, who: &Identity) -> bool {
+        match self.known.get(who.key()) {
+            Some(Known::Sealed { factors, .. }) => !factors.is_empty(),
+            Some(Known::Unreadable) => true,
+            None => false,
+        }
+    }
+
     fn may_try(&mut self, sealer: &Sealer, who: &Identity, sent: Sent) -> Result<(), Wrong> {
         self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
         match self.known.get(who.key()) {
