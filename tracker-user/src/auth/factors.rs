@@ -10,7 +10,9 @@ mod account_password;
 mod book;
 mod budget;
 mod code;
+mod devices;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings};
 pub use code::{Checked, Enrolment, Wrong};
+pub use devices::{Device, Devices, Found, Terms};
