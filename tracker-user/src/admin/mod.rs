@@ -3,6 +3,7 @@
 //!
 //! Who may open the socket may administer the gateway: its file mode (0660) and its directory are the access control.
 
+mod application_passwords;
 mod certificates;
 pub mod client;
 mod decisions;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::application_passwords::{application_password, revoked};
 use super::certificates::certificates;
 use super::peer::Peer;
 use super::respond::{Body, Pace, Refused, line, lines, list, ok};
@@ -93,6 +94,18 @@ async fn route(
         (&Method::POST, ["v1", "bans", "lift"]) => {
             let wire::LiftBans { of } = body(request).await?;
             ok(&render::lifted(&ops.lift_bans(of, peer.actor(names).await).await?))
+        }
+        (&Method::GET, ["v1", "app-passwords"]) => {
+            let all = match query::value(request.uri().query(), "user") {
+                Some(user) => ops.application_passwords(user.as_str().into()).await?,
+                None => ops.all_application_passwords(usize::MAX).0,
+            };
+            list(all, application_password)
+        }
+        (&Method::POST, ["v1", "app-passwords", "revoke"]) => {
+            let wire::RevokeApplicationPasswords { user, id } = body(request).await?;
+            let actor = peer.actor(names).await;
+            ok(&revoked(&ops.revoke_application_passwords(user.as_str().into(), id, actor).await?))
         }
         (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
         (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {

@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod application_passwords;
 mod bans;
 mod certificates;
 mod decisions;
@@ -12,6 +13,9 @@ mod second_factor;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::application_passwords::{
+    ApplicationPassword, RevokeApplicationPasswords, RevokedApplicationPasswords,
+};
 pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
@@ -125,8 +129,11 @@ pub struct Pinned {
 pub struct SessionCounts {
     /// Served.
     pub active: usize,
-    /// Waiting for their user.
+    /// Stale: waiting for their user.
     pub stale: usize,
+    /// Waiting for a second factor.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Licences.

@@ -113,6 +113,9 @@ pub enum Command {
     /// The second factor of users: what they have set up, taking that away, another key for what is kept of it.
     #[command(subcommand)]
     SecondFactor(SecondFactor),
+    /// Application passwords: programs' own secrets, which users with a second factor make in the portal.
+    #[command(subcommand)]
+    AppPassword(AppPassword),
     /// Who may not send passwords for a while, because too many were wrong.
     Bans {
         /// What to do about it.
@@ -206,6 +209,26 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// What to do about application passwords.
+#[derive(Debug, Subcommand)]
+pub enum AppPassword {
+    /// Which there are, when and from where they were last used; never their secrets, which nobody knows.
+    List {
+        /// Only of this user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
+        #[arg(add = ArgValueCandidates::new(complete::users))]
+        user: Option<String>,
+    },
+    /// Take one away, or all of a user's: nobody is accepted by it from then on, and the sessions that stand by one end. Exit code
+    /// 1 if there is none.
+    Revoke {
+        /// Whose.
+        #[arg(add = ArgValueCandidates::new(complete::users))]
+        user: String,
+        /// Which, as list shows it; without it, all of them.
+        id: Option<String>,
+    },
 }
 
 /// What to do about bans.

@@ -1,5 +1,6 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
+mod app_passwords;
 pub mod args;
 mod bans;
 mod certificates;

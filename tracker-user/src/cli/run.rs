@@ -15,8 +15,8 @@ use super::list::{self, Column, Screen, Words, Wrong};
 use super::second_factor::OfflineError;
 use super::secret::SecretError;
 use super::{
-    bans, certificates, check, complete, decode, doctor, events, explain, lists, second_factor, show, top,
-    user,
+    app_passwords, bans, certificates, check, complete, decode, doctor, events, explain, lists,
+    second_factor, show, top, user,
 };
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
@@ -186,6 +186,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
         }
         Command::User(wanted) => user::carry_out(args, &client, wanted).await,
         Command::SecondFactor(wanted) => second_factor::carry_out(args, &client, wanted).await,
+        Command::AppPassword(wanted) => app_passwords::carry_out(args, &client, wanted).await,
         Command::Bans { what: None } => {
             let value = client.get("/v1/bans").await?;
             print(args, &value, |bans: Vec<wire::Ban>| bans::table(&bans))

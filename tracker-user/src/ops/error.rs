@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::auth::application_passwords::NotMade;
 use crate::auth::password::local::{BadLocalName, HashError, Weak};
 use crate::observe::ObserveError;
 use crate::store::{RotationError, StoreError};
@@ -98,6 +99,9 @@ pub enum OpsError {
     /// The password is none that a user is given.
     #[error("{0}; nothing was changed")]
     WeakPassword(#[from] Weak),
+    /// The application password may not be made.
+    #[error("{0}; nothing was changed")]
+    NotMade(#[from] NotMade),
     /// As many as may be.
     #[error("there are {0} local users, which is all that there may be: remove some")]
     TooManyUsers(usize),
@@ -158,6 +162,7 @@ impl OpsError {
             | Self::UserExists(_)
             | Self::Ambiguous(_)
             | Self::WeakPassword(_)
+            | Self::NotMade(_)
             | Self::TooManyUsers(_)
             | Self::LastAdministrator(_)
             | Self::BadFile { .. } => ErrorKind::Conflict,

@@ -9,6 +9,7 @@
 //! carried out to its end whoever leaves; it has an [`Actor`](crate::audit::Actor), whom the audit trail names.
 
 mod activity;
+mod application_passwords;
 mod bans;
 mod certificates;
 mod configuration;
@@ -47,6 +48,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
+pub use self::application_passwords::Revoked;
 pub use self::bans::{BanView, Lifted};
 pub use self::certificates::Certificates;
 pub use self::configuration::{Apply, Configuration};
@@ -77,6 +79,7 @@ pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreSta
 pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
+use crate::auth::application_passwords::ApplicationPasswords;
 use crate::auth::factors::SecondFactors;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
@@ -116,6 +119,8 @@ pub struct Parts {
     pub regulator: Regulator,
     /// Further factors.
     pub factors: Arc<SecondFactors>,
+    /// Application passwords.
+    pub applications: Arc<ApplicationPasswords>,
     /// What sealed rows are sealed with.
     pub sealer: Arc<Sealer>,
     /// Where somebody has just logged out.

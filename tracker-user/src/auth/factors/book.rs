@@ -1,7 +1,7 @@
 //! The book of further factors: see the room.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::account::Account;
+use super::account_password::Told;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
@@ -64,11 +65,17 @@ pub struct SecondFactors {
     counters: Counters,
     book: Arc<Book>,
     devices: Devices,
+    /// Who hears of users that have nothing set up any more.
+    on_loss: OnceLock<OnLoss>,
+    /// Whose account password was refused a short while ago.
+    pub(super) told: Mutex<Told>,
 }
 
 /// What there is in memory, for whoever changes it and for the journal, which writes what it is by then.
 #[derive(Default)]
 struct Book(Mutex<Held>);
+/// Who is told of a user that has nothing set up any more, by whatever way.
+pub type OnLoss = Box<dyn Fn(&Arc<Identity>) + Send + Sync>;
 
 #[derive(Default)]
 struct Held {
@@ -148,7 +155,20 @@ impl SecondFactors {
         }
         let devices = Devices::start(store, &sealer, &journal)?;
         let (settings, book) = (ArcSwap::from_pointee(settings), Arc::new(Book(Mutex::new(held))));
-        Ok(Self { sealer, journal, audit, settings, counters: Counters::default(), book, devices })
+        let (counters, on_loss, told) = (Counters::default(), OnceLock::new(), Mutex::default());
+        Ok(Self { sealer, journal, audit, settings, counters, book, devices, on_loss, told })
+    }
+
+    /// Has `told` hear of each user that has nothing set up any more, from now on.
+    pub fn on_loss(&self, told: OnLoss) {
+        // Set once, at start.
+        let _ = self.on_loss.set(told);
+    }
+
+    fn lost(&self, who: &Identity) {
+        if let Some(told) = self.on_loss.get() {
+            told(&Arc::new(who.clone()));
+        }
     }
 
     /// Goes by other settings from now on.
@@ -245,8 +265,15 @@ impl SecondFactors {
         who: &Identity,
         change: impl FnOnce(&mut Account) -> T,
     ) -> Result<(T, Entry), NoAccount> {
-        let done = self.book.held().change(&self.sealer, who, change)?;
-        Ok((done, self.row(who)))
+        let mut held = self.book.held();
+        let had = held.has_any(who);
+        let changed = held.change(&self.sealer, who, change);
+        let is_lost = had && !held.has_any(who);
+        drop(held);
+        if is_lost {
+            self.lost(who);
+        }
+        Ok((changed?, self.row(who)))
     }
 
     /// Forgets what a user has set up; whether there was anything, and what says so on disk.
@@ -254,6 +281,8 @@ impl SecondFactors {
         let mut held = self.book.held();
         let was = held.known.remove(who.key()).is_some();
         held.budget.right(who.key());
+        drop(held);
+        self.lost(who);
         (was, self.row(who))
     }
 
@@ -386,6 +415,15 @@ pub fn line(
 }
 
 impl Held {
+    /// Whether a factor is set up, as far as it can be read.
+    fn has_any(&self, who: &Identity) -> bool {
+        match self.known.get(who.key()) {
+            Some(Known::Sealed { factors, .. }) => !factors.is_empty(),
+            Some(Known::Unreadable) => true,
+            None => false,
+        }
+    }
+
     /// What the user has set up; nothing yet, where there is no account.
     fn account(&self, sealer: &Sealer, who: &Identity) -> Result<Account, NoAccount> {
         match self.known.get(who.key()) {

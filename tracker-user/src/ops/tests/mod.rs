@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::{Actor, Via};
+use crate::auth::application_passwords::ApplicationPasswords;
 use crate::auth::factors::{self, SecondFactors};
 use crate::auth::kerberos::{TicketVerifier, negotiate};
 use crate::auth::regulation;
@@ -140,6 +141,8 @@ impl Rig {
         let sealer = Arc::new(Sealer::open(directory.path()).unwrap());
         let factors = factors::Settings::default();
         let (seals, kept) = (Arc::clone(&sealer), Arc::clone(&journal));
+        let applications = ApplicationPasswords::start(&store, seals, kept, Arc::clone(&audit)).unwrap();
+        let (seals, kept) = (Arc::clone(&sealer), Arc::clone(&journal));
         let factors = SecondFactors::start(&store, seals, kept, Arc::clone(&audit), factors).unwrap();
         let parts = Parts {
             tracker,
@@ -155,6 +158,7 @@ impl Rig {
             regulator: regulator.unwrap(),
             holds: Arc::new(LogoutHolds::lasting(HOUR)),
             factors: Arc::new(factors),
+            applications: Arc::new(applications),
             sealer,
             certificates: None,
             threads,
