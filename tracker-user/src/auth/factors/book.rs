@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
+use super::passkeys::{Index, Indexed, RelyingParty};
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
@@ -68,6 +69,8 @@ pub struct SecondFactors {
 struct Held {
     /// By [`Identity::key`].
     known: HashMap<Box<str>, Known>,
+    /// What of their passkeys is looked up.
+    passkeys: Index,
     budget: Budget,
 }
 
@@ -105,7 +108,10 @@ impl SecondFactors {
         let mut held = Held::default();
         for (key, sealed) in store.sealed(TABLE)? {
             let known = match unseal(&sealer, &key, &sealed) {
-                Some(account) => Known::Sealed { sealed, factors: account.factors() },
+                Some(account) => {
+                    held.passkeys.add(&key, Indexed::of(&account));
+                    Known::Sealed { sealed, factors: account.factors() }
+                }
                 None => {
                     warn!(
                         user = key,
@@ -168,6 +174,26 @@ impl SecondFactors {
         }
     }
 
+    /// Whose passkeys know their user by this handle.
+    pub(super) fn by_passkey_user(&self, handle: &[u8; 16]) -> Option<Identity> {
+        let held = self.held();
+        let key = held.passkeys.user(handle)?;
+        let Known::Sealed { sealed, .. } = held.known.get(key)? else { return None };
+        let account = unseal(&self.sealer, key, sealed)?;
+        Some(Identity::restore(&account.user, &account.domain, key))
+    }
+
+    /// Whether anybody has the passkey of this number.
+    pub(super) fn has_passkey(&self, credential: &[u8]) -> bool {
+        self.held().passkeys.has(credential)
+    }
+
+    /// What passkeys are made for.
+    #[must_use]
+    pub fn relying_party(&self) -> RelyingParty {
+        RelyingParty::of(&self.settings.load().host, self.held().passkeys.hosts())
+    }
+
     /// Changes what a user has set up, and returns what `change` does, and the row that says so on disk: hand it to the journal. Of
     /// several changes at once each sees the one before. Where nothing is left, the row goes.
     ///
@@ -184,7 +210,13 @@ impl SecondFactors {
     /// Forgets what a user has set up; whether there was anything, and the row that says so on disk.
     pub fn reset(&self, who: &Identity) -> (bool, Entry) {
         let mut held = self.held();
-        let was = held.known.remove(who.key()).is_some();
+        let was = held.known.remove(who.key());
+        if let Some(Known::Sealed { sealed, .. }) = &was
+            && let Some(account) = unseal(&self.sealer, who.key(), sealed)
+        {
+            held.passkeys.remove(&Indexed::of(&account));
+        }
+        let was = was.is_some();
         held.budget.right(who.key());
         (was, Entry::Sealed(SealedRow { table: TABLE, key: who.key().to_owned(), value: None }))
     }
@@ -222,14 +254,14 @@ impl SecondFactors {
                 let checked = check(account);
                 match checked {
                     Ok(_) => account.wrong = 0,
-                    Err(Wrong::Code) => account.wrong = account.wrong.saturating_add(1),
+                    Err(wrong) if wrong.is_try() => account.wrong = account.wrong.saturating_add(1),
                     Err(_) => {}
                 }
                 checked
             }) {
                 Ok((Ok((factor, drift)), row)) => Ok(Checked { factor, drift, entries: vec![row] }),
                 Ok((Err(wrong), row)) => {
-                    if wrong == Wrong::Code {
+                    if wrong.is_try() {
                         held.budget.wrong(who.key(), sent.client, sent.at);
                         self.journal.submit(vec![row], None);
                     }
@@ -245,7 +277,8 @@ impl SecondFactors {
         drop(guard);
         if let Err(wrong) = &outcome {
             let what = match wrong {
-                Wrong::Code => refused,
+                Wrong::Code | Wrong::Passkey => refused,
+                Wrong::PasskeyCounter => FactorChange::PasskeyCounter,
                 Wrong::TooMany => FactorChange::TooMany,
                 Wrong::Locked => FactorChange::Locked,
                 Wrong::NotEnrolled | Wrong::Unreadable | Wrong::Unable => return outcome,
@@ -323,10 +356,16 @@ impl Held {
             Some(Known::Unreadable) => return Err(NoAccount),
             Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
         };
+        let before = Indexed::of(&account);
         let done = change(&mut account);
         let row = seal(sealer, key, &account).ok_or(NoAccount)?;
         if let Some(sealed) = row.value.clone() {
             self.known.insert(key.into(), Known::Sealed { sealed, factors: account.factors() });
+        }
+        let after = Indexed::of(&account);
+        if before != after {
+            self.passkeys.remove(&before);
+            self.passkeys.add(key, after);
         }
         Ok((done, Entry::Sealed(row)))
     }
@@ -344,7 +383,7 @@ fn seal(sealer: &Sealer, key: &str, account: &Account) -> Option<SealedRow> {
     sealer.seal(TABLE, key, &plain)
 }
 
-fn random() -> Option<u64> {
+pub(super) fn random() -> Option<u64> {
     let mut bytes = [0; 8];
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(u64::from_ne_bytes(bytes))
