@@ -59,11 +59,16 @@ impl SoftKey {
     /// What a browser says of the new one.
     pub(crate) fn made(&self, asked: &Asked, host: &str, origin: &str) -> Value {
         let public = self.pair.public_key().as_ref();
-        let id = [&u16::try_from(self.id.len()).unwrap().to_be_bytes()[..], &self.id].concat();
         let key =
             [b"\xa5\x01\x02\x03\x26\x20\x01\x21\x58\x20", &public[1..33], b"\x22\x58\x20", &public[33..]]
                 .concat();
-        let data = [&self.data(host, 0b0100_0000)[..], &[0; 16], &id, &key].concat();
+        self.made_with(asked, host, origin, &key)
+    }
+
+    /// The same with this public key (RFC 9052, section 7).
+    pub(crate) fn made_with(&self, asked: &Asked, host: &str, origin: &str, key: &[u8]) -> Value {
+        let id = [&u16::try_from(self.id.len()).unwrap().to_be_bytes()[..], &self.id].concat();
+        let data = [&self.data(host, 0b0100_0000)[..], &[0; 16], &id, key].concat();
         let length = u16::try_from(data.len()).unwrap().to_be_bytes();
         let object = [b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData\x59", &length[..], &data].concat();
         json!({

@@ -354,6 +354,47 @@ fn where_the_host_has_changed_passkeys_stop_and_go_on_when_it_is_put_back() {
     assert_eq!(rig.passkeys.ask_for_new(&alice, &moved).unwrap().options()["rp"]["id"], "moved.test");
 }
 
+#[test]
+fn keys_that_are_none_are_refused_when_they_are_made_or_shown() {
+    let rsa = |n: &[u8; 256], e: &[u8; 3]| {
+        [b"\xa4\x01\x03\x03\x39\x01\x00\x20\x59\x01\x00", &n[..], b"\x21\x43", e].concat()
+    };
+    let ec = |x: &[u8; 32], y: &[u8; 32]| {
+        [b"\xa5\x01\x02\x03\x26\x20\x01\x21\x58\x20", &x[..], b"\x22\x58\x20", y].concat()
+    };
+    let mut even = [0xff; 256];
+    even[255] = 0xfe;
+    let mut one = [0; 256];
+    one[255] = 1;
+    let good = &[1, 0, 1];
+    for key in [
+        rsa(&[0; 256], good),
+        rsa(&one, good),
+        rsa(&even, good),
+        rsa(&[0xff; 256], &[0, 0, 0]),
+        rsa(&[0xff; 256], &[0, 0, 1]),
+        rsa(&[0xff; 256], &[0xff; 3]),
+        rsa(&[0xff; 256], good),
+        ec(&[0; 32], &[0; 32]),
+        ec(&[0xff; 32], &[0xff; 32]),
+        b"\xa0".to_vec(),
+        [0x81].repeat(5_000),
+        [0xa1].repeat(5_000),
+        [0xbf].repeat(5_000),
+        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+        b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+    ] {
+        let (rig, alice) = (Rig::new(), alice());
+        let asked = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
+        let mut made = SoftKey::new(&asked, b"key");
+        let answer = serde_json::from_value(made.made_with(&asked, HOST, ORIGIN, &key)).unwrap();
+        match rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Key", sent()) {
+            Err(refused) => assert_eq!(refused, Refused::NotMade),
+            Ok(_) => assert_eq!(rig.show_any(&mut made).unwrap_err(), Wrong::Passkey.into()),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
