@@ -45,12 +45,13 @@ pub(super) fn enrolled(factors: &Arc<SecondFactors>) -> Enrolled {
 }
 
 /// What an operator should look at.
-pub(super) fn warnings(factors: &SecondFactors) -> Option<String> {
+pub(super) fn warnings(factors: &SecondFactors) -> Vec<String> {
     let (_, unreadable) = factors.count();
-    (unreadable > 0).then(|| {
+    let unreadable = (unreadable > 0).then(|| {
         format!(
             "the second factor of {unreadable} users cannot be read, so that they cannot log in: its key is not the one that \
              it was sealed with; put second-factor.key back into state-dir from the backup, or reset each user's second factor"
         )
-    })
+    });
+    unreadable.into_iter().chain(factors.relying_party().warning()).collect()
 }

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
         let (problems, of_certificates) = doctor::check_certificates(&file.config);
         let warnings = file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings());
-        for warning in warnings.chain(of_certificates) {
+        for warning in warnings.chain(of_certificates).chain(doctor::check_passkeys(&file.config)) {
             eprintln!("{name}: warning: {warning}");
         }
         if !problems.is_empty() {

@@ -1,6 +1,6 @@
 //! The book of further factors: see the room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -186,6 +186,12 @@ impl SecondFactors {
     /// Whether anybody has the passkey of this number.
     pub(super) fn has_passkey(&self, credential: &[u8]) -> bool {
         self.held().passkeys.has(credential)
+    }
+
+    /// How many passkeys there are, by the host that they were made for.
+    #[must_use]
+    pub fn passkey_hosts(&self) -> BTreeMap<String, usize> {
+        self.held().passkeys.hosts().map(|(host, count)| (host.to_owned(), count)).collect()
     }
 
     /// What passkeys are made for.

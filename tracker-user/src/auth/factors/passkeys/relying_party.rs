@@ -70,11 +70,9 @@ impl Unusable {
 }
 
 impl RelyingParty {
-    /// What passkeys are made for where the portal's host is `host`, and there are passkeys for these hosts already.
-    pub(in crate::auth::factors) fn of<'a>(
-        host: &str,
-        known: impl IntoIterator<Item = (&'a str, usize)>,
-    ) -> Self {
+    /// What passkeys are made for where the portal's host is `host`, and there are so many passkeys for these hosts already.
+    #[must_use]
+    pub fn of<'a>(host: &str, known: impl IntoIterator<Item = (&'a str, usize)>) -> Self {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let (covering, stray): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|(made_for, _)| covers(made_for, &host));
@@ -88,6 +86,17 @@ impl RelyingParty {
             (None, Some(kept)) => Self::Host(kept),
             (None, None) => Self::Host(host),
         }
+    }
+
+    /// What an operator should look at.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self::Stopped { made_for, count, host } = self else { return None };
+        let passkeys = if *count == 1 { "1 passkey is".to_owned() } else { format!("{count} passkeys are") };
+        Some(format!(
+            "{passkeys} for {made_for}, and browsers do not show them to the portal's host, which is {host}: no passkey can be \
+             used or added; set portal.host to {made_for} or to a name below it, or reset the second factor of whoever has one"
+        ))
     }
 
     /// The ID to ask for on a page of this host.
@@ -142,6 +151,12 @@ mod tests {
         );
         let mixed = of("gw.example.test", &[("gw.example.test", 9), ("old.test", 1), ("older.test", 2)]);
         assert_eq!(mixed, stopped("older.test", 3, "gw.example.test"));
+        let warning = mixed.warning().unwrap();
+        assert!(
+            warning.starts_with("3 passkeys are for older.test") && warning.contains("is gw.example.test:"),
+            "{warning}"
+        );
+        assert_eq!(is("gw.example.test").warning(), None);
     }
 
     #[test]
