@@ -64,7 +64,7 @@ pub enum Wrong {
 impl Wrong {
     /// Whether something was shown that is not good: such a try counts.
     #[must_use]
-    pub(super) const fn is_try(self) -> bool {
+    pub const fn is_try(self) -> bool {
         matches!(self, Self::Code | Self::Passkey | Self::PasskeyCounter)
     }
 

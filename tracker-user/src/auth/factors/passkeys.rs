@@ -196,7 +196,7 @@ impl Passkeys {
         self.put(Ceremony::new(of, &host, asking), options)
     }
 
-    /// Takes a new passkey, and returns the row that says so on disk.
+    /// Takes a new passkey, and returns the row that says so on disk. `also` changes what is set up together with the first factor.
     ///
     /// # Errors
     /// When it is not accepted; nothing is changed then.
@@ -208,6 +208,7 @@ impl Passkeys {
         mut answer: RegisterPublicKeyCredential,
         name: &str,
         sent: Sent,
+        also: impl FnOnce(&mut Account),
     ) -> Result<Entry, Refused> {
         let name = readable_name(name)?;
         let ceremony = self.ceremonies.take(number, asking).filter(|ceremony| ceremony.of.is_of(who));
@@ -233,7 +234,7 @@ impl Passkeys {
         let new = Passkey { name, host: host.into(), credential, discoverable, since: sent.wall, used: None };
         let (added, row) = self
             .book
-            .change(who, |account| add_to(account, handle, generation, new))
+            .change(who, |account| add_to(account, handle, generation, new, also))
             .map_err(|_| Wrong::Unreadable)?;
         added.map(|()| row)
     }
@@ -313,30 +314,38 @@ impl Passkeys {
         Ok((who, checked))
     }
 
-    /// Calls one of the user's passkeys otherwise, and returns the row that says so on disk.
+    /// Calls the user's passkey of this id (in base64url) otherwise, and returns the row that says so on disk.
     ///
     /// # Errors
     /// When it cannot be called so.
-    pub fn rename(&self, who: &Identity, old: &str, new: &str) -> Result<Entry, Refused> {
+    pub fn rename(&self, who: &Identity, id: &str, new: &str) -> Result<Entry, Refused> {
         let new = readable_name(new)?;
         self.own(who)?;
         let (done, row) =
-            self.book.change(who, |account| rename_in(account, old, new)).map_err(|_| Wrong::Unreadable)?;
+            self.book.change(who, |account| rename_in(account, id, new)).map_err(|_| Wrong::Unreadable)?;
         done.map(|()| row)
     }
 
-    /// Deletes one of the user's passkeys, and returns the row that says so on disk.
+    /// Deletes the user's passkey of this id (in base64url), and returns its name and the row that says so on disk. With the last
+    /// factor the ways to recover go, too.
     ///
     /// # Errors
-    /// When there is none of this name, or it is the last factor and one is demanded.
-    pub fn remove(&self, who: &Identity, name: &str) -> Result<Entry, Refused> {
+    /// When there is none of this id, or it is the last factor and one is demanded.
+    pub fn remove(&self, who: &Identity, id: &str) -> Result<(String, Entry), Refused> {
         self.own(who)?;
+        let generation = random().ok_or(Wrong::Unable)?;
         let is_demanded = self.book.settings().policy.demand(who) == Some(Demand::Always);
         let (done, row) = self
             .book
-            .change(who, |account| remove_from(account, name, is_demanded))
+            .change(who, |account| {
+                let removed = remove_from(account, id, is_demanded)?;
+                if account.factors().is_empty() {
+                    *account = Account { generation, wrong: account.wrong, ..Account::of(who) };
+                }
+                Ok(removed)
+            })
             .map_err(|_| Wrong::Unreadable)?;
-        done.map(|()| row)
+        done.map(|name| (name, row))
     }
 
     /// There are some of the user's.
@@ -417,7 +426,13 @@ impl SecondFactors {
     }
 }
 
-fn add_to(account: &mut Account, handle: [u8; 16], generation: u64, new: Passkey) -> Result<(), Refused> {
+fn add_to(
+    account: &mut Account,
+    handle: [u8; 16],
+    generation: u64,
+    new: Passkey,
+    also: impl FnOnce(&mut Account),
+) -> Result<(), Refused> {
     if account.passkeys.len() >= MOST {
         return Err(Refused::Full);
     }
@@ -428,13 +443,14 @@ fn add_to(account: &mut Account, handle: [u8; 16], generation: u64, new: Passkey
     }
     if account.factors().is_empty() {
         account.generation = generation;
+        also(account);
     }
     account.passkeys.push(new);
     Ok(())
 }
 
-fn rename_in(account: &mut Account, old: &str, new: String) -> Result<(), Refused> {
-    let at = account.passkeys.iter().position(|own| own.name == old).ok_or(Refused::Gone)?;
+fn rename_in(account: &mut Account, id: &str, new: String) -> Result<(), Refused> {
+    let at = place(account, id)?;
     is_free(account, &new, Some(at))?;
     if let Some(own) = account.passkeys.get_mut(at) {
         own.name = new;
@@ -442,13 +458,18 @@ fn rename_in(account: &mut Account, old: &str, new: String) -> Result<(), Refuse
     Ok(())
 }
 
-fn remove_from(account: &mut Account, name: &str, is_demanded: bool) -> Result<(), Refused> {
-    let at = account.passkeys.iter().position(|own| own.name == name).ok_or(Refused::Gone)?;
+fn remove_from(account: &mut Account, id: &str, is_demanded: bool) -> Result<String, Refused> {
+    let at = place(account, id)?;
     if is_demanded && account.passkeys.len() == 1 && account.authenticator.is_none() {
         return Err(Refused::Last);
     }
-    account.passkeys.remove(at);
-    Ok(())
+    Ok(account.passkeys.remove(at).name)
+}
+
+/// Where the passkey of this id is.
+fn place(account: &Account, id: &str) -> Result<usize, Refused> {
+    let id = data_encoding::BASE64URL_NOPAD.decode(id.as_bytes()).map_err(|_| Refused::Gone)?;
+    account.passkeys.iter().position(|own| **own.credential.cred_id() == *id).ok_or(Refused::Gone)
 }
 
 /// Whether no passkey but the one at `but` has this name, whatever its case.

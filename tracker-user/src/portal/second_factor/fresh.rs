@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::give::{keep, sent};
+use super::passkey::{Offer, Signed, check};
 use super::person::Person;
 use super::{HOME, recovery_codes};
 use crate::audit::Actor;
@@ -113,19 +114,26 @@ impl<T: DeserializeOwned> FromRequest<Site> for FreshFactor<T> {
         let Some(person) = Person::of(&visit) else { return Err(Redirect::to("/login").into_response()) };
         let Posted(mut fields) = Posted::<Fields>::from_request(request, site).await?;
         fields.remove(TOKEN);
-        let typed = fields.remove(CODE);
+        let (typed, signed) = (fields.remove(CODE), Signed::take(&mut fields));
         if fields.len() > MOST_FIELDS {
             return Err(misread(&visit));
         }
-        match (needs(site, &visit, &person), typed) {
-            (Needs::Nothing, _) => {}
-            (Needs::Password, _) => return Err(password(&visit, HOME)),
-            (Needs::Factor, Some(code)) => {
+        match (needs(site, &visit, &person), typed, signed) {
+            (Needs::Nothing, ..) => {}
+            (Needs::Password, ..) => return Err(password(&visit, HOME)),
+            (Needs::Factor, _, Some(signed)) => {
+                if let Err(problem) = prove_by_passkey(site, &visit, &person, &signed).await {
+                    return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
+                }
+            }
+            (Needs::Factor, Some(code), None) => {
                 if let Err(problem) = prove(site, &visit, &person, &code.0).await {
                     return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
                 }
             }
-            (Needs::Factor, None) => return Err(ask(site, &visit, &person, &path, carried(&fields), None)),
+            (Needs::Factor, None, None) => {
+                return Err(ask(site, &visit, &person, &path, carried(&fields), None));
+            }
         }
         let actor = person.actor(&visit);
         match read(fields) {
@@ -156,6 +164,19 @@ async fn prove(site: &Site, visit: &Visit, person: &Person, typed: &str) -> Resu
     Ok(())
 }
 
+/// Whether what the device has signed is good, and one of their passkeys; what they have set up may be changed for a while then.
+async fn prove_by_passkey(
+    site: &Site,
+    visit: &Visit,
+    person: &Person,
+    signed: &Signed,
+) -> Result<(), UserMessage> {
+    let checked = check(site, visit, person.identity(), signed).map_err(|refused| refused.user_message())?;
+    keep(site, checked.entries).await.map_err(crate::portal::login::NotAdmitted::message)?;
+    site.note_factor(visit, person.purpose);
+    Ok(())
+}
+
 fn carried(fields: &Fields) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| (name.clone(), value.0.as_str().to_owned())).collect()
 }
@@ -172,7 +193,7 @@ struct Confirm {
     /// Whether they have an authenticator,
     has_code: bool,
     /// and passkeys.
-    has_passkey: bool,
+    passkey: Option<Offer>,
 }
 
 fn ask(
@@ -192,7 +213,7 @@ fn ask(
         carried,
         problem: problem.map(|problem| visit.language().say(&problem)),
         has_code: enrolled.has(Factor::Totp),
-        has_passkey: enrolled.has(Factor::Passkey),
+        passkey: Offer::to_give(site, visit, person.identity()),
     };
     answer(visit, status, &page)
 }

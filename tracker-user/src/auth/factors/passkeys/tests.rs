@@ -73,7 +73,7 @@ impl Rig {
         let asked = self.passkeys.ask_for_new(who, &asking()).unwrap();
         let key = SoftKey::new(&asked, id);
         let answer = made(&key, &asked);
-        let added = self.passkeys.add(who, &asking(), asked.number(), answer, name, sent());
+        let added = self.passkeys.add(who, &asking(), asked.number(), answer, name, sent(), |_| {});
         (key, added)
     }
 
@@ -166,7 +166,9 @@ fn a_counter_that_does_not_go_on_is_refused_unless_there_is_none() {
     let asked = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
     let mut synced = SoftKey::new(&asked, b"synced");
     synced.counts = false;
-    rig.passkeys.add(&alice, &asking(), asked.number(), made(&synced, &asked), "Synced", sent()).unwrap();
+    rig.passkeys
+        .add(&alice, &asking(), asked.number(), made(&synced, &asked), "Synced", sent(), |_| {})
+        .unwrap();
     for _ in 0..3 {
         rig.show_own(&alice, &mut synced).unwrap();
     }
@@ -301,20 +303,25 @@ fn names_are_bounded_and_a_users_own_and_a_user_has_ten() {
     assert_eq!(rig.passkeys.ask_for_new(&alice, &asking()).map(drop), Err(Refused::Full));
 
     let passkeys = &rig.passkeys;
-    assert_eq!(passkeys.rename(&alice, "Key 1", "key 2").map(drop), Err(Refused::NameTaken));
-    assert_eq!(passkeys.rename(&alice, "Key 1", "KEY 1").map(drop), Ok(()));
-    assert_eq!(passkeys.rename(&alice, "Key 1", "Other").map(drop), Err(Refused::Gone));
-    passkeys.remove(&alice, &"ä".repeat(64)).unwrap();
-    assert_eq!(rig.show_any(&mut first).unwrap_err(), Wrong::Passkey.into(), "deleted");
-    assert_eq!(passkeys.remove(&alice, &"ä".repeat(64)).map(drop), Err(Refused::Gone));
-    for number in 2..10 {
-        passkeys.remove(&alice, &format!("Key {number}")).unwrap();
+    let id = |id: &str| data_encoding::BASE64URL_NOPAD.encode(id.as_bytes());
+    let remove = |who: &Identity, of: &str| passkeys.remove(who, &id(of)).map(|(name, _)| name);
+    assert_eq!(passkeys.rename(&alice, &id("key1"), "key 2").map(drop), Err(Refused::NameTaken));
+    assert_eq!(passkeys.rename(&alice, &id("key1"), "KEY 1").map(drop), Ok(()));
+    for none in [&id("other"), "", "=", "key1"] {
+        assert_eq!(passkeys.rename(&alice, none, "Other").map(drop), Err(Refused::Gone), "{none}");
     }
-    assert_eq!(passkeys.remove(&alice, "KEY 1").map(drop), Err(Refused::Last));
+    assert_eq!(remove(&alice, "first"), Ok("ä".repeat(64)));
+    assert_eq!(rig.show_any(&mut first).unwrap_err(), Wrong::Passkey.into(), "deleted");
+    assert_eq!(remove(&alice, "first"), Err(Refused::Gone));
+    for number in 2..10 {
+        remove(&alice, &format!("key{number}")).unwrap();
+    }
+    assert_eq!(remove(&alice, "key1"), Err(Refused::Last));
     rig.book.configure(Settings { policy: FactorPolicy::default(), ..settings() });
-    passkeys.remove(&alice, "KEY 1").unwrap();
+    assert_eq!(remove(&alice, "key1"), Ok("KEY 1".into()));
     assert!(rig.book.enrolled(&alice).is_empty());
-    assert_eq!(passkeys.remove(&bob, "Key").map(drop), Err(Refused::Gone));
+    assert_eq!(rig.show_any(&mut first).unwrap_err(), Refused::Unknown, "none is left");
+    assert_eq!(remove(&bob, "first"), Err(Refused::Gone));
     assert!(rig.book.account(&bob).is_none(), "looking for one makes no account");
     rig.book.reset(&alice);
     rig.add(&bob, b"key1", "Key").1.unwrap();
@@ -388,7 +395,7 @@ fn keys_that_are_none_are_refused_when_they_are_made_or_shown() {
         let asked = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
         let mut made = SoftKey::new(&asked, b"key");
         let answer = serde_json::from_value(made.made_with(&asked, HOST, ORIGIN, &key)).unwrap();
-        match rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Key", sent()) {
+        match rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Key", sent(), |_| {}) {
             Err(refused) => assert_eq!(refused, Refused::NotMade),
             Ok(_) => assert_eq!(rig.show_any(&mut made).unwrap_err(), Wrong::Passkey.into()),
         }
@@ -421,7 +428,7 @@ proptest! {
                 let mut said = key.made(&asked, HOST, ORIGIN);
                 said["response"][field] = change(&said["response"][field]);
                 if let Ok(answer) = serde_json::from_value(said) {
-                    let _ = rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Changed", sent());
+                    let _ = rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Changed", sent(), |_| {});
                 }
             }
             rig.book.reset(&alice);
