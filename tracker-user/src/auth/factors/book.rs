@@ -406,11 +406,16 @@ impl Held {
             Some(Known::Unreadable) => return Err(NoAccount),
             Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
         };
-        let before = Indexed::of(&account);
+        let indexed = Indexed::of(&account);
+        let before = (account.generation, account.factors());
         let done = change(&mut account);
+        if before.1.is_empty() && !account.factors().is_empty() && account.generation == before.0 {
+            // The first factor: whatever was remembered before a reset is worth nothing.
+            account.generation = random().ok_or(NoAccount)?;
+        }
         if account.is_empty() {
             self.known.remove(key);
-            self.passkeys.remove(&before);
+            self.passkeys.remove(&indexed);
             return Ok((done, Entry::Sealed(SealedRow { table: TABLE, key: key.to_owned(), value: None })));
         }
         let row = seal(sealer, key, &account).ok_or(NoAccount)?;
@@ -418,8 +423,8 @@ impl Held {
             self.known.insert(key.into(), Known::Sealed { sealed, factors: account.factors() });
         }
         let after = Indexed::of(&account);
-        if before != after {
-            self.passkeys.remove(&before);
+        if indexed != after {
+            self.passkeys.remove(&indexed);
             self.passkeys.add(key, after);
         }
         Ok((done, Entry::Sealed(row)))

@@ -26,7 +26,7 @@ use webauthn_rs::prelude::{
 
 use self::ceremonies::{Ceremonies, Ceremony, GOOD_FOR, Of};
 use super::account::{Account, Passkey};
-use super::book::{SecondFactors, Sent, random};
+use super::book::{SecondFactors, Sent};
 use super::code::{Checked, Wrong};
 use crate::audit::FactorChange;
 use crate::clock::BootTime;
@@ -230,11 +230,10 @@ impl Passkeys {
         if self.book.has_passkey(credential.cred_id()) {
             return Err(Refused::Known);
         }
-        let generation = random().ok_or(Wrong::Unable)?;
         let new = Passkey { name, host: host.into(), credential, discoverable, since: sent.wall, used: None };
         let (added, row) = self
             .book
-            .change(who, |account| add_to(account, handle, generation, new, also))
+            .change(who, |account| add_to(account, handle, new, also))
             .map_err(|_| Wrong::Unreadable)?;
         added.map(|()| row)
     }
@@ -333,14 +332,14 @@ impl Passkeys {
     /// When there is none of this id, or it is the last factor and one is demanded.
     pub fn remove(&self, who: &Identity, id: &str) -> Result<(String, Entry), Refused> {
         self.own(who)?;
-        let generation = random().ok_or(Wrong::Unable)?;
         let is_demanded = self.book.settings().policy.demand(who) == Some(Demand::Always);
         let (done, row) = self
             .book
             .change(who, |account| {
                 let removed = remove_from(account, id, is_demanded)?;
                 if account.factors().is_empty() {
-                    *account = Account { generation, wrong: account.wrong, ..Account::of(who) };
+                    let Account { generation, wrong, .. } = *account;
+                    *account = Account { generation, wrong, ..Account::of(who) };
                 }
                 Ok(removed)
             })
@@ -429,7 +428,6 @@ impl SecondFactors {
 fn add_to(
     account: &mut Account,
     handle: [u8; 16],
-    generation: u64,
     new: Passkey,
     also: impl FnOnce(&mut Account),
 ) -> Result<(), Refused> {
@@ -442,7 +440,6 @@ fn add_to(
         return Err(Refused::Late);
     }
     if account.factors().is_empty() {
-        account.generation = generation;
         also(account);
     }
     account.passkeys.push(new);
