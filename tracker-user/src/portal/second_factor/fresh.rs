@@ -124,9 +124,10 @@ impl<T: DeserializeOwned> FromRequest<Site> for FreshFactor<T> {
             (Needs::Nothing, ..) => {}
             (Needs::Password, ..) => return Err(password(site, &visit, HOME)),
             (Needs::Factor, _, Some(signed)) => {
-                if let Err(problem) = prove_by_passkey(site, &visit, &person, &signed).await {
+                if let Err(problem) = prove_by_passkey(site, &visit, person.identity(), &signed).await {
                     return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
                 }
+                site.note_factor(&visit, person.purpose);
             }
             (Needs::Factor, Some(code), None) => {
                 if let Err(problem) = prove_factor(site, &visit, person.identity(), &code.0).await {
@@ -173,17 +174,19 @@ pub(in crate::portal) async fn prove_factor(
     Ok(())
 }
 
-/// Whether what the device has signed is good, and one of their passkeys; what they have set up may be changed for a while then.
-async fn prove_by_passkey(
+/// Whether what the device of somebody has signed who is logged in is good, and one of their passkeys; that it was used is on disk
+/// then.
+///
+/// # Errors
+/// What they are told.
+pub(in crate::portal) async fn prove_by_passkey(
     site: &Site,
     visit: &Visit,
-    person: &Person,
+    who: &Arc<Identity>,
     signed: &Signed,
 ) -> Result<(), UserMessage> {
-    let checked = check(site, visit, person.identity(), signed).map_err(|refused| refused.user_message())?;
-    keep(site, checked.entries).await.map_err(crate::portal::login::NotAdmitted::message)?;
-    site.note_factor(visit, person.purpose);
-    Ok(())
+    let checked = check(site, visit, who, signed).map_err(|refused| refused.user_message())?;
+    keep(site, checked.entries).await.map_err(crate::portal::login::NotAdmitted::message)
 }
 
 fn carried(fields: &Fields) -> Vec<(String, String)> {

@@ -18,7 +18,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 pub(super) use self::give::check;
 pub(in crate::portal) use self::offer::Offer;
-pub(super) use self::place::{Place, Signed};
+pub(super) use self::place::Place;
+pub(in crate::portal) use self::place::Signed;
 use crate::portal::site::Site;
 
 /// The page on which one is made.

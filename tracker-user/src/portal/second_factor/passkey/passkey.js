@@ -71,7 +71,9 @@
       put(target, fields, JSON.stringify(encoded(credential)));
       const remember = document.getElementById("remember");
       if (form.dataset.for === "give" && remember && remember.checked) put(target, "remember", "yes");
-      HTMLFormElement.prototype.submit.call(target);
+      // What else a page asks for stands in the other form, and is looked at first.
+      if (target === form) HTMLFormElement.prototype.submit.call(form);
+      else target.requestSubmit();
     };
     form.addEventListener("submit", (event) => {
       event.preventDefault();

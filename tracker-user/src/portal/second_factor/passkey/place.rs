@@ -37,7 +37,7 @@ impl Place {
 
 /// What a form says that the script has filled in.
 #[derive(Default, Deserialize)]
-pub(in crate::portal::second_factor) struct Signed {
+pub(in crate::portal) struct Signed {
     /// The number of what was asked.
     #[serde(default, rename = "passkey-number")]
     pub(in crate::portal::second_factor) number: String,
@@ -48,7 +48,7 @@ pub(in crate::portal::second_factor) struct Signed {
 
 impl Signed {
     /// Takes it out of what the page in between adds to a form; `None` where it is not there.
-    pub(in crate::portal::second_factor) fn take(fields: &mut Fields) -> Option<Self> {
+    pub(in crate::portal) fn take(fields: &mut Fields) -> Option<Self> {
         let (number, answer) = (fields.remove(NUMBER)?, fields.remove(SIGNED)?);
         Some(Self { number: number.0.as_str().to_owned(), answer: answer.0.as_str().to_owned() })
     }
