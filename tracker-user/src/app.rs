@@ -209,7 +209,9 @@ impl App {
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let holds = holds(&config, &store)?;
-        let factors = factors::open(&config, &store, &journal, &audit)?;
+        let sealer = factors::sealer(&config, &journal)?;
+        let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
+        registry.register(Box::new(factors.collector()?))?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -285,7 +287,7 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
-        let (asked, told_of) = (door.clone(), Arc::clone(&factors));
+        let (asked, told_of, seals) = (door.clone(), Arc::clone(&factors), Arc::clone(&sealer));
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -331,7 +333,7 @@ impl App {
                 .chain(limits.warnings())
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .chain(asked.warnings())
-                .chain(factors::warnings(&told_of))
+                .chain(factors::warnings(&told_of, &seals))
                 .collect()
         });
         let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
@@ -349,6 +351,7 @@ impl App {
             regulator,
             holds: Arc::clone(&holds),
             factors: Arc::clone(&factors),
+            sealer,
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,

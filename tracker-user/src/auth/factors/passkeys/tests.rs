@@ -1,3 +1,4 @@
+use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,12 +61,11 @@ impl Rig {
         Arc::new(book.unwrap())
     }
 
-    /// The book as it is after a restart, once these rows are on disk.
+    /// The book as it is after a restart, once this is on disk.
     fn again(&self, rows: Vec<Entry>) -> Arc<SecondFactors> {
-        for row in rows {
-            let Entry::Sealed(row) = row else { panic!("not a sealed row") };
-            self.store.put_sealed(&[row], None).unwrap();
-        }
+        let (tell, told) = mpsc::channel();
+        self.journal.submit(rows, Some(Box::new(move |outcome| tell.send(outcome).unwrap())));
+        told.recv().unwrap().unwrap();
         Self::book(&self.store, &self.journal, &self.audit, &self.directory)
     }
 
