@@ -10,6 +10,8 @@ mod past;
 mod past_tests;
 mod second_factor;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,9 @@ pub struct Status {
     /// The gateway's own users.
     #[serde(default)]
     pub local_users: LocalUsers,
+    /// Passkeys that users have, by the host that they were made for.
+    #[serde(default)]
+    pub passkeys: BTreeMap<String, usize>,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.

@@ -71,5 +71,5 @@ pub(super) fn warnings(factors: &SecondFactors, sealer: &Sealer) -> impl Iterato
              it was sealed with; put second-factor.key back into state-dir from the backup, or reset each user's second factor"
         )
     });
-    unreadable.into_iter().chain(kept)
+    unreadable.into_iter().chain(kept).chain(factors.relying_party().warning())
 }

@@ -12,9 +12,12 @@ mod budget;
 mod code;
 mod counters;
 mod devices;
+mod passkeys;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
 pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
+pub use passkeys::Refused as PasskeyRefused;
+pub use passkeys::{Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, Passkeys, RelyingParty, Unusable};

@@ -13,11 +13,13 @@ mod host;
 mod kdc;
 mod kerberos;
 mod names;
+mod passkeys;
 mod passwords;
 mod ports;
 mod setup;
 
 pub use self::configuration::check_certificates;
+pub use self::passkeys::check_passkeys;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;

@@ -14,6 +14,7 @@ mod enrolments;
 mod fresh;
 mod give;
 mod manage;
+mod passkey;
 mod pending;
 mod person;
 mod qr;
@@ -30,9 +31,9 @@ use axum::routing::{get, post};
 pub(super) use self::complete::complete;
 pub(super) use self::device::{DEVICE_COOKIE, known_device};
 pub(super) use self::enrolments::Enrolments;
-pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh, prove_factor};
+pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh, prove_by_passkey, prove_factor};
 pub(super) use self::give::{failed, finish, keep, sent};
-pub(super) use self::manage::Passkey;
+pub(super) use self::passkey::{Offer, Signed};
 pub(super) use self::pending::{PENDING_COOKIE, PendingLogin, PendingLogins};
 pub(super) use self::person::Person;
 use super::login::secure;
@@ -57,6 +58,7 @@ pub(super) fn routes() -> Router<Site> {
         .route("/second-factor/recovery-address", post(address::change))
         .route("/second-factor/devices/forget", post(manage::forget))
         .route("/second-factor/confirm", get(fresh::show).post(fresh::confirmed))
+        .merge(passkey::routes())
 }
 
 /// `GET /second-factor`: the code where a login is pending, or its set-up; else what whoever is logged in has set up.

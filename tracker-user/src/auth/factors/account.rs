@@ -86,8 +86,13 @@ pub struct Authenticator {
 pub struct Passkey {
     /// What its user calls it.
     pub name: String,
+    /// What it was made for: the host that browsers show it to (the relying party's ID).
+    pub host: String,
     /// The public key, its number and its counter.
     pub credential: webauthn_rs::prelude::Passkey,
+    /// Whether the device finds it by itself, so that it may be used alone, as far as the browser has told.
+    #[serde(default)]
+    pub discoverable: Option<bool>,
     /// Since when.
     pub since: Timestamp,
     /// When it was last used.

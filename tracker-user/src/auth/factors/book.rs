@@ -1,6 +1,6 @@
 //! The book of further factors: see the room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
+use super::passkeys::{Index, Indexed, RelyingParty};
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
@@ -35,10 +36,10 @@ pub struct Settings {
     pub passkey_alone: bool,
     /// So long browsers are remembered; zero: none is.
     pub remember: Duration,
-    /// Whether mail can be sent: a recovery address is needed then.
-    pub mails: bool,
     /// So long a reset by mail waits.
     pub recovery_delay: Duration,
+    /// Whether mail can be sent: a recovery address is needed then.
+    pub mails: bool,
     /// The name that authenticators show.
     pub issuer: String,
     /// The host that passkeys are made for.
@@ -81,6 +82,8 @@ pub type OnLoss = Box<dyn Fn(&Arc<Identity>) + Send + Sync>;
 struct Held {
     /// By [`Identity::key`].
     known: HashMap<Box<str>, Known>,
+    /// What of their passkeys is looked up.
+    passkeys: Index,
     budget: Budget,
 }
 
@@ -142,7 +145,10 @@ impl SecondFactors {
         let mut held = Held::default();
         for (key, sealed) in store.sealed(TABLE)? {
             let known = match unseal(&sealer, &key, &sealed) {
-                Some(account) => Known::Sealed { sealed, factors: account.factors() },
+                Some(account) => {
+                    held.passkeys.add(&key, Indexed::of(&account));
+                    Known::Sealed { sealed, factors: account.factors() }
+                }
                 None => {
                     warn!(
                         user = key,
@@ -180,12 +186,6 @@ impl SecondFactors {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
-    }
-
-    /// Browsers that are remembered.
-    #[must_use]
-    pub fn devices(&self) -> &Devices {
-        &self.devices
     }
 
     /// The factors that a user has set up. Of one whose account cannot be read: a code, which cannot be right.
@@ -254,6 +254,39 @@ impl SecondFactors {
         }
     }
 
+    /// Browsers that are remembered.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// Whose passkeys know their user by this handle.
+    pub(super) fn by_passkey_user(&self, handle: &[u8; 16]) -> Option<Identity> {
+        let held = self.book.held();
+        let key = held.passkeys.user(handle)?;
+        let Known::Sealed { sealed, .. } = held.known.get(key)? else { return None };
+        let account = unseal(&self.sealer, key, sealed)?;
+        Some(Identity::restore(&account.user, &account.domain, key))
+    }
+
+    /// Whether anybody has the passkey of this number.
+    pub(super) fn has_passkey(&self, credential: &[u8]) -> bool {
+        self.book.held().passkeys.has(credential)
+    }
+
+    /// How many passkeys there are, by the host that they were made for.
+    #[must_use]
+    pub fn passkey_hosts(&self) -> BTreeMap<String, usize> {
+        let held = self.book.held();
+        held.passkeys.hosts().map(|(host, count)| (host.to_owned(), count)).collect()
+    }
+
+    /// What passkeys are made for.
+    #[must_use]
+    pub fn relying_party(&self) -> RelyingParty {
+        RelyingParty::of(&self.settings.load().host, self.book.held().passkeys.hosts())
+    }
+
     /// Changes what a user has set up, and returns what `change` does, and what says so on disk: hand it to the journal, in whatever
     /// order; what is written is what the user has set up by then. Of several changes at once each sees the one before. Where
     /// nothing is left, the row goes. Whoever sets up a first factor begins a new generation.
@@ -279,6 +312,9 @@ impl SecondFactors {
     /// Forgets what a user has set up; whether there was anything, and what says so on disk.
     pub fn reset(&self, who: &Identity) -> (bool, Entry) {
         let mut held = self.book.held();
+        if let Ok(account) = held.account(&self.sealer, who) {
+            held.passkeys.remove(&Indexed::of(&account));
+        }
         let was = held.known.remove(who.key()).is_some();
         held.budget.right(who.key());
         drop(held);
@@ -311,7 +347,7 @@ impl SecondFactors {
     /// nobody guesses still is: passkeys and recovery codes.
     ///
     /// # Errors
-    /// What `check` says, and when the budgets are spent. A wrong one ([`Wrong::Code`]) counts, and stands in the audit trail as
+    /// What `check` says, and when the budgets are spent. A wrong one ([`Wrong::is_try`]) counts, and stands in the audit trail as
     /// `refused`; what `check` has changed is kept then, too. Of any other error nothing is kept.
     pub fn attempt(
         &self,
@@ -327,14 +363,15 @@ impl SecondFactors {
             Err(wrong) => wrong,
         };
         let what = match wrong {
-            Wrong::Code => refused,
+            Wrong::Code | Wrong::Passkey => refused,
+            Wrong::PasskeyCounter => FactorChange::PasskeyCounter,
             Wrong::TooMany => FactorChange::TooMany,
             Wrong::Locked => FactorChange::Locked,
             Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
                 return Err(wrong);
             }
         };
-        if wrong == Wrong::Code {
+        if wrong.is_try() {
             self.journal.submit(vec![self.row(who)], None);
         }
         self.tell(who, Some(sent.client), what, None, None);
@@ -370,7 +407,7 @@ impl SecondFactors {
         })
     }
 
-    /// Takes the user's authenticator away, and returns the row that says so on disk. What was remembered under it counts no more. Where
+    /// Takes the user's authenticator away, and returns what says so on disk. What was remembered under it counts no more. Where
     /// no passkey is left, the ways to recover go with it.
     ///
     /// # Errors
@@ -433,13 +470,25 @@ impl Held {
         }
     }
 
-    /// Takes an account as it is now.
-    fn keep(&mut self, sealer: &Sealer, who: &Identity, account: &Account) -> Result<(), NoAccount> {
+    /// Takes an account as it is now; `before` was indexed of it.
+    fn keep(
+        &mut self,
+        sealer: &Sealer,
+        who: &Identity,
+        before: &Indexed,
+        account: &Account,
+    ) -> Result<(), NoAccount> {
         if account.is_empty() {
             self.known.remove(who.key());
+            self.passkeys.remove(before);
             return Ok(());
         }
         let sealed = seal(sealer, who.key(), account).ok_or(NoAccount)?;
+        let after = Indexed::of(account);
+        if *before != after {
+            self.passkeys.remove(before);
+            self.passkeys.add(who.key(), after);
+        }
         self.known.insert(who.key().into(), Known::Sealed { sealed, factors: account.factors() });
         Ok(())
     }
@@ -451,10 +500,10 @@ impl Held {
         change: impl FnOnce(&mut Account) -> T,
     ) -> Result<T, NoAccount> {
         let mut account = self.account(sealer, who)?;
-        let before = (!account.factors().is_empty(), account.generation);
+        let (before, indexed) = ((!account.factors().is_empty(), account.generation), Indexed::of(&account));
         let done = change(&mut account);
         account.begin_generation(before).ok_or(NoAccount)?;
-        self.keep(sealer, who, &account)?;
+        self.keep(sealer, who, &indexed, &account)?;
         Ok(done)
     }
 
@@ -471,21 +520,21 @@ impl Held {
         if after.is_locked() && refused == FactorChange::WrongCode {
             return Err(Wrong::Locked);
         }
-        let before = (!after.factors().is_empty(), after.generation);
+        let (before, indexed) = ((!after.factors().is_empty(), after.generation), Indexed::of(&after));
         match check(&mut after) {
             Ok(proved) => {
                 after.wrong = 0;
                 after.begin_generation(before).ok_or(Wrong::Unable)?;
-                self.keep(sealer, who, &after).map_err(|NoAccount| Wrong::Unable)?;
+                self.keep(sealer, who, &indexed, &after).map_err(|NoAccount| Wrong::Unable)?;
                 self.budget.right(who.key());
                 Ok(proved)
             }
-            Err(Wrong::Code) => {
+            Err(wrong) if wrong.is_try() => {
                 self.budget.wrong(who.key(), sent.client, sent.at);
                 after.wrong = after.wrong.saturating_add(1);
                 // Where it cannot be counted, the budgets in memory do.
-                let _ = self.keep(sealer, who, &after);
-                Err(Wrong::Code)
+                let _ = self.keep(sealer, who, &indexed, &after);
+                Err(wrong)
             }
             Err(wrong) => Err(wrong),
         }

@@ -37,7 +37,7 @@ impl Outcome {
     pub(super) const fn of<T>(outcome: &Result<T, Wrong>) -> Self {
         match outcome {
             Ok(_) => Self::Right,
-            Err(Wrong::Code) => Self::Wrong,
+            Err(Wrong::Code | Wrong::Passkey | Wrong::PasskeyCounter) => Self::Wrong,
             Err(Wrong::TooMany) => Self::TooMany,
             Err(Wrong::Locked) => Self::Locked,
             Err(Wrong::NotEnrolled) => Self::NotEnrolled,

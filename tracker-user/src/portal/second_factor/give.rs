@@ -131,12 +131,12 @@ pub(in crate::portal) async fn failed(
     login: &PendingLogin,
     wrong: Wrong,
 ) -> Result<UserMessage, Response> {
-    if wrong != Wrong::Code || site.fail_pending(visit) {
+    if !wrong.is_try() || site.fail_pending(visit) {
         return Ok(wrong.user_message());
     }
     let message = UserMessage::new("Too many codes were wrong. Log in with your password once more.");
     Err(match login.purpose {
-        Purpose::Admin => admin::login::again(visit, StatusCode::FORBIDDEN, &login.to, &message),
+        Purpose::Admin => admin::login::again(site, visit, StatusCode::FORBIDDEN, &login.to, &message),
         Purpose::User => {
             end_waiting(site, visit, login).await;
             let wanted = Wanted::find(site, visit, &login.to);

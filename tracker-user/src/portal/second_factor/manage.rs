@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::give::keep;
+use super::passkey::Offer;
 use super::person::Person;
 use super::recovery_codes::unable;
 use super::{HOME, address, device, remove};
@@ -40,8 +41,10 @@ struct Manage {
     authenticator: Option<Shown>,
     may_remove: bool,
     passkeys: Vec<Passkey>,
-    /// Whether passkeys can be added.
-    may_add_passkeys: bool,
+    /// `None`: none are added here,
+    passkey: Option<Offer>,
+    /// and what was wrong with a change of one, translated.
+    passkey_problem: Option<String>,
     /// The recovery address, hinted at,
     address: Option<String>,
     /// as it was typed,
@@ -68,12 +71,14 @@ struct Shown {
 }
 
 /// A passkey, as it is shown.
-pub(in crate::portal) struct Passkey {
+struct Passkey {
     /// By which it is known to its user: the credential's id, in base64url.
-    pub(in crate::portal) id: String,
-    pub(in crate::portal) name: String,
-    pub(in crate::portal) since: String,
-    pub(in crate::portal) used: Option<String>,
+    id: String,
+    name: String,
+    since: String,
+    used: Option<String>,
+    /// It is a second factor, although passkeys are enough alone: its device does not find it by itself.
+    needs_password: bool,
 }
 
 /// A browser that is remembered, as it is shown.
@@ -98,6 +103,7 @@ const DONE: &[(&str, &str)] = &[
     ("address", "The recovery address was changed."),
     ("forgotten", "It is forgotten. In that browser a code is asked for again."),
     ("passkey-added", "The passkey was added."),
+    ("passkey-renamed", "The passkey has another name."),
     ("passkey-removed", "The passkey was removed."),
 ];
 
@@ -118,6 +124,18 @@ pub(super) fn with_problem(
 ) -> Response {
     let problem = Some(visit.language().say(problem));
     let page = Manage { typed: typed.to_owned(), problem, ..manage(site, visit, person) };
+    answer(visit, StatusCode::UNPROCESSABLE_ENTITY, &page)
+}
+
+/// The same, and why a passkey is not changed.
+pub(super) fn with_passkey_problem(
+    site: &Site,
+    visit: &Visit,
+    person: &Person,
+    problem: &UserMessage,
+) -> Response {
+    let passkey_problem = Some(visit.language().say(problem));
+    let page = Manage { passkey_problem, ..manage(site, visit, person) };
     answer(visit, StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
 
@@ -143,8 +161,9 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
             drift: own.drift.max(0),
         }),
         may_remove: remove::may_remove(site, who),
-        passkeys: passkeys(&account),
-        may_add_passkeys: settings.passkeys,
+        passkeys: passkeys(&account, settings.passkey_alone),
+        passkey: Offer::to_make(site, visit),
+        passkey_problem: None,
         address: account.recovery_address.as_ref().map(|own| address::hinted(own)),
         typed: String::new(),
         problem: None,
@@ -156,12 +175,13 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
     }
 }
 
-fn passkeys(account: &Account) -> Vec<Passkey> {
+fn passkeys(account: &Account, are_alone: bool) -> Vec<Passkey> {
     let shown = |own: &crate::auth::factors::Passkey| Passkey {
         id: data_encoding::BASE64URL_NOPAD.encode(own.credential.cred_id().as_ref()),
         name: own.name.clone(),
         since: moment(own.since),
         used: own.used.map(moment),
+        needs_password: are_alone && own.discoverable == Some(false),
     };
     account.passkeys.iter().map(shown).collect()
 }

@@ -61,6 +61,8 @@ struct Form {
     is_operator: bool,
     /// Whether a login waits for it.
     is_demanded: bool,
+    /// Whether a passkey can be set up instead.
+    may_add_passkeys: bool,
     problem: Option<Problem>,
 }
 
@@ -72,7 +74,7 @@ struct Problem {
 }
 
 /// Who sets one up.
-enum Who {
+pub(super) enum Who {
     /// Somebody whose login waits for it.
     Pending(PendingLogin),
     /// Somebody who is logged in.
@@ -89,7 +91,7 @@ struct Work {
 
 impl Who {
     /// Whose visit it is: somebody who may set one up.
-    fn of(site: &Site, visit: &Visit) -> Option<Self> {
+    pub(super) fn of(site: &Site, visit: &Visit) -> Option<Self> {
         let factors = &site.parts().factors;
         if let Some(login) = site.pending_login(visit) {
             // Whoever has a factor gives that one.
@@ -100,7 +102,8 @@ impl Who {
         Some(Self::Person(person))
     }
 
-    fn identity(&self) -> &Arc<Identity> {
+    /// Who they are.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
         match self {
             Self::Pending(login) => &login.identity,
             Self::Person(person) => person.identity(),
@@ -215,6 +218,7 @@ fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Optio
         needs_address: settings.mails,
         is_operator: site.role_of(who).may_look(),
         is_demanded: matches!(work.who, Who::Pending(_)),
+        may_add_passkeys: settings.passkeys,
         problem: problem.clone(),
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
@@ -303,7 +307,7 @@ async fn enrolled_now(
 
 /// Somebody who is logged in has proved a factor: their session of the proxy at this address, if there is one, has it from now on,
 /// and does not wait for it.
-async fn prove_here(
+pub(super) async fn prove_here(
     site: &Site,
     visit: &Visit,
     who: &Arc<Identity>,
