@@ -254,8 +254,22 @@ pub(super) const MAIL_ADDRESS: Text<String> = Text {
     example: "gateway@example.test",
 };
 
+pub(super) const MAIL_DOMAIN: Text<String> =
+    Text { parse: host, show: Clone::clone, wants: "mail domain", example: "example.com" };
+
+/// What a setting is stands in the log, in the audit trail and on pages: a password does not belong there.
 pub(super) const SMTP: Text<String> = Text {
-    parse: |text| url(text, &["smtp", "smtps"], SMTP.example, str::is_empty),
+    parse: |text| {
+        let url = url(text, &["smtp", "smtps"], SMTP.example, str::is_empty)?;
+        let user = url.rsplit_once('@').map_or("", |(before, _)| before);
+        if user.split_once("://").is_some_and(|(_, user)| user.contains(':')) {
+            return Err(Refusal::new(
+                "has a password in it, which would be shown with the settings",
+                "write it into a file, name that in mail.password-file, and leave here smtp://USER@HOST:PORT",
+            ));
+        }
+        Ok(url)
+    },
     show: Clone::clone,
     wants: "smtp:// or smtps:// URL",
     example: "smtp://127.0.0.1:25",
@@ -425,9 +439,12 @@ mod tests {
 
     #[test]
     fn urls() {
-        for text in
-            ["smtp://127.0.0.1:25", "smtp://mail", "smtps://[::1]:465", "smtp://user:pa@ss@mail.test:25"]
-        {
+        for text in [
+            "smtp://127.0.0.1:25",
+            "smtp://mail",
+            "smtps://[::1]:465",
+            "smtp://user@example.test@mail.test:587",
+        ] {
             accepts(&SMTP, text, text);
         }
         refuses(
@@ -440,6 +457,7 @@ mod tests {
                 "smtp://mail:x",
                 "smtp://mail/x",
                 "smtp://::1",
+                "smtp://user:pa@ss@mail.test:25",
             ],
         );
         accepts(&REDIS, "redis://h:6379/0", "redis://h:6379/0");

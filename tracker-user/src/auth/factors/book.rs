@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
+use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub issuer: String,
     /// The host that passkeys are made for.
     pub host: String,
+    /// What is known of mailboxes: see [`RecoveryAddress::parse`](super::RecoveryAddress::parse).
+    pub mailboxes: Mailboxes,
 }
 
 /// Where a factor comes from, and when.

@@ -83,6 +83,7 @@ second-factor.recovery-delay = "1m"
 mail.smtp = "smtp://127.0.0.1:25"
 mail.from = "gateway@example.test"
 mail.password-file = "/etc/tracker/mail-password"
+mail.domains = { local = "example.test", "EXAMPLE.TEST" = "example.com" }
 tls.certificate = "/etc/tracker/c.pem"
 tls.key = "/etc/tracker/k.pem"
 tls.proxy-listen = ["127.0.0.1:3443"]
