@@ -157,7 +157,10 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         of: of.map(Into::into),
         actor,
     });
+    let mail = (prop::option::of(identity()), select(&MailTrouble::ALL[..]), "[ -~]{0,40}");
+    let mail = mail.prop_map(|(user, what, why)| MailEvent { user, what, why: why.into() });
     prop_oneof![
+        1 => mail.prop_map(Event::Mail),
         1 => second_factor.prop_map(Event::SecondFactor),
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),

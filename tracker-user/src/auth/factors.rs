@@ -9,9 +9,11 @@ mod account;
 mod book;
 mod budget;
 mod code;
+mod recovery;
 mod recovery_address;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, SecondFactors, Sent, Settings};
 pub use code::{Checked, Enrolment, Wrong};
+pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
 pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

@@ -77,9 +77,15 @@ struct Held {
 /// An account, as it stands in memory.
 enum Known {
     /// Sealed.
-    Sealed { sealed: Vec<u8>, factors: Factors },
+    Sealed { sealed: Vec<u8>, factors: Factors, due: Option<Timestamp> },
     /// It cannot be opened: its user is asked for a factor, and none is good.
     Unreadable,
+}
+
+impl Known {
+    fn of(account: &Account, sealed: Vec<u8>) -> Self {
+        Self::Sealed { sealed, factors: account.factors(), due: account.recovery.due() }
+    }
 }
 
 /// The user has set up nothing, or it cannot be read.
@@ -108,7 +114,7 @@ impl SecondFactors {
         let mut held = Held::default();
         for (key, sealed) in store.sealed(TABLE)? {
             let known = match unseal(&sealer, &key, &sealed) {
-                Some(account) => Known::Sealed { sealed, factors: account.factors() },
+                Some(account) => Known::of(&account, sealed),
                 None => {
                     warn!(
                         user = key,
@@ -165,10 +171,25 @@ impl SecondFactors {
     /// What a user has set up; `None`: nothing, or it cannot be read.
     #[must_use]
     pub fn account(&self, who: &Identity) -> Option<Account> {
-        match self.held().known.get(who.key())? {
-            Known::Sealed { sealed, .. } => unseal(&self.sealer, who.key(), sealed),
+        self.account_of(who.key())
+    }
+
+    /// The same, by [`Identity::key`].
+    pub(super) fn account_of(&self, key: &str) -> Option<Account> {
+        match self.held().known.get(key)? {
+            Known::Sealed { sealed, .. } => unseal(&self.sealer, key, sealed),
             Known::Unreadable => None,
         }
+    }
+
+    /// The resets by mail that wait: by [`Identity::key`], and when each takes effect.
+    pub(super) fn waiting_recoveries(&self) -> Vec<(Box<str>, Timestamp)> {
+        let held = self.held();
+        let due = held.known.iter().filter_map(|(key, known)| match known {
+            Known::Sealed { due, .. } => Some((key.clone(), (*due)?)),
+            Known::Unreadable => None,
+        });
+        due.collect()
     }
 
     /// Changes what a user has set up, and returns what `change` does, and the row that says so on disk: hand it to the journal. Of
@@ -210,7 +231,8 @@ impl SecondFactors {
     /// are of, share its budgets.
     ///
     /// # Errors
-    /// What `check` says, and when the budgets are spent. A wrong one counts, and stands in the audit trail as `refused`.
+    /// What `check` says, and when the budgets are spent. A wrong one counts, and stands in the audit trail as `refused`. One that is
+    /// right stops a reset by mail that waits: whoever can prove a factor needs none.
     pub fn attempt(
         &self,
         who: &Arc<Identity>,
@@ -220,11 +242,16 @@ impl SecondFactors {
     ) -> Result<Checked, Wrong> {
         let mut guard = self.held();
         let held = &mut *guard;
-        let outcome = match held.may_try(&self.sealer, who, sent) {
+        let mut stopped = false;
+        let outcome = match held.may_try(&self.sealer, who, refused, sent) {
             Ok(()) => match held.change(&self.sealer, who, |account| {
+                let waits = account.recovery.due();
                 let checked = check(account);
                 match checked {
-                    Ok(_) => account.wrong = 0,
+                    Ok(_) => {
+                        account.wrong = 0;
+                        stopped = account.recovery.proved_otherwise(waits);
+                    }
                     Err(Wrong::Code) => account.wrong = account.wrong.saturating_add(1),
                     Err(_) => {}
                 }
@@ -246,6 +273,9 @@ impl SecondFactors {
             held.budget.right(who.key());
         }
         drop(guard);
+        if stopped {
+            self.tell(who, Some(sent.client), FactorChange::RecoveryStopped, None, None);
+        }
         if let Err(wrong) = &outcome {
             let what = match wrong {
                 Wrong::Code => refused,
@@ -302,14 +332,22 @@ impl SecondFactors {
 }
 
 impl Held {
-    fn may_try(&mut self, sealer: &Sealer, who: &Identity, sent: Sent) -> Result<(), Wrong> {
+    fn may_try(
+        &mut self,
+        sealer: &Sealer,
+        who: &Identity,
+        refused: FactorChange,
+        sent: Sent,
+    ) -> Result<(), Wrong> {
         self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
         match self.known.get(who.key()) {
             None => Ok(()),
             Some(Known::Unreadable) => Err(Wrong::Unreadable),
             Some(Known::Sealed { sealed, .. }) => {
                 let account = unseal(sealer, who.key(), sealed).ok_or(Wrong::Unreadable)?;
-                if account.wrong >= WRONG { Err(Wrong::Locked) } else { Ok(()) }
+                // A recovery is what helps then, and has limits of its own.
+                let is_recovery = refused == FactorChange::WrongRecoveryCode;
+                if account.wrong >= WRONG && !is_recovery { Err(Wrong::Locked) } else { Ok(()) }
             }
         }
     }
@@ -329,7 +367,7 @@ impl Held {
         let done = change(&mut account);
         let row = seal(sealer, key, &account).ok_or(NoAccount)?;
         if let Some(sealed) = row.value.clone() {
-            self.known.insert(key.into(), Known::Sealed { sealed, factors: account.factors() });
+            self.known.insert(key.into(), Known::of(&account, sealed));
         }
         Ok((done, Entry::Sealed(row)))
     }
