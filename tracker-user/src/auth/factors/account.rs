@@ -110,6 +110,17 @@ impl Account {
         Self { user: identity.user().to_owned(), domain: identity.domain().to_owned(), ..Self::default() }
     }
 
+    /// Whether nothing stands in it that anything depends on.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.authenticator.is_none()
+            && self.passkeys.is_empty()
+            && self.passkey_user.is_none()
+            && self.recovery_address.is_none()
+            && self.recovery_codes.is_empty()
+            && self.wrong == 0
+    }
+
     /// The factors that can be proved.
     #[must_use]
     pub fn factors(&self) -> Factors {

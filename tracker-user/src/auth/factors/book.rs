@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
+use super::devices::Devices;
 use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub passkey_alone: bool,
     /// So long browsers are remembered; zero: none is.
     pub remember: Duration,
+    /// Whether mail can be sent: a recovery address is needed then.
+    pub mails: bool,
     /// So long a reset by mail waits.
     pub recovery_delay: Duration,
     /// The name that authenticators show.
@@ -65,6 +68,7 @@ pub struct SecondFactors {
     audit: Arc<Audit>,
     settings: ArcSwap<Settings>,
     held: Mutex<Held>,
+    devices: Devices,
 }
 
 #[derive(Default)]
@@ -125,7 +129,9 @@ impl SecondFactors {
             };
             held.known.insert(key.into(), known);
         }
-        Ok(Self { sealer, journal, audit, settings: ArcSwap::from_pointee(settings), held: Mutex::new(held) })
+        let devices = Devices::start(store, &sealer, &journal)?;
+        let (settings, held) = (ArcSwap::from_pointee(settings), Mutex::new(held));
+        Ok(Self { sealer, journal, audit, settings, held, devices })
     }
 
     /// Goes by other settings from now on.
@@ -137,6 +143,12 @@ impl SecondFactors {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// Browsers that are remembered.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// The factors that a user has set up. Of one whose account cannot be read: a code, which cannot be right.
@@ -243,7 +255,7 @@ impl SecondFactors {
         let mut guard = self.held();
         let held = &mut *guard;
         let mut stopped = false;
-        let outcome = match held.may_try(&self.sealer, who, refused, sent) {
+        let outcome = match held.may_try(&self.sealer, who, sent, refused) {
             Ok(()) => match held.change(&self.sealer, who, |account| {
                 let waits = account.recovery.due();
                 let checked = check(account);
@@ -281,7 +293,9 @@ impl SecondFactors {
                 Wrong::Code => refused,
                 Wrong::TooMany => FactorChange::TooMany,
                 Wrong::Locked => FactorChange::Locked,
-                Wrong::NotEnrolled | Wrong::Unreadable | Wrong::Unable => return outcome,
+                Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
+                    return outcome;
+                }
             };
             self.tell(who, Some(sent.client), what, None, None);
         }
@@ -289,7 +303,8 @@ impl SecondFactors {
     }
 
     /// Takes a new authenticator for the user, if `code` is its code: that code is spent. What was remembered under the one before
-    /// counts no more. `also` changes what is set up together with it.
+    /// counts no more. `also` changes what is set up together with it. Where a factor is set up already, this takes its place only if
+    /// `replaces`: if that one was proved.
     ///
     /// # Errors
     /// When the code is not accepted.
@@ -299,10 +314,14 @@ impl SecondFactors {
         enrolment: &Enrolment,
         code: &str,
         sent: Sent,
+        replaces: bool,
         also: impl FnOnce(&mut Account),
     ) -> Result<Checked, Wrong> {
         let generation = random().ok_or(Wrong::Unable)?;
         self.attempt(who, FactorChange::WrongCode, sent, |account| {
+            if !replaces && !account.factors().is_empty() {
+                return Err(Wrong::AlreadyEnrolled);
+            }
             let new = enrolment.activate(code, sent.wall).ok_or(Wrong::Code)?;
             let drift = new.drift;
             account.authenticator = Some(new);
@@ -310,6 +329,23 @@ impl SecondFactors {
             also(account);
             Ok((Factor::Totp, drift))
         })
+    }
+
+    /// Takes the user's authenticator away, and returns the row that says so on disk. What was remembered under it counts no more. Where
+    /// no passkey is left, the ways to recover go with it.
+    ///
+    /// # Errors
+    /// When the account cannot be read; nothing is changed then.
+    pub fn unenrol(&self, who: &Identity) -> Result<Entry, NoAccount> {
+        let generation = random().ok_or(NoAccount)?;
+        let ((), row) = self.change(who, |account| {
+            account.authenticator = None;
+            account.generation = generation;
+            if account.passkeys.is_empty() {
+                *account = Account { generation, wrong: account.wrong, ..Account::of(who) };
+            }
+        })?;
+        Ok(row)
     }
 
     /// Puts it into the audit trail what was done, or not accepted.
@@ -336,8 +372,8 @@ impl Held {
         &mut self,
         sealer: &Sealer,
         who: &Identity,
-        refused: FactorChange,
         sent: Sent,
+        kind: FactorChange,
     ) -> Result<(), Wrong> {
         self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
         match self.known.get(who.key()) {
@@ -345,8 +381,8 @@ impl Held {
             Some(Known::Unreadable) => Err(Wrong::Unreadable),
             Some(Known::Sealed { sealed, .. }) => {
                 let account = unseal(sealer, who.key(), sealed).ok_or(Wrong::Unreadable)?;
-                // A recovery is what helps then, and has limits of its own.
-                let is_recovery = refused == FactorChange::WrongRecoveryCode;
+                // Nobody guesses a recovery code: it is the way back.
+                let is_recovery = kind == FactorChange::WrongRecoveryCode;
                 if account.wrong >= WRONG && !is_recovery { Err(Wrong::Locked) } else { Ok(()) }
             }
         }
@@ -365,6 +401,10 @@ impl Held {
             Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
         };
         let done = change(&mut account);
+        if account.is_empty() {
+            self.known.remove(key);
+            return Ok((done, Entry::Sealed(SealedRow { table: TABLE, key: key.to_owned(), value: None })));
+        }
         let row = seal(sealer, key, &account).ok_or(NoAccount)?;
         if let Some(sealed) = row.value.clone() {
             self.known.insert(key.into(), Known::of(&account, sealed));

@@ -3,22 +3,20 @@
 //! Whoever typed their password a while ago is asked for it once more before something is changed: by a page in between that
 //! carries the change along. What is secret in a form is not carried; such a form is filled in anew.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::{StatusCode, Uri};
-use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, IntoDeserializer};
-use serde::{Deserialize, Deserializer};
-use zeroize::Zeroizing;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
+use crate::portal::field::{Field, Fields, read};
 use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
@@ -51,26 +49,6 @@ pub(in crate::portal) struct Change<T> {
     pub(in crate::portal) form: T,
 }
 
-/// A field of a form, wiped unless somebody takes it: it may be a secret.
-#[derive(Default)]
-struct Field(Zeroizing<String>);
-
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Self(Zeroizing::new(String::deserialize(from)?)))
-    }
-}
-
-impl<'de> IntoDeserializer<'de, serde::de::value::Error> for Field {
-    type Deserializer = serde::de::value::StringDeserializer<serde::de::value::Error>;
-
-    fn into_deserializer(mut self) -> Self::Deserializer {
-        std::mem::take(&mut *self.0).into_deserializer()
-    }
-}
-
-type Fields = BTreeMap<String, Field>;
-
 impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
     type Rejection = Response;
 
@@ -88,10 +66,9 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
             return Err(Response::default());
         };
         let who = Arc::clone(&present.identity);
-        let from = MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter());
-        match T::deserialize(from) {
-            Ok(form) => Ok(Self { visit, actor, who, form }),
-            Err(_) => Err(misread(&visit)),
+        match read(fields) {
+            Some(form) => Ok(Self { visit, actor, who, form }),
+            None => Err(misread(&visit)),
         }
     }
 }
@@ -197,6 +174,8 @@ pub(super) async fn confirmed(
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
     use crate::portal::login::Typed;
 
@@ -236,14 +215,11 @@ mod tests {
             #[serde(default)]
             password: Typed,
         }
-        let read = |fields: Fields| {
-            Form::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter()))
-        };
-        let form =
+        let form: Form =
             read(fields(&[("name", "bob"), ("role", "viewer"), ("password", "x y"), ("other", "")])).unwrap();
         assert_eq!((form.name.as_str(), form.role, form.more.as_str()), ("bob", Role::Viewer, ""));
         assert_eq!(form.password.0.reveal(), "x y");
-        assert!(read(fields(&[("name", "bob"), ("role", "king")])).is_err());
-        assert!(read(fields(&[("role", "user")])).is_err());
+        assert!(read::<Form>(fields(&[("name", "bob"), ("role", "king")])).is_none());
+        assert!(read::<Form>(fields(&[("role", "user")])).is_none());
     }
 }
