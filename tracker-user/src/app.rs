@@ -6,6 +6,7 @@ mod certificates;
 mod factors;
 mod kept;
 mod logouts;
+mod mail;
 mod options;
 mod passwords;
 mod portal;
@@ -53,7 +54,7 @@ use crate::output::Output;
 use crate::portal as web;
 use crate::proxy;
 use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
-use crate::store::{Entry, Journal, SealerError, Store, StoreError};
+use crate::store::{Entry, Journal, Sealer, SealerError, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
@@ -109,6 +110,9 @@ pub enum StartError {
     /// The key of the second factor cannot be used.
     #[error("{0}")]
     Sealer(#[from] SealerError),
+    /// Mail cannot begin.
+    #[error("{0}")]
+    Mail(#[from] crate::mail::StartError),
 }
 
 /// The gateway, bound but not running.
@@ -130,6 +134,7 @@ pub struct App {
     readiness: Readiness,
     listen: Arc<[String]>,
     warnings: Warnings,
+    post: mail::Post,
 }
 
 /// What else an operator should be told.
@@ -209,7 +214,10 @@ impl App {
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let holds = holds(&config, &store)?;
-        let factors = factors::open(&config, &store, &journal, &audit)?;
+        let sealer = Arc::new(Sealer::open(&config.state_dir)?);
+        let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
+        let parts = crate::mail::Parts { sealer, journal: Arc::clone(&journal), audit: Arc::clone(&audit) };
+        let mailer = mail::open(&config, &store, parts, &registry)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -238,6 +246,7 @@ impl App {
         let pages_at = portal::endpoints(&config, certificates.as_ref());
         let inner_listeners = web::InnerListeners::bind(&pages_at);
         let (targets, languages) = (Arc::new(ReturnTargets::default()), portal::languages(&config));
+        let notices = mail::notices(&config, &mailer, &factors, languages.clone());
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
@@ -285,7 +294,7 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
-        let (asked, told_of) = (door.clone(), Arc::clone(&factors));
+        let (asked, told_of, posted) = (door.clone(), Arc::clone(&factors), Arc::clone(&mailer));
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -300,6 +309,8 @@ impl App {
             pages: Arc::clone(&pages),
             holds: Arc::clone(&holds),
             factors: Arc::clone(&factors),
+            mailer: Arc::clone(&mailer),
+            notices: Arc::clone(&notices),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -332,8 +343,15 @@ impl App {
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .chain(asked.warnings())
                 .chain(factors::warnings(&told_of))
+                .chain(posted.warnings())
                 .collect()
         });
+        let post = mail::Post {
+            mailer,
+            notices: Arc::clone(&notices),
+            factors: Arc::clone(&factors),
+            tracker: tracker.clone(),
+        };
         let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
         let parts = ops::Parts {
             tracker,
@@ -368,6 +386,7 @@ impl App {
             targets,
             holds,
             factors: Arc::clone(&factors),
+            notices: Arc::clone(&notices),
             stats: visits,
             languages,
         };
@@ -399,6 +418,7 @@ impl App {
             readiness,
             listen,
             warnings,
+            post,
         })
     }
 
@@ -427,6 +447,7 @@ impl App {
             ops,
             readiness,
             configuration,
+            post,
             ..
         } = self;
         let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -439,6 +460,8 @@ impl App {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(Arc::clone(&post.mailer).run()));
+        until_stopped(Box::pin(post.reset_when_due(Arc::clone(&journal))));
         until_stopped(Box::pin(ops.clone().keep_series()));
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {

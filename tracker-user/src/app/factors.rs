@@ -12,15 +12,15 @@ use crate::store::{Journal, Sealer, Store};
 use crate::tracker::Enrolled;
 use crate::types::LOCAL_DOMAIN;
 
-/// What the store has of them. Makes the key where there is none. Blocks.
+/// What the store has of them. Blocks.
 pub(super) fn open(
     config: &Config,
     store: &Store,
+    sealer: &Arc<Sealer>,
     journal: &Arc<Journal>,
     audit: &Arc<Audit>,
 ) -> Result<Arc<SecondFactors>, StartError> {
-    let sealer = Arc::new(Sealer::open(&config.state_dir)?);
-    let (journal, audit) = (Arc::clone(journal), Arc::clone(audit));
+    let (sealer, journal, audit) = (Arc::clone(sealer), Arc::clone(journal), Arc::clone(audit));
     Ok(Arc::new(SecondFactors::start(store, sealer, journal, audit, settings(config))?))
 }
 

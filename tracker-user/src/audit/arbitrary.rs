@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Actor, BanEvent, Event, FactorChange, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent,
-    SessionEvent, SettingEvent, Via,
+    Actor, BanEvent, Event, FactorChange, LicencesEvent, LocalUserEvent, MailEvent, MailTrouble,
+    RefusedEvent, SecondFactorEvent, SessionEvent, SettingEvent, Via,
 };
 use crate::clock::BootTime;
 use crate::session;

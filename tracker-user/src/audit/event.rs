@@ -361,11 +361,9 @@ impl Event {
             Self::Ban(ban) => ban.client,
             Self::Admin(admin) => Some(admin.client),
             Self::SecondFactor(of) => of.client,
-            Self::Setting(_)
-            | Self::LocalUser(_)
-            | Self::Licences(_)
-            | Self::Mail(_)
-            | Self::Replaced(_) => None,
+            Self::Setting(_) | Self::LocalUser(_) | Self::Licences(_) | Self::Mail(_) | Self::Replaced(_) => {
+                None
+            }
         }
     }
 

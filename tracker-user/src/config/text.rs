@@ -238,8 +238,9 @@ pub(super) const USER_AGENT: Text<String> = Text {
 
 pub(super) const MAIL_ADDRESS: Text<String> = Text {
     parse: |text| {
-        let parts =
-            text.split_once('@').filter(|(user, _)| !user.is_empty() && !text.contains([' ', '<', '>']));
+        let parts = text.split_once('@').filter(|(user, _)| {
+            !user.is_empty() && !text.contains(|c: char| " <>".contains(c) || c.is_control())
+        });
         let sound = parts.is_some_and(|(_, domain)| host(domain).is_ok());
         if sound {
             return Ok(text.to_owned());

@@ -193,7 +193,8 @@ impl Mailer {
         let waiting = self.queue().len();
         let trouble = self.trouble();
         let server = trouble.server.as_ref().filter(|_| waiting > 0).map(|why| {
-            let mails = if waiting == 1 { "1 mail waits".to_owned() } else { format!("{waiting} mails wait") };
+            let mails =
+                if waiting == 1 { "1 mail waits".to_owned() } else { format!("{waiting} mails wait") };
             format!("{mails}: {why}")
         });
         let now = boot_now();

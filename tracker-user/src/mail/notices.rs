@@ -113,9 +113,7 @@ impl Notices {
             until,
         )];
         let own = self.factors.settings().mailboxes.own(who);
-        letters.extend(
-            own.map(|own| self.letter(who, own, Notice::CodeMailed, happened, language, worth)),
-        );
+        letters.extend(own.map(|own| self.letter(who, own, Notice::CodeMailed, happened, language, worth)));
         self.mailer.send_with(entries, letters);
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use lettre::Address;
 
+use crate::config;
+
 /// The port of SMTP (RFC 5321, section 4.5.4.2),
 const SMTP: u16 = 25;
 /// and of submission under TLS from the beginning (RFC 8314, section 7.3).
@@ -21,6 +23,19 @@ pub struct Settings {
     pub name: Option<String>,
     /// How the gateway calls itself to the server (RFC 5321, section 4.1.1.1).
     pub helo: String,
+}
+
+impl Settings {
+    /// Those of a configuration; `name`: whose gateway it is, `host`: its own name.
+    #[must_use]
+    pub fn of(mail: &config::Mail, name: Option<String>, host: String) -> Self {
+        let server = mail.smtp.as_deref().and_then(|url| Server::parse(url, mail.password_file.clone()));
+        let from = mail.from.as_deref().and_then(|from| from.parse().ok());
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        // Where the host has no name of its own, this one says so.
+        let helo = if !host.is_empty() && host.chars().all(is_name) { host } else { "localhost".to_owned() };
+        Self { server, from, name, helo }
+    }
 }
 
 /// A mail server.
@@ -115,7 +130,9 @@ mod tests {
                 "{url}"
             );
         }
-        for wrong in ["mail.test", "http://mail.test", "smtp://", "smtp://m:x", "smtp://a%0d%0a@m", "smtp://%4@m"] {
+        for wrong in
+            ["mail.test", "http://mail.test", "smtp://", "smtp://m:x", "smtp://a%0d%0a@m", "smtp://%4@m"]
+        {
             assert_eq!(Server::parse(wrong, None), None, "{wrong}");
         }
     }

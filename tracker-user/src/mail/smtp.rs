@@ -224,7 +224,9 @@ impl Conversation {
                 return Err(Failure::Unreachable(format!("no TLS with the mail server {server}: {error}")));
             }
             Err(_) => {
-                return Err(Failure::Unreachable(format!("the mail server {server} does not finish its TLS handshake")));
+                return Err(Failure::Unreachable(format!(
+                    "the mail server {server} does not finish its TLS handshake"
+                )));
             }
         };
         self.stream = Box::new(secure);
@@ -332,16 +334,16 @@ impl Conversation {
     }
 
     fn lost(&self, why: &str) -> Failure {
-        Failure::Unreachable(format!("the conversation with the mail server {} broke off: {why}", self.server))
+        Failure::Unreachable(format!(
+            "the conversation with the mail server {} broke off: {why}",
+            self.server
+        ))
     }
 }
 
 fn is_about_a_certificate(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ impl Stats {
     /// # Errors
     /// When a metric is registered already.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let all = Opts::new("tracker_mail_total", "Mails, by what became of them; deferred: tries that failed");
+        let all =
+            Opts::new("tracker_mail_total", "Mails, by what became of them; deferred: tries that failed");
         let all = IntCounterVec::new(all, &["result"])?;
         let waiting = IntGauge::new("tracker_mail_queue", "Mails that wait to be sent")?;
         registry.register(Box::new(all.clone()))?;

@@ -82,29 +82,29 @@ pub(super) fn write(
 }
 
 fn say<'a>(language: &'a Language, house: &House, notice: Notice<'_>) -> (&'a str, Vec<Zeroizing<String>>) {
-    let t = |text: &str| Zeroizing::new(language.t(text).to_owned());
+    let plain = |text: &str| Zeroizing::new(text.to_owned());
     let with = |text: &str, value: &str| Zeroizing::new(fill(text, value));
-    let not_you = || t(language.t("If it was not you, tell your help desk at once."));
+    let not_you = || plain(language.t("If it was not you, tell your help desk at once."));
     match notice {
         Notice::Code(code, until) => (
             language.t("Your code for resetting the second factor"),
             vec![
                 with(language.t("The code that resets your second factor is: {}"), &grouped(code)),
                 with(language.t("It is good once, until {}. Type it on the page on which you asked for it."), &moment(until)),
-                t(language.t("If you did not ask for it, somebody knows your password: do not give the code to anybody, change your password, and tell your help desk.")),
+                plain(language.t("If you did not ask for it, somebody knows your password: do not give the code to anybody, change your password, and tell your help desk.")),
             ],
         ),
         Notice::CodeMailed => (
             language.t("A code for resetting your second factor was asked for"),
             vec![
-                t(language.t("Somebody who knows your password has asked for a code that resets your second factor. It was mailed to your recovery address.")),
+                plain(language.t("Somebody who knows your password has asked for a code that resets your second factor. It was mailed to your recovery address.")),
                 not_you(),
             ],
         ),
         Notice::Recovered => (
             language.t("Your second factor was reset"),
             vec![
-                t(language.t("Your second factor was reset by a code that was mailed to your recovery address. Set it up anew the next time you log in. Application passwords are as they were.")),
+                plain(language.t("Your second factor was reset by a code that was mailed to your recovery address. Set it up anew the next time you log in. Application passwords are as they were.")),
                 not_you(),
             ],
         ),
@@ -117,12 +117,12 @@ fn say<'a>(language: &'a Language, house: &House, notice: Notice<'_>) -> (&'a st
         ),
         Notice::RecoveryStopped => (
             language.t("Your second factor is not going to be reset"),
-            vec![t(language.t("The reset of your second factor that was waiting was stopped.")), not_you()],
+            vec![plain(language.t("The reset of your second factor that was waiting was stopped.")), not_you()],
         ),
         Notice::Reset => (
             language.t("Your second factor was reset"),
             vec![
-                t(language.t("An administrator has reset your second factor. Set it up anew the next time you log in.")),
+                plain(language.t("An administrator has reset your second factor. Set it up anew the next time you log in.")),
                 not_you(),
             ],
         ),
@@ -135,12 +135,12 @@ fn say<'a>(language: &'a Language, house: &House, notice: Notice<'_>) -> (&'a st
         ),
         Notice::Enrolled => (
             language.t("A second factor was set up"),
-            vec![t(language.t("An authenticator app was set up as the second factor of your account.")), not_you()],
+            vec![plain(language.t("An authenticator app was set up as the second factor of your account.")), not_you()],
         ),
         Notice::AddressChanged => (
             language.t("Your recovery address was changed"),
             vec![
-                t(language.t("Codes that reset your second factor are mailed to another address from now on. The address before and the new one are told.")),
+                plain(language.t("Codes that reset your second factor are mailed to another address from now on. The address before and the new one are told.")),
                 not_you(),
             ],
         ),

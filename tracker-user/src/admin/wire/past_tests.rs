@@ -7,8 +7,8 @@ use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
 use crate::audit::{
-    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent, SessionEvent,
-    SettingEvent, TrailEntry,
+    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, MailEvent, RefusedEvent, SecondFactorEvent,
+    SessionEvent, SettingEvent, TrailEntry,
 };
 use crate::session;
 use crate::session::{Proved, Reason, What};
@@ -110,7 +110,10 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
                 None => prop_assert_eq!(named, None),
             }
             let reason = format!("{}: {why}", what.as_str());
-            prop_assert_eq!((line.cause.as_deref(), line.reason.as_deref()), (Some(what.as_str()), Some(&*reason)));
+            prop_assert_eq!(
+                (line.cause.as_deref(), line.reason.as_deref()),
+                (Some(what.as_str()), Some(&*reason))
+            );
         }
         audit::Event::Replaced(why) => prop_assert_eq!(line.reason.as_deref(), Some(&**why)),
     }

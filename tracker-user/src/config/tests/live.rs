@@ -242,6 +242,8 @@ fn keys_that_belong_together_can_be_set_one_after_the_other() {
         ("acme.directory", "https://acme.test/directory"),
         ("mail.from", "a@b.test"),
         ("mail.smtp", "smtp://127.0.0.1"),
+        ("mail.password-file", "/etc/tracker/mail-password"),
+        ("mail.smtp", "smtp://gateway@mail.example.test:587"),
     ] {
         assert_eq!(keys::find(name).unwrap().set(&mut config, text), Ok(()), "{name}");
     }

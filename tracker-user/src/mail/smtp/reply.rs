@@ -105,7 +105,9 @@ mod tests {
         ] {
             assert_eq!(read(text), (taken, rest.to_owned()), "{text:?}");
         }
-        for wrong in ["HTTP/1.1 400 Bad\r\n", "25\r\n", "2500 x\r\n", "\r\n", "150 x\r\n", "600 x\r\n", "+50 x\r\n"] {
+        for wrong in
+            ["HTTP/1.1 400 Bad\r\n", "25\r\n", "2500 x\r\n", "\r\n", "150 x\r\n", "600 x\r\n", "+50 x\r\n"]
+        {
             assert!(matches!(read(wrong).0, Taken::Wrong(_)), "{wrong:?}");
         }
     }

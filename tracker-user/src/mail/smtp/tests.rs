@@ -63,15 +63,34 @@ async fn a_mail_is_handed_over_and_what_is_not_taken_is_told() {
     let mail = "Subject: x\r\n\r\ntext\r\n";
     assert_eq!(conversation.hand_over("g@a.test", "b@a.test", mail).await, Ok(()));
     let refused = conversation.hand_over("g@a.test", "c@a.test", mail).await;
-    assert!(matches!(&refused, Err(Failure::Refused(why)) if why.ends_with("says: 550 5.1.1 nobody")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Failure::Refused(why)) if why.ends_with("says: 550 5.1.1 nobody")),
+        "{refused:?}"
+    );
     assert!(matches!(conversation.hand_over("g@a.test", "d@a.test", mail).await, Err(Failure::Later(_))));
     let unusable = conversation.hand_over("g@a.test", "e@a.test", mail).await;
-    assert!(matches!(&unusable, Err(Failure::Unusable(why)) if why.contains("mail.password-file")), "{unusable:?}");
+    assert!(
+        matches!(&unusable, Err(Failure::Unusable(why)) if why.contains("mail.password-file")),
+        "{unusable:?}"
+    );
     conversation.close().await;
     let said = said.await.unwrap();
     let expected = [
-        "EHLO gw.test", "MAIL FROM:<g@a.test>", "RCPT TO:<b@a.test>", "DATA", "Subject: x", "", "text", ".",
-        "MAIL FROM:<g@a.test>", "RCPT TO:<c@a.test>", "RSET", "MAIL FROM:<g@a.test>", "RSET", "MAIL FROM:<g@a.test>", "QUIT",
+        "EHLO gw.test",
+        "MAIL FROM:<g@a.test>",
+        "RCPT TO:<b@a.test>",
+        "DATA",
+        "Subject: x",
+        "",
+        "text",
+        ".",
+        "MAIL FROM:<g@a.test>",
+        "RCPT TO:<c@a.test>",
+        "RSET",
+        "MAIL FROM:<g@a.test>",
+        "RSET",
+        "MAIL FROM:<g@a.test>",
+        "QUIT",
     ];
     assert_eq!(said, expected);
 }
@@ -115,9 +134,19 @@ async fn a_password_is_sent_by_plain_or_login_and_never_told() {
     let file = directory.path().join("password");
     std::fs::write(&file, "secret\n").unwrap();
     for (lines, said, outcome) in [
-        (&["220 x\r\n", "250-x\r\n250 AUTH LOGIN PLAIN\r\n", "235 ok\r\n"][..], &["AUTH PLAIN AGd3AHNlY3JldA=="][..], Ok(())),
         (
-            &["220 x\r\n", "250-x\r\n250 AUTH=LOGIN\r\n", "334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n", "235 ok\r\n"],
+            &["220 x\r\n", "250-x\r\n250 AUTH LOGIN PLAIN\r\n", "235 ok\r\n"][..],
+            &["AUTH PLAIN AGd3AHNlY3JldA=="][..],
+            Ok(()),
+        ),
+        (
+            &[
+                "220 x\r\n",
+                "250-x\r\n250 AUTH=LOGIN\r\n",
+                "334 VXNlcm5hbWU6\r\n",
+                "334 UGFzc3dvcmQ6\r\n",
+                "235 ok\r\n",
+            ],
             &["AUTH LOGIN", "Z3c=", "c2VjcmV0"],
             Ok(()),
         ),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::fresh::FreshFactor;
 use super::give::keep;
 use super::manage;
+use super::notices::tell_of_new_address;
 use super::recovery_codes::unable;
 use crate::audit::FactorChange;
 use crate::portal::page::redirect;
@@ -97,7 +98,8 @@ pub(super) async fn change(
         Ok(address) => address,
         Err(problem) => return manage::with_problem(&site, &visit, &person, &address, &problem),
     };
-    let Ok(((), row)) = factors.change(&who, |account| account.recovery_address = address) else {
+    let changed = factors.change(&who, |account| std::mem::replace(&mut account.recovery_address, address));
+    let Ok((before, row)) = changed else {
         return unable(&visit);
     };
     if let Err(not) = keep(&site, vec![row]).await {
@@ -105,6 +107,7 @@ pub(super) async fn change(
         return unable(&visit);
     }
     factors.tell(&who, Some(visit.client()), FactorChange::RecoveryAddress, None, Some(actor));
+    tell_of_new_address(&site, &visit, &person, before.as_deref().cloned());
     redirect(&visit, StatusCode::SEE_OTHER, "/second-factor?done=address")
 }
 

@@ -57,6 +57,8 @@ struct Manage {
     devices: Vec<Browser>,
     /// Whether the page is an operator's.
     is_operator: bool,
+    /// When a reset by mail takes effect that waits.
+    recovery_due: Option<String>,
 }
 
 /// An authenticator, as it is shown.
@@ -152,6 +154,7 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
         may_remember: device::terms(site, visit, who).is_some(),
         devices: browsers(site, visit, who),
         is_operator: site.role_of(who).may_look(),
+        recovery_due: factors.recovery_due(who).map(moment),
     }
 }
 
