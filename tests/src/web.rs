@@ -1,6 +1,6 @@
 //! The web pages as a client's browser would use them, by curl: with cookies, without script.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -24,6 +24,12 @@ impl<'a> Web<'a> {
     #[must_use]
     pub fn new(lab: &'a Lab, client: usize) -> Self {
         Self { lab, client, jar: lab.scratch.unused("cookies") }
+    }
+
+    /// On this client host, with the cookies in this file.
+    #[must_use]
+    pub fn with_jar(lab: &'a Lab, client: usize, jar: &Path) -> Self {
+        Self { lab, client, jar: jar.to_owned() }
     }
 
     /// The address of a page.

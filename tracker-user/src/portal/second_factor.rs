@@ -32,7 +32,7 @@ use axum::routing::{get, post};
 pub(super) use self::complete::complete;
 pub(super) use self::device::{DEVICE_COOKIE, known_device};
 pub(super) use self::enrolments::Enrolments;
-pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh};
+pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh, prove_factor};
 pub(super) use self::give::{failed, finish, keep, sent};
 pub(super) use self::manage::Passkey;
 pub(super) use self::notices::tell_by_mail;

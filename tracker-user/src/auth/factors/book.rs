@@ -400,7 +400,12 @@ impl Held {
             Some(Known::Unreadable) => return Err(NoAccount),
             Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
         };
+        let before = (account.generation, account.factors());
         let done = change(&mut account);
+        if before.1.is_empty() && !account.factors().is_empty() && account.generation == before.0 {
+            // The first factor: whatever was remembered before a reset is worth nothing.
+            account.generation = random().ok_or(NoAccount)?;
+        }
         if account.is_empty() {
             self.known.remove(key);
             return Ok((done, Entry::Sealed(SealedRow { table: TABLE, key: key.to_owned(), value: None })));

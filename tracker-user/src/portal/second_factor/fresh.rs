@@ -4,6 +4,8 @@
 //! while ago is asked for one once more, by a page in between that carries the change along. Whoever has set up nothing cannot
 //! be asked for it; an operator then types their password once more.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, Request, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -25,7 +27,7 @@ use crate::portal::posted::Posted;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::portal::web_sessions::Purpose;
-use crate::types::{Factor, UserMessage};
+use crate::types::{Factor, Identity, UserMessage};
 
 /// The page in between that leads on to another page.
 const CONFIRM: &str = "/second-factor/confirm";
@@ -89,14 +91,14 @@ pub(in crate::portal) fn ask_first(
             let onward = vec![("next".to_owned(), path.to_owned())];
             Some(ask(site, visit, person, CONFIRM, onward, None))
         }
-        Needs::Password => Some(password(visit, path)),
+        Needs::Password => Some(password(site, visit, path)),
     }
 }
 
 /// The page that asks an operator for their password once more.
-fn password(visit: &Visit, path: &str) -> Response {
+fn password(site: &Site, visit: &Visit, path: &str) -> Response {
     let uri = path.parse().unwrap_or_default();
-    admin::fresh::ask_first(visit, &uri).unwrap_or_else(|| redirect(visit, StatusCode::SEE_OTHER, path))
+    admin::fresh::ask_first(site, visit, &uri).unwrap_or_else(|| redirect(visit, StatusCode::SEE_OTHER, path))
 }
 
 impl<T: DeserializeOwned> FromRequest<Site> for FreshFactor<T> {
@@ -119,11 +121,12 @@ impl<T: DeserializeOwned> FromRequest<Site> for FreshFactor<T> {
         }
         match (needs(site, &visit, &person), typed) {
             (Needs::Nothing, _) => {}
-            (Needs::Password, _) => return Err(password(&visit, HOME)),
+            (Needs::Password, _) => return Err(password(site, &visit, HOME)),
             (Needs::Factor, Some(code)) => {
-                if let Err(problem) = prove(site, &visit, &person, &code.0).await {
+                if let Err(problem) = prove_factor(site, &visit, person.identity(), &code.0).await {
                     return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
                 }
+                site.note_factor(&visit, person.purpose);
             }
             (Needs::Factor, None) => return Err(ask(site, &visit, &person, &path, carried(&fields), None)),
         }
@@ -140,19 +143,25 @@ fn misread(visit: &Visit) -> Response {
     visit.problem(StatusCode::BAD_REQUEST, "This request makes no sense", &message)
 }
 
-/// Whether what was typed is a code of theirs; it is spent then, and what they have set up may be changed for a while.
-async fn prove(site: &Site, visit: &Visit, person: &Person, typed: &str) -> Result<(), UserMessage> {
-    let (factors, who) = (&site.parts().factors, person.identity());
+/// Whether what was typed by somebody who is logged in is a code of theirs, or a recovery code; it is spent then, and that is on disk.
+///
+/// # Errors
+/// What they are told.
+pub(in crate::portal) async fn prove_factor(
+    site: &Site,
+    visit: &Visit,
+    who: &Arc<Identity>,
+    typed: &str,
+) -> Result<(), UserMessage> {
     let checked = match recovery_codes::looks_like(typed) {
         true => recovery_codes::check(site, visit, who, typed),
-        false => factors.check_code(who, typed, sent(visit)),
+        false => site.parts().factors.check_code(who, typed, sent(visit)),
     };
     let checked = checked.map_err(Wrong::user_message)?;
     keep(site, checked.entries).await.map_err(crate::portal::login::NotAdmitted::message)?;
     if checked.factor == Factor::RecoveryCode {
         recovery_codes::used(site, visit, who);
     }
-    site.note_factor(visit, person.purpose);
     Ok(())
 }
 

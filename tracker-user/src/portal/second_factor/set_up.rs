@@ -312,7 +312,8 @@ async fn prove_here(
     let (client, user) = (visit.client(), Arc::clone(who));
     let method = site.parts().tracker.ask(move |view| {
         let session = view.table.session(client).filter(|session| session.identity == user)?;
-        matches!(session.state, Standing::Active).then_some(session.method)
+        // It may have begun to wait for the very factor meanwhile.
+        (!matches!(session.state, Standing::Stale { .. })).then_some(session.method)
     });
     let Checked { factor, entries, drift: _ } = checked;
     match method.await.flatten() {
