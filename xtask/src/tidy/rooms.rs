@@ -101,9 +101,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "mail",
-        imports: &[
-            "types", "clock", "outside", "pages", "threads", "audit", "store", "auth", "config",
-        ],
+        imports: &["types", "clock", "outside", "pages", "threads", "audit", "store", "auth", "config"],
         purpose: "mail that the gateway sends: a queue on disk, a conversation with a mail server, notices to users",
     },
     Room {
@@ -145,9 +143,7 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         name: "doctor",
-        imports: &[
-            "clock", "links", "private", "net", "observe", "store", "auth", "config", "mail", "admin",
-        ],
+        imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "mail", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
     },
     Room {

@@ -67,7 +67,9 @@ impl RecoveryAddress {
     pub fn parse(text: &str, who: &Identity, mailboxes: &Mailboxes) -> Result<Self, NoRecoveryAddress> {
         let (user, domain) = split(text.trim()).ok_or(NoRecoveryAddress::Malformed)?;
         let own = mailboxes.domains_of(who);
-        if own.iter().any(|own| *own == domain) && mailbox(&user) == mailbox(who.user()) {
+        let is_own = own.iter().any(|own| *own == domain) && mailbox(&user) == mailbox(who.user());
+        // Some are called by an address.
+        if is_own || who.user().eq_ignore_ascii_case(text.trim()) {
             return Err(NoRecoveryAddress::Own);
         }
         let is_it = |gateway: &String| {
@@ -191,6 +193,8 @@ mod tests {
         ] {
             assert_eq!(parse(other, &alice), Ok((kept.to_owned(), advice)), "{other}");
         }
+        let named = Identity::new("alice@example.org", "EXAMPLE.TEST", "");
+        assert_eq!(parse("alice@example.org", &named), Err(NoRecoveryAddress::Own));
         let admin = Identity::local("admin");
         assert_eq!(parse("Admin+x@gateway.example", &admin), Err(NoRecoveryAddress::Own));
         assert_eq!(parse("gateway@example.net", &admin), Err(NoRecoveryAddress::Gateway));
