@@ -37,6 +37,7 @@ pub mod realm;
 pub mod scratch;
 pub mod secure;
 pub mod segment;
+pub mod smtp;
 pub mod spnego;
 pub mod tls;
 pub mod wait;

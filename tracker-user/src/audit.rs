@@ -5,6 +5,7 @@ mod actor;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod event;
+mod mail;
 mod refusals;
 mod second_factor;
 mod tally;
@@ -22,6 +23,7 @@ pub use self::event::{
     AdminEvent, BanEvent, Event, Kind, LicencesEvent, LocalUserEvent, Named, RefusedEvent, SessionEvent,
     SettingEvent, TrailEntry,
 };
+pub use self::mail::{MailEvent, MailTrouble};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
 pub use self::second_factor::{FactorChange, SecondFactorEvent};

@@ -42,6 +42,8 @@ pub enum FactorChange {
     RecoveryCodeUsed,
     /// A code that resets the second factor was mailed.
     RecoveryMailed,
+    /// The mailed code was right, and the reset takes effect after a while.
+    RecoveryWaits,
     /// A reset by mail was stopped before it took effect.
     RecoveryStopped,
     /// The second factor was reset by a mailed code.
@@ -76,7 +78,7 @@ pub enum FactorChange {
 
 impl FactorChange {
     /// Each of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Enrolled,
         Self::Removed,
         Self::PasskeyAdded,
@@ -85,6 +87,7 @@ impl FactorChange {
         Self::RecoveryCodes,
         Self::RecoveryCodeUsed,
         Self::RecoveryMailed,
+        Self::RecoveryWaits,
         Self::RecoveryStopped,
         Self::Recovered,
         Self::Reset,
@@ -114,6 +117,7 @@ impl FactorChange {
             Self::RecoveryCodes => "recovery-codes",
             Self::RecoveryCodeUsed => "recovery-code-used",
             Self::RecoveryMailed => "recovery-mailed",
+            Self::RecoveryWaits => "recovery-waits",
             Self::RecoveryStopped => "recovery-stopped",
             Self::Recovered => "recovered",
             Self::Reset => "reset",

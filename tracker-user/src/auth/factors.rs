@@ -13,6 +13,8 @@ mod code;
 mod counters;
 mod devices;
 mod passkeys;
+mod recovery;
+mod recovery_address;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings, line};
@@ -21,3 +23,5 @@ pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
 pub use passkeys::Refused as PasskeyRefused;
 pub use passkeys::{Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, Passkeys, RelyingParty, Unusable};
+pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
+pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

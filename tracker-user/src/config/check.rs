@@ -50,6 +50,18 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
             "set mail.from first, to the gateway's own mail address",
         ));
     }
+    let names_a_user = |url: &str| {
+        url.split_once("://")
+            .and_then(|(_, rest)| rest.rsplit_once('@'))
+            .is_some_and(|(user, _)| !user.is_empty())
+    };
+    if config.mail.smtp.as_deref().is_some_and(names_a_user) && config.mail.password_file.is_none() {
+        found.push(Conflict::new(
+            ["mail.smtp", "mail.password-file"],
+            "names a user without a password",
+            "set mail.password-file first, to the file that it is in",
+        ));
+    }
     found
 }
 

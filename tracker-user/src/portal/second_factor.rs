@@ -14,10 +14,12 @@ mod enrolments;
 mod fresh;
 mod give;
 mod manage;
+mod notices;
 mod passkey;
 mod pending;
 mod person;
 mod qr;
+mod recover;
 mod recovery_codes;
 mod remove;
 mod set_up;
@@ -33,6 +35,7 @@ pub(super) use self::device::{DEVICE_COOKIE, known_device};
 pub(super) use self::enrolments::Enrolments;
 pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh, prove_by_passkey, prove_factor};
 pub(super) use self::give::{failed, finish, keep, sent};
+pub(super) use self::notices::tell_by_mail;
 pub(super) use self::passkey::{Offer, Signed};
 pub(super) use self::pending::{PENDING_COOKIE, PendingLogin, PendingLogins};
 pub(super) use self::person::Person;
@@ -50,6 +53,9 @@ pub(super) fn routes() -> Router<Site> {
         .route("/second-factor/code", post(code::give))
         .route("/second-factor/cancel", post(code::cancel))
         .route("/second-factor/recovery-code", get(recovery_codes::form).post(recovery_codes::give))
+        .route(recover::PATH, get(recover::show).post(recover::ask))
+        .route("/second-factor/recover/code", post(recover::give))
+        .route("/second-factor/recover/stop", get(recover::stop::show).post(recover::stop::stop))
         .route("/second-factor/recovery-codes", post(recovery_codes::make))
         .route(SET_UP, get(set_up::show).post(set_up::begin))
         .route("/second-factor/activate", post(set_up::activate))

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::auth::factors::{Passkeys, SecondFactors};
 use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
+use crate::mail::Notices;
 use crate::ops::Ops;
 use crate::pages::Languages;
 use crate::store::{Journal, Store};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub holds: Arc<LogoutHolds>,
     /// Further factors.
     pub factors: Arc<SecondFactors>,
+    /// Users are told by mail of what is done to their factors.
+    pub notices: Arc<Notices>,
     /// What is counted.
     pub stats: Stats,
     /// All languages there are.

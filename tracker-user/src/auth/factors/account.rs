@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::recovery::Recovery;
 use crate::types::{Factor, Factors, Identity};
 
 /// What a user has set up, unsealed. Wiped when it goes.
@@ -27,6 +28,9 @@ pub struct Account {
     /// Where a code is mailed to that resets all of this.
     #[serde(default)]
     pub recovery_address: Option<Zeroizing<String>>,
+    /// How far a reset by mail has come.
+    #[serde(default)]
+    pub recovery: Recovery,
     /// The recovery codes that have not been used.
     #[serde(default)]
     pub recovery_codes: Vec<RecoveryCode>,

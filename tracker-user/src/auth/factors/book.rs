@@ -17,6 +17,7 @@ use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
 use super::passkeys::{Index, Indexed, RelyingParty};
+use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub issuer: String,
     /// The host that passkeys are made for.
     pub host: String,
+    /// What is known of mailboxes: see [`RecoveryAddress::parse`](super::RecoveryAddress::parse).
+    pub mailboxes: Mailboxes,
 }
 
 /// Where a factor comes from, and when.
@@ -90,9 +93,15 @@ struct Held {
 /// An account, as it stands in memory.
 enum Known {
     /// Sealed.
-    Sealed { sealed: Vec<u8>, factors: Factors },
+    Sealed { sealed: Vec<u8>, factors: Factors, due: Option<Timestamp> },
     /// It cannot be opened: its user is asked for a factor, and none is good.
     Unreadable,
+}
+
+impl Known {
+    fn of(account: &Account, sealed: Vec<u8>) -> Self {
+        Self::Sealed { sealed, factors: account.factors(), due: account.recovery.due() }
+    }
 }
 
 /// The user has set up nothing, or it cannot be read.
@@ -147,7 +156,7 @@ impl SecondFactors {
             let known = match unseal(&sealer, &key, &sealed) {
                 Some(account) => {
                     held.passkeys.add(&key, Indexed::of(&account));
-                    Known::Sealed { sealed, factors: account.factors() }
+                    Known::of(&account, sealed)
                 }
                 None => {
                     warn!(
@@ -248,10 +257,25 @@ impl SecondFactors {
     /// What a user has set up; `None`: nothing, or it cannot be read.
     #[must_use]
     pub fn account(&self, who: &Identity) -> Option<Account> {
-        match self.book.held().known.get(who.key())? {
-            Known::Sealed { sealed, .. } => unseal(&self.sealer, who.key(), sealed),
+        self.account_of(who.key())
+    }
+
+    /// The same, by [`Identity::key`].
+    pub(super) fn account_of(&self, key: &str) -> Option<Account> {
+        match self.book.held().known.get(key)? {
+            Known::Sealed { sealed, .. } => unseal(&self.sealer, key, sealed),
             Known::Unreadable => None,
         }
+    }
+
+    /// The resets by mail that wait: by [`Identity::key`], and when each takes effect.
+    pub(super) fn waiting_recoveries(&self) -> Vec<(Box<str>, Timestamp)> {
+        let held = self.book.held();
+        let due = held.known.iter().filter_map(|(key, known)| match known {
+            Known::Sealed { due, .. } => Some((key.clone(), (*due)?)),
+            Known::Unreadable => None,
+        });
+        due.collect()
     }
 
     /// Browsers that are remembered.
@@ -348,7 +372,8 @@ impl SecondFactors {
     ///
     /// # Errors
     /// What `check` says, and when the budgets are spent. A wrong one ([`Wrong::is_try`]) counts, and stands in the audit trail as
-    /// `refused`; what `check` has changed is kept then, too. Of any other error nothing is kept.
+    /// `refused`; what `check` has changed is kept then, too. Of any other error nothing is kept. One that is right stops a reset
+    /// by mail that waits: whoever can prove a factor needs none.
     pub fn attempt(
         &self,
         who: &Arc<Identity>,
@@ -356,8 +381,17 @@ impl SecondFactors {
         sent: Sent,
         check: impl FnOnce(&mut Account) -> Result<(Factor, i64), Wrong>,
     ) -> Result<Checked, Wrong> {
-        let outcome = self.book.held().attempt(&self.sealer, who, refused, sent, check);
+        let mut stopped = false;
+        let outcome = self.book.held().attempt(&self.sealer, who, refused, sent, |account| {
+            let waits = account.recovery.due();
+            let proved = check(account)?;
+            stopped = account.recovery.proved_otherwise(waits);
+            Ok(proved)
+        });
         self.counters.count(Outcome::of(&outcome));
+        if stopped && outcome.is_ok() {
+            self.tell(who, Some(sent.client), FactorChange::RecoveryStopped, None, None);
+        }
         let wrong = match outcome {
             Ok((factor, drift)) => return Ok(Checked { factor, drift, entries: vec![self.row(who)] }),
             Err(wrong) => wrong,
@@ -489,7 +523,7 @@ impl Held {
             self.passkeys.remove(before);
             self.passkeys.add(who.key(), after);
         }
-        self.known.insert(who.key().into(), Known::Sealed { sealed, factors: account.factors() });
+        self.known.insert(who.key().into(), Known::of(account, sealed));
         Ok(())
     }
 

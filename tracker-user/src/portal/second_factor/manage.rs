@@ -60,6 +60,10 @@ struct Manage {
     devices: Vec<Browser>,
     /// Whether the page is an operator's.
     is_operator: bool,
+    /// What they should think about with this recovery address.
+    advice: Option<String>,
+    /// When a reset by mail takes effect that waits.
+    recovery_due: Option<String>,
 }
 
 /// An authenticator, as it is shown.
@@ -172,6 +176,12 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
         may_remember: device::terms(site, visit, who).is_some(),
         devices: browsers(site, visit, who),
         is_operator: site.role_of(who).may_look(),
+        advice: account
+            .recovery_address
+            .as_ref()
+            .and_then(|own| address::advice(site, who, own))
+            .map(|advice| visit.language().say(&advice)),
+        recovery_due: factors.recovery_due(who).map(moment),
     }
 }
 

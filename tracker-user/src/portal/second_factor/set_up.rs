@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::address;
 use super::fresh::FreshFactor;
 use super::give::{keep, onward, sent};
+use super::notices::tell_by_mail;
 use super::pending::PendingLogin;
 use super::person::Person;
 use super::qr::Qr;
@@ -21,6 +22,7 @@ use super::{HOME, SET_UP, complete};
 use crate::audit::{Actor, FactorChange};
 use crate::auth::factors::{Checked, Enrolment};
 use crate::clock::boot_now;
+use crate::mail::Notice;
 use crate::portal::login::{NotAdmitted, Typed, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -270,6 +272,7 @@ pub(super) async fn activate(
     let done = enrolled_now(&site, &visit, &work, checked).await;
     let actor = Some(Actor::on_portal(&who, visit.client()));
     factors.tell(&who, Some(visit.client()), FactorChange::Enrolled, None, actor);
+    tell_by_mail(&site, &visit, &who, Notice::Enrolled);
     site.parts().tracker.enrolled(Arc::clone(&who), factors.enrolled(&who)).await;
     let (onward, cookies, problem) = match done {
         Ok((onward, cookies)) => (onward, cookies, None),
