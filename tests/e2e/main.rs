@@ -28,6 +28,8 @@ mod disk;
 mod doctor;
 mod exhaustion;
 mod explain;
+mod factor_browser;
+mod factor_codes;
 mod guard;
 mod half_closed;
 mod keys;

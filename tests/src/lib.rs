@@ -29,6 +29,7 @@ pub mod npm;
 pub mod ns;
 pub mod nss;
 pub mod ntlm;
+pub mod oath;
 pub mod origin;
 pub mod pages;
 pub mod raw;

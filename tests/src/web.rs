@@ -1,6 +1,6 @@
 //! The web pages as a client's browser would use them, by curl: with cookies, without script.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -24,6 +24,20 @@ impl<'a> Web<'a> {
     #[must_use]
     pub fn new(lab: &'a Lab, client: usize) -> Self {
         Self { lab, client, jar: lab.scratch.unused("cookies") }
+    }
+
+    /// On this client host, with the cookies in this file.
+    #[must_use]
+    pub fn with_jar(lab: &'a Lab, client: usize, jar: &Path) -> Self {
+        Self { lab, client, jar: jar.to_owned() }
+    }
+
+    /// Ends whatever session its address has at the proxy, so that the next login is a first one.
+    ///
+    /// # Errors
+    /// When `trackerctl` cannot be run.
+    pub fn is_nobody(&self) -> Result<()> {
+        self.lab.gateway.ctl(&["logout", &self.lab.address(self.client)]).map(drop)
     }
 
     /// The address of a page.

@@ -44,6 +44,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         passkeys: of.passkey != PasskeyUse::Off,
         passkey_alone: of.passkey == PasskeyUse::Alone,
         remember: of.remember,
+        mails: config.mail.smtp.is_some(),
         recovery_delay: of.recovery_delay,
         issuer: config.portal.organisation.clone().unwrap_or_else(|| host.clone()),
         host,

@@ -10,8 +10,10 @@ mod book;
 mod budget;
 mod code;
 mod counters;
+mod devices;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
 pub use book::{NoAccount, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
 pub use counters::FactorCollector;
+pub use devices::{Device, Devices, Found, Terms};

@@ -1,7 +1,7 @@
 //! Administration: what an operator can look at and do, by pages. Viewers see all of it, and change nothing; whoever changes
 //! something has typed a password a short while ago ([`fresh`]).
 
-mod access;
+pub(super) mod access;
 mod account;
 mod answer;
 mod bans;
@@ -10,7 +10,7 @@ mod events;
 pub(super) mod fresh;
 mod history;
 mod local_users;
-mod login;
+pub(super) mod login;
 mod notice;
 mod second_factor;
 mod settings;

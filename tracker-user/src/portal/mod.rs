@@ -8,6 +8,7 @@
 mod admin;
 mod assets;
 mod csv;
+mod field;
 mod login;
 mod logout;
 mod own;

@@ -33,6 +33,8 @@ struct Own {
     is_secure: bool,
     /// Whose browser it is, where they are a user of the gateway's own.
     may_change: bool,
+    /// Whether they may set up a second factor.
+    has_factors: bool,
 }
 
 impl Own {
@@ -78,7 +80,8 @@ async fn show(
     if presence.is_shared {
         return shared_host(&visit);
     }
-    if !presence.is_somebody() {
+    let waits = presence.session.as_ref().is_some_and(|session| session.standing == Standing::Waiting);
+    if !presence.is_somebody() && !waits {
         let sent = Sent { method: &method, uri: &uri, headers: &headers, again: false };
         match silent(&site, &visit, &sent).await {
             Silent::Page { .. } => {}
@@ -95,6 +98,8 @@ async fn show(
         held_until: held.map(|until| moment(Anchor::now().wall(until))),
         is_secure: visit.is_tls(),
         may_change: web.is_none_or(|web| web.identity.is_local()),
+        has_factors: web
+            .is_some_and(|web| site.parts().factors.settings().policy.demand(&web.identity).is_some()),
     };
     answer(&visit, StatusCode::OK, &own)
 }

@@ -69,6 +69,11 @@ impl Page {
         self.visit.role().as_str()
     }
 
+    /// Whether the operator has set up a second factor; `None` where none is asked for.
+    pub(super) fn has_set_up(&self) -> Option<bool> {
+        self.visit.has_set_up()
+    }
+
     /// The pages that whoever it is may open.
     pub(super) fn links(&self) -> &'static [Link] {
         if self.visit.role().may_look() { super::admin::LINKS } else { &[] }

@@ -29,7 +29,7 @@ use self::inner::Way;
 use self::seat::Seats;
 use super::settings::Settings;
 use super::site::{Parts, Site};
-use super::{admin, assets, login, logout, own, pac, password, status};
+use super::{admin, assets, login, logout, own, pac, password, second_factor, status};
 use crate::clock::{BootTime, boot_now};
 use crate::net::{Endpoint, Listener};
 use crate::types::ClientAddr;
@@ -166,6 +166,7 @@ fn routes(site: &Site, door: &Door) -> Router {
         .merge(own::routes())
         .merge(login::routes())
         .merge(password::routes())
+        .merge(second_factor::routes())
         .merge(logout::routes())
         .merge(pac::routes())
         .merge(status::routes())

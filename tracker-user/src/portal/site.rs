@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::login::Pending;
-use super::second_factor::PendingLogins;
+use super::second_factor::{Enrolments, PendingLogins};
 use super::settings::Settings;
 use super::stats::Stats;
 use super::web_sessions::WebSessions;
@@ -56,6 +56,7 @@ struct Inner {
     web_sessions: WebSessions,
     pending: Pending,
     pending_logins: PendingLogins,
+    enrolments: Enrolments,
 }
 
 impl Site {
@@ -64,7 +65,8 @@ impl Site {
         let settings = ArcSwap::from_pointee(settings);
         let web_sessions = WebSessions::start(&parts.store, &parts.journal);
         let (pending, pending_logins) = (Pending::default(), PendingLogins::default());
-        Self(Arc::new(Inner { parts, settings, web_sessions, pending, pending_logins }))
+        let enrolments = Enrolments::default();
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending, pending_logins, enrolments }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -86,6 +88,11 @@ impl Site {
     /// Logins whose second factor has not come yet.
     pub(super) fn pending_logins(&self) -> &PendingLogins {
         &self.0.pending_logins
+    }
+
+    /// What people are setting up who are logged in.
+    pub(super) fn enrolments(&self) -> &Enrolments {
+        &self.0.enrolments
     }
 
     /// Where people want to go who are logging in.

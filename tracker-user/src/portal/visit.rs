@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use ring::hmac;
 
 use super::page::{Page, Problem, answer};
-use super::second_factor::PENDING_COOKIE;
+use super::second_factor::{DEVICE_COOKIE, PENDING_COOKIE};
 use super::settings::Settings;
 use super::site::Site;
 use super::web_sessions::{Purpose, WebSession};
@@ -53,6 +53,9 @@ struct Inner {
     user: Option<Known>,
     admin: Option<Known>,
     pending: Option<String>,
+    device: Option<String>,
+    agent: String,
+    set_up: Option<bool>,
     turned: Option<HeaderValue>,
     form: Option<String>,
     fresh_form: bool,
@@ -109,7 +112,9 @@ impl Visit {
             Some(Known { secret, session })
         };
         let (user, admin) = (known(Purpose::User).await, known(Purpose::Admin).await);
-        let pending = cookie(PENDING_COOKIE);
+        let (pending, device) = (cookie(PENDING_COOKIE), cookie(DEVICE_COOKIE));
+        let agent = agent(headers);
+        let set_up = admin.as_ref().and_then(|known| set_up(site, &known.session));
         let known = cookie(FORM_COOKIE).filter(|value| value.len() == 32);
         let fresh_form = known.is_none();
         let form = known.or_else(|| if arrived.is_tls && is_judged { random() } else { None });
@@ -126,6 +131,9 @@ impl Visit {
             user,
             admin,
             pending,
+            device,
+            agent,
+            set_up,
             turned: None,
             form,
             fresh_form,
@@ -212,6 +220,21 @@ impl Visit {
     /// The secret of the login whose second factor has not come yet.
     pub(super) fn pending_secret(&self) -> Option<&str> {
         self.0.pending.as_deref()
+    }
+
+    /// The secret of this browser, where a user has told it to be remembered.
+    pub(super) fn device_secret(&self) -> Option<&str> {
+        self.0.device.as_deref()
+    }
+
+    /// What the browser says it is, in so many characters that it can be shown.
+    pub(super) fn agent(&self) -> &str {
+        &self.0.agent
+    }
+
+    /// Whether the operator who is logged in has set up a second factor; `None` where none is asked for.
+    pub(super) fn has_set_up(&self) -> Option<bool> {
+        self.0.set_up
     }
 
     fn known(&self, purpose: Purpose) -> Option<&Known> {
@@ -304,10 +327,24 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
+/// What a browser says it is.
+fn agent(headers: &HeaderMap) -> String {
+    const MOST: usize = 200;
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    agent.chars().filter(|c| !c.is_control()).take(MOST).collect()
+}
+
 /// Whether it looks like a browser, which shows pages to a person: not like the script of a logoff.
 pub(super) fn is_browser(headers: &HeaderMap) -> bool {
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     agent.starts_with("Mozilla/") || headers.contains_key(ACCEPT_LANGUAGE)
+}
+
+/// Whether an operator has set up a second factor, where one may be asked for.
+fn set_up(site: &Site, session: &WebSession) -> Option<bool> {
+    let factors = &site.parts().factors;
+    factors.settings().policy.demand(&session.identity)?;
+    Some(!factors.enrolled(&session.identity).is_empty())
 }
 
 fn random() -> Option<String> {

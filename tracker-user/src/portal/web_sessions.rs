@@ -22,7 +22,7 @@ use crate::audit::{Ground, Refusal};
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::session::State;
 use crate::store::{Entry, Journal, Store, Unkept, WebSessionKey};
-use crate::types::{ClientAddr, Factor, Identity, Role, SessionId};
+use crate::types::{ClientAddr, Factor, Factors, Identity, Method, Role, SessionId};
 
 /// How many sessions the event loop is asked about at once.
 const PORTION: usize = 256;
@@ -142,12 +142,14 @@ impl Site {
                 (Role::User, Some(session.ok_or(NotBegun::NoSession)?))
             }
         };
+        let factor = factor.filter(|factor| *factor != Factor::RememberedDevice).map(|_| now);
         let begun = WebSession {
             identity: Arc::clone(identity),
             role,
             client: visit.client(),
             authenticated: now,
-            factor: factor.filter(|factor| *factor != Factor::RememberedDevice).map(|_| now),
+            factor,
+            is_further: factor.is_some(),
             began: now,
             session,
             changed: self.changed(identity),
@@ -173,7 +175,9 @@ impl Site {
     /// up.
     pub(super) fn note_factor(&self, visit: &Visit, purpose: Purpose) {
         if let Some(secret) = visit.web_secret(purpose) {
-            self.web_sessions().held().note_factor(&hash(secret), boot_now());
+            let key = hash(secret);
+            self.web_sessions().held().note_factor(&key, boot_now());
+            self.keep(self.web_sessions().note(key));
         }
     }
 
@@ -376,10 +380,18 @@ impl Site {
         standing.await.unwrap_or(Standing::Waits)
     }
 
-    /// Whether its user may do what they could when they logged in, by the same password.
+    /// Whether its user may do what they could when they logged in, by the same password, and has proved a further factor where an
+    /// operator must by now; whether a user must is for the session of the proxy that theirs goes with.
     fn is_unchanged(&self, session: &WebSession) -> bool {
-        let is_role = session.session.is_some() || self.role_of(&session.identity) == session.role;
+        let is_role = session.session.is_some()
+            || self.role_of(&session.identity) == session.role && !self.lacks_factor(session);
         is_role && self.changed(&session.identity) == session.changed
+    }
+
+    /// Whether a further factor is demanded of this operator that was not proved.
+    fn lacks_factor(&self, session: &WebSession) -> bool {
+        !session.is_further
+            && self.parts().factors.missing(&session.identity, Method::Password, Factors::NONE).is_some()
     }
 
     /// Of a user of the gateway's own: since when the password, and whether it counts, is what it is.

@@ -29,6 +29,9 @@ pub struct StoredWebSession {
     /// The address that it is good for.
     #[serde(with = "text")]
     pub client: ClientAddr,
+    /// Whether a further factor was proved in it.
+    #[serde(default)]
+    pub is_further: bool,
     /// The session of the proxy that it goes with, if with one.
     #[serde(with = "text::optional", default)]
     pub session: Option<SessionId>,
@@ -64,6 +67,8 @@ pub struct WebSessionFacts<'a> {
     pub role: Role,
     /// The address that it is good for.
     pub client: ClientAddr,
+    /// Whether a further factor was proved in it.
+    pub is_further: bool,
     /// The session of the proxy that it goes with, if with one.
     pub session: Option<SessionId>,
     /// Of a user of the gateway's own: since when the password, and whether it counts, was what it was.
@@ -74,13 +79,14 @@ impl StoredWebSession {
     /// What is to be kept; the moments are of the boot that is called `boot`.
     #[must_use]
     pub fn new(facts: WebSessionFacts<'_>, times: WebSessionTimes, boot: &str, anchor: &Anchor) -> Self {
-        let WebSessionFacts { identity, role, client, session, changed } = facts;
+        let WebSessionFacts { identity, role, client, is_further, session, changed } = facts;
         Self {
             user: identity.user().into(),
             domain: identity.domain().into(),
             key: identity.key().into(),
             role,
             client,
+            is_further,
             session,
             changed,
             began: nanos(times.began),
@@ -182,6 +188,7 @@ mod tests {
             identity: &Identity::new("Alice", "EXAMPLE.TEST", "EXAMPLE"),
             role: Role::Viewer,
             client: client.parse().unwrap(),
+            is_further: true,
             session: Some(SessionId::test(7)),
             changed: Some(Timestamp::UNIX_EPOCH),
         };

@@ -14,6 +14,7 @@ use super::account::Account;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
+use super::devices::Devices;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub passkey_alone: bool,
     /// So long browsers are remembered; zero: none is.
     pub remember: Duration,
+    /// Whether mail can be sent: a recovery address is needed then.
+    pub mails: bool,
     /// So long a reset by mail waits.
     pub recovery_delay: Duration,
     /// The name that authenticators show.
@@ -60,6 +63,7 @@ pub struct SecondFactors {
     settings: ArcSwap<Settings>,
     counters: Counters,
     book: Arc<Book>,
+    devices: Devices,
 }
 
 /// What there is in memory, for whoever changes it and for the journal, which writes what it is by then.
@@ -142,8 +146,9 @@ impl SecondFactors {
             };
             held.known.insert(key.into(), known);
         }
+        let devices = Devices::start(store, &sealer, &journal)?;
         let (settings, book) = (ArcSwap::from_pointee(settings), Arc::new(Book(Mutex::new(held))));
-        Ok(Self { sealer, journal, audit, settings, counters: Counters::default(), book })
+        Ok(Self { sealer, journal, audit, settings, counters: Counters::default(), book, devices })
     }
 
     /// Goes by other settings from now on.
@@ -155,6 +160,12 @@ impl SecondFactors {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// Browsers that are remembered.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// The factors that a user has set up. Of one whose account cannot be read: a code, which cannot be right.
@@ -258,10 +269,11 @@ impl SecondFactors {
     pub fn check_code(&self, who: &Arc<Identity>, code: &str, sent: Sent) -> Result<Checked, Wrong> {
         self.attempt(who, FactorChange::WrongCode, sent, |account| {
             let authenticator = account.authenticator.as_mut().ok_or(Wrong::NotEnrolled)?;
+            let before = authenticator.drift;
             if !authenticator.spend(code, sent.wall) {
                 return Err(Wrong::Code);
             }
-            Ok((Factor::Totp, authenticator.drift))
+            Ok((Factor::Totp, told(before, authenticator.drift)))
         })
     }
 
@@ -289,7 +301,9 @@ impl SecondFactors {
             Wrong::Code => refused,
             Wrong::TooMany => FactorChange::TooMany,
             Wrong::Locked => FactorChange::Locked,
-            Wrong::NotEnrolled | Wrong::Unreadable | Wrong::Unable => return Err(wrong),
+            Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
+                return Err(wrong);
+            }
         };
         if wrong == Wrong::Code {
             self.journal.submit(vec![self.row(who)], None);
@@ -299,7 +313,8 @@ impl SecondFactors {
     }
 
     /// Takes a new authenticator for the user, if `code` is its code: that code is spent. What was remembered under the one before
-    /// counts no more. `also` changes what is set up together with it.
+    /// counts no more. `also` changes what is set up together with it. Where a factor is set up already, this takes its place only if
+    /// `replaces`: if that one was proved.
     ///
     /// # Errors
     /// When the code is not accepted.
@@ -309,17 +324,38 @@ impl SecondFactors {
         enrolment: &Enrolment,
         code: &str,
         sent: Sent,
+        replaces: bool,
         also: impl FnOnce(&mut Account),
     ) -> Result<Checked, Wrong> {
         let generation = random().ok_or(Wrong::Unable)?;
         self.attempt(who, FactorChange::WrongCode, sent, |account| {
+            if !replaces && !account.factors().is_empty() {
+                return Err(Wrong::AlreadyEnrolled);
+            }
             let new = enrolment.activate(code, sent.wall).ok_or(Wrong::Code)?;
-            let drift = new.drift;
+            let drift = told(0, new.drift);
             account.authenticator = Some(new);
             account.generation = generation;
             also(account);
             Ok((Factor::Totp, drift))
         })
+    }
+
+    /// Takes the user's authenticator away, and returns the row that says so on disk. What was remembered under it counts no more. Where
+    /// no passkey is left, the ways to recover go with it.
+    ///
+    /// # Errors
+    /// When the account cannot be read; nothing is changed then.
+    pub fn unenrol(&self, who: &Identity) -> Result<Entry, NoAccount> {
+        let generation = random().ok_or(NoAccount)?;
+        let ((), row) = self.change(who, |account| {
+            account.authenticator = None;
+            account.generation = generation;
+            if account.passkeys.is_empty() {
+                *account = Account { generation, wrong: account.wrong, ..Account::of(who) };
+            }
+        })?;
+        Ok(row)
     }
 
     /// Puts it into the audit trail what was done, or not accepted.
@@ -416,6 +452,11 @@ impl Held {
             Err(wrong) => Err(wrong),
         }
     }
+}
+
+/// What is told of a clock: that it is ahead, or that it was behind twice in a row. Once, it may be that somebody has typed slowly.
+const fn told(before: i64, now: i64) -> i64 {
+    if now < 0 && before >= 0 { 0 } else { now }
 }
 
 fn unseal(sealer: &Sealer, key: &str, sealed: &[u8]) -> Option<Account> {

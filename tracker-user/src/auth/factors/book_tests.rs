@@ -52,7 +52,7 @@ impl Rig {
         let enrolment = Enrolment::draw().unwrap();
         let secret = data_encoding::BASE32_NOPAD.decode(enrolment.secret().as_bytes()).unwrap();
         let code = code_of(&secret, second as u64);
-        let checked = self.book.enrol(who, &enrolment, &code, at(second), |_| ()).unwrap();
+        let checked = self.book.enrol(who, &enrolment, &code, at(second), true, |_| ()).unwrap();
         self.journal.submit(checked.entries, None);
         secret.into()
     }
@@ -208,7 +208,7 @@ fn what_cannot_be_read_is_asked_for_and_nothing_is_good_until_it_is_reset() {
         assert_eq!(tried.unwrap_err(), Wrong::Unreadable);
         assert_eq!(rig.book.change(who, |_| ()).unwrap_err(), NoAccount);
         let enrolment = Enrolment::draw().unwrap();
-        let enrolled = rig.book.enrol(who, &enrolment, "000000", at(START + 60), |_| ());
+        let enrolled = rig.book.enrol(who, &enrolment, "000000", at(START + 60), true, |_| ());
         assert_eq!(enrolled.unwrap_err(), Wrong::Unreadable, "nobody sets up a factor of somebody else's");
     }
     rig.book.check_code(&alice, &code, at(START + 60)).unwrap();
@@ -230,7 +230,7 @@ fn nothing_is_kept_of_who_has_set_up_nothing() {
     assert_eq!(rig.book.check_code(&mallory, "123456", at(START)).unwrap_err(), Wrong::NotEnrolled);
     assert_eq!(wrong(&rig, &mallory, FactorChange::WrongRecoveryCode, at(START)), Wrong::Code);
     let enrolment = Enrolment::draw().unwrap();
-    let tried = rig.book.enrol(&mallory, &enrolment, "nonsense", at(START), |_| ());
+    let tried = rig.book.enrol(&mallory, &enrolment, "nonsense", at(START), true, |_| ());
     assert_eq!(tried.unwrap_err(), Wrong::Code);
     let ((), row) = rig.book.change(&mallory, |account| account.wrong = 7).unwrap();
     rig.journal.submit(vec![row], None);

@@ -19,7 +19,7 @@ const DRIFT: u16 = 1;
 pub struct Checked {
     /// Which.
     pub factor: Factor,
-    /// By how many steps of time the authenticator's clock is ahead; 0 of what has no clock.
+    /// By how many steps of time the authenticator's clock is ahead, as far as its user should know; 0 of what has no clock.
     pub drift: i64,
     /// That it is spent: to be kept in the transaction of what it is spent for.
     pub entries: Vec<Entry>,
@@ -42,6 +42,9 @@ pub enum Wrong {
     /// The user has set up nothing of the kind.
     #[error("the user has set up no such factor")]
     NotEnrolled,
+    /// The user has set up one already, and has not proved it.
+    #[error("the user has set up a factor already, and has not proved it")]
+    AlreadyEnrolled,
     /// What the user has set up cannot be read: the key is not the one that it was sealed with.
     #[error(
         "what the user has set up cannot be read; put the key back from the backup, or reset the user's second factor"
@@ -67,6 +70,7 @@ impl Wrong {
                  the help desk."
             }
             Self::NotEnrolled => "You have not set up your second factor yet.",
+            Self::AlreadyEnrolled => "You have set up your second factor already. Log in with it first.",
             Self::Unreadable => "The gateway cannot check your second factor at present. Ask the help desk.",
             Self::Unable => "The gateway cannot do this at present. Try again in a moment.",
         })

@@ -76,12 +76,12 @@ pub(super) fn admit(visit: &Visit, method: &Method, uri: &Uri, may: fn(Role) -> 
 }
 
 /// Where somebody wanted to go who had to log in first: a page of these alone, by its path. Anything else is the first of them.
-pub(super) fn next(wanted: &str) -> &str {
+pub(in crate::portal) fn next(wanted: &str) -> &str {
     const HOME: &str = "/status";
     let (path, query) = wanted.split_once('?').unwrap_or((wanted, ""));
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '.' | '_');
     let in_query = |c: char| is_plain(c) || matches!(c, '=' | '&' | '%' | '+' | ':' | '@' | '~' | ',' | '*');
-    let ours = ["/status", "/admin"]
+    let ours = ["/status", "/admin", "/second-factor", "/app-passwords"]
         .iter()
         .any(|page| path.strip_prefix(page).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     let loops = path == LOGIN || path == super::LOGOUT || path == super::CONFIRM;

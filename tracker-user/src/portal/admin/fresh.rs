@@ -1,34 +1,36 @@
 //! Changes: who may make them, and that it is still the same person who sits there.
 //!
 //! Whoever typed their password a while ago is asked for it once more before something is changed: by a page in between that
-//! carries the change along. What is secret in a form is not carried; such a form is filled in anew.
+//! carries the change along. Whoever has a second factor gives that as well. What is secret in a form is not carried; such a form is filled in anew.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::{StatusCode, Uri};
-use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, IntoDeserializer};
-use serde::{Deserialize, Deserializer};
-use zeroize::Zeroizing;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::access::{admit, next};
 use super::answer::{misread, see_other, url};
 use crate::audit::Actor;
 use crate::auth::Password;
+use crate::clock::boot_now;
+use crate::portal::field::{Field, Fields, read};
 use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
+use crate::portal::second_factor::prove_factor;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
-use crate::types::{Identity, LOCAL_DOMAIN, Role, UserMessage};
+use crate::portal::web_sessions::{Purpose, WebSession};
+use crate::types::{Factor, Factors, Identity, LOCAL_DOMAIN, Method, Role, UserMessage};
 
 /// The fields that the page in between adds.
 const NAME: &str = "confirm-name";
 const TYPED: &str = "confirm-password";
+const CODE: &str = "confirm-code";
 /// The field that says that the form is the visitor's own: each page has one anew.
 const TOKEN: &str = "token";
 /// Fields whose names begin with this are secret.
@@ -51,26 +53,6 @@ pub(in crate::portal) struct Change<T> {
     pub(in crate::portal) form: T,
 }
 
-/// A field of a form, wiped unless somebody takes it: it may be a secret.
-#[derive(Default)]
-struct Field(Zeroizing<String>);
-
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Self(Zeroizing::new(String::deserialize(from)?)))
-    }
-}
-
-impl<'de> IntoDeserializer<'de, serde::de::value::Error> for Field {
-    type Deserializer = serde::de::value::StringDeserializer<serde::de::value::Error>;
-
-    fn into_deserializer(mut self) -> Self::Deserializer {
-        std::mem::take(&mut *self.0).into_deserializer()
-    }
-}
-
-type Fields = BTreeMap<String, Field>;
-
 impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
     type Rejection = Response;
 
@@ -88,21 +70,27 @@ impl<T: DeserializeOwned> FromRequest<Site> for Change<T> {
             return Err(Response::default());
         };
         let who = Arc::clone(&present.identity);
-        let from = MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter());
-        match T::deserialize(from) {
-            Ok(form) => Ok(Self { visit, actor, who, form }),
-            Err(_) => Err(misread(&visit)),
+        match read(fields) {
+            Some(form) => Ok(Self { visit, actor, who, form }),
+            None => Err(misread(&visit)),
         }
     }
 }
 
 /// Asks for the password, before a page is shown with a form that could not be carried along.
-pub(in crate::portal) fn ask_first(visit: &Visit, uri: &Uri) -> Option<Response> {
+pub(in crate::portal) fn ask_first(site: &Site, visit: &Visit, uri: &Uri) -> Option<Response> {
     if visit.is_fresh() {
         return None;
     }
     let wanted = uri.path_and_query().map_or("", |wanted| wanted.as_str());
-    Some(ask(visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
+    Some(ask(site, visit, super::CONFIRM, vec![("next".into(), wanted.into())], None))
+}
+
+/// Whether the operator has to give a further factor with the password.
+fn needs_factor(site: &Site, present: &WebSession) -> bool {
+    let factors = &site.parts().factors;
+    !present.has_fresh_factor(boot_now())
+        && factors.missing(&present.identity, Method::Password, Factors::NONE).is_some()
 }
 
 /// The visit and the change of somebody who typed their password a short while ago, or with this very form.
@@ -114,12 +102,13 @@ async fn prove(
 ) -> Result<(Visit, Fields), Response> {
     fields.remove(TOKEN);
     let (name, typed) = (fields.remove(NAME).unwrap_or_default(), fields.remove(TYPED));
+    let code = fields.remove(CODE).unwrap_or_default();
     if visit.is_fresh() {
         return Ok((visit, fields));
     }
     let refused = |problem| {
         let (action, carried) = carried(path, &fields);
-        ask(&visit, &action, carried, problem)
+        ask(site, &visit, &action, carried, problem)
     };
     let (Some(Field(typed)), Some(present)) = (typed, visit.admin()) else { return Err(refused(None)) };
     match verify(site, &visit, &name.0, Password::new(typed)).await {
@@ -127,8 +116,17 @@ async fn prove(
         Ok(_) => return Err(refused(Some(UserMessage::new("This name and password were not accepted")))),
         Err(failure) => return Err(refused(Some(failure.message))),
     }
+    let needs_factor = needs_factor(site, present);
+    if needs_factor && let Err(problem) = prove_factor(site, &visit, &present.identity, &code.0).await {
+        return Err(refused(Some(problem)));
+    }
     match site.step_up(&visit) {
-        Ok(visit) => Ok((visit, fields)),
+        Ok(visit) => {
+            if needs_factor {
+                site.note_factor(&visit, Purpose::Admin);
+            }
+            Ok((visit, fields))
+        }
         Err(_) => Err(misread(&visit)),
     }
 }
@@ -158,9 +156,16 @@ struct Confirm {
     action: String,
     carried: Vec<(String, String)>,
     problem: Option<String>,
+    /// Whether a further factor is needed,
+    needs_factor: bool,
+    /// and whether they have an authenticator
+    has_code: bool,
+    /// and passkeys.
+    has_passkey: bool,
 }
 
 fn ask(
+    site: &Site,
     visit: &Visit,
     action: &str,
     carried: Vec<(String, String)>,
@@ -169,7 +174,18 @@ fn ask(
     let name = visit.admin().map(|present| typed(&present.identity)).unwrap_or_default();
     let status = if problem.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
     let problem = problem.map(|problem| visit.language().t(problem.as_str()).to_owned());
-    let page = Confirm { page: visit.page(), name, action: action.to_owned(), carried, problem };
+    let present = visit.admin();
+    let enrolled = present.map_or(Factors::NONE, |present| site.parts().factors.enrolled(&present.identity));
+    let page = Confirm {
+        page: visit.page(),
+        name,
+        action: action.to_owned(),
+        carried,
+        problem,
+        needs_factor: present.is_some_and(|present| needs_factor(site, present)),
+        has_code: enrolled.has(Factor::Totp),
+        has_passkey: enrolled.has(Factor::Passkey),
+    };
     answer(visit, status, &page)
 }
 
@@ -197,6 +213,8 @@ pub(super) async fn confirmed(
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
     use crate::portal::login::Typed;
 
@@ -236,14 +254,11 @@ mod tests {
             #[serde(default)]
             password: Typed,
         }
-        let read = |fields: Fields| {
-            Form::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(fields.into_iter()))
-        };
-        let form =
+        let form: Form =
             read(fields(&[("name", "bob"), ("role", "viewer"), ("password", "x y"), ("other", "")])).unwrap();
         assert_eq!((form.name.as_str(), form.role, form.more.as_str()), ("bob", Role::Viewer, ""));
         assert_eq!(form.password.0.reveal(), "x y");
-        assert!(read(fields(&[("name", "bob"), ("role", "king")])).is_err());
-        assert!(read(fields(&[("role", "user")])).is_err());
+        assert!(read::<Form>(fields(&[("name", "bob"), ("role", "king")])).is_none());
+        assert!(read::<Form>(fields(&[("role", "user")])).is_none());
     }
 }

@@ -198,10 +198,11 @@ pub(super) struct Prefilled {
 
 pub(super) async fn add_form(
     Administering(visit): Administering,
+    State(site): State<Site>,
     uri: Uri,
     Asked(Prefilled { name, role }): Asked<Prefilled>,
 ) -> Response {
-    if let Some(response) = ask_first(&visit, &uri) {
+    if let Some(response) = ask_first(&site, &visit, &uri) {
         return response;
     }
     form(&visit, StatusCode::OK, true, name, role, None)
@@ -213,7 +214,7 @@ pub(super) async fn password_form(
     uri: Uri,
     Asked(Which { name, .. }): Asked<Which>,
 ) -> Response {
-    if let Some(response) = ask_first(&visit, &uri) {
+    if let Some(response) = ask_first(&site, &visit, &uri) {
         return response;
     }
     match find(&site, &visit, &name).await {

@@ -18,6 +18,7 @@ use crate::auth::password::Cause;
 use crate::portal::login::{Refused, Typed, secure, verify};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
+use crate::portal::second_factor::PendingLogin;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::portal::web_sessions::{NotBegun, Purpose};
@@ -71,9 +72,9 @@ pub(super) async fn log_in(
     let Filled { name, password: Typed(password), next: wanted } = filled;
     let wanted = next(&wanted);
     let refused = match verify(&site, &visit, &name, password).await {
-        Ok(proved) => match begin(&site, &visit, proved).await {
-            Ok(cookie) => {
-                let mut response = see_other(&visit, wanted);
+        Ok(proved) => match begin(&site, &visit, proved, wanted).await {
+            Ok((to, cookie)) => {
+                let mut response = see_other(&visit, &to);
                 response.headers_mut().append(SET_COOKIE, cookie);
                 return response;
             }
@@ -91,17 +92,28 @@ pub(super) async fn log_in(
     response
 }
 
-/// Logs somebody in to the pages who has just typed their password.
-async fn begin(site: &Site, visit: &Visit, proved: Proved) -> Result<HeaderValue, Refused> {
+/// Logs somebody in to the pages who has just typed their password; where a further factor is demanded, their login is pending until
+/// it has come. Where they go next, and the cookie of the answer.
+async fn begin(
+    site: &Site,
+    visit: &Visit,
+    proved: Proved,
+    wanted: &str,
+) -> Result<(String, HeaderValue), Refused> {
     let Proved { identity, method, factors, .. } = proved;
     let identity = Arc::new(identity);
     let role = site.role_of(&identity);
+    if role.may_look() && site.parts().factors.missing(&identity, method, factors).is_some() {
+        let login = PendingLogin::new(visit, Purpose::Admin, identity, method, wanted.to_owned());
+        let cookie = site.begin_pending(visit, login).ok_or_else(unable)?;
+        return Ok(("/second-factor".to_owned(), cookie));
+    }
     match site.begin_web_session(visit, &identity, Purpose::Admin, None).await {
         Ok(cookie) => {
             let proved = session::Proved { method, factors };
             let event = Event::admin_login(identity, visit.client(), role, proved);
             site.parts().audit.record(TrailEntry::now(event));
-            Ok(cookie)
+            Ok((wanted.to_owned(), cookie))
         }
         Err(NotBegun::Role) => {
             let why = "the password is right, and the user is neither an administrator nor a viewer";
@@ -122,14 +134,30 @@ async fn begin(site: &Site, visit: &Visit, proved: Proved) -> Result<HeaderValue
                 retry: false,
             })
         }
-        Err(NotBegun::NoSession | NotBegun::Unable) => Err(Refused {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            heading: UserMessage::new("You cannot log in at this moment"),
-            message: UserMessage::new("Try again in a moment."),
-            must_change: false,
-            retry: true,
-        }),
+        Err(NotBegun::NoSession | NotBegun::Unable) => Err(unable()),
     }
+}
+
+fn unable() -> Refused {
+    Refused {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        heading: UserMessage::new("You cannot log in at this moment"),
+        message: UserMessage::new("Try again in a moment."),
+        must_change: false,
+        retry: true,
+    }
+}
+
+/// The form for somebody who has to begin again, and why.
+pub(in crate::portal) fn again(
+    visit: &Visit,
+    status: StatusCode,
+    to: &str,
+    message: &UserMessage,
+) -> Response {
+    let heading = visit.language().t("You are not logged in").to_owned();
+    let problem = Some((heading, visit.language().say(message)));
+    form(visit, status, String::new(), next(to), problem, false)
 }
 
 fn form(

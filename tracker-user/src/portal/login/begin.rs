@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::audit;
 use crate::auth::Proved;
+use crate::portal::second_factor::known_device;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::portal::web_sessions::Purpose;
@@ -13,7 +14,7 @@ use crate::session::Proof;
 use crate::session::table::{AdmissionKind, Refused as Policy};
 use crate::store::Entry;
 use crate::tracker::Refusal;
-use crate::types::{Factors, Identity, Method, UserMessage};
+use crate::types::{Factor, Factors, Identity, Method, UserMessage};
 
 /// The credentials were good.
 #[derive(Debug)]
@@ -66,6 +67,9 @@ pub(in crate::portal) async fn begin(
         // Whoever has typed a password may be logged in: where a hold stands, the tracker begins no session.
         site.parts().holds.release(client);
     }
+    let is_asked = site.parts().factors.missing(&identity, method, factors).is_some();
+    let device = if is_asked { known_device(site, visit, &identity, method) } else { None };
+    let factors = if device.is_some() { factors.with(Factor::RememberedDevice) } else { factors };
     let proof = Proof {
         client,
         identity: Arc::clone(&identity),
@@ -76,7 +80,7 @@ pub(in crate::portal) async fn begin(
         connection: None,
         device: None,
     };
-    let step = match site.prove_on_pages(proof, Vec::new()).await? {
+    let step = match site.prove_on_pages(proof, device.into_iter().collect()).await? {
         AdmissionKind::Waits(_) => Step::Waits(identity, method),
         _ => Step::In(site.begin_web_session(visit, &identity, Purpose::User, None).await.ok()),
     };

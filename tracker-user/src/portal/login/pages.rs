@@ -151,14 +151,7 @@ pub(in crate::portal) fn welcome(
         Step::In(cookie) => (cookie, wanted),
         Step::Waits(identity, method) => return second_factor(site, visit, identity, method, wanted),
     };
-    let mut response = match wanted {
-        None => Redirect::to("/").into_response(),
-        Some(wanted) => {
-            site.pending().forget(visit.client(), &wanted.id);
-            // A redirect to elsewhere after a form is refused by the browser (`form-action`).
-            answer(visit, StatusCode::OK, &GoOn { page: visit.page(), url: wanted.url })
-        }
-    };
+    let mut response = go_on(site, visit, wanted);
     let fields = response.headers_mut();
     if let Some(cookie) = cookie {
         fields.append(SET_COOKIE, cookie);
@@ -169,6 +162,31 @@ pub(in crate::portal) fn welcome(
         fields.insert(WWW_AUTHENTICATE, mutual);
     }
     response
+}
+
+/// On to where somebody wanted who is logged in, or to their own page.
+pub(in crate::portal) fn go_on(site: &Site, visit: &Visit, wanted: Option<Wanted>) -> Response {
+    match wanted {
+        None => Redirect::to("/").into_response(),
+        Some(wanted) => {
+            site.pending().forget(visit.client(), &wanted.id);
+            // A redirect to elsewhere after a form is refused by the browser (`form-action`).
+            answer(visit, StatusCode::OK, &GoOn { page: visit.page(), url: wanted.url })
+        }
+    }
+}
+
+/// The form for somebody who has to begin again, and why.
+pub(in crate::portal) async fn once_more(
+    site: &Site,
+    visit: &Visit,
+    headers: &HeaderMap,
+    wanted: Option<Wanted>,
+    message: UserMessage,
+) -> Response {
+    let (status, heading) = (StatusCode::FORBIDDEN, UserMessage::new("You are not logged in"));
+    let shown = Shown { status, heading, message, retry: false };
+    form(site, visit, headers, Form { wanted, ..Form::of(shown) }).await
 }
 
 /// To the page of the second factor; where they wanted is kept until it has come.

@@ -79,7 +79,7 @@ impl Pending {
     }
 
     /// It is there.
-    pub(super) fn forget(&self, client: ClientAddr, id: &str) {
+    pub(in crate::portal) fn forget(&self, client: ClientAddr, id: &str) {
         self.kept().remove(client, |target| target.id == id);
     }
 

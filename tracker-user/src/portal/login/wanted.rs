@@ -18,6 +18,16 @@ pub(in crate::portal) struct Wanted {
 }
 
 impl Wanted {
+    /// Its name.
+    pub(in crate::portal) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The address.
+    pub(in crate::portal) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// What is kept under this name, whoever says it: for this client, and for the browser that asked first. Nothing else is ever
     /// a target.
     pub(in crate::portal) fn find(site: &Site, visit: &Visit, id: &str) -> Option<Self> {

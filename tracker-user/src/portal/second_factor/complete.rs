@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
-use tokio::sync::oneshot;
 
+use super::give::keep;
 use super::pending::PendingLogin;
 use crate::audit::{Event, TrailEntry};
 use crate::auth::factors::Checked;
@@ -15,7 +15,6 @@ use crate::portal::visit::Visit;
 use crate::portal::web_sessions::{NotBegun, Purpose};
 use crate::session;
 use crate::session::Proof;
-use crate::store::Entry;
 use crate::types::{Factors, UserMessage};
 
 /// Logs in whoever has shown both factors, and returns the cookies that the answer sets (append each as `Set-Cookie`). A user's
@@ -49,7 +48,7 @@ pub(in crate::portal) async fn complete(
             site.begin_web_session(visit, &identity, login.purpose, Some(factor)).await.ok()
         }
         Purpose::Admin => {
-            spend(site, entries).await?;
+            keep(site, entries).await?;
             let begun = site.begin_web_session(visit, &identity, login.purpose, Some(factor)).await;
             let cookie = begun.map_err(|not| refused(not))?;
             let proved = session::Proved { method: login.method, factors };
@@ -60,21 +59,6 @@ pub(in crate::portal) async fn complete(
         }
     };
     Ok(cookie.into_iter().chain(site.end_pending(visit)).collect())
-}
-
-/// Waits until it is on disk that something is spent.
-async fn spend(site: &Site, entries: Vec<Entry>) -> Result<(), NotAdmitted> {
-    let (tell, told) = oneshot::channel();
-    let answer = Box::new(move |outcome| {
-        // Whoever asked may have gone.
-        let _ = tell.send(outcome);
-    });
-    site.parts().journal.submit(entries, Some(answer));
-    match told.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(unkept)) => Err(NotAdmitted::at_this_moment(unkept.problem)),
-        Err(_) => Err(NotAdmitted::at_this_moment("the gateway is stopping".into())),
-    }
 }
 
 fn refused(not: NotBegun) -> NotAdmitted {

@@ -38,6 +38,8 @@ pub(in crate::portal) struct WebSession {
     pub(in crate::portal) authenticated: BootTime,
     /// When a further factor was last proved in it; never after a restart.
     pub(in crate::portal) factor: Option<BootTime>,
+    /// Whether one was proved in it at all.
+    pub(in crate::portal) is_further: bool,
     /// When it began.
     pub(in crate::portal) began: BootTime,
     /// The session of the proxy that a user's goes with; `None` in an operator's.
@@ -134,7 +136,8 @@ impl Held {
     /// A further factor was proved in it.
     pub(super) fn note_factor(&mut self, key: &WebSessionKey, now: BootTime) {
         if let Some(entry) = self.0.get_mut(key) {
-            entry.session = Arc::new(WebSession { factor: Some(now), ..(*entry.session).clone() });
+            let session = (*entry.session).clone();
+            entry.session = Arc::new(WebSession { factor: Some(now), is_further: true, ..session });
         }
     }
 
@@ -161,11 +164,26 @@ impl Held {
         anchor: &Anchor,
     ) -> Option<StoredWebSession> {
         let Entry { session, used, .. } = self.0.get(key)?;
-        let WebSession { identity, role, client, authenticated, factor: _, began, session, changed } =
-            &**session;
+        let WebSession {
+            identity,
+            role,
+            client,
+            authenticated,
+            factor: _,
+            is_further,
+            began,
+            session,
+            changed,
+        } = &**session;
         let times = WebSessionTimes { began: *began, authenticated: *authenticated, used: *used };
-        let facts =
-            WebSessionFacts { identity, role: *role, client: *client, session: *session, changed: *changed };
+        let facts = WebSessionFacts {
+            identity,
+            role: *role,
+            client: *client,
+            is_further: *is_further,
+            session: *session,
+            changed: *changed,
+        };
         Some(StoredWebSession::new(facts, times, boot, anchor))
     }
 
@@ -187,6 +205,7 @@ impl Held {
             client: stored.client,
             authenticated,
             factor: None,
+            is_further: stored.is_further,
             began,
             session: stored.session,
             changed: stored.changed,
@@ -226,6 +245,7 @@ mod tests {
             client: at,
             authenticated: now,
             factor: None,
+            is_further: false,
             began: now,
             session,
             changed: None,
