@@ -61,6 +61,8 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "local-user-add", "/admin/local-users/add"),
     page(Who::Administrator, "local-user-password", "/admin/local-users/password?name=admin"),
     page(Who::Administrator, "local-user-remove", "/admin/local-users/remove?name=admin"),
+    page(Who::Administrator, "second-factor-users", "/admin/second-factor"),
+    page(Who::Administrator, "second-factor-errors", "/admin/second-factor/errors"),
     page(Who::Administrator, "settings", "/admin/settings"),
     page(Who::Administrator, "setting", "/admin/settings/edit?key=timeouts.proxy-auth-timeout"),
     page(Who::Administrator, "bans", "/admin/bans"),

@@ -87,6 +87,9 @@ const TABLE: &[Row] = &[
     page_at("/admin/local-users/edit", "/admin/local-users/edit?name=vera", LOOK),
     page_at("/admin/local-users/password", "/admin/local-users/password?name=vera", FORM),
     page_at("/admin/local-users/remove", "/admin/local-users/remove?name=vera", FORM),
+    page("/admin/second-factor", LOOK),
+    page("/admin/second-factor/errors", LOOK),
+    page("/admin/second-factor/errors.csv", LOOK),
     page("/admin/settings", LOOK),
     page_at("/admin/settings/edit", "/admin/settings/edit?key=timeouts.proxy-auth-timeout", LOOK),
     page("/admin/bans", LOOK),
@@ -126,6 +129,7 @@ const TABLE: &[Row] = &[
         &[("key", "timeouts.proxy-auth-timeout")],
         changes("/admin/settings/edit"),
     ),
+    action("/admin/second-factor/reset", &[("user", "vera@local")], changes("/admin/second-factor")),
     action("/admin/bans", &[("of", "BANNED")], changes("/admin/bans")),
     Row {
         method: "post",

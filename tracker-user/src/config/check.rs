@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::listeners::Listen;
 use super::problem::Refusal;
+use super::second_factor;
 use super::span;
 use super::types::Config;
 use super::values::{AllowedDestination, Basic};
@@ -204,6 +205,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         _ => {}
     }
     found.extend(config.role_warnings());
+    found.extend(second_factor::warnings(config));
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(
             "kerberos.keep-domain: is false with several domains: users of one name in two of them look the same, though they are two"

@@ -12,6 +12,7 @@ mod listeners;
 mod node;
 mod problem;
 mod roles;
+mod second_factor;
 mod span;
 mod suggest;
 mod text;

@@ -165,7 +165,7 @@ pub fn examine(case: &Case) -> Report {
     checks.extend(kdc);
     checks.extend(passwords::checks(&case.config, &entries));
     checks.push(mail);
-    checks.push(host::time_service());
+    checks.push(host::time_service(&case.config));
     checks.extend(names);
     checks.extend(host::kernel_side(case));
     checks.extend(ports::checks(&case.config, case.daemon.status()));

@@ -39,7 +39,7 @@ pub use layouts::ConfiguredPolicy;
 pub use policy::StoredPolicy;
 pub use rotation::RotationError;
 pub use sealed::{SealedRow, SealedTable};
-pub use sealer::{Sealer, SealerError};
+pub use sealer::{FILE as KEY_FILE, PREVIOUS as PREVIOUS_KEY_FILE, Sealer, SealerError};
 pub use series::StoredBucket;
 pub use sessions::PortableSession;
 pub use users::{PasswordHash, StoredUser};
