@@ -1,6 +1,7 @@
 //! The wiring, in three phases: parsed ([`Config`]), bound ([`App::bind`]: everything that can fail at start has been
 //! tried), running ([`App::run`]).
 
+mod applications;
 mod apply;
 mod certificates;
 mod factors;
@@ -206,10 +207,13 @@ impl App {
         let local_users = LocalUsers::start(Arc::clone(&store))
             .map_err(|source| StartError::System { what: "the threads that verify passwords", source })?;
         let local_users = Arc::new(local_users);
-        let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let holds = holds(&config, &store)?;
-        let factors = factors::open(&config, &store, &journal, &audit)?;
+        let sealer = factors::sealer(&config, &journal)?;
+        let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
+        registry.register(Box::new(factors.collector()?))?;
+        let applications = applications::open(&store, &sealer, &journal, &audit, &factors)?;
+        let door = Door::open(&config, &local_users, &regulator, &applications, &registry)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -224,6 +228,8 @@ impl App {
         };
         let (tracker, event_loop) = Tracker::new(parts, last, policy, store.first_session())
             .map_err(|source| StartError::System { what: "the tracker's timer", source })?;
+
+        applications::follow(&factors, &applications, &journal, &tracker);
 
         let verifier = TicketVerifier::start(kerberos(&config), Counters::new(&registry)?)
             .map_err(|source| StartError::System { what: "the threads that verify tokens", source })?;
@@ -285,7 +291,8 @@ impl App {
         let threads = Threads::start("operator", OPERATORS)
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
-        let (asked, told_of) = (door.clone(), Arc::clone(&factors));
+        let (asked, told_of, seals) = (door.clone(), Arc::clone(&factors), Arc::clone(&sealer));
+        let programs = Arc::clone(&applications);
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -331,7 +338,8 @@ impl App {
                 .chain(limits.warnings())
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .chain(asked.warnings())
-                .chain(factors::warnings(&told_of))
+                .chain(factors::warnings(&told_of, &seals))
+                .chain(applications::warnings(&programs))
                 .collect()
         });
         let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
@@ -349,6 +357,8 @@ impl App {
             regulator,
             holds: Arc::clone(&holds),
             factors: Arc::clone(&factors),
+            applications,
+            sealer,
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,
@@ -435,11 +445,13 @@ impl App {
         };
         let mut event_loop = event_loop.start()?;
         ops.end_sessions_of_changed_users().await;
+        ops.forget_factors_of_removed_users().await;
         if let Some(metrics) = metrics {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
         until_stopped(Box::pin(ops.clone().keep_series()));
+        until_stopped(Box::pin(ops.clone().keep_application_passwords()));
         until_stopped(Box::pin(admin.run(ops.clone())));
         if let Some(path) = configuration.path() {
             until_stopped(Box::pin(watch::reload_on_save(path.clone(), ops.clone())));
@@ -478,6 +490,7 @@ impl App {
         tokio::join!(proxy.drain(DRAIN), pages.stop());
         audit.settle_refusals(true);
         ops.settle_series();
+        ops.settle_application_passwords();
         // Sessions go on over a restart: what is decided is on disk, and the kernel keeps the records.
         // Waits for the disk, on a thread that nobody else needs any more.
         journal.close();

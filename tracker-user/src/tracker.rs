@@ -29,7 +29,9 @@ use crate::session::{
 };
 use crate::store::{Entry, Journal, Unkept};
 use crate::threads::Threads;
-use crate::types::{ClientAddr, ConnectionId, Factors, Identity, Scope, SessionId, UserMessage, UserQuery};
+use crate::types::{
+    ClientAddr, ConnectionId, Factors, Identity, Method, Scope, SessionId, UserMessage, UserQuery,
+};
 
 pub use self::event_loop::{Ended, EventLoop};
 pub use self::metrics::Metrics;
@@ -64,6 +66,8 @@ pub enum Whose {
     /// Those of this one person, on all their clients. What they have sent before the order to prove themselves by proves
     /// nothing any more, although it is verified only later.
     Identity(Arc<Identity>),
+    /// The same, but only those that stand by this method.
+    By(Arc<Identity>, Method),
 }
 
 /// A good proof was not admitted.

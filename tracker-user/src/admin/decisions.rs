@@ -59,6 +59,10 @@ pub(super) fn decision(record: DecisionRecord) -> wire::Decision {
             decision.ticket = ticket.map(|ticket| accepted(*ticket, at));
             "accepted"
         }
+        DecisionResult::Waits(factor) => {
+            decision.why = Some(format!("waiting for the second factor ({factor})"));
+            "waits"
+        }
         DecisionResult::NotAdmitted { user, why } => {
             (decision.user, decision.why) = (Some(user), Some(why));
             "not-admitted"

@@ -3,6 +3,7 @@
 //!
 //! Who may open the socket may administer the gateway: its file mode (0660) and its directory are the access control.
 
+mod application_passwords;
 mod certificates;
 pub mod client;
 mod decisions;
@@ -11,5 +12,6 @@ pub mod query;
 mod render;
 mod respond;
 mod route;
+mod second_factor;
 pub mod server;
 pub mod wire;

@@ -46,7 +46,7 @@ pub(super) fn status(status: Status) -> wire::Status {
             records: usize::try_from(status.records).unwrap_or(usize::MAX),
             errors: status.errors.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         },
-        sessions: wire::SessionCounts { active: status.active, stale: status.stale },
+        sessions: wire::SessionCounts { active: status.active, stale: status.stale, waiting: status.waiting },
         users: status.users,
         local_users: wire::LocalUsers {
             count: status.local_users.count,

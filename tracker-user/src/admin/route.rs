@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::application_passwords::{application_password, revoked};
 use super::certificates::certificates;
 use super::peer::Peer;
 use super::respond::{Body, Pace, Refused, line, lines, list, ok};
-use super::{query, render, wire};
+use super::{query, render, second_factor, wire};
 use crate::links;
 use crate::ops::{Events, Hypothetical, Ops, Told};
 use crate::store::Wanted;
@@ -94,6 +95,18 @@ async fn route(
             let wire::LiftBans { of } = body(request).await?;
             ok(&render::lifted(&ops.lift_bans(of, peer.actor(names).await).await?))
         }
+        (&Method::GET, ["v1", "app-passwords"]) => {
+            let all = match query::value(request.uri().query(), "user") {
+                Some(user) => ops.application_passwords(user.as_str().into()).await?,
+                None => ops.all_application_passwords(usize::MAX).0,
+            };
+            list(all, application_password)
+        }
+        (&Method::POST, ["v1", "app-passwords", "revoke"]) => {
+            let wire::RevokeApplicationPasswords { user, id } = body(request).await?;
+            let actor = peer.actor(names).await;
+            ok(&revoked(&ops.revoke_application_passwords(user.as_str().into(), id, actor).await?))
+        }
         (&Method::GET, ["v1", "settings"]) => list(ops.get(None).await?, render::setting),
         (&Method::GET, ["v1", "settings", key]) => match ops.get(Some(key)).await?.pop() {
             Some(setting) => ok(&render::setting(&setting)),
@@ -127,11 +140,17 @@ async fn route(
                 wire::PastSession::from(entry.clone())
             })
         }
-        _ => {
-            let text = format!("no such request: {method} /{}", path.join("/"));
-            return Err(Refused(hyper::StatusCode::NOT_FOUND, text));
+        (method, ["v1", "second-factor", rest @ ..]) => {
+            let answer = second_factor::answer(method, rest, ops, peer, names).await;
+            return answer.unwrap_or_else(|| Err(unknown(method, &path)));
         }
+        _ => return Err(unknown(&method, &path)),
     })
+}
+
+fn unknown(method: &Method, path: &[&str]) -> Refused {
+    let text = format!("no such request: {method} /{}", path.join("/"));
+    Refused(hyper::StatusCode::NOT_FOUND, text)
 }
 
 fn whose(request: wire::Logout) -> Result<Whose, Refused> {

@@ -1,5 +1,6 @@
 //! What the API says, as types that both sides share. Times are RFC 3339.
 
+mod application_passwords;
 mod bans;
 mod certificates;
 mod decisions;
@@ -7,15 +8,20 @@ mod local_users;
 mod past;
 #[cfg(test)]
 mod past_tests;
+mod second_factor;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::application_passwords::{
+    ApplicationPassword, RevokeApplicationPasswords, RevokedApplicationPasswords,
+};
 pub use self::bans::{Ban, LiftBans, LiftedBans};
 pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewRole, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
+pub use self::second_factor::{Authenticator, FactorsReset, KeyRotated, Passkey, SecondFactor};
 
 use crate::audit::Actor;
 use crate::auth::kerberos::negotiate::Account;
@@ -123,8 +129,11 @@ pub struct Pinned {
 pub struct SessionCounts {
     /// Served.
     pub active: usize,
-    /// Waiting for their user.
+    /// Stale: waiting for their user.
     pub stale: usize,
+    /// Waiting for a second factor.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Licences.

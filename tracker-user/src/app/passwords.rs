@@ -6,6 +6,7 @@ use prometheus::Registry;
 
 use super::StartError;
 use super::options::{kerberos, names};
+use crate::auth::application_passwords::ApplicationPasswords;
 use crate::auth::password::kdc::Kdc;
 use crate::auth::password::{Counters, LocalUsers, Parts, Passwords, Settings};
 use crate::auth::regulation::Regulator;
@@ -26,6 +27,7 @@ impl Door {
         config: &Config,
         local: &Arc<LocalUsers>,
         regulator: &Regulator,
+        applications: &Arc<ApplicationPasswords>,
         registry: &Registry,
     ) -> Result<Self, StartError> {
         let failed = |source| StartError::System { what: "the threads that verify passwords", source };
@@ -34,6 +36,7 @@ impl Door {
             kdc: Arc::clone(&kdc),
             local: Arc::clone(local),
             regulator: regulator.clone(),
+            applications: Arc::clone(applications),
             counters: Counters::new(registry)?,
             settings: settings(config),
         };

@@ -35,7 +35,8 @@ impl Cause {
     #[must_use]
     pub const fn page_label(self) -> &'static str {
         match self {
-            Self::Password(_) => "password",
+            Self::Password(cause) if !cause.is_told() => "password",
+            Self::Password(cause) => cause.label(),
             Self::Scheme | Self::Kerberos(_) => self.label(),
         }
     }
@@ -56,7 +57,7 @@ impl Cause {
         match self {
             Self::Scheme | Self::Kerberos(kerberos::Cause::Ntlm | kerberos::Cause::NoKerberos) => None,
             Self::Kerberos(_) => Some(Method::Kerberos),
-            Self::Password(_) => Some(Method::Password),
+            Self::Password(cause) => Some(cause.method()),
         }
     }
 

@@ -6,12 +6,15 @@
 //! the session which it begins. What is in the book is ahead of the disk by what is on its way there: nothing is good twice.
 
 mod account;
+mod account_password;
 mod book;
 mod budget;
 mod code;
+mod counters;
 mod devices;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
-pub use book::{NoAccount, SecondFactors, Sent, Settings};
+pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
+pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};

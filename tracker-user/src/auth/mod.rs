@@ -5,6 +5,7 @@
 //! remembers between the two; [`Verifier`] turns the one into an [`Outcome`]. None of these knows a method. What is
 //! Kerberos is in [`kerberos`].
 
+pub mod application_passwords;
 mod cause;
 mod channel;
 mod conversation;

@@ -10,7 +10,8 @@ use super::kerberos::TicketVerifier;
 use super::kerberos::negotiate::{Attempt, Progress};
 use super::offer::Schemes;
 use super::outcome::{Failure, Handshake, Outcome, Proved, Rejection};
-use super::password::Passwords;
+use super::password;
+use super::password::{Passwords, Place};
 use crate::clock::BootTime;
 use crate::types::{ClientAddr, Factors, Method};
 
@@ -76,6 +77,29 @@ impl Verifier {
         self.passwords()?.recall(user, password, client, arrival)
     }
 
+    /// Whether what proves somebody at the proxy is enough there. Ask it of all that [`Self::recall`] and [`Self::verify`] return,
+    /// before anything is done in the user's name: where a second factor is set up, the account's own password is not, since
+    /// whoever has got it could go without the factor. It is no try, and nobody is banned for it.
+    ///
+    /// # Errors
+    /// Where it is not enough: what the client is told. [`Self::tell_insufficient`] tells the operator.
+    pub fn suffices(&self, proved: &Proved) -> Result<(), Rejection> {
+        let is_enough = |factors: &Arc<SecondFactors>| factors.password_is_enough(&proved.identity);
+        if proved.method != Method::Password || self.factors.as_ref().is_none_or(is_enough) {
+            return Ok(());
+        }
+        let cause = Cause::Password(password::Cause::SecondFactor);
+        let why = format!("the account's own password was sent: {}", cause.remedy());
+        Err(Rejection { cause, why, answer: None })
+    }
+
+    /// Puts it into the audit trail, once an hour for a user at an address.
+    pub fn tell_insufficient(&self, proved: &Proved, client: ClientAddr) {
+        if let Some(factors) = &self.factors {
+            factors.refuse_password(&proved.identity, client, proved.at);
+        }
+    }
+
     /// Whose credentials these are.
     pub async fn verify(&self, credentials: Credentials, context: Context) -> Outcome {
         let Context { client, accepts, handshake, channel, arrival } = context;
@@ -87,7 +111,7 @@ impl Verifier {
                 self.accept(Attempt { handshake, token, channel }, arrival).await
             }
             (Credentials::Basic { user, password }, Some(passwords)) => {
-                match passwords.verify(&user, password, client, arrival).await {
+                match passwords.verify(&user, password, Place::Proxy, client, arrival).await {
                     Ok(proved) => Outcome::Proved(proved),
                     Err(failure) => Outcome::Failed(failure),
                 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::list::{Cell, Colour, Column, HIDDEN, Words, column};
-use super::show::{age, name, until};
+use super::show::{WAITING, age, name, until};
 use crate::admin::wire;
 use crate::clock::wall_now;
 
@@ -25,7 +25,7 @@ pub(super) const SESSIONS: &[Column<wire::Session>] = &[
     column("client", 0, session_client),
     column("user", 0, |session| Cell::text(name(&session.user, &session.domain))),
     column("method", 5, |session| Cell::text(&session.method)),
-    Column { name: "state", gives_way: 0, cell: |session| Cell::text(&session.state), paint: state_colour },
+    Column { name: "state", gives_way: 0, cell: |session| state(&session.state), paint: state_colour },
     column("mode", 6, |session| Cell::text(&session.mode)),
     column("created", 4, |session| Cell::Moment(session.created)),
     column("open", 1, |session| Cell::Count(session.open_connections.into())),
@@ -65,7 +65,7 @@ pub(super) const HOSTS: &[Column<wire::Host>] = &[
     Column {
         name: "state",
         gives_way: 4,
-        cell: |host| Cell::text(host.state.clone().unwrap_or_default()),
+        cell: |host| host.state.as_deref().map_or(Cell::Nothing, state),
         paint: state_colour,
     },
     column("open", 1, |host| Cell::Count(host.open_connections.into())),
@@ -106,11 +106,16 @@ pub(super) const PAST: &[Column<wire::PastSession>] = &[
     column("session", 6, |past| Cell::text(&past.session)),
 ];
 
+/// What the API says of a session or a host, for people.
+fn state(state: &str) -> Cell {
+    if state == "waiting" { Cell::Said(state.into(), WAITING) } else { Cell::text(state) }
+}
+
 /// Whether requests are served: what is not, stands out.
 fn state_colour(cell: &Cell) -> Option<Colour> {
     match cell {
         Cell::Text(text) if text == "active" => Some(Colour::Green),
-        Cell::Text(_) => Some(Colour::Yellow),
+        Cell::Text(_) | Cell::Said(..) => Some(Colour::Yellow),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! `trackerctl`: commands for operators, answered by the daemon over its admin socket.
 
+mod app_passwords;
 pub mod args;
 mod bans;
 mod certificates;
@@ -14,6 +15,7 @@ mod list;
 mod lists;
 mod past;
 mod run;
+mod second_factor;
 mod secret;
 mod show;
 mod top;

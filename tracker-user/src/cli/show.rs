@@ -36,7 +36,7 @@ pub(super) fn status(status: &wire::Status) -> String {
         ("listening on", status.listen.join(", ")),
         ("observer", format!("{observer}; {} records", status.observer.records)),
         ("timeouts", status.timeouts.clone()),
-        ("sessions", format!("{} active, {} stale", status.sessions.active, status.sessions.stale)),
+        ("sessions", sessions(&status.sessions)),
         ("users", status.users.to_string()),
         ("local users", status.local_users.count.to_string()),
         ("licences", licences),
@@ -62,6 +62,22 @@ pub(super) fn status(status: &wire::Status) -> String {
     }
     text(&table)
 }
+
+fn sessions(counts: &wire::SessionCounts) -> String {
+    let mut text = format!("{} active, {} stale", counts.active, counts.stale);
+    if counts.waiting > 0 {
+        text.push_str(&format!(", {} {WAITING}", counts.waiting));
+    }
+    text
+}
+
+/// What the API says of a session or a host, for people.
+fn state(state: &str) -> &str {
+    if state == "waiting" { WAITING } else { state }
+}
+
+/// What people read for `waiting`, the state of a session.
+pub(super) const WAITING: &str = "waiting for the second factor";
 
 fn store(store: &wire::StoreStatus) -> String {
     let mut text = format!("{}, {}", store.path, bytes(store.bytes as f64));
@@ -95,8 +111,9 @@ pub(super) fn session(detail: &wire::SessionDetail) -> String {
 }
 
 fn one_session(session: &wire::Session) -> String {
+    let said = state(&session.state);
     let state =
-        session.reason.as_ref().map_or_else(|| session.state.clone(), |r| format!("{} ({r})", session.state));
+        session.reason.as_ref().map_or_else(|| said.to_owned(), |reason| format!("{said} ({reason})"));
     let open = session.open_connections;
     let clock = match (session.mode.as_str(), open, session.closed) {
         ("session", 1.., _) if session.opened.is_some() => {

@@ -6,6 +6,7 @@
 mod check;
 mod codec;
 mod document;
+mod identities;
 pub mod keys;
 mod listeners;
 mod node;

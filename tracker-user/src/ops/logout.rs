@@ -76,7 +76,9 @@ impl Ops {
             let nobody = match &whose {
                 Whose::Client(client) => Some(nobody_at(*client)),
                 Whose::User(user) => Some(OpsError::NotFound(format!("{user} is not logged in"))),
-                Whose::Identity(who) => Some(OpsError::NotFound(format!("{who} is not logged in"))),
+                Whose::Identity(who) | Whose::By(who, _) => {
+                    Some(OpsError::NotFound(format!("{who} is not logged in")))
+                }
                 Whose::All => None,
             };
             let (ended, warning) = match ops.parts().tracker.end(whose, Reason::Admin, Some(actor)).await {

@@ -9,6 +9,7 @@
 //! carried out to its end whoever leaves; it has an [`Actor`](crate::audit::Actor), whom the audit trail names.
 
 mod activity;
+mod application_passwords;
 mod bans;
 mod certificates;
 mod configuration;
@@ -24,6 +25,7 @@ mod logout;
 mod overlay;
 mod presence;
 mod roles;
+mod second_factor;
 mod series;
 mod sessions;
 mod settings;
@@ -46,6 +48,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::activity::{Activity, Gap};
+pub use self::application_passwords::Revoked;
 pub use self::bans::{BanView, Lifted};
 pub use self::certificates::Certificates;
 pub use self::configuration::{Apply, Configuration};
@@ -60,6 +63,9 @@ pub use self::local_users::{LocalUser, UserChanged, make_administrator};
 pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
 pub use self::presence::Presence;
+pub use self::second_factor::{
+    AuthenticatorView, FactorsReset, KeyRotated, PasskeyView, SecondFactor, SetUp,
+};
 pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};
@@ -73,6 +79,7 @@ pub use self::status::{Licences, LocalUsersStatus, ReplayCache, Status, StoreSta
 pub use self::trail::{NoPlace, TrailPage, TrailPlace, WantedEvents};
 pub use self::users::User;
 use crate::audit::Audit;
+use crate::auth::application_passwords::ApplicationPasswords;
 use crate::auth::factors::SecondFactors;
 use crate::auth::password::LocalUsers;
 use crate::auth::regulation::Regulator;
@@ -82,7 +89,7 @@ use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
 pub use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
-use crate::store::{Journal, Store};
+use crate::store::{Journal, Sealer, Store};
 use crate::threads::Threads;
 use crate::tracker::Tracker;
 
@@ -112,6 +119,10 @@ pub struct Parts {
     pub regulator: Regulator,
     /// Further factors.
     pub factors: Arc<SecondFactors>,
+    /// Application passwords.
+    pub applications: Arc<ApplicationPasswords>,
+    /// What sealed rows are sealed with.
+    pub sealer: Arc<Sealer>,
     /// Where somebody has just logged out.
     pub holds: Arc<LogoutHolds>,
     /// The certificates; `None` where nothing listens under TLS.

@@ -35,8 +35,10 @@ pub struct Status {
     pub errors: BTreeMap<&'static str, u64>,
     /// Sessions that are served.
     pub active: usize,
-    /// Sessions that wait for their user.
+    /// Sessions whose timeout ran out, which wait for their user.
     pub stale: usize,
+    /// Sessions that wait for a second factor.
+    pub waiting: usize,
     /// Users with an active session.
     pub users: usize,
     /// The gateway's own users.
@@ -103,6 +105,7 @@ pub struct ReplayCache {
 struct Counts {
     active: usize,
     stale: usize,
+    waiting: usize,
     users: usize,
     licences: u32,
     shared: Vec<String>,
@@ -117,7 +120,8 @@ impl Ops {
         self.look(async |ops| {
             let counts = ops.parts().tracker.ask(|view| Counts {
                 active: view.table.active(),
-                stale: view.table.len() - view.table.active(),
+                stale: view.table.len() - view.table.active() - view.table.waiting(),
+                waiting: view.table.waiting(),
                 users: view.table.active_users(),
                 licences: view.table.licences_used(),
                 shared: view.shared_hosts.warnings(&view.table.policy().timeouts, boot_now()),
@@ -166,6 +170,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
         errors,
         active: counts.active,
         stale: counts.stale,
+        waiting: counts.waiting,
         users: counts.users,
         local_users,
         licences: Licences {

@@ -15,7 +15,7 @@ use crate::auth::kerberos::Details;
 use crate::auth::kerberos::conditions::{Denied, Finding};
 use crate::auth::{Cause, Schemes};
 use crate::outside;
-use crate::types::{ClientAddr, Method};
+use crate::types::{ClientAddr, Factor, Method};
 
 /// How many decisions are kept of one client.
 pub const PER_CLIENT: usize = 8;
@@ -71,6 +71,8 @@ pub enum DecisionResult {
         /// Why not.
         why: String,
     },
+    /// Its user is known, and has to prove this further factor on the portal.
+    Waits(Factor),
     /// Its credentials proved nothing.
     Refused {
         /// Why, in a word.
@@ -158,6 +160,7 @@ impl DecisionRecord {
             | DecisionResult::NotOffered(_)
             | DecisionResult::Suppressed(_)
             | DecisionResult::Held
+            | DecisionResult::Waits(_)
             | DecisionResult::Continued => {}
             DecisionResult::Accepted { user, ticket, .. } => {
                 make_fit(user, 2 * outside::NAME);

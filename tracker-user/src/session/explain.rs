@@ -8,7 +8,7 @@ use tracker_ebpf::record::GRACE;
 use super::decide::{Decided, Decision, Rule, Situation, decide, is_replaced, may_have_reopened};
 use super::event::Reason;
 use super::evidence::{Evidence, Gap, Presence};
-use super::judge::{Clock, Verdict, lifetime_end, reopened_at};
+use super::judge::{Clock, Verdict, WAITS_FOR, lifetime_end, reopened_at};
 use super::policy::Policy;
 use super::record::{Session, State};
 use super::settings::{Mode, Revalidate};
@@ -156,8 +156,8 @@ fn lifetime(session: &Session, policy: &Policy, now: BootTime) -> Finding {
             let text = match (session.has_begun(), now >= end) {
                 (true, true) => "the lifetime is over",
                 (true, false) => "the lifetime counts from the login",
-                (false, true) => "the further factor has not come in time",
-                (false, false) => "a login waits so long for its further factor",
+                (false, true) => "the second factor has not come in time: the login is forgotten",
+                (false, false) => "a login is waiting so long for the second factor",
             };
             Finding { since: Some(session.created), until: Some(end), ..found(Rule::Lifetime, text) }
         }
@@ -172,7 +172,10 @@ fn state(session: &Session) -> Finding {
         },
         State::Waiting { .. } => Finding {
             since: Some(session.authenticated),
-            ..found(Rule::State, "waiting: its user proved themselves, and has to prove a further factor")
+            ..found(
+                Rule::State,
+                "waiting for the second factor: its user proved themselves, and gives it on the portal's page",
+            )
         },
         State::Stale { reason, since } => {
             let text =
@@ -273,7 +276,7 @@ fn why(decides: Rule, verdict: Option<Verdict>, situation: &Situation<'_>) -> St
         (Rule::Record, _) => "what the client did cannot be read".into(),
         (Rule::Lifetime, _) => format!("the lifetime of {who}'s session is over"),
         (Rule::Revalidate, _) => format!("is it still {who}? the client may have come back in between"),
-        (Rule::Factor, _) => format!("{who} proved themselves, but a second factor is required"),
+        (Rule::Factor, _) => format!("{who} proved themselves, and is waiting for the second factor"),
         (_, Some(Verdict::Stale { reason, .. })) => format!("the session of {who} is stale ({reason})"),
         _ => format!("{who} proved themselves, and nothing has run out"),
     }
@@ -292,6 +295,12 @@ fn ends(verdict: Option<Verdict>, situation: &Situation<'_>) -> Vec<String> {
             ends.push("another user does: the session ends (kicked) and its connections are closed".into());
         }
         Verdict::Active { .. } => {
+            if session.is_waiting() {
+                ends.push(format!("{who} proves the second factor on the portal: requests are served"));
+            }
+            if !session.has_begun() {
+                ends.push(format!("{} without it: the login is forgotten", Seconds(WAITS_FOR)));
+            }
             ends.push(match (policy.timeouts.mode, evidence.is_some_and(|evidence| evidence.is_open(now))) {
                 (Mode::Session, true) => {
                     format!("{span} after the last connection closes ({})", Reason::ClosedTimeout)

@@ -58,10 +58,20 @@ impl World {
     }
 
     fn prove(&mut self, client: ClientAddr, user: &str, factors: Factors) -> Result<AdmissionKind, Refused> {
+        self.prove_by(client, user, Method::Kerberos, factors)
+    }
+
+    fn prove_by(
+        &mut self,
+        client: ClientAddr,
+        user: &str,
+        method: Method,
+        factors: Factors,
+    ) -> Result<AdmissionKind, Refused> {
         let proof = Proof {
             client,
             identity: Arc::new(Identity::new(user, "EXAMPLE.TEST", "EXAMPLE")),
-            method: Method::Kerberos,
+            method,
             factors,
             enrolled: Factors::NONE,
             at: self.now,
@@ -70,11 +80,23 @@ impl World {
         };
         let admission = self.table.prove(&proof, &OPEN, self.now, &mut self.out)?;
         assert_eq!(self.table.session(client).map(|session| session.id), Some(admission.admitted.session));
+        self.counts();
         Ok(admission.kind)
+    }
+
+    /// What is counted as things happen is what there is.
+    fn counts(&self) {
+        let waiting = self.table.sessions().filter(|session| session.is_waiting()).count();
+        assert_eq!(self.table.waiting(), waiting);
+    }
+
+    fn method(&self) -> Option<Method> {
+        self.table.session(CLIENT).map(|session| session.method)
     }
 
     fn check(&mut self, client: ClientAddr) -> Decision {
         let decision = self.table.check(client, &Facts::of(&OPEN, self.now), &mut self.out);
+        self.counts();
         assert_eq!(self.index.published(client, self.now), Some(decision.clone()), "the index says the same");
         decision
     }
@@ -242,4 +264,55 @@ fn what_the_store_kept_waits_if_more_is_required_than_was_proved() {
         world.trail(),
         ["keep", "stale closed-timeout", "destroy", "keep", "ended alice closed-timeout"]
     );
+}
+
+#[test]
+fn an_application_password_opens_the_proxy_alone_and_takes_nothing_from_a_session() {
+    let by = Method::ApplicationPassword;
+    for (method, factors) in
+        [(Method::Password, TOTP), (Method::Kerberos, TOTP), (Method::Passkey, Factors::NONE)]
+    {
+        let mut world = World::new(Some(Demand::Always));
+        assert_eq!(world.prove_by(CLIENT, "alice", method, factors), Ok(AdmissionKind::LoggedIn));
+        world.wait(60);
+        assert_eq!(world.prove_by(CLIENT, "alice", by, Factors::NONE), Ok(AdmissionKind::Confirmed));
+        assert_eq!(world.method(), Some(method), "what stands by more does not end with it");
+    }
+    // A session that stands by one is the stronger proof's as soon as there is one.
+    let mut world = World::new(Some(Demand::Always));
+    assert_eq!(world.prove_by(CLIENT, "alice", by, Factors::NONE), Ok(AdmissionKind::LoggedIn));
+    assert_eq!(
+        world.prove_by(CLIENT, "alice", Method::Kerberos, Factors::NONE),
+        Ok(AdmissionKind::Confirmed)
+    );
+    assert_eq!(world.method(), Some(by), "alone it would not be enough");
+    assert_eq!(world.prove_by(CLIENT, "alice", Method::Password, TOTP), Ok(AdmissionKind::Confirmed));
+    assert_eq!(world.method(), Some(Method::Password));
+    // Where a session waits, it is what it waits for no more.
+    let mut world = World::new(Some(Demand::Always));
+    assert_eq!(world.prove(CLIENT, "alice", Factors::NONE), WAITS);
+    assert_eq!(world.prove_by(CLIENT, "alice", by, Factors::NONE), Ok(AdmissionKind::LoggedIn));
+    assert_eq!(world.method(), Some(by));
+    // And where nothing is demanded, the first proof's method stays.
+    let mut world = World::new(None);
+    assert_eq!(world.prove_by(CLIENT, "alice", Method::Password, Factors::NONE), Ok(AdmissionKind::LoggedIn));
+    assert_eq!(world.prove_by(CLIENT, "alice", by, Factors::NONE), Ok(AdmissionKind::Confirmed));
+    assert_eq!(world.method(), Some(Method::Password));
+}
+
+#[test]
+fn a_ticket_on_a_session_that_waits_leaves_it_waiting() {
+    let mut world = World::new(Some(Demand::Always));
+    for _ in 0..3 {
+        assert_eq!(world.prove(CLIENT, "alice", Factors::NONE), WAITS);
+        assert_eq!(world.check(CLIENT), Decision::StepUp(Factor::Totp));
+        world.wait(60);
+    }
+    assert_eq!((world.table.waiting(), world.table.licences_used(), world.table.active()), (1, 0, 0));
+    // Ten minutes after it began it is over, however often a ticket came.
+    world.wait(600 - 3 * 60 - 1);
+    assert_eq!(world.check(CLIENT), Decision::StepUp(Factor::Totp));
+    world.wait(1);
+    world.table.refresh(CLIENT, &OPEN, world.now, &mut world.out);
+    assert_eq!((world.table.len(), world.table.waiting()), (0, 0));
 }

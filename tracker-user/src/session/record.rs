@@ -72,6 +72,12 @@ impl Session {
         Scope { client: self.client, connection: self.connection }
     }
 
+    /// Whether it waits for a further factor.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
     /// Whether anybody was ever served on it: one that still waits for a factor of its login has not begun.
     #[must_use]
     pub const fn has_begun(&self) -> bool {

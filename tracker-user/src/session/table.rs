@@ -56,6 +56,8 @@ pub struct Table {
     shared: HashMap<ClientAddr, BTreeSet<ConnectionId>>,
     deadlines: Deadlines,
     users: Users,
+    /// So many sessions wait for a further factor.
+    waiting: usize,
     next_id: SessionId,
     index: Arc<Index>,
 }
@@ -78,6 +80,7 @@ impl Table {
             shared: HashMap::new(),
             deadlines: Deadlines::default(),
             users: Users::default(),
+            waiting: 0,
             next_id: first_id,
             index,
         }
@@ -152,6 +155,12 @@ impl Table {
     #[must_use]
     pub const fn active(&self) -> usize {
         self.users.sessions()
+    }
+
+    /// How many sessions wait for a further factor.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// How many users have an active session.
@@ -253,11 +262,13 @@ impl Table {
                     // More is required than when its user was served.
                     (Some(_), State::Active) => {
                         session.state = State::Waiting { was_served: true };
+                        self.waiting += 1;
                         self.users.deactivated(scope, &session.identity, &self.policy);
                     }
                     // Less is required than when it began to wait.
                     (None, State::Waiting { .. }) => {
                         complete(session, now, out);
+                        self.waiting -= 1;
                         self.users.activated(scope, &session.identity, &self.policy);
                     }
                     _ => {}
@@ -384,11 +395,13 @@ impl Table {
         if let Some(connection) = session.connection {
             self.shared.entry(session.client).or_default().insert(connection);
         }
+        self.waiting += usize::from(session.is_waiting());
         self.sessions.insert(session);
     }
 
     fn remove(&mut self, scope: Scope) -> Option<(Place, Session)> {
         let removed = self.sessions.remove(scope)?;
+        self.waiting -= usize::from(removed.1.is_waiting());
         if let Some(connection) = scope.connection
             && let Some(connections) = self.shared.get_mut(&scope.client)
         {
@@ -413,6 +426,7 @@ impl Table {
         let scope = session.scope();
         let was_active = matches!(session.state, State::Active);
         if !matches!(session.state, State::Stale { .. }) {
+            self.waiting -= usize::from(session.is_waiting());
             session.state = State::Stale { reason, since };
             self.index.withdraw(scope);
             keep(scope, out);

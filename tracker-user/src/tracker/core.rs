@@ -484,9 +484,10 @@ impl Core {
     }
 
     fn publish(&self) {
-        let Metrics { active, stale, users, licences, licences_max, .. } = &self.metrics;
+        let Metrics { active, stale, waiting, users, licences, licences_max, .. } = &self.metrics;
         active.set(self.table.active() as i64);
-        stale.set((self.table.len() - self.table.active()) as i64);
+        stale.set((self.table.len() - self.table.active() - self.table.waiting()) as i64);
+        waiting.set(self.table.waiting() as i64);
         users.set(self.table.active_users() as i64);
         licences.set(i64::from(self.table.licences_used()));
         licences_max.set(i64::from(self.table.policy().max_users));

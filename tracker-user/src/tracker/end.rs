@@ -11,7 +11,7 @@ use crate::audit::Actor;
 use crate::clock::boot_now;
 use crate::session::{Reason, Session};
 use crate::store::{Answer, Unkept};
-use crate::types::{Identity, Scope, UserQuery};
+use crate::types::{Identity, Method, Scope, UserQuery};
 
 /// Which sessions end in one turn of the loop.
 pub(super) enum Part {
@@ -28,16 +28,20 @@ pub(super) enum Meant {
     All,
     /// Everybody who is called so.
     Called(UserQuery),
-    /// This one person.
+    /// This one person,
     Is(Arc<Identity>),
+    /// where the session stands by this method.
+    By(Arc<Identity>, Method),
 }
 
 impl Meant {
-    fn means(&self, identity: &Identity) -> bool {
+    fn means(&self, session: &Session) -> bool {
+        let identity = &session.identity;
         match self {
             Self::All => true,
             Self::Called(typed) => identity.is_called(typed),
-            Self::Is(who) => identity == &**who,
+            Self::Is(who) => identity == who,
+            Self::By(who, method) => identity == who && session.method == *method,
         }
     }
 }
@@ -75,6 +79,7 @@ impl Tracker {
             }
             Whose::User(user) => Meant::Called(user),
             Whose::Identity(who) => Meant::Is(who),
+            Whose::By(who, method) => Meant::By(who, method),
             Whose::All => Meant::All,
         };
         let Some(places) = self.ask(|view| view.table.places()).await else { return Err(NotKept::closed()) };
@@ -138,10 +143,10 @@ impl Core {
         let scopes = match part {
             Part::Of(scopes) => scopes,
             Part::At(places, meant) => {
-                if let Meant::Is(who) = &meant {
+                if let Meant::Is(who) | Meant::By(who, _) = &meant {
                     self.revoked.note(Arc::clone(who), now);
                 }
-                let meant = |session: &&Session| meant.means(&session.identity);
+                let meant = |session: &&Session| meant.means(session);
                 self.table.portion(places.start, places.len()).filter(meant).map(Session::scope).collect()
             }
         };

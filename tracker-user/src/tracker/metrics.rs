@@ -7,6 +7,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 pub struct Metrics {
     pub(super) active: IntGauge,
     pub(super) stale: IntGauge,
+    pub(super) waiting: IntGauge,
     pub(super) users: IntGauge,
     pub(super) licences: IntGauge,
     pub(super) licences_max: IntGauge,
@@ -62,6 +63,10 @@ impl Metrics {
             stale: gauge(
                 "tracker_sessions_stale",
                 "Sessions whose timeout ran out and which wait for their user",
+            )?,
+            waiting: gauge(
+                "tracker_sessions_waiting",
+                "Sessions whose user proved themselves and has to prove a second factor",
             )?,
             users: gauge("tracker_users_active", "Users with at least one active session")?,
             licences: gauge("tracker_licences_used", "Licences in use")?,

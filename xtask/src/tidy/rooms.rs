@@ -144,7 +144,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "cli",
         imports: &[
-            "types", "clock", "outside", "links", "observe", "audit", "auth", "config", "admin", "doctor",
+            "types", "clock", "outside", "links", "observe", "audit", "store", "auth", "config", "admin",
+            "doctor",
         ],
         purpose: "`trackerctl`: command line to admin client, answer to table or JSON",
     },

@@ -47,7 +47,7 @@ pub struct Decision {
     pub user_agent: Option<String>,
     /// Its way through the conditions.
     pub steps: Vec<Step>,
-    /// `challenged`, `not-offered`, `given-up`, `continued`, `accepted`, `not-admitted`, `refused` or `unavailable`.
+    /// `challenged`, `not-offered`, `given-up`, `continued`, `accepted`, `waits`, `not-admitted`, `refused` or `unavailable`.
     pub result: String,
     /// The user that was proved, as shown.
     pub user: Option<String>,

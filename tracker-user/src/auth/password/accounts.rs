@@ -22,6 +22,9 @@ pub(super) trait Accounts: fmt::Debug + Send + Sync + 'static {
     /// Which of the account's passwords counts at present: another number when that or the account has changed. `None` where
     /// they are not counted.
     fn generation(&self, target: &Target) -> Option<u64>;
+    /// Whether the account is known to be disabled. A realm says so only where it is asked for a password.
+    fn is_disabled(&self, target: &Target) -> bool;
+
     /// Whether this is the account's password.
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a>;
 }
@@ -102,6 +105,10 @@ impl Accounts for Real {
 
     fn generation(&self, target: &Target) -> Option<u64> {
         if target.is_local() { self.local.generation(&target.user) } else { None }
+    }
+
+    fn is_disabled(&self, target: &Target) -> bool {
+        target.is_local() && !self.local.is_enabled(&target.user)
     }
 
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {

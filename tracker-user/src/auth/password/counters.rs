@@ -14,16 +14,19 @@ pub(super) enum By {
     Kdc,
     /// Nobody: it was right a moment ago.
     Remembered,
+    /// The gateway's list of application passwords.
+    Application,
 }
 
 impl By {
-    const ALL: [Self; 3] = [Self::Local, Self::Kdc, Self::Remembered];
+    const ALL: [Self; 4] = [Self::Local, Self::Kdc, Self::Remembered, Self::Application];
 
     const fn label(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Kdc => "kdc",
             Self::Remembered => "remembered",
+            Self::Application => "app-password",
         }
     }
 }

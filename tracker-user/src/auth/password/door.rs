@@ -19,10 +19,11 @@ use super::counters::{By, Counters};
 use super::kdc::Kdc;
 use super::local::LocalUsers;
 use super::memory::{Before, Memory, Secrets, Sent, Tag, Wrong};
-use super::pace::{Pace, Place};
+use super::pace::{Pace, Place as InPace};
 use super::places::{OwnPlace, Places};
 use super::regulated::{Regulation, Trying};
 use super::secret::Password;
+use crate::auth::application_passwords::{ApplicationPasswords, is_meant};
 use crate::auth::credentials::BadBasic;
 use crate::auth::kerberos::NameRules;
 use crate::auth::outcome::{Failure, Proved};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub local: Arc<LocalUsers>,
     /// Who may try.
     pub regulator: Regulator,
+    /// Application passwords.
+    pub applications: Arc<ApplicationPasswords>,
     /// What is counted.
     pub counters: Counters,
     /// What it goes by at first.
@@ -69,12 +72,31 @@ pub struct Passwords {
     inner: Arc<Inner>,
 }
 
+/// Where a name and a password were typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On a page of the portal, where the account's own password is asked for.
+    Page,
+    /// At the proxy, by a program: application passwords are good there, too.
+    Proxy,
+}
+
+/// What a password is, by how it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The account's own.
+    Account,
+    /// An application password.
+    Application,
+}
+
 #[derive(Debug)]
-struct Inner {
-    accounts: Box<dyn Accounts>,
-    regulation: Box<dyn Regulation>,
+pub(super) struct Inner {
+    pub(super) accounts: Box<dyn Accounts>,
+    pub(super) regulation: Box<dyn Regulation>,
+    pub(super) applications: Option<Arc<ApplicationPasswords>>,
     counters: Counters,
-    settings: ArcSwap<Settings>,
+    pub(super) settings: ArcSwap<Settings>,
     secrets: Secrets,
     memory: Mutex<Memory>,
     /// What is being asked at this moment, and who waits for it.
@@ -87,7 +109,7 @@ struct Inner {
 type Answer = Result<(Identity, By), Failure>;
 
 /// A place for one of the clients, of those that there are for all.
-type Held = Arc<(OwnPlace, Place)>;
+type Held = Arc<(OwnPlace, InPace)>;
 
 impl Passwords {
     /// A door.
@@ -95,13 +117,15 @@ impl Passwords {
     /// # Errors
     /// When the system has no randomness.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { kdc, local, regulator, counters, settings } = parts;
-        Self::with(Box::new(Real::new(kdc, local)), Box::new(regulator), counters, settings)
+        let Parts { kdc, local, regulator, applications, counters, settings } = parts;
+        let accounts = Box::new(Real::new(kdc, local));
+        Self::with(accounts, Box::new(regulator), Some(applications), counters, settings)
     }
 
     pub(super) fn with(
         accounts: Box<dyn Accounts>,
         regulation: Box<dyn Regulation>,
+        applications: Option<Arc<ApplicationPasswords>>,
         counters: Counters,
         settings: Settings,
     ) -> io::Result<Self> {
@@ -110,6 +134,7 @@ impl Passwords {
             inner: Arc::new(Inner {
                 accounts,
                 regulation,
+                applications,
                 counters,
                 settings: ArcSwap::from_pointee(settings),
                 secrets,
@@ -137,7 +162,8 @@ impl Passwords {
         self.inner.memory().forget(client, user);
     }
 
-    /// Whose name and password these are, where they were right a moment ago from this client. Asks nobody, and never waits.
+    /// Whose name and password these are, where they were right a moment ago from this client, or are those of an application. Asks
+    /// nobody, and never waits.
     #[must_use]
     pub fn recall(
         &self,
@@ -146,9 +172,12 @@ impl Passwords {
         client: ClientAddr,
         at: BootTime,
     ) -> Option<Proved> {
-        let identity = self.inner.recall(user, password, client)?;
-        self.inner.counters.accepted(By::Remembered);
-        Some(proved(identity, at))
+        let (identity, by) = match kind(password) {
+            Kind::Account => (self.inner.recall(user, password, client)?, By::Remembered),
+            Kind::Application => (self.inner.find_application(user, password, client)?, By::Application),
+        };
+        self.inner.counters.accepted(by);
+        Some(proved(identity, by, at))
     }
 
     /// The refusal of what came in the place of a name and a password. Nobody learns from it who there is, and it is no try.
@@ -158,7 +187,7 @@ impl Passwords {
         failure
     }
 
-    /// Whose name and password these are.
+    /// Whose name and password these are, which were typed there.
     ///
     /// # Errors
     /// [`Failure::Rejected`] with a [`Cause`], always after about the same time; [`Failure::Unavailable`] where nobody
@@ -167,9 +196,17 @@ impl Passwords {
         &self,
         user: &str,
         password: Password,
+        place: Place,
         client: ClientAddr,
         at: BootTime,
     ) -> Result<Proved, Failure> {
+        if place == Place::Page && kind(&password) == Kind::Application {
+            // It is not looked at: so nobody learns anything by it, and it is no try.
+            let failure =
+                rejected(Cause::ApplicationPasswordOnPage, "an application password was typed on a page");
+            self.inner.counters.refused(&failure);
+            return Err(failure);
+        }
         let begun = boot_now();
         let answer = match self.inner.enter(client) {
             Ok(held) => {
@@ -186,7 +223,7 @@ impl Passwords {
         match answer {
             Ok((identity, by)) => {
                 self.inner.counters.accepted(by);
-                Ok(proved(identity, at))
+                Ok(proved(identity, by, at))
             }
             Err(failure) => {
                 self.inner.counters.refused(&failure);
@@ -247,7 +284,8 @@ impl Inner {
         asked.insert(tag, answer.clone());
         drop(asked);
         let (inner, held) = (Arc::clone(self), Arc::clone(held));
-        let asking = Asking { inner, held, target, client, tag };
+        let kind = kind(&password);
+        let asking = Asking { inner, held, target, kind, client, tag };
         tokio::spawn(async move {
             let answer = asking.answer(password).await;
             // Whoever comes from now on finds what was learned.
@@ -294,6 +332,7 @@ struct Asking {
     #[expect(dead_code, reason = "held for its drop")]
     held: Held,
     target: Target,
+    kind: Kind,
     client: ClientAddr,
     tag: Tag,
 }
@@ -314,11 +353,16 @@ impl Asking {
         };
         let now = boot_now();
         let wrong = inner.memory().wrong(&sent, known.generation, now);
-        let is_known =
-            |wrong: &Wrong| wrong.cause == Cause::WrongPassword || now.since(wrong.asked) < ASK_AGAIN;
+        let is_known = |wrong: &Wrong| wrong.cause.is_lasting() || now.since(wrong.asked) < ASK_AGAIN;
         if let Some(wrong) = wrong.filter(is_known) {
             attempt.is_void();
             return refused(wrong.cause, "the same name and password were refused before");
+        }
+        if self.kind == Kind::Application {
+            let counts = wrong.is_none();
+            let answer = inner.check_application(target, &password, sent.client, counts);
+            self.learn(&answer, attempt, counts, &known);
+            return answer.map(|identity| (identity, By::Application));
         }
         if let Some(identity) = inner.recall_sent(&sent, known.generation) {
             attempt.is_void();
@@ -344,6 +388,8 @@ impl Asking {
     ) {
         let (inner, sent) = (&self.inner, self.sent());
         match answer {
+            // It says nothing of the account's own password, and is not remembered.
+            Ok(_) if self.kind == Kind::Application => attempt.is_void(),
             Ok(identity) => {
                 attempt.succeeded();
                 inner.memory().accept(&sent, identity.clone(), before, boot_now());
@@ -386,7 +432,7 @@ fn refused<T>(cause: Cause, what: &str) -> Result<T, Failure> {
     Err(rejected(cause, what))
 }
 
-fn rejected(cause: Cause, what: &str) -> Failure {
+pub(super) fn rejected(cause: Cause, what: &str) -> Failure {
     let why = match cause.remedy() {
         "" => format!("{what} ({})", cause.label()),
         remedy => format!("{what} ({}): {remedy}", cause.label()),
@@ -394,8 +440,17 @@ fn rejected(cause: Cause, what: &str) -> Failure {
     Failure::rejected(cause, why)
 }
 
-const fn proved(identity: Identity, at: BootTime) -> Proved {
-    Proved { identity, method: Method::Password, factors: Factors::NONE, at, mutual: None, ticket: None }
+const fn proved(identity: Identity, by: By, at: BootTime) -> Proved {
+    let method = match by {
+        By::Application => Method::ApplicationPassword,
+        By::Local | By::Kdc | By::Remembered => Method::Password,
+    };
+    Proved { identity, method, factors: Factors::NONE, at, mutual: None, ticket: None }
+}
+
+/// By how it looks: what begins like an application password reaches neither a KDC nor a hash.
+fn kind(password: &Password) -> Kind {
+    if is_meant(password.reveal()) { Kind::Application } else { Kind::Account }
 }
 
 /// A number that nobody can guess.

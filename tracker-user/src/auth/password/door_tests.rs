@@ -12,6 +12,7 @@ use super::super::pace::FLOOR;
 use super::super::places::OF_CLIENT;
 use super::super::regulated::Begun;
 use super::*;
+use crate::auth::application_passwords::New;
 use crate::auth::regulation::Banned;
 
 /// What happened, in order.
@@ -47,6 +48,10 @@ impl Accounts for Fake {
 
     fn generation(&self, target: &Target) -> Option<u64> {
         target.is_local().then(|| self.journal.generation.load(Relaxed))
+    }
+
+    fn is_disabled(&self, _target: &Target) -> bool {
+        self.journal.is_disabled.load(Relaxed)
     }
 
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {
@@ -122,12 +127,12 @@ impl Rig {
         let counters = Counters::new(&registry).unwrap();
         let settings = Settings { counts_once_for: Duration::from_secs(120), ..Settings::default() };
         let (journal, answers) = (Arc::clone(&fake.journal), Arc::clone(&fake.answers));
-        let door = Passwords::with(Box::new(fake.clone()), Box::new(fake), counters, settings).unwrap();
+        let door = Passwords::with(Box::new(fake.clone()), Box::new(fake), None, counters, settings).unwrap();
         Self { door: Arc::new(door), journal, answers, registry }
     }
 
     async fn ask(&self, user: &str, password: &str) -> Result<Proved, Failure> {
-        self.door.verify(user, typed(password), client(1), BootTime::from_nanos(42)).await
+        self.door.verify(user, typed(password), Place::Page, client(1), BootTime::from_nanos(42)).await
     }
 
     fn recall(&self, user: &str, password: &str) -> Option<Proved> {
@@ -228,13 +233,15 @@ async fn who_is_banned_has_nothing_forgotten_of_others() {
     rig.ask("alice", "right").await.unwrap();
     rig.journal.only.store(9, Relaxed);
     rig.journal.bans.store(1, Relaxed);
-    let try_of_9 = async |user| rig.door.verify(user, typed("x"), client(9), BootTime::default()).await;
+    let try_of_9 =
+        async |user| rig.door.verify(user, typed("x"), Place::Page, client(9), BootTime::default()).await;
     assert_eq!(cause(try_of_9("alice").await), Cause::Banned);
     assert!(rig.recall("alice", "right").is_some(), "it is still known");
 
     let door = Arc::clone(&rig.door);
-    let asking =
-        tokio::spawn(async move { door.verify("bob", typed("right"), client(1), BootTime::default()).await });
+    let asking = tokio::spawn(async move {
+        door.verify("bob", typed("right"), Place::Page, client(1), BootTime::default()).await
+    });
     while rig.counts()[0] < 2 {
         tokio::task::yield_now().await;
     }
@@ -248,10 +255,9 @@ async fn who_is_banned_has_nothing_forgotten_of_others() {
 async fn what_is_forgotten_while_it_is_asked_for_is_not_remembered() {
     let rig = Rig::slow();
     let door = Arc::clone(&rig.door);
-    let asking =
-        tokio::spawn(
-            async move { door.verify("alice", typed("right"), client(1), BootTime::default()).await },
-        );
+    let asking = tokio::spawn(async move {
+        door.verify("alice", typed("right"), Place::Page, client(1), BootTime::default()).await
+    });
     while rig.counts()[0] == 0 {
         tokio::task::yield_now().await;
     }
@@ -272,7 +278,8 @@ async fn one_wrong_password_is_one_try_however_often_it_comes() {
     assert_eq!(rig.counts(), [2, 0, 2, 3]);
     assert!(rig.counted("cause=\"wrong-password\"} 5\n"));
     // From another address it is another try.
-    let elsewhere = rig.door.verify("alice", typed("left-over"), client(2), BootTime::default()).await;
+    let elsewhere =
+        rig.door.verify("alice", typed("left-over"), Place::Page, client(2), BootTime::default()).await;
     assert_eq!(cause(elsewhere), Cause::WrongPassword);
     assert_eq!(rig.counts(), [3, 0, 3, 3]);
 }
@@ -320,7 +327,7 @@ async fn one_password_that_comes_several_times_at_once_is_one_try() {
         .map(|number| {
             let (door, password) = (Arc::clone(&rig.door), if number < 6 { "right" } else { "wrong" });
             tokio::spawn(async move {
-                door.verify("alice", typed(password), client(1), BootTime::default()).await
+                door.verify("alice", typed(password), Place::Page, client(1), BootTime::default()).await
             })
         })
         .collect();
@@ -339,10 +346,9 @@ async fn one_password_that_comes_several_times_at_once_is_one_try() {
 async fn a_client_that_leaves_has_tried_all_the_same() {
     let rig = Rig::slow();
     let door = Arc::clone(&rig.door);
-    let leaving =
-        tokio::spawn(
-            async move { door.verify("alice", typed("wrong"), client(1), BootTime::default()).await },
-        );
+    let leaving = tokio::spawn(async move {
+        door.verify("alice", typed("wrong"), Place::Page, client(1), BootTime::default()).await
+    });
     while rig.counts()[0] == 0 {
         tokio::task::yield_now().await;
     }
@@ -359,7 +365,7 @@ async fn one_client_cannot_take_all_the_places() {
     let rig = Rig::slow();
     let door = |number| {
         let door = Arc::clone(&rig.door);
-        async move { door.verify("alice", typed("x"), client(number), BootTime::default()).await }
+        async move { door.verify("alice", typed("x"), Place::Page, client(number), BootTime::default()).await }
     };
     let waiting: Vec<_> = (0..OF_CLIENT).map(|_| tokio::spawn(door(1))).collect();
     while rig.counts()[0] == 0 {
@@ -392,4 +398,106 @@ async fn no_refusal_tells_which_it_is() {
         assert_eq!(failure.user_message(), Cause::WrongPassword.user_message());
         assert_eq!(rejection.cause.page_label(), "password");
     }
+}
+
+/// An application password of `account@r`, in a book of its own.
+fn applications(account: &str, new: New) -> (Arc<ApplicationPasswords>, Password, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(crate::store::Store::open(directory.path(), None).unwrap());
+    let journal = Arc::new(crate::store::Journal::start(Arc::clone(&store)).unwrap());
+    let audit = Arc::new(crate::audit::Audit::new(&prometheus::Registry::new()).unwrap());
+    let sealer = Arc::new(crate::store::Sealer::open(directory.path()).unwrap());
+    let book = ApplicationPasswords::start(&store, sealer, journal, audit).unwrap();
+    let (password, ..) =
+        book.make(&Arc::new(Identity::new(account, "R", "R")), new, crate::clock::wall_now()).unwrap();
+    (Arc::new(book), password, directory)
+}
+
+impl Rig {
+    /// A door that knows application passwords.
+    fn knowing(book: &Arc<ApplicationPasswords>) -> Self {
+        let fake = Fake { journal: Arc::default(), answers: Arc::new(Semaphore::new(1_000_000)) };
+        let registry = prometheus::Registry::new();
+        let counters = Counters::new(&registry).unwrap();
+        let settings = Settings { counts_once_for: Duration::from_secs(120), ..Settings::default() };
+        let (journal, answers) = (Arc::clone(&fake.journal), Arc::clone(&fake.answers));
+        let book = Some(Arc::clone(book));
+        let door = Passwords::with(Box::new(fake.clone()), Box::new(fake), book, counters, settings).unwrap();
+        Self { door: Arc::new(door), journal, answers, registry }
+    }
+
+    async fn at_proxy(&self, user: &str, password: &str) -> Result<Proved, Failure> {
+        self.door.verify(user, typed(password), Place::Proxy, client(1), BootTime::from_nanos(42)).await
+    }
+}
+
+#[tokio::test]
+async fn an_application_password_is_known_at_once_and_asks_nobody() {
+    let (book, password, _directory) = applications("alice", New { name: "git".into(), ..New::default() });
+    let rig = Rig::knowing(&book);
+    for user in ["alice", "ALICE"] {
+        let proved = rig.recall(user, password.reveal()).unwrap();
+        assert_eq!((proved.identity.key(), proved.method), ("alice@r", Method::ApplicationPassword));
+        assert_eq!(rig.at_proxy(user, password.reveal()).await.unwrap().method, Method::ApplicationPassword);
+    }
+    assert_eq!(rig.counts(), [0, 0, 0, 2], "no KDC, no hash, and a try that is none");
+    assert!(rig.counted("by=\"app-password\"} 4\n"));
+    // Who is banned is refused with the next request, and so is who is disabled.
+    rig.journal.bans.store(1, Relaxed);
+    assert!(rig.recall("alice", password.reveal()).is_none());
+    assert_eq!(cause(rig.at_proxy("alice", password.reveal()).await), Cause::Banned);
+    rig.journal.bans.store(0, Relaxed);
+    rig.journal.is_disabled.store(true, Relaxed);
+    assert!(rig.recall("alice", password.reveal()).is_none());
+    assert_eq!(cause(rig.at_proxy("alice", password.reveal()).await), Cause::Disabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_is_refused_with_the_next_request_and_counts_once() {
+    let (book, password, _directory) = applications("alice", New { name: "git".into(), ..New::default() });
+    let rig = Rig::knowing(&book);
+    assert!(rig.recall("alice", password.reveal()).is_some());
+    assert_eq!(book.delete_all(&Identity::new("alice", "R", "R")).len(), 1);
+    for _ in 0..3 {
+        assert!(rig.recall("alice", password.reveal()).is_none());
+        assert_eq!(cause(rig.at_proxy("alice", password.reveal()).await), Cause::WrongApplicationPassword);
+    }
+    assert_eq!(rig.counts(), [0, 0, 1, 2], "a program that goes on sending it bans nobody");
+    assert_eq!(cause(rig.at_proxy("bob", password.reveal()).await), Cause::WrongApplicationPassword);
+    assert_eq!(rig.counts(), [0, 0, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_right_or_was_mistyped_counts_as_no_try() {
+    let networks = vec!["192.0.2.0/24".parse().unwrap()];
+    let (book, password, _directory) =
+        applications("alice", New { name: "git".into(), networks, ..New::default() });
+    let rig = Rig::knowing(&book);
+    let text = password.reveal();
+    let last = if text.ends_with('0') { "1" } else { "0" };
+    let mistyped = format!("{}{last}", &text[..text.len() - 1]);
+    for (typed, why) in [
+        (text, Cause::ApplicationPasswordNetwork),
+        (&mistyped, Cause::Mistyped),
+        ("tap_", Cause::Mistyped),
+        ("tap_right", Cause::Mistyped),
+    ] {
+        assert!(rig.recall("alice", typed).is_none());
+        assert_eq!(cause(rig.at_proxy("alice", typed).await), why, "{typed}");
+    }
+    assert_eq!(rig.counts(), [0, 0, 0, 4]);
+}
+
+/// Whatever begins like one reaches neither a KDC nor a hash; on a page it is not even looked at.
+#[tokio::test]
+async fn on_a_page_an_application_password_is_refused_unseen() {
+    let (book, password, _directory) = applications("alice", New { name: "git".into(), ..New::default() });
+    let rig = Rig::knowing(&book);
+    for typed in [password.reveal(), "tap_right", "tap_"] {
+        let failure = rig.ask("alice", typed).await.unwrap_err();
+        assert!(failure.user_message().as_str().contains("application password"));
+        assert_eq!(cause(Err(failure)), Cause::ApplicationPasswordOnPage);
+    }
+    assert_eq!((rig.counts(), rig.journal.began.load(Relaxed)), ([0; 4], 0));
+    assert!(rig.counted("cause=\"app-password-on-page\"} 3\n"));
 }

@@ -135,6 +135,12 @@ impl LocalUsers {
         self.generation(user).is_some()
     }
 
+    /// Whether there is a local user of this name (in lower case) who is not disabled.
+    #[must_use]
+    pub fn is_enabled(&self, user: &str) -> bool {
+        self.users.entry(user).is_some_and(|entry| !entry.user.disabled)
+    }
+
     /// A number that stands for what is known of this user (name in lower case): another one as soon as the password, or
     /// whether it counts, has changed; `None` where there is no such user any more. It is never used again, for nobody. Whoever
     /// remembers that a password was right remembers this with it, **read before the password was verified**, and believes the

@@ -5,6 +5,7 @@
 //! to the person and takes the same time; the operator is told which it was.
 
 mod accounts;
+mod applications;
 mod cause;
 mod counters;
 mod door;
@@ -21,7 +22,7 @@ pub(crate) mod testing;
 
 pub use cause::Cause;
 pub use counters::Counters;
-pub use door::{Parts, Passwords, Settings};
+pub use door::{Parts, Passwords, Place, Settings};
 pub use local::LocalUsers;
 pub use name::{Account, BadAccount};
 pub use pace::Pace;

@@ -27,6 +27,10 @@ impl Accounts for Fakes {
         None
     }
 
+    fn is_disabled(&self, _target: &Target) -> bool {
+        false
+    }
+
     fn check<'a>(&'a self, target: &'a Target, password: Password) -> Checked<'a> {
         let user = target.key().split('@').next().unwrap_or_default();
         let answer = match (user, password.reveal()) {
@@ -69,5 +73,6 @@ impl Trying for Everybody {
 /// The door.
 pub(crate) fn door() -> Passwords {
     let settings = Settings::default();
-    Passwords::with(Box::new(Fakes), Box::new(Everybody), Counters::hidden().unwrap(), settings).unwrap()
+    Passwords::with(Box::new(Fakes), Box::new(Everybody), None, Counters::hidden().unwrap(), settings)
+        .unwrap()
 }

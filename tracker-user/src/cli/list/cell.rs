@@ -16,6 +16,8 @@ pub(in crate::cli) enum Cell {
     Nothing,
     /// Words.
     Text(String),
+    /// A word, and what people read for it.
+    Said(String, &'static str),
     /// Several words, as of one user's addresses.
     Several(Vec<String>),
     /// An address, or what begins with one.
@@ -46,6 +48,7 @@ impl Cell {
         let text = match self {
             Self::Nothing => return "-".into(),
             Self::Text(text) | Self::Address(text) => text.clone(),
+            Self::Said(_, shown) => return (*shown).into(),
             Self::Several(all) => all.join(" "),
             Self::Count(count) => return count.to_string(),
             Self::Bytes(count) => return bytes(*count),
@@ -84,6 +87,7 @@ impl Cell {
         match self {
             Self::Nothing => Vec::new(),
             Self::Several(all) => all.clone(),
+            Self::Said(word, shown) => vec![word.clone(), (*shown).into()],
             other => vec![other.shown()],
         }
     }
@@ -92,7 +96,7 @@ impl Cell {
     pub(super) fn json(&self) -> Value {
         match self {
             Self::Nothing => Value::Null,
-            Self::Text(text) | Self::Address(text) => text.as_str().into(),
+            Self::Text(text) | Self::Address(text) | Self::Said(text, _) => text.as_str().into(),
             Self::Several(all) => all.clone().into(),
             Self::Count(count) => (*count).into(),
             Self::Bytes(number) | Self::Rate(number) | Self::Span(number, _) => (*number).into(),

@@ -6,6 +6,7 @@ mod looks;
 mod orders;
 mod past_events;
 mod roles;
+mod second_factor;
 mod trail;
 mod walks;
 
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::{Actor, Via};
+use crate::auth::application_passwords::ApplicationPasswords;
 use crate::auth::factors::{self, SecondFactors};
 use crate::auth::kerberos::{TicketVerifier, negotiate};
 use crate::auth::regulation;
@@ -138,8 +140,10 @@ impl Rig {
         let local_users = Arc::new(LocalUsers::start(Arc::clone(&store)).unwrap());
         let sealer = Arc::new(Sealer::open(directory.path()).unwrap());
         let factors = factors::Settings::default();
-        let factors =
-            SecondFactors::start(&store, sealer, Arc::clone(&journal), Arc::clone(&audit), factors).unwrap();
+        let (seals, kept) = (Arc::clone(&sealer), Arc::clone(&journal));
+        let applications = ApplicationPasswords::start(&store, seals, kept, Arc::clone(&audit)).unwrap();
+        let (seals, kept) = (Arc::clone(&sealer), Arc::clone(&journal));
+        let factors = SecondFactors::start(&store, seals, kept, Arc::clone(&audit), factors).unwrap();
         let parts = Parts {
             tracker,
             observer,
@@ -154,6 +158,8 @@ impl Rig {
             regulator: regulator.unwrap(),
             holds: Arc::new(LogoutHolds::lasting(HOUR)),
             factors: Arc::new(factors),
+            applications: Arc::new(applications),
+            sealer,
             certificates: None,
             threads,
             started: wall_now(),

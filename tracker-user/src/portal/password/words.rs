@@ -14,6 +14,7 @@ pub(super) const fn of(weak: Weak) -> UserMessage {
             "The new password contains a control character, which browsers cannot send. Leave it out."
         }
         Weak::Name => "The new password is your user name. Take another one.",
+        Weak::Mark => "The new password begins with tap_, as application passwords do. Take another one.",
         Weak::Common => "The new password is one of those that are guessed first. Take another one.",
     })
 }

@@ -157,7 +157,7 @@ fn now(language: &Language, status: &Status) -> Vec<(&'static str, String)> {
     vec![
         ("Users", of(status.users)),
         ("Active sessions", of(status.active)),
-        ("Waiting or stale sessions", of(status.stale)),
+        ("Waiting or stale sessions", of(status.stale + status.waiting)),
         ("Licences in use", licences),
         ("Connections", of(status.connections)),
         ("Bans", of(status.bans)),

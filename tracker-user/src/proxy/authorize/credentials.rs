@@ -6,7 +6,7 @@ use http::StatusCode;
 use tracing::debug;
 
 use super::evaluation::Evaluation;
-use super::{Authorized, Came, ask, bind};
+use super::{Authorized, Came, ask, bind, remember, session_of};
 use crate::audit;
 use crate::audit::Ground;
 use crate::auth::{
@@ -55,6 +55,10 @@ pub(super) async fn prove(
     };
     let (page, result) = match outcome {
         Outcome::Proved(proof) => {
+            if let Err(rejection) = shared.verifier.suffices(&proof) {
+                stats.proofs_refused.inc();
+                return insufficient(peer, &proof, rejection, evaluation).await;
+            }
             stats.proofs_accepted.inc();
             if let Some(ticket) = &proof.ticket {
                 ticket.log(&peer.address());
@@ -143,13 +147,12 @@ async fn proved(
     for _ in 0..2 {
         match gate.prove(offer.clone()).await {
             Ok(Admission { kind: AdmissionKind::Waits(factor), .. }) => {
-                let why = format!("a second factor is required ({factor})");
-                return (Err(Reply::step_up(factor)), DecisionResult::NotAdmitted { user, why });
+                return (Err(evaluation.lead.step_up(peer, factor)), DecisionResult::Waits(factor));
             }
             Ok(admission) => {
                 let session = admission.admitted.session;
                 if bind(peer, session).await {
-                    peer.conversation().remember(fingerprint, session);
+                    remember(peer, method, fingerprint, session);
                     // Its browser has an answer to challenges.
                     shared.targets.forget(peer.address());
                     let user_proved = admission.admitted.identity;
@@ -194,6 +197,25 @@ fn not_admitted(peer: &Peer, refusal: &Refusal, evaluation: &Evaluation) -> Repl
         Refusal::AnotherDevice => again(peer, evaluation).closing(),
         Refusal::Stopping => page(StatusCode::SERVICE_UNAVAILABLE).closing(),
     }
+}
+
+/// What was sent is right, and not enough. Nothing is done in the user's name, no session is touched; where theirs stands, as they
+/// have proved more elsewhere, it is as if nothing had come. Nobody guesses: it counts neither against the connection nor the client.
+async fn insufficient(
+    peer: &Peer,
+    proof: &Proved,
+    rejection: Rejection,
+    evaluation: &Evaluation,
+) -> (Result<Authorized, Reply>, DecisionResult) {
+    if let Some(authorized) = session_of(peer, &proof.identity).await {
+        let user = proof.identity.to_string();
+        let result = DecisionResult::Accepted { user, method: proof.method, ticket: None };
+        return (Ok(authorized), result);
+    }
+    peer.worker().shared.verifier.tell_insufficient(proof, peer.address());
+    let Rejection { cause, why, .. } = rejection;
+    let reply = evaluation.lead.insufficient(peer, cause, evaluation.chances.schemes());
+    (Err(reply), DecisionResult::Refused { cause, why })
 }
 
 /// Credentials that prove nothing: the client is asked again, for what may still help.

@@ -9,6 +9,7 @@ use crate::clock::boot_now;
 use crate::proxy::exchange::{Peer, Reply};
 use crate::proxy::message::{Method, RequestHead};
 use crate::proxy::options::ProxyOptions;
+use crate::types::Factor;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -76,6 +77,30 @@ impl Lead {
         message: Option<&[u8]>,
     ) -> Reply {
         Reply::rejected(cause, schemes, message, self.login(peer))
+    }
+
+    /// The answer where the user is known, and has to prove this further factor on the portal: whoever opens a page is sent there,
+    /// everything else is told.
+    pub(super) fn step_up(&self, peer: &Peer, factor: Factor) -> Reply {
+        match self.login(peer) {
+            Some(login) if self.leads_on() => {
+                peer.worker().shared.stats.led_to_login.inc();
+                Reply::led(login)
+            }
+            login => Reply::step_up(factor, login),
+        }
+    }
+
+    /// The answer to what is right, but not enough: whoever opens a page is sent to where more can be proved, a program is told what
+    /// it needs.
+    pub(super) fn insufficient(&self, peer: &Peer, cause: crate::auth::Cause, schemes: Schemes) -> Reply {
+        match self.login(peer) {
+            Some(login) if self.leads_on() => {
+                peer.worker().shared.stats.led_to_login.inc();
+                Reply::led(login)
+            }
+            login => Reply::rejected(cause, schemes, None, login),
+        }
     }
 
     /// Whether a person is sent on who is offered nothing, instead of being refused.

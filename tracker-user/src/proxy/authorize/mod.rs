@@ -14,8 +14,8 @@ use super::options::ProxyOptions;
 use crate::audit::{Ground, Refusal};
 use crate::auth::{Credentials, Fingerprint, NoOffer, Offer, Proved, Scheme};
 use crate::clock::boot_now;
-use crate::session::{Admitted, Decision};
-use crate::types::{Identity, SessionId, UserMessage};
+use crate::session::{Admitted, Decision, Denial};
+use crate::types::{Factor, Identity, Method, SessionId, UserMessage};
 
 /// A request may be served.
 #[derive(Clone, Debug)]
@@ -53,10 +53,10 @@ pub(super) async fn authorize(
         return Err(Reply::bad_request(&UserMessage::new(text)));
     }
     let verdict = match head.field(Name::ProxyAuthorization) {
-        None => match existing_session(peer).await? {
-            Some(authorized) => Ok(authorized),
+        None => match existing_session(peer).await {
+            Standing::Valid(authorized) => Ok(authorized),
             // Evaluated only where it matters: a valid session needs no conditions.
-            None => Err(ask(peer, Evaluation::of(peer, head, options))),
+            standing => Err(standing.answer(peer, Evaluation::of(peer, head, options))),
         },
         Some(field) => match repeated(peer, field).await {
             Some(authorized) => {
@@ -91,9 +91,9 @@ async fn with_credentials(
                 return prove(peer, came, None, evaluation).await;
             }
             // Where Kerberos is not offered, credentials for it are as if they were not there.
-            match existing_session(peer).await? {
-                Some(authorized) => Ok(authorized),
-                None => Err(ask(peer, evaluation)),
+            match existing_session(peer).await {
+                Standing::Valid(authorized) => Ok(authorized),
+                standing => Err(standing.answer(peer, evaluation)),
             }
         }
         Some(Scheme::Basic) if takes_passwords(peer, options) => {
@@ -102,7 +102,7 @@ async fn with_credentials(
             if let Some(proof) = &recalled
                 && let Some(authorized) = session_of(peer, &proof.identity).await
             {
-                peer.conversation().remember(came.fingerprint, authorized.session);
+                remember(peer, proof.method, came.fingerprint, authorized.session);
                 return Ok(authorized);
             }
             let evaluation = Evaluation::of(peer, head, options);
@@ -118,12 +118,13 @@ async fn with_credentials(
             if scheme == Some(Scheme::Basic) && !peer.is_private() {
                 peer.worker().shared.in_the_clear.note(peer.address());
             }
-            match existing_session(peer).await? {
-                Some(authorized) => Ok(authorized),
-                None => {
+            match existing_session(peer).await {
+                Standing::Valid(authorized) => Ok(authorized),
+                Standing::Nobody => {
                     let evaluation = Evaluation::of(peer, head, options);
                     Err(credentials::not_offered(peer, &came.credentials, evaluation))
                 }
+                standing => Err(standing.answer(peer, Evaluation::of(peer, head, options))),
             }
         }
     }
@@ -146,7 +147,18 @@ async fn prove(
 /// is a replay then, and a password is asked for.
 async fn repeated(peer: &Peer, field: &[u8]) -> Option<Authorized> {
     let session = peer.conversation().repeats(field)?;
-    existing_session(peer).await.ok()?.filter(|authorized| authorized.session == session)
+    match existing_session(peer).await {
+        Standing::Valid(authorized) if authorized.session == session => Some(authorized),
+        _ => None,
+    }
+}
+
+/// What has proved the user of this connection is known again there; but not an application password: each time it is asked
+/// whether there still is such a one.
+fn remember(peer: &Peer, method: Method, credentials: Fingerprint, session: SessionId) {
+    if method != Method::ApplicationPassword {
+        peer.conversation().remember(credentials, session);
+    }
 }
 
 /// Who a request is from that brings a password which is known to be this user's, where their session stands: it proves
@@ -187,17 +199,43 @@ fn ask(peer: &Peer, evaluation: Evaluation) -> Reply {
     reply
 }
 
-/// Who a request without credentials is from, if that is known; the answer to it where proving who its user is would not
-/// help.
-async fn existing_session(peer: &Peer) -> Result<Option<Authorized>, Reply> {
+/// What is known of who a request without credentials is from.
+enum Standing {
+    /// Their session stands.
+    Valid(Authorized),
+    /// It waits for this further factor: credentials would not help.
+    Waits(Factor),
+    /// Nothing.
+    Nobody,
+    /// Nobody is served there.
+    Denied(Denial),
+}
+
+impl Standing {
+    /// The answer to a request that is not served. A browser is led to where the factor is proved.
+    fn answer(self, peer: &Peer, evaluation: Evaluation) -> Reply {
+        match self {
+            Self::Waits(factor) => {
+                let reply = evaluation.lead.step_up(peer, factor);
+                evaluation.record(peer, DecisionResult::Waits(factor));
+                reply
+            }
+            Self::Denied(denial) => Reply::denied(denial),
+            Self::Nobody | Self::Valid(_) => ask(peer, evaluation),
+        }
+    }
+}
+
+/// Who a request without credentials is from, if that is known.
+async fn existing_session(peer: &Peer) -> Standing {
     peer.conversation().breaks_off();
     match decision(peer).await {
         Decision::Allow(Admitted { session, identity }) if bind(peer, session).await => {
-            Ok(Some(Authorized { user: identity, session, mutual_auth: None }))
+            Standing::Valid(Authorized { user: identity, session, mutual_auth: None })
         }
-        Decision::Allow(_) | Decision::Challenge => Ok(None),
-        Decision::StepUp(factor) => Err(Reply::step_up(factor)),
-        Decision::Deny(denial) => Err(Reply::denied(denial)),
+        Decision::Allow(_) | Decision::Challenge => Standing::Nobody,
+        Decision::StepUp(factor) => Standing::Waits(factor),
+        Decision::Deny(denial) => Standing::Denied(denial),
     }
 }
 

@@ -88,14 +88,14 @@ impl Reply {
             .challenging(schemes, message)
     }
 
-    /// 403: the user is known, and has to prove a second factor on the portal.
-    pub(in crate::proxy) fn step_up(factor: Factor) -> Self {
+    /// 403: the user is known, and has to prove a second factor on the portal. `login`: see [`Self::offer`].
+    pub(in crate::proxy) fn step_up(factor: Factor, login: Option<String>) -> Self {
         let message = UserMessage::new(
             "The proxy knows who you are, and needs a second proof, as a code from your authenticator app is one. Log in on its \
              own page, and give it there.",
         );
         let heading = UserMessage::new("A second factor is needed");
-        Self::headed(StatusCode::FORBIDDEN, heading, message, Some(factor.as_str()))
+        Self::headed(StatusCode::FORBIDDEN, heading, message, Some(factor.as_str())).with_login(login)
     }
 
     /// 503: nobody is served on this connection.

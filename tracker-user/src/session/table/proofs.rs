@@ -116,7 +116,7 @@ impl Table {
         // First let time have its say, so that what follows is compared with what is true now.
         self.refresh(scope, evidence, now, out);
 
-        let Self { users, policy, sessions, .. } = self;
+        let Self { users, policy, sessions, waiting, .. } = self;
         let (kind, admitted) = match sessions.get_mut(scope) {
             Some(session) if session.identity == proof.identity => {
                 let admitted = Admitted::from(&*session);
@@ -126,6 +126,7 @@ impl Table {
                 } else {
                     let proved = proved_again(session, proof, policy, now);
                     if let Some(factor) = policy.factors.missing(&proved.proven()) {
+                        *waiting += usize::from(!session.is_waiting());
                         *session = proved;
                         if session.has_begun() {
                             keep(scope, out);
@@ -133,6 +134,7 @@ impl Table {
                         (AdmissionKind::Waits(factor), admitted)
                     } else {
                         users.fits(scope, &proof.identity, None, policy)?;
+                        *waiting -= usize::from(session.is_waiting());
                         *session = proved;
                         let kind = complete(session, now, out);
                         self.users.activated(scope, &proof.identity, &self.policy);
@@ -183,6 +185,7 @@ impl Table {
         };
         let counted = matches!(session.state, State::Active) && !matches!(before.state, State::Active);
         let identity = Arc::clone(&before.identity);
+        self.waiting = self.waiting + usize::from(before.is_waiting()) - usize::from(session.is_waiting());
         *session = before;
         self.index.withdraw(scope);
         keep(scope, out);
@@ -269,14 +272,16 @@ fn proved_again(session: &Session, proof: &Proof, policy: &Policy, now: BootTime
 }
 
 /// By which method a session counts as proved after another proof: the last, unless that demands a factor which is not
-/// there and the one before does not. A weaker proof takes nothing from a session.
+/// there and the one before does not. A weaker proof takes nothing from a session: nor does an application password, which is good
+/// alone, and would end with itself what stands by more.
 fn method_after(session: &Session, proof: &Proof, policy: &Policy) -> Method {
     let factors = session.factors.and(proof.factors);
     let suffices = |method| {
         let proven = Proven { method, factors, ..proof.proven() };
         policy.factors.missing(&proven).is_none()
     };
-    if !suffices(proof.method) && suffices(session.method) { session.method } else { proof.method }
+    let is_weaker = proof.method == Method::ApplicationPassword || !suffices(proof.method);
+    if is_weaker && suffices(session.method) { session.method } else { proof.method }
 }
 
 /// Nothing is missing any more: the session that waited is served, from now on or again.

@@ -4,6 +4,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
+use crate::auth::application_passwords::is_meant;
 use crate::auth::password::Password;
 
 /// No new password has fewer characters.
@@ -90,6 +91,9 @@ pub enum Weak {
     /// It is one of those that are tried first.
     #[error("the password is one of those that are tried first: take another one")]
     Common,
+    /// It begins as application passwords do: it would be taken for one.
+    #[error("the password begins with tap_, as application passwords do: take another one")]
+    Mark,
 }
 
 /// Whether a password may be looked at at all: it is not empty, and not longer than any.
@@ -121,6 +125,9 @@ pub(super) fn judge(name: &str, password: &Password) -> Result<(), Weak> {
     let same = lower.chars().all(|c| Some(c) == first);
     if same || is_a_row(&lower) || COMMON.contains(&lower.as_str()) {
         return Err(Weak::Common);
+    }
+    if is_meant(password.reveal()) {
+        return Err(Weak::Mark);
     }
     Ok(())
 }
@@ -183,6 +190,7 @@ mod tests {
             ("aaaaaaaaaaaa", Weak::Common),
             ("23456789", Weak::Common),
             ("hgfedcba", Weak::Common),
+            ("tap_good enough", Weak::Mark),
             ("good\tenough", Weak::Control),
         ] {
             assert_eq!(judge("bartholomew", &password(bad)), Err(why), "{bad}");
