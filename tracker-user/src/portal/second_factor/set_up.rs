@@ -197,7 +197,7 @@ pub(super) async fn cancel(
     redirect(&visit, StatusCode::SEE_OTHER, HOME)
 }
 
-fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<Problem>) -> Response {
+fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<&Problem>) -> Response {
     let settings = site.parts().factors.settings();
     let who = work.who.identity();
     let url = work.enrolment.url(&settings.issuer, &who.to_string());
@@ -215,7 +215,7 @@ fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Optio
         needs_address: settings.mails,
         is_operator: site.role_of(who).may_look(),
         is_demanded: matches!(work.who, Who::Pending(_)),
-        problem: problem.clone(),
+        problem: problem.cloned(),
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(visit, status, &form)
@@ -246,7 +246,7 @@ pub(super) async fn activate(
         Ok(address) => address,
         Err(problem) => {
             let problem = Problem { is_address: true, message: say(&problem) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let Some(Drawn { shown, kept }) = recovery_codes::draw() else { return unable(&visit) };
@@ -259,7 +259,7 @@ pub(super) async fn activate(
         Ok(checked) => checked,
         Err(wrong) => {
             let problem = Problem { is_address: false, message: say(&wrong.user_message()) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let drift = checked.drift;
