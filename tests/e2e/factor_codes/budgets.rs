@@ -6,7 +6,6 @@ use lab::oath::Authenticator;
 use lab::web::Web;
 
 use super::{CODE, HOME, OPTIONAL, give, is_in, leads_to, password, reasons, set_up};
-use crate::common::has_ended;
 
 /// So many wrong codes in a login are the last.
 const TRIES: usize = 5;
@@ -24,7 +23,6 @@ fn guess(lab: &Lab, client: usize, user: &str, own: &Authenticator) -> Result<()
     ensure!(over.code == 403 && text.contains("name=\"password\"") && text.contains("once more"), "{text}");
     ensure!(leads_to(&web.get(HOME)?, "/login"), "the login is over");
     ensure!(lab.gateway.session(&lab.address(client))?.is_none(), "nor does anything wait");
-    ensure!(has_ended(lab, client, "logout"));
     // Nothing of it is left to go on with.
     let late = web.post(&web.get("/login")?, CODE, &[("code", "123456")])?;
     ensure!(leads_to(&late, HOME), "{late:?}");

@@ -94,7 +94,10 @@ fn a_remembered_browser_is_its_users_under_its_enrolment_until_it_is_forgotten()
 
     let told = reasons(&lab, "second-factor")?;
     for word in ["device-remembered", "device-forgotten"] {
-        ensure!(told.iter().any(|reason| reason == word), "{word}: {told:?}");
+        ensure!(
+            told.iter().any(|reason| reason.starts_with(word) && reason.ends_with(lab::web::USER_AGENT)),
+            "{word}: {told:?}"
+        );
     }
     Ok(())
 }

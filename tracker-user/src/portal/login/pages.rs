@@ -158,7 +158,8 @@ pub(in crate::portal) fn welcome(
     };
     let mut response = go_on(site, visit, wanted);
     let fields = response.headers_mut();
-    if let Some(cookie) = cookie {
+    // What somebody has begun in this browser before is over.
+    for cookie in cookie.into_iter().chain(site.end_pending(visit)) {
         fields.append(SET_COOKIE, cookie);
     }
     set_cookie(fields, ASKED_COOKIE, "", "; Max-Age=0");

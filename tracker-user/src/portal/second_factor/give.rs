@@ -70,7 +70,7 @@ pub(in crate::portal) async fn finish(
     });
     let cookies = match complete(site, visit, login, checked).await {
         Ok(cookies) => cookies,
-        Err(not) => return not_admitted(visit, not),
+        Err(not) => return not_admitted(visit, &not),
     };
     if remembered.is_some() {
         device::tell(site, visit, login);
@@ -115,7 +115,7 @@ pub(super) fn onward(site: &Site, visit: &Visit, login: &PendingLogin) -> Onward
     }
 }
 
-pub(super) fn not_admitted(visit: &Visit, not: NotAdmitted) -> Response {
+fn not_admitted(visit: &Visit, not: &NotAdmitted) -> Response {
     visit.problem(not.status, "You are not logged in", &not.message)
 }
 

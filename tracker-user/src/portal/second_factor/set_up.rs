@@ -202,7 +202,7 @@ pub(super) async fn cancel(
     redirect(&visit, StatusCode::SEE_OTHER, HOME)
 }
 
-fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<Problem>) -> Response {
+fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<&Problem>) -> Response {
     let settings = site.parts().factors.settings();
     let who = work.who.identity();
     let url = work.enrolment.url(&settings.issuer, &who.to_string());
@@ -221,7 +221,7 @@ fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Optio
         is_operator: site.role_of(who).may_look(),
         is_demanded: matches!(work.who, Who::Pending(_)),
         may_add_passkeys: settings.passkeys,
-        problem: problem.clone(),
+        problem: problem.cloned(),
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(visit, status, &form)
@@ -252,7 +252,7 @@ pub(super) async fn activate(
         Ok(address) => address,
         Err(problem) => {
             let problem = Problem { is_address: true, message: say(&problem) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let Some(Drawn { shown, kept }) = recovery_codes::draw() else { return unable(&visit) };
@@ -265,7 +265,7 @@ pub(super) async fn activate(
         Ok(checked) => checked,
         Err(wrong) => {
             let problem = Problem { is_address: false, message: say(&wrong.user_message()) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let drift = checked.drift;
