@@ -6,10 +6,12 @@ mod second;
 
 use anyhow::{Result, ensure};
 use lab::browser::{Browser, Device};
-use lab::pages;
+use lab::wait::until;
 use lab::web::Web;
-use lab::Lab;
+use lab::{Lab, pages};
 use serde_json::{Value, json};
+
+use crate::common::SOON;
 
 /// Who may set up a factor, and what passkeys are good for.
 fn settings(passkey: &str) -> String {
@@ -19,11 +21,15 @@ fn settings(passkey: &str) -> String {
     )
 }
 
-/// Whether the gateway has told such an event with this word.
+/// Whether the gateway tells such an event with this word before long.
 fn told(lab: &Lab, event: &str, word: &str) -> bool {
-    let events = lab.gateway.ask(&["events", "--last", "200"]).unwrap_or_default();
-    let events = events.as_array().cloned().unwrap_or_default();
-    events.iter().any(|known| known["event"] == event && known.to_string().contains(&format!("\"{word}\"")))
+    let is_there = || {
+        let events = lab.gateway.ask(&["events"]).ok()?;
+        let is_it =
+            |known: &Value| known["event"] == event && known.to_string().contains(&format!("\"{word}\""));
+        events["events"].as_array()?.iter().any(is_it).then_some(())
+    };
+    until(&format!("{event} {word}"), SOON, is_there).is_ok()
 }
 
 /// The button of the passkey, wherever it stands.

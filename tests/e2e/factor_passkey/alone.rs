@@ -64,7 +64,7 @@ fn a_local_user_who_is_switched_off_or_must_change_the_password_is_not_let_in() 
         return Ok(());
     }
     let lab = Lab::start_with(1, &settings("alone"))?;
-    crate::local_users::add(&lab, "dora", PASSWORD)?;
+    crate::local_users_login::user(&lab, &["add", "dora"], PASSWORD)?;
     let mut browser = lab.browser(0).chromium()?;
     browser.open(&Web::url("/login"))?;
     browser.types("#name", "dora@local")?;
@@ -119,7 +119,10 @@ fn another_host_is_warned_of_before_and_stops_passkeys_until_it_is_put_back() ->
     browser.open(&Web::url("/login"))?;
     // What was signed on one page is not good after the minute is over, nor twice: asked now, sent in the end.
     let fields = signed(&mut browser, "login")?;
-    ensure!(send(&mut browser, "/second-factor/passkey/login", &fields)?.0 != 403, "the passkey is good again");
+    ensure!(
+        send(&mut browser, "/second-factor/passkey/login", &fields)?.0 != 403,
+        "the passkey is good again"
+    );
     let (status, text) = send(&mut browser, "/second-factor/passkey/login", &fields)?;
     ensure!(status == 403, "twice: {status} {text}");
     Ok(())

@@ -67,7 +67,8 @@ fn copies_strangers_and_what_is_late_replayed_or_changed_are_refused_and_told() 
     refuses(&lab, &mut browser, &fields, LATE, "what was asked has been answered")?;
     ensure!(told(&lab, "second-factor-refused", "wrong-passkey"));
     let fields = fresh(&mut browser)?;
-    let stranger = changed(&fields, |answer| answer["response"]["userHandle"] = json!(URL_SAFE_NO_PAD.encode([7; 16])))?;
+    let stranger =
+        changed(&fields, |answer| answer["response"]["userHandle"] = json!(URL_SAFE_NO_PAD.encode([7; 16])))?;
     refuses(&lab, &mut browser, &stranger, UNKNOWN, "another user handle")?;
     for broken in ["", "{}", "[]", "nonsense", &"[".repeat(9_000)] {
         let fields = fresh(&mut browser)?;

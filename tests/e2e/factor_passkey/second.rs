@@ -80,11 +80,13 @@ fn two_are_made_with_names_given_after_the_password_renamed_and_deleted() -> Res
 }
 
 #[test]
-fn where_one_is_demanded_a_passkey_is_set_up_instead_of_an_authenticator_and_the_last_one_stays() -> Result<()> {
+fn where_one_is_demanded_a_passkey_is_set_up_instead_of_an_authenticator_and_the_last_one_stays() -> Result<()>
+{
     if lab::skipped() {
         return Ok(());
     }
-    let settings = settings("second").replace("\"EXAMPLE.TEST\" = \"optional\"", "\"EXAMPLE.TEST\" = \"required\"");
+    let settings =
+        settings("second").replace("\"EXAMPLE.TEST\" = \"optional\"", "\"EXAMPLE.TEST\" = \"required\"");
     let lab = Lab::start_with(1, &settings)?;
     let mut browser = lab.browser(0).chromium()?;
     pages::log_in(&mut browser, "/login", "bob")?;
@@ -149,8 +151,11 @@ fn a_page_by_an_address_or_another_name_or_without_script_says_why_there_is_no_b
     let lab = Lab::start_with(1, &settings("alone"))?;
     let web = Web::new(&lab, 0);
     let by_name = web.get("/login")?.text();
-    ensure!(by_name.contains("Log in with a passkey") && by_name.contains("Passkeys need JavaScript"), "{by_name}");
-    let url = Web::url("/login").replace("proxy.example.test", &crate::common::GATEWAY.to_string());
+    ensure!(
+        by_name.contains("Log in with a passkey") && by_name.contains("Passkeys need JavaScript"),
+        "{by_name}"
+    );
+    let url = Web::url("/login").replace("proxy.example.test", &lab::net::GATEWAY_V4.to_string());
     let by_address = web.ask(&url, &[], &[])?.text();
     ensure!(
         by_address.contains("reached by an address. Open it by the name proxy.example.test.")

@@ -49,7 +49,8 @@ impl Driver {
     }
 
     fn ask(&self, command: &str, parameters: &Value) -> Result<Value> {
-        let device = || format!("webauthn/authenticator/{}", parameters["device"].as_str().unwrap_or_default());
+        let device =
+            || format!("webauthn/authenticator/{}", parameters["device"].as_str().unwrap_or_default());
         let element = || format!("element/{}", parameters["id"].as_str().unwrap_or_default());
         let (method, path) = match command {
             "Navigate" => ("POST", "url".to_owned()),

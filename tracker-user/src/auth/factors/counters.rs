@@ -17,17 +17,19 @@ pub(super) enum Outcome {
     TooMany,
     Locked,
     NotEnrolled,
+    AlreadyEnrolled,
     Unreadable,
     Unable,
 }
 
 impl Outcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Right,
         Self::Wrong,
         Self::TooMany,
         Self::Locked,
         Self::NotEnrolled,
+        Self::AlreadyEnrolled,
         Self::Unreadable,
         Self::Unable,
     ];
@@ -38,7 +40,8 @@ impl Outcome {
             Err(Wrong::Code | Wrong::Passkey | Wrong::PasskeyCounter) => Self::Wrong,
             Err(Wrong::TooMany) => Self::TooMany,
             Err(Wrong::Locked) => Self::Locked,
-            Err(Wrong::NotEnrolled | Wrong::AlreadyEnrolled) => Self::NotEnrolled,
+            Err(Wrong::NotEnrolled) => Self::NotEnrolled,
+            Err(Wrong::AlreadyEnrolled) => Self::AlreadyEnrolled,
             Err(Wrong::Unreadable) => Self::Unreadable,
             Err(Wrong::Unable) => Self::Unable,
         }
@@ -51,6 +54,7 @@ impl Outcome {
             Self::TooMany => "too-many",
             Self::Locked => "locked",
             Self::NotEnrolled => "not-enrolled",
+            Self::AlreadyEnrolled => "already-enrolled",
             Self::Unreadable => "unreadable",
             Self::Unable => "unable",
         }
