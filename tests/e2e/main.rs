@@ -30,6 +30,7 @@ mod exhaustion;
 mod explain;
 mod factor_browser;
 mod factor_codes;
+mod factor_passkey;
 mod factor_recovery;
 mod guard;
 mod half_closed;
