@@ -54,7 +54,7 @@ use crate::output::Output;
 use crate::portal as web;
 use crate::proxy;
 use crate::proxy::{AccessLog, BindError, DecisionLog, Proxy, Stats};
-use crate::store::{Entry, Journal, Sealer, SealerError, Store, StoreError};
+use crate::store::{Entry, Journal, SealerError, Store, StoreError};
 use crate::threads::{Size, Threads};
 use crate::tracker::{EventLoop, Metrics, Parts, Tracker};
 
@@ -214,10 +214,10 @@ impl App {
         let door = Door::open(&config, &local_users, &regulator, &registry)?;
         let replaced = store.replaced().map(|why| replaced(why, &audit));
         let holds = holds(&config, &store)?;
-        let sealer = Arc::new(Sealer::open(&config.state_dir)?);
+        let sealer = factors::sealer(&config, &journal)?;
         let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
-        let parts = crate::mail::Parts { sealer, journal: Arc::clone(&journal), audit: Arc::clone(&audit) };
-        let mailer = mail::open(&config, &store, parts, &registry)?;
+        registry.register(Box::new(factors.collector()?))?;
+        let mailer = mail::open(&config, &store, &sealer, &journal, &audit, &registry)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -295,6 +295,7 @@ impl App {
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
         let (asked, told_of, posted) = (door.clone(), Arc::clone(&factors), Arc::clone(&mailer));
+        let seals = Arc::clone(&sealer);
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -342,7 +343,7 @@ impl App {
                 .chain(limits.warnings())
                 .chain(shown.iter().flat_map(|keeper| keeper.warnings()))
                 .chain(asked.warnings())
-                .chain(factors::warnings(&told_of))
+                .chain(factors::warnings(&told_of, &seals))
                 .chain(posted.warnings())
                 .collect()
         });
@@ -367,6 +368,7 @@ impl App {
             regulator,
             holds: Arc::clone(&holds),
             factors: Arc::clone(&factors),
+            sealer,
             certificates: certificates.clone(),
             threads: Arc::clone(&threads),
             started,

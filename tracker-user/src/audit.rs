@@ -97,8 +97,19 @@ impl Audit {
         let _ = self.keeper.set(keeper);
     }
 
-    /// Adds an event, and has it kept unless it is a session's.
+    /// Adds an event, and has it kept unless it is a session's. Second factors that were not accepted have a line of their own only
+    /// until there are too many, as refusals have.
     pub fn record(&self, entry: Arc<TrailEntry>) {
+        if let Event::SecondFactor(of) = &entry.event
+            && of.what.is_refusal()
+        {
+            self.counted.with_label_values(&[entry.event.kind().as_str(), of.what.as_str()]).inc();
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let lines = refusals.note_factor(&entry, of, boot_now());
+            drop(refusals);
+            self.write_refusals(lines);
+            return;
+        }
         if entry.event.session().is_none()
             && let Some(keeper) = self.keeper.get()
         {

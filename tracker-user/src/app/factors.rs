@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::StartError;
 use super::certificates::hostname;
 use super::options;
@@ -11,6 +13,16 @@ use crate::config::{Config, PasskeyUse};
 use crate::store::{Journal, Sealer, Store};
 use crate::tracker::Enrolled;
 use crate::types::LOCAL_DOMAIN;
+
+/// What rows that are secrets are sealed with. Makes the key where there is none, and goes on with a change of it that was cut short.
+/// Blocks.
+pub(super) fn sealer(config: &Config, journal: &Journal) -> Result<Arc<Sealer>, StartError> {
+    let sealer = Arc::new(Sealer::open(&config.state_dir)?);
+    if let Err(error) = sealer.resume(journal) {
+        warn!(%error, "the key of the second factor has changed, and the one before it is still kept");
+    }
+    Ok(sealer)
+}
 
 /// What the store has of them. Blocks.
 pub(super) fn open(
@@ -59,12 +71,18 @@ pub(super) fn enrolled(factors: &Arc<SecondFactors>) -> Enrolled {
 }
 
 /// What an operator should look at.
-pub(super) fn warnings(factors: &SecondFactors) -> Option<String> {
+pub(super) fn warnings(factors: &SecondFactors, sealer: &Sealer) -> impl Iterator<Item = String> {
     let (_, unreadable) = factors.count();
-    (unreadable > 0).then(|| {
+    let kept = sealer.has_previous().then(|| {
+        "the key of the second factor has changed, and the one before it is still kept, as the rows under it have not been sealed \
+         anew: trackerctl second-factor rotate-key brings that to its end"
+            .to_owned()
+    });
+    let unreadable = (unreadable > 0).then(|| {
         format!(
             "the second factor of {unreadable} users cannot be read, so that they cannot log in: its key is not the one that \
              it was sealed with; put second-factor.key back into state-dir from the backup, or reset each user's second factor"
         )
-    })
+    });
+    unreadable.into_iter().chain(kept)
 }

@@ -7,13 +7,13 @@ use prometheus::Registry;
 
 use super::certificates::hostname;
 use super::{StartError, portal};
-use crate::audit::FactorChange;
+use crate::audit::{Audit, FactorChange};
 use crate::auth::factors::SecondFactors;
 use crate::clock::wall_now;
 use crate::config::Config;
 use crate::mail::{House, Mailer, Notice, Notices, Parts, Settings};
 use crate::pages::Languages;
-use crate::store::{Journal, Store};
+use crate::store::{Journal, Sealer, Store};
 use crate::tracker::Tracker;
 
 /// How late a reset that waits may take effect.
@@ -23,9 +23,13 @@ const LATE: Duration = Duration::from_secs(2);
 pub(super) fn open(
     config: &Config,
     store: &Store,
-    parts: Parts,
+    sealer: &Arc<Sealer>,
+    journal: &Arc<Journal>,
+    audit: &Arc<Audit>,
     registry: &Registry,
 ) -> Result<Arc<Mailer>, StartError> {
+    let (sealer, journal, audit) = (Arc::clone(sealer), Arc::clone(journal), Arc::clone(audit));
+    let parts = Parts { sealer, journal, audit };
     Ok(Arc::new(Mailer::start(store, parts, settings(config), registry)?))
 }
 

@@ -149,13 +149,15 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         select(&FactorChange::ALL[..]),
         prop::option::of("[ -~]{0,20}"),
         prop::option::of(actor()),
+        prop::option::of(1..u64::MAX),
     );
-    let second_factor = second_factor.prop_map(|(user, client, what, of, actor)| SecondFactorEvent {
+    let second_factor = second_factor.prop_map(|(user, client, what, of, actor, count)| SecondFactorEvent {
         user,
         client,
         what,
         of: of.map(Into::into),
         actor,
+        count,
     });
     let mail = (prop::option::of(identity()), select(&MailTrouble::ALL[..]), "[ -~]{0,40}");
     let mail = mail.prop_map(|(user, what, why)| MailEvent { user, what, why: why.into() });

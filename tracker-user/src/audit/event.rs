@@ -457,12 +457,13 @@ impl Event {
         }
     }
 
-    /// In a refusal, how many more like it have no line of their own; of a ban, how many before it have none.
+    /// In a refusal, also of a second factor, how many more like it have no line of their own; of a ban, how many before it have none.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Refused(refused) => refused.count,
             Self::Ban(ban) => ban.count,
+            Self::SecondFactor(of) => of.count,
             _ => None,
         }
     }

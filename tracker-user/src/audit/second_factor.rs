@@ -18,6 +18,8 @@ pub struct SecondFactorEvent {
     pub of: Option<Box<str>>,
     /// Whose order it was; `None` where it was a try that was not accepted.
     pub actor: Option<Actor>,
+    /// In one that was not accepted, how many more like it have no line of their own.
+    pub count: Option<u64>,
 }
 
 /// What was done to a user's second factor, or what was not accepted. One word each, the same in logs, metrics, on disk and in

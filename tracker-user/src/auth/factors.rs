@@ -9,13 +9,15 @@ mod account;
 mod book;
 mod budget;
 mod code;
+mod counters;
 mod devices;
 mod recovery;
 mod recovery_address;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
-pub use book::{NoAccount, SecondFactors, Sent, Settings};
+pub use book::{NoAccount, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
+pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
 pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
 pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

@@ -82,7 +82,7 @@ use crate::net::certificates::Keeper;
 use crate::observe::Observer;
 use crate::proxy::DecisionLog;
 pub use crate::proxy::decision_log::{DecisionRecord, DecisionResult};
-use crate::store::{Journal, Store};
+use crate::store::{Journal, Sealer, Store};
 use crate::threads::Threads;
 use crate::tracker::Tracker;
 
@@ -112,6 +112,8 @@ pub struct Parts {
     pub regulator: Regulator,
     /// Further factors.
     pub factors: Arc<SecondFactors>,
+    /// What sealed rows are sealed with.
+    pub sealer: Arc<Sealer>,
     /// Where somebody has just logged out.
     pub holds: Arc<LogoutHolds>,
     /// The certificates; `None` where nothing listens under TLS.

@@ -18,6 +18,7 @@ use super::history::{self, History, HistoryEntry, Wanted};
 use super::layouts::ConfiguredPolicy;
 use super::policy::StoredPolicy;
 use super::sealed::{self, SealedRow, SealedTable};
+use super::sealer::Sealer;
 use super::series::{self, Series};
 use super::sessions::PortableSession;
 use super::users;
@@ -80,6 +81,8 @@ pub(super) struct Batch {
     pub(super) web_sessions: HashMap<WebSessionKey, Option<Box<StoredWebSession>>>,
     /// Sealed rows, by table and key.
     pub(super) sealed: HashMap<(SealedTable, String), SealedRow>,
+    /// All sealed rows are sealed anew.
+    pub(super) reseal: Option<Arc<Sealer>>,
     /// In the first transaction of a run.
     pub(super) settle: Option<Settle>,
 }
@@ -277,6 +280,9 @@ impl Store {
             }
             if !batch.sealed.is_empty() {
                 sealed::write(write, batch.sealed.values())?;
+            }
+            if let Some(sealer) = &batch.reseal {
+                sealed::renew(write, sealer)?;
             }
             let mut events = Events::open(write)?;
             let mut history = History::open(write)?;

@@ -19,6 +19,7 @@ use super::embedded::Store;
 use super::error::{StoreError, Unkept};
 use super::policy::StoredPolicy;
 use super::sealed::SealedRow;
+use super::sealer::Sealer;
 use super::series::StoredBucket;
 use super::sessions::PortableSession;
 use super::web_sessions::{StoredWebSession, WebSessionKey};
@@ -51,6 +52,16 @@ pub enum Entry {
     WebSession(WebSessionKey, Option<Box<StoredWebSession>>),
     /// A sealed row is this. While the gateway runs, nothing else writes them: a row is what was submitted last.
     Sealed(SealedRow),
+    /// A sealed row is what its book says when it is written: changes of it may come in any order.
+    Latest(Arc<dyn Rows>, Box<str>),
+    /// Another key of these is in force: each sealed row on disk is sealed anew, and from now on those that come under an earlier one.
+    Reseal(Arc<Sealer>),
+}
+
+/// A book of sealed rows in memory.
+pub trait Rows: Send + Sync + std::fmt::Debug {
+    /// What the row of this key is now; `None`: it is to stay as it is on disk.
+    fn row(&self, key: &str) -> Option<SealedRow>;
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -91,6 +102,7 @@ impl Journal {
             waiting: Arc::clone(&waiting),
             unwritten: 0,
             seen: BTreeMap::new(),
+            sealer: None,
             boot: boot_id(),
         };
         let thread =
@@ -145,9 +157,14 @@ impl Journal {
 }
 
 fn is_empty(pending: &Batch) -> bool {
-    let Batch { sessions, seen, events, policy, bans, series, web_sessions, sealed, settle } = pending;
+    let Batch { sessions, seen, events, policy, bans, series, web_sessions, sealed, reseal, settle } =
+        pending;
     let nothing_of_sessions = sessions.is_empty() && seen.is_empty() && events.is_empty();
-    let nothing_else = bans.is_empty() && series.is_empty() && web_sessions.is_empty() && sealed.is_empty();
+    let nothing_else = bans.is_empty()
+        && series.is_empty()
+        && web_sessions.is_empty()
+        && sealed.is_empty()
+        && reseal.is_none();
     nothing_of_sessions && policy.is_none() && nothing_else && settle.is_none()
 }
 
@@ -162,6 +179,8 @@ struct Writer {
     /// When clients were last active, as far as it is not in a transaction yet. In the order of the table that it goes
     /// into: neighbours share pages.
     seen: BTreeMap<ClientAddr, BootTime>,
+    /// Once the key has changed: what comes under an earlier one is sealed anew.
+    sealer: Option<Arc<Sealer>>,
     boot: String,
 }
 
@@ -225,13 +244,29 @@ impl Writer {
             Entry::WebSession(key, session) => {
                 pending.web_sessions.insert(key, session);
             }
-            Entry::Sealed(row) => {
-                pending.sealed.insert((row.table, row.key.clone()), row);
+            Entry::Sealed(row) => self.add_sealed(row),
+            Entry::Latest(book, key) => {
+                if let Some(row) = book.row(&key) {
+                    self.add_sealed(row);
+                }
+            }
+            Entry::Reseal(sealer) => {
+                self.sealer = Some(Arc::clone(&sealer));
+                pending.reseal = Some(sealer);
             }
             Entry::Policy(policy) => {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));
             }
         }
+    }
+
+    fn add_sealed(&mut self, mut row: SealedRow) {
+        if let (Some(sealer), Some(value)) = (&self.sealer, &mut row.value)
+            && let Some(renewed) = sealer.renewed(row.table, &row.key, value)
+        {
+            *value = renewed;
+        }
+        self.pending.sealed.insert((row.table, row.key.clone()), row);
     }
 
     /// Adds some of the notes of when clients were last active.

@@ -1,12 +1,18 @@
 //! Rows that are secrets: sealed by whoever writes them ([`Sealer`]), so that neither a copy of the database nor a row that was
 //! copied to another key tells anything.
 
+use std::ops::Bound;
+
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::embedded::{Store, existing};
 use super::error::StoreError;
 use super::events::Events;
+use super::sealer::Sealer;
 use crate::audit::TrailEntry;
+
+/// So many rows are looked at at once.
+const PORTION: usize = 256;
 
 /// A table of sealed rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +102,42 @@ pub(super) fn write<'a>(
             Some(value) => table.insert(key.as_str(), value.as_slice())?.map(drop),
             None => table.remove(key.as_str())?.map(drop),
         };
+    }
+    Ok(())
+}
+
+/// Seals all rows under the key in force. What cannot be opened stays as it is.
+pub(super) fn renew(write: &WriteTransaction, sealer: &Sealer) -> Result<(), redb::Error> {
+    let mut unreadable = 0_usize;
+    for table in SealedTable::ALL {
+        let mut rows = write.open_table(table.definition())?;
+        let mut next: Option<String> = None;
+        // A portion at a time: a table may be large.
+        loop {
+            let from = next.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut portion = Vec::with_capacity(PORTION);
+            for entry in rows.range::<&str>((from, Bound::Unbounded))?.take(PORTION) {
+                let (key, value) = entry?;
+                portion.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            for (key, value) in &portion {
+                if let Some(renewed) = sealer.renewed(table, key, value) {
+                    rows.insert(key.as_str(), renewed.as_slice())?;
+                } else if sealer.open_row(table, key, value).is_none() {
+                    unreadable += 1;
+                }
+            }
+            match portion.pop() {
+                Some((last, _)) => next = Some(last),
+                None => break,
+            }
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(
+            unreadable,
+            "rows that no key of these opens stay as they are: they were sealed under a key that is not there"
+        );
     }
     Ok(())
 }

@@ -86,13 +86,13 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
                 (*login, *why, Some(actor))
             );
         }
-        audit::Event::SecondFactor(SecondFactorEvent { user, client, what, of, actor }) => {
+        audit::Event::SecondFactor(SecondFactorEvent { user, client, what, of, actor, count }) => {
             let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
             prop_assert!(names(user, named, domain, realm));
             prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
             prop_assert_eq!(
-                (line.cause.as_deref(), line.actor.as_ref()),
-                (Some(what.as_str()), actor.as_ref())
+                (line.cause.as_deref(), line.actor.as_ref(), line.count),
+                (Some(what.as_str()), actor.as_ref(), *count)
             );
             let reason = line.reason.clone().unwrap_or_default();
             let rest = reason.strip_prefix(what.as_str());

@@ -103,22 +103,15 @@ pub struct Passkey {
 #[serde(transparent)]
 pub struct RecoveryCode(pub [u8; 32]);
 
+/// So many codes may be wrong since one was right; then none is looked at any more. Whoever guesses patiently, below what is
+/// allowed in a quarter of an hour, would be right within months.
+const LOCKED_AT: u32 = 100;
+
 impl Account {
     /// Nothing set up yet.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {
         Self { user: identity.user().to_owned(), domain: identity.domain().to_owned(), ..Self::default() }
-    }
-
-    /// Whether nothing stands in it that anything depends on.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.authenticator.is_none()
-            && self.passkeys.is_empty()
-            && self.passkey_user.is_none()
-            && self.recovery_address.is_none()
-            && self.recovery_codes.is_empty()
-            && self.wrong == 0
     }
 
     /// The factors that can be proved.
@@ -132,5 +125,17 @@ impl Account {
             factors = factors.with(Factor::Passkey);
         }
         factors
+    }
+
+    /// Whether so many codes were wrong since one was right that none is looked at any more.
+    #[must_use]
+    pub const fn is_locked(&self) -> bool {
+        self.wrong >= LOCKED_AT
+    }
+
+    /// Whether nothing is set up: then there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.factors().is_empty() && self.recovery_address.is_none() && self.recovery_codes.is_empty()
     }
 }

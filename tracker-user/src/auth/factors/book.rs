@@ -13,17 +13,14 @@ use zeroize::Zeroizing;
 use super::account::Account;
 use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
+use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
 use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
-use crate::store::{Entry, Journal, SealedRow, SealedTable, Sealer, Store, StoreError};
+use crate::store::{Entry, Journal, Rows, SealedRow, SealedTable, Sealer, Store, StoreError};
 use crate::types::{ClientAddr, Factor, Factors, Identity, Method};
-
-/// So many codes may be wrong since one was right; then none is looked at any more. Whoever guesses patiently, below what is
-/// allowed in a quarter of an hour, would be right within months.
-const WRONG: u32 = 100;
 
 const TABLE: SealedTable = SealedTable::SecondFactors;
 
@@ -67,9 +64,14 @@ pub struct SecondFactors {
     journal: Arc<Journal>,
     audit: Arc<Audit>,
     settings: ArcSwap<Settings>,
-    held: Mutex<Held>,
+    counters: Counters,
+    book: Arc<Book>,
     devices: Devices,
 }
+
+/// What there is in memory, for whoever changes it and for the journal, which writes what it is by then.
+#[derive(Default)]
+struct Book(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
@@ -96,6 +98,30 @@ impl Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the user's second factor cannot be read, or the system has no randomness")]
 pub struct NoAccount;
+
+impl std::fmt::Debug for Book {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Book").finish_non_exhaustive()
+    }
+}
+
+impl Rows for Book {
+    fn row(&self, key: &str) -> Option<SealedRow> {
+        let value = match self.held().known.get(key) {
+            Some(Known::Sealed { sealed, .. }) => Some(sealed.clone()),
+            None => None,
+            // Nothing changes it but a reset, after which it is gone.
+            Some(Known::Unreadable) => return None,
+        };
+        Some(SealedRow { table: TABLE, key: key.to_owned(), value })
+    }
+}
+
+impl Book {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl std::fmt::Debug for SecondFactors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -130,8 +156,8 @@ impl SecondFactors {
             held.known.insert(key.into(), known);
         }
         let devices = Devices::start(store, &sealer, &journal)?;
-        let (settings, held) = (ArcSwap::from_pointee(settings), Mutex::new(held));
-        Ok(Self { sealer, journal, audit, settings, held, devices })
+        let (settings, book) = (ArcSwap::from_pointee(settings), Arc::new(Book(Mutex::new(held))));
+        Ok(Self { sealer, journal, audit, settings, counters: Counters::default(), book, devices })
     }
 
     /// Goes by other settings from now on.
@@ -154,7 +180,7 @@ impl SecondFactors {
     /// The factors that a user has set up. Of one whose account cannot be read: a code, which cannot be right.
     #[must_use]
     pub fn enrolled(&self, who: &Identity) -> Factors {
-        match self.held().known.get(who.key()) {
+        match self.book.held().known.get(who.key()) {
             Some(Known::Sealed { factors, .. }) => *factors,
             Some(Known::Unreadable) => Factors::NONE.with(Factor::Totp),
             None => Factors::NONE,
@@ -175,9 +201,37 @@ impl SecondFactors {
     /// How many users have set one up, and of how many it cannot be read.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        let held = self.held();
-        let unreadable = held.known.values().filter(|known| matches!(known, Known::Unreadable)).count();
-        (held.known.len(), unreadable)
+        let (mut enrolled, mut unreadable) = (0, 0);
+        for known in self.book.held().known.values() {
+            match known {
+                Known::Sealed { factors, .. } => enrolled += usize::from(!factors.is_empty()),
+                Known::Unreadable => unreadable += 1,
+            }
+        }
+        (enrolled, unreadable)
+    }
+
+    /// By [`Identity::key`], everybody of whom there is something set up, or something that cannot be read.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Box<str>> {
+        let mut keys: Vec<Box<str>> = self.book.held().known.keys().cloned().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether there is something of a user that cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self, who: &Identity) -> bool {
+        matches!(self.book.held().known.get(who.key()), Some(Known::Unreadable))
+    }
+
+    /// What has come of tries, and how many users there are, for who scrapes it.
+    ///
+    /// # Errors
+    /// Never with these names; passed on from the library.
+    pub fn collector(self: &Arc<Self>) -> prometheus::Result<FactorCollector> {
+        let book = Arc::clone(self);
+        self.counters.collector(move || book.count())
     }
 
     /// What a user has set up; `None`: nothing, or it cannot be read.
@@ -188,7 +242,7 @@ impl SecondFactors {
 
     /// The same, by [`Identity::key`].
     pub(super) fn account_of(&self, key: &str) -> Option<Account> {
-        match self.held().known.get(key)? {
+        match self.book.held().known.get(key)? {
             Known::Sealed { sealed, .. } => unseal(&self.sealer, key, sealed),
             Known::Unreadable => None,
         }
@@ -196,7 +250,7 @@ impl SecondFactors {
 
     /// The resets by mail that wait: by [`Identity::key`], and when each takes effect.
     pub(super) fn waiting_recoveries(&self) -> Vec<(Box<str>, Timestamp)> {
-        let held = self.held();
+        let held = self.book.held();
         let due = held.known.iter().filter_map(|(key, known)| match known {
             Known::Sealed { due, .. } => Some((key.clone(), (*due)?)),
             Known::Unreadable => None,
@@ -204,8 +258,9 @@ impl SecondFactors {
         due.collect()
     }
 
-    /// Changes what a user has set up, and returns what `change` does, and the row that says so on disk: hand it to the journal. Of
-    /// several changes at once each sees the one before. Where nothing is left, the row goes.
+    /// Changes what a user has set up, and returns what `change` does, and what says so on disk: hand it to the journal, in whatever
+    /// order; what is written is what the user has set up by then. Of several changes at once each sees the one before. Where
+    /// nothing is left, the row goes. Whoever sets up a first factor begins a new generation.
     ///
     /// # Errors
     /// When the account cannot be read; nothing is changed then.
@@ -214,15 +269,21 @@ impl SecondFactors {
         who: &Identity,
         change: impl FnOnce(&mut Account) -> T,
     ) -> Result<(T, Entry), NoAccount> {
-        self.held().change(&self.sealer, who, change)
+        let done = self.book.held().change(&self.sealer, who, change)?;
+        Ok((done, self.row(who)))
     }
 
-    /// Forgets what a user has set up; whether there was anything, and the row that says so on disk.
+    /// Forgets what a user has set up; whether there was anything, and what says so on disk.
     pub fn reset(&self, who: &Identity) -> (bool, Entry) {
-        let mut held = self.held();
+        let mut held = self.book.held();
         let was = held.known.remove(who.key()).is_some();
         held.budget.right(who.key());
-        (was, Entry::Sealed(SealedRow { table: TABLE, key: who.key().to_owned(), value: None }))
+        (was, self.row(who))
+    }
+
+    fn row(&self, who: &Identity) -> Entry {
+        let book: Arc<dyn Rows> = Arc::<Book>::clone(&self.book);
+        Entry::Latest(book, who.key().into())
     }
 
     /// Whether a code is right, for what is known of its user. It is spent then; a wrong one counts, and stands in the audit trail.
@@ -240,11 +301,13 @@ impl SecondFactors {
     }
 
     /// One try to prove a factor: `check` looks whether it is right, and spends it. All tries of an account, whatever they
-    /// are of, share its budgets.
+    /// are of, share its budgets. Where so many codes were wrong that none is looked at any more ([`Account::is_locked`]), what
+    /// nobody guesses still is: passkeys and recovery codes.
     ///
     /// # Errors
-    /// What `check` says, and when the budgets are spent. A wrong one counts, and stands in the audit trail as `refused`. One that is
-    /// right stops a reset by mail that waits: whoever can prove a factor needs none.
+    /// What `check` says, and when the budgets are spent. A wrong one ([`Wrong::Code`]) counts, and stands in the audit trail as
+    /// `refused`; what `check` has changed is kept then, too. Of any other error nothing is kept. One that is right stops a reset by mail
+    /// that waits: whoever can prove a factor needs none.
     pub fn attempt(
         &self,
         who: &Arc<Identity>,
@@ -252,54 +315,34 @@ impl SecondFactors {
         sent: Sent,
         check: impl FnOnce(&mut Account) -> Result<(Factor, i64), Wrong>,
     ) -> Result<Checked, Wrong> {
-        let mut guard = self.held();
-        let held = &mut *guard;
         let mut stopped = false;
-        let outcome = match held.may_try(&self.sealer, who, sent, refused) {
-            Ok(()) => match held.change(&self.sealer, who, |account| {
-                let waits = account.recovery.due();
-                let checked = check(account);
-                match checked {
-                    Ok(_) => {
-                        account.wrong = 0;
-                        stopped = account.recovery.proved_otherwise(waits);
-                    }
-                    Err(Wrong::Code) => account.wrong = account.wrong.saturating_add(1),
-                    Err(_) => {}
-                }
-                checked
-            }) {
-                Ok((Ok((factor, drift)), row)) => Ok(Checked { factor, drift, entries: vec![row] }),
-                Ok((Err(wrong), row)) => {
-                    if wrong == Wrong::Code {
-                        held.budget.wrong(who.key(), sent.client, sent.at);
-                        self.journal.submit(vec![row], None);
-                    }
-                    Err(wrong)
-                }
-                Err(NoAccount) => Err(Wrong::Unable),
-            },
-            Err(wrong) => Err(wrong),
-        };
-        if outcome.is_ok() {
-            held.budget.right(who.key());
-        }
-        drop(guard);
-        if stopped {
+        let outcome = self.book.held().attempt(&self.sealer, who, refused, sent, |account| {
+            let waits = account.recovery.due();
+            let proved = check(account)?;
+            stopped = account.recovery.proved_otherwise(waits);
+            Ok(proved)
+        });
+        self.counters.count(Outcome::of(&outcome));
+        if stopped && outcome.is_ok() {
             self.tell(who, Some(sent.client), FactorChange::RecoveryStopped, None, None);
         }
-        if let Err(wrong) = &outcome {
-            let what = match wrong {
-                Wrong::Code => refused,
-                Wrong::TooMany => FactorChange::TooMany,
-                Wrong::Locked => FactorChange::Locked,
-                Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
-                    return outcome;
-                }
-            };
-            self.tell(who, Some(sent.client), what, None, None);
+        let wrong = match outcome {
+            Ok((factor, drift)) => return Ok(Checked { factor, drift, entries: vec![self.row(who)] }),
+            Err(wrong) => wrong,
+        };
+        let what = match wrong {
+            Wrong::Code => refused,
+            Wrong::TooMany => FactorChange::TooMany,
+            Wrong::Locked => FactorChange::Locked,
+            Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
+                return Err(wrong);
+            }
+        };
+        if wrong == Wrong::Code {
+            self.journal.submit(vec![self.row(who)], None);
         }
-        outcome
+        self.tell(who, Some(sent.client), what, None, None);
+        Err(wrong)
     }
 
     /// Takes a new authenticator for the user, if `code` is its code: that code is spent. What was remembered under the one before
@@ -357,35 +400,43 @@ impl SecondFactors {
         of: Option<&str>,
         actor: Option<Actor>,
     ) {
-        let user = Arc::clone(who);
-        let event = SecondFactorEvent { user, client, what, of: of.map(Into::into), actor };
-        self.audit.record(TrailEntry::now(Event::SecondFactor(event)));
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.audit.record(line(who, client, what, of, actor));
     }
 }
 
+/// The line of the audit trail that tells what was done, or not accepted.
+#[must_use]
+pub fn line(
+    who: &Arc<Identity>,
+    client: Option<ClientAddr>,
+    what: FactorChange,
+    of: Option<&str>,
+    actor: Option<Actor>,
+) -> Arc<TrailEntry> {
+    let user = Arc::clone(who);
+    let event = SecondFactorEvent { user, client, what, of: of.map(Into::into), actor, count: None };
+    TrailEntry::now(Event::SecondFactor(event))
+}
+
 impl Held {
-    fn may_try(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        sent: Sent,
-        kind: FactorChange,
-    ) -> Result<(), Wrong> {
-        self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
+    /// What the user has set up; nothing yet, where there is no account.
+    fn account(&self, sealer: &Sealer, who: &Identity) -> Result<Account, NoAccount> {
         match self.known.get(who.key()) {
-            None => Ok(()),
-            Some(Known::Unreadable) => Err(Wrong::Unreadable),
-            Some(Known::Sealed { sealed, .. }) => {
-                let account = unseal(sealer, who.key(), sealed).ok_or(Wrong::Unreadable)?;
-                // Nobody guesses a recovery code: it is the way back.
-                let is_recovery = kind == FactorChange::WrongRecoveryCode;
-                if account.wrong >= WRONG && !is_recovery { Err(Wrong::Locked) } else { Ok(()) }
-            }
+            None => Ok(Account::of(who)),
+            Some(Known::Unreadable) => Err(NoAccount),
+            Some(Known::Sealed { sealed, .. }) => unseal(sealer, who.key(), sealed).ok_or(NoAccount),
         }
+    }
+
+    /// Takes an account as it is now.
+    fn keep(&mut self, sealer: &Sealer, who: &Identity, account: &Account) -> Result<(), NoAccount> {
+        if account.is_empty() {
+            self.known.remove(who.key());
+            return Ok(());
+        }
+        let sealed = seal(sealer, who.key(), account).ok_or(NoAccount)?;
+        self.known.insert(who.key().into(), Known::of(account, sealed));
+        Ok(())
     }
 
     fn change<T>(
@@ -393,28 +444,46 @@ impl Held {
         sealer: &Sealer,
         who: &Identity,
         change: impl FnOnce(&mut Account) -> T,
-    ) -> Result<(T, Entry), NoAccount> {
-        let key = who.key();
-        let mut account = match self.known.get(key) {
-            None => Account::of(who),
-            Some(Known::Unreadable) => return Err(NoAccount),
-            Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
-        };
-        let before = (account.generation, account.factors());
+    ) -> Result<T, NoAccount> {
+        let mut account = self.account(sealer, who)?;
+        let before = (!account.factors().is_empty(), account.generation);
         let done = change(&mut account);
-        if before.1.is_empty() && !account.factors().is_empty() && account.generation == before.0 {
-            // The first factor: whatever was remembered before a reset is worth nothing.
-            account.generation = random().ok_or(NoAccount)?;
+        account.begin_generation(before).ok_or(NoAccount)?;
+        self.keep(sealer, who, &account)?;
+        Ok(done)
+    }
+
+    fn attempt(
+        &mut self,
+        sealer: &Sealer,
+        who: &Identity,
+        refused: FactorChange,
+        sent: Sent,
+        check: impl FnOnce(&mut Account) -> Result<(Factor, i64), Wrong>,
+    ) -> Result<(Factor, i64), Wrong> {
+        self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
+        let mut after = self.account(sealer, who).map_err(|NoAccount| Wrong::Unreadable)?;
+        if after.is_locked() && refused == FactorChange::WrongCode {
+            return Err(Wrong::Locked);
         }
-        if account.is_empty() {
-            self.known.remove(key);
-            return Ok((done, Entry::Sealed(SealedRow { table: TABLE, key: key.to_owned(), value: None })));
+        let before = (!after.factors().is_empty(), after.generation);
+        match check(&mut after) {
+            Ok(proved) => {
+                after.wrong = 0;
+                after.begin_generation(before).ok_or(Wrong::Unable)?;
+                self.keep(sealer, who, &after).map_err(|NoAccount| Wrong::Unable)?;
+                self.budget.right(who.key());
+                Ok(proved)
+            }
+            Err(Wrong::Code) => {
+                self.budget.wrong(who.key(), sent.client, sent.at);
+                after.wrong = after.wrong.saturating_add(1);
+                // Where it cannot be counted, the budgets in memory do.
+                let _ = self.keep(sealer, who, &after);
+                Err(Wrong::Code)
+            }
+            Err(wrong) => Err(wrong),
         }
-        let row = seal(sealer, key, &account).ok_or(NoAccount)?;
-        if let Some(sealed) = row.value.clone() {
-            self.known.insert(key.into(), Known::of(&account, sealed));
-        }
-        Ok((done, Entry::Sealed(row)))
     }
 }
 
@@ -423,11 +492,22 @@ fn unseal(sealer: &Sealer, key: &str, sealed: &[u8]) -> Option<Account> {
     serde_json::from_slice(&plain).ok()
 }
 
-fn seal(sealer: &Sealer, key: &str, account: &Account) -> Option<SealedRow> {
+fn seal(sealer: &Sealer, key: &str, account: &Account) -> Option<Vec<u8>> {
     // As large as it becomes: a buffer that grew would leave pieces of it behind.
     let mut plain = Zeroizing::new(Vec::with_capacity(64 << 10));
     serde_json::to_writer(&mut *plain, account).ok()?;
-    sealer.seal(TABLE, key, &plain)
+    sealer.seal(TABLE, key, &plain)?.value
+}
+
+impl Account {
+    /// A new generation, where a first factor was set up since it had some, or none, in the one before; `None` where the system has no
+    /// randomness.
+    fn begin_generation(&mut self, (had, generation): (bool, u64)) -> Option<()> {
+        if !had && !self.factors().is_empty() && self.generation == generation {
+            self.generation = random()?;
+        }
+        Some(())
+    }
 }
 
 fn random() -> Option<u64> {
@@ -435,3 +515,7 @@ fn random() -> Option<u64> {
     SystemRandom::new().fill(&mut bytes).ok()?;
     Some(u64::from_ne_bytes(bytes))
 }
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

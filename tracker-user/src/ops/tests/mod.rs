@@ -138,8 +138,8 @@ impl Rig {
         let local_users = Arc::new(LocalUsers::start(Arc::clone(&store)).unwrap());
         let sealer = Arc::new(Sealer::open(directory.path()).unwrap());
         let factors = factors::Settings::default();
-        let factors =
-            SecondFactors::start(&store, sealer, Arc::clone(&journal), Arc::clone(&audit), factors).unwrap();
+        let (seals, kept) = (Arc::clone(&sealer), Arc::clone(&journal));
+        let factors = SecondFactors::start(&store, seals, kept, Arc::clone(&audit), factors).unwrap();
         let parts = Parts {
             tracker,
             observer,
@@ -154,6 +154,7 @@ impl Rig {
             regulator: regulator.unwrap(),
             holds: Arc::new(LogoutHolds::lasting(HOUR)),
             factors: Arc::new(factors),
+            sealer,
             certificates: None,
             threads,
             started: wall_now(),
