@@ -219,8 +219,7 @@ impl App {
         registry.register(Box::new(factors.collector()?))?;
         let applications = applications::open(&store, &sealer, &journal, &audit, &factors)?;
         let door = Door::open(&config, &local_users, &regulator, &applications, &registry)?;
-        let parts = mail::parts(&sealer, &journal, &audit);
-        let mailer = mail::open(&config, &store, parts, &registry)?;
+        let mailer = mail::open(&config, &store, &sealer, &journal, &audit, &registry)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,

@@ -23,15 +23,14 @@ const LATE: Duration = Duration::from_secs(2);
 pub(super) fn open(
     config: &Config,
     store: &Store,
-    parts: Parts,
+    sealer: &Arc<Sealer>,
+    journal: &Arc<Journal>,
+    audit: &Arc<Audit>,
     registry: &Registry,
 ) -> Result<Arc<Mailer>, StartError> {
+    let (sealer, journal, audit) = (Arc::clone(sealer), Arc::clone(journal), Arc::clone(audit));
+    let parts = Parts { sealer, journal, audit };
     Ok(Arc::new(Mailer::start(store, parts, settings(config), registry)?))
-}
-
-/// What it works with.
-pub(super) fn parts(sealer: &Arc<Sealer>, journal: &Arc<Journal>, audit: &Arc<Audit>) -> Parts {
-    Parts { sealer: Arc::clone(sealer), journal: Arc::clone(journal), audit: Arc::clone(audit) }
 }
 
 /// What mail goes by.
