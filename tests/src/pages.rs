@@ -59,6 +59,8 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "local-user-add", "/admin/local-users/add"),
     page(Who::Administrator, "local-user-password", "/admin/local-users/password?name=admin"),
     page(Who::Administrator, "local-user-remove", "/admin/local-users/remove?name=admin"),
+    page(Who::User, "app-passwords", "/app-passwords"),
+    page(Who::Administrator, "app-passwords-admin", "/admin/app-passwords"),
     page(Who::Administrator, "settings", "/admin/settings"),
     page(Who::Administrator, "setting", "/admin/settings/edit?key=timeouts.proxy-auth-timeout"),
     page(Who::Administrator, "bans", "/admin/bans"),

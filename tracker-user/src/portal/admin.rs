@@ -4,6 +4,7 @@
 pub(super) mod access;
 mod account;
 mod answer;
+mod app_passwords;
 mod bans;
 mod certificates;
 mod events;
@@ -35,6 +36,7 @@ pub(super) const LINKS: &[Link] = &[
     Link { href: "/status/hosts", text: "Hosts" },
     Link { href: "/status/users", text: "Users" },
     Link { href: "/admin/local-users", text: "Local users" },
+    Link { href: "/admin/app-passwords", text: "Application passwords" },
     Link { href: "/admin/settings", text: "Settings" },
     Link { href: "/admin/bans", text: "Bans" },
     Link { href: "/admin/events", text: "Events" },
@@ -57,6 +59,7 @@ pub(super) fn routes() -> Router<Site> {
         .route("/admin/local-users/disable", post(local_users::disable))
         .route("/admin/local-users/enable", post(local_users::enable))
         .route("/admin/local-users/remove", get(local_users::remove_form).post(local_users::remove))
+        .route("/admin/app-passwords", get(app_passwords::list).post(app_passwords::revoke))
         .route("/admin/settings", get(settings::list))
         .route("/admin/settings/edit", get(settings::show))
         .route("/admin/settings/set", post(settings::set))
