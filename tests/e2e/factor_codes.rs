@@ -17,7 +17,7 @@ use lab::{Lab, npm};
 use crate::portal_login::log_in;
 
 /// The realm's users may set up a second factor;
-const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
+pub(crate) const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
 /// or they have to.
 const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
 
@@ -39,7 +39,7 @@ fn are_good_html(lab: &Lab, pages: &[&Reply]) -> Result<()> {
 }
 
 /// Whether an answer leads to a page.
-fn leads_to(reply: &Reply, to: &str) -> bool {
+pub(crate) fn leads_to(reply: &Reply, to: &str) -> bool {
     matches!(reply.code, 302 | 303) && reply.header("location") == [to]
 }
 
@@ -56,14 +56,14 @@ fn begins(web: &Web<'_>, user: &str) -> Result<Reply> {
 }
 
 /// Gives the password; a second factor is asked for then.
-fn password(web: &Web<'_>, user: &str) -> Result<Reply> {
+pub(crate) fn password(web: &Web<'_>, user: &str) -> Result<Reply> {
     let done = begins(web, user)?;
     ensure!(leads_to(&done, HOME), "{user}: {done:?}\n{}", done.text());
     web.get(HOME)
 }
 
 /// Gives a code for a login that waits for it.
-fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
+pub(crate) fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
     web.post(page, CODE, &[("code", code)])
 }
 
@@ -94,7 +94,11 @@ fn activate(web: &Web<'_>, page: &Reply) -> Result<(Authenticator, Vec<String>)>
 }
 
 /// Somebody whose domain leaves it to them logs in with their password and sets one up.
-fn set_up<'a>(lab: &'a Lab, client: usize, user: &str) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
+pub(crate) fn set_up<'a>(
+    lab: &'a Lab,
+    client: usize,
+    user: &str,
+) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
     let web = Web::new(lab, client);
     let done = log_in(&web, user, &format!("{user}-pw"))?;
     ensure!(leads_to(&done, "/"), "{user}: {done:?}\n{}", lab.gateway.log());
@@ -106,7 +110,7 @@ fn set_up<'a>(lab: &'a Lab, client: usize, user: &str) -> Result<(Web<'a>, Authe
 }
 
 /// The reasons of the audit trail's events of this kind, the oldest first.
-fn reasons(lab: &Lab, kind: &str) -> Result<Vec<String>> {
+pub(crate) fn reasons(lab: &Lab, kind: &str) -> Result<Vec<String>> {
     let told = lab.gateway.ask(&["events"])?;
     let of = list(&told, "events").into_iter().filter(|event| event["event"] == kind);
     Ok(of.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect())

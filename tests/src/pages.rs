@@ -63,6 +63,8 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "local-user-remove", "/admin/local-users/remove?name=admin"),
     page(Who::Administrator, "second-factor-users", "/admin/second-factor"),
     page(Who::Administrator, "second-factor-errors", "/admin/second-factor/errors"),
+    page(Who::User, "app-passwords", "/app-passwords"),
+    page(Who::Administrator, "app-passwords-admin", "/admin/app-passwords"),
     page(Who::Administrator, "settings", "/admin/settings"),
     page(Who::Administrator, "setting", "/admin/settings/edit?key=timeouts.proxy-auth-timeout"),
     page(Who::Administrator, "bans", "/admin/bans"),

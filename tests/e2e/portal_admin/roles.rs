@@ -92,6 +92,12 @@ const TABLE: &[Row] = &[
     page("/admin/second-factor/errors.csv", LOOK),
     page("/admin/settings", LOOK),
     page_at("/admin/settings/edit", "/admin/settings/edit?key=timeouts.proxy-auth-timeout", LOOK),
+    page("/admin/app-passwords", LOOK),
+    action(
+        "/admin/app-passwords",
+        &[("of", "alice@example.test"), ("id", "00000000")],
+        changes("/admin/app-passwords"),
+    ),
     page("/admin/bans", LOOK),
     page("/admin/events", LOOK),
     page("/admin/events.csv", LOOK),

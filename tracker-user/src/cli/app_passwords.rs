@@ -90,7 +90,7 @@ mod tests {
             sessions_ended: 1,
             warning: Some("the disk is full".into()),
         };
-        let lines = "revoked: 0123abcd of alice@EXAMPLE (git)\n1 session ended\nWARNING: the disk is full";
+        let lines = "revoked: 0123abcd of EXAMPLE\\alice (git)\n1 session ended\nWARNING: the disk is full";
         assert_eq!(done(&revoked), lines);
     }
 }

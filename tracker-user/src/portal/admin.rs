@@ -4,6 +4,7 @@
 pub(super) mod access;
 mod account;
 mod answer;
+mod app_passwords;
 mod bans;
 mod certificates;
 mod events;
@@ -37,6 +38,7 @@ pub(super) const LINKS: &[Link] = &[
     Link { href: "/status/users", text: "Users" },
     Link { href: "/admin/local-users", text: "Local users" },
     Link { href: "/admin/second-factor", text: "Second factor" },
+    Link { href: "/admin/app-passwords", text: "Application passwords" },
     Link { href: "/admin/settings", text: "Settings" },
     Link { href: "/admin/bans", text: "Bans" },
     Link { href: "/admin/events", text: "Events" },
@@ -63,6 +65,7 @@ pub(super) fn routes() -> Router<Site> {
         .route("/admin/second-factor/reset", post(second_factor::reset))
         .route("/admin/second-factor/errors", get(events::second_factor))
         .route("/admin/second-factor/errors.csv", get(events::second_factor_file))
+        .route("/admin/app-passwords", get(app_passwords::list).post(app_passwords::revoke))
         .route("/admin/settings", get(settings::list))
         .route("/admin/settings/edit", get(settings::show))
         .route("/admin/settings/set", post(settings::set))

@@ -6,6 +6,7 @@
 //! modules behind; each of those has the pages of one purpose.
 
 mod admin;
+mod app_passwords;
 mod assets;
 mod csv;
 mod field;

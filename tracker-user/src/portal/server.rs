@@ -29,7 +29,7 @@ use self::inner::Way;
 use self::seat::Seats;
 use super::settings::Settings;
 use super::site::{Parts, Site};
-use super::{admin, assets, login, logout, own, pac, password, second_factor, status};
+use super::{admin, app_passwords, assets, login, logout, own, pac, password, second_factor, status};
 use crate::clock::{BootTime, boot_now};
 use crate::net::{Endpoint, Listener};
 use crate::types::ClientAddr;
@@ -171,6 +171,7 @@ fn routes(site: &Site, door: &Door) -> Router {
         .merge(pac::routes())
         .merge(status::routes())
         .merge(admin::routes())
+        .merge(app_passwords::routes())
         .merge(assets::routes())
         .fallback(arrival::no_such_page)
         .method_not_allowed_fallback(arrival::no_such_method)

@@ -41,7 +41,7 @@ fn asking(demand: Option<Demand>) -> Policy {
     let realms = demand.into_iter().map(|demand| ("example.test".to_owned(), demand)).collect();
     Policy {
         max_users: 1,
-        factors: FactorPolicy { realms, trusted: Vec::new() },
+        factors: FactorPolicy { realms, trusted: vec![Method::ApplicationPassword, Method::Passkey] },
         ..policy(Timeouts { mode: Mode::Session, ..Timeouts::default() })
     }
 }

@@ -365,7 +365,8 @@ impl ApplicationPasswords {
         let held = self.read();
         let rows = used.iter().filter(|known| held.by_id.contains_key(&known.id)).filter_map(|known| {
             let row = known.row().seal(&self.sealer, &known.id_text())?;
-            known.state().noted = known.state().used.map(|(at, _)| at);
+            let mut state = known.state();
+            state.noted = state.used.map(|(at, _)| at);
             Some(Entry::Sealed(row))
         });
         let rows: Vec<Entry> = rows.collect();

@@ -44,13 +44,17 @@ impl Rig {
         Self { directory, store, journal, audit, book }
     }
 
-    /// The same after a restart.
-    fn restarted(self) -> Self {
-        let Self { directory, store, journal, book, .. } = self;
-        drop(book);
+    /// Stops, and leaves what is on disk.
+    fn stopped(self) -> tempfile::TempDir {
+        let Self { directory, store, journal, .. } = self;
         journal.close();
         store.close();
-        Self::open(directory)
+        directory
+    }
+
+    /// The same after a restart.
+    fn restarted(self) -> Self {
+        Self::open(self.stopped())
     }
 
     fn make(&self, who: &Arc<Identity>, new: New) -> (Password, View) {
@@ -159,29 +163,24 @@ fn when_it_was_used_is_noted_and_nothing_is_noted_twice() {
 fn a_row_that_was_copied_or_has_lost_its_key_is_not_read() {
     let rig = Rig::new();
     let (password, view) = rig.make(&alice(), named("one"));
-    let Rig { directory, store, journal, book, .. } = rig;
-    drop(book);
-    journal.close();
-    let [(id, sealed)] = store.sealed(SealedTable::ApplicationPasswords).unwrap().try_into().unwrap();
+    // Whatever was to be written is.
+    rig.journal.close();
+    let [(id, sealed)] = rig.store.sealed(SealedTable::ApplicationPasswords).unwrap().try_into().unwrap();
     assert_eq!(id, view.id);
     let copied = SealedRow {
         table: SealedTable::ApplicationPasswords,
         key: "0".repeat(8),
         value: Some(sealed.clone()),
     };
-    store.put_sealed(&[copied], None).unwrap();
+    rig.store.put_sealed(&[copied], None).unwrap();
     for secret in [&password.reveal()[12..38], "alice", "one"] {
         let secret = secret.as_bytes();
         assert!(!sealed.windows(secret.len()).any(|part| part == secret), "in the clear");
     }
-    store.close();
-    let rig = Rig::open(directory);
+    let rig = rig.restarted();
     assert_eq!(rig.book.count(), (1, 1));
     // Another key of the file's: none is read, and new ones can be made all the same.
-    let Rig { directory, store, journal, book, .. } = rig;
-    drop(book);
-    journal.close();
-    store.close();
+    let directory = rig.stopped();
     let file = directory.path().join("second-factor.key");
     let kept = std::fs::read(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
@@ -190,10 +189,7 @@ fn a_row_that_was_copied_or_has_lost_its_key_is_not_read() {
     let (later, _) = rig.make(&alice(), named("later"));
     assert!(rig.check(&later, "alice@example.test", 1, NOW).is_ok());
     // The backup of the file brings the others back.
-    let Rig { directory, store, journal, book, .. } = rig;
-    drop(book);
-    journal.close();
-    store.close();
+    let directory = rig.stopped();
     std::fs::write(&file, kept).unwrap();
     let rig = Rig::open(directory);
     assert!(rig.check(&password, "alice@example.test", 1, NOW).is_ok());

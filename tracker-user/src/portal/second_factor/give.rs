@@ -115,7 +115,7 @@ pub(super) fn onward(site: &Site, visit: &Visit, login: &PendingLogin) -> Onward
     }
 }
 
-fn not_admitted(visit: &Visit, not: &NotAdmitted) -> Response {
+pub(super) fn not_admitted(visit: &Visit, not: &NotAdmitted) -> Response {
     visit.problem(not.status, "You are not logged in", &not.message)
 }
 

@@ -30,6 +30,11 @@ impl Person {
         &self.session.identity
     }
 
+    /// Whether they are logged in to the administration.
+    pub(in crate::portal) const fn is_operator(&self) -> bool {
+        matches!(self.purpose, Purpose::Admin)
+    }
+
     /// By whose order something is done that they do on this visit.
     pub(in crate::portal) fn actor(&self, visit: &Visit) -> Actor {
         Actor::on_portal(self.identity(), visit.client())

@@ -151,7 +151,7 @@ pub(super) async fn give(
         }
     };
     if let Err(not) = keep(&site, entries).await {
-        return super::give::not_admitted(&visit, not);
+        return super::give::not_admitted(&visit, &not);
     }
     let actor = Some(Actor::on_portal(&who, visit.client()));
     parts.factors.tell(&who, Some(visit.client()), told, None, actor);
