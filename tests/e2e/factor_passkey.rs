@@ -5,6 +5,7 @@ mod refused;
 mod second;
 
 use anyhow::{Result, ensure};
+use lab::answers::list;
 use lab::browser::{Browser, Device};
 use lab::wait::until;
 use lab::web::Web;
@@ -27,7 +28,7 @@ fn told(lab: &Lab, event: &str, word: &str) -> bool {
         let events = lab.gateway.ask(&["events"]).ok()?;
         let is_it =
             |known: &Value| known["event"] == event && known.to_string().contains(&format!("\"{word}\""));
-        events["events"].as_array()?.iter().any(is_it).then_some(())
+        list(&events, "events").into_iter().any(is_it).then_some(())
     };
     until(&format!("{event} {word}"), SOON, is_there).is_ok()
 }
