@@ -1,7 +1,6 @@
 //! What is not accepted.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
@@ -52,7 +51,6 @@ fn copies_strangers_and_what_is_late_replayed_or_changed_are_refused_and_told() 
     lab.gateway.ask(&["logout", &lab.address(0)])?;
     browser.forget_cookies()?;
     let expires = fresh(&mut browser)?;
-    let signed_at = Instant::now();
 
     // Another origin, and another signature.
     let fields = fresh(&mut browser)?;
@@ -130,7 +128,7 @@ fn copies_strangers_and_what_is_late_replayed_or_changed_are_refused_and_told() 
     ensure!(told(&lab, "refused", "unknown-passkey"));
 
     // A minute after it was asked.
-    thread::sleep(Duration::from_secs(61).saturating_sub(signed_at.elapsed()));
+    lab::wait::silence(Duration::from_secs(61));
     refuses(&lab, &mut browser, &expires, LATE, "after a minute")
 }
 

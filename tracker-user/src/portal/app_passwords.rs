@@ -105,11 +105,11 @@ struct Before {
 }
 
 /// Who has logged in to the pages; where nobody has, the way there.
-fn person(visit: &Visit, path: &str) -> Result<Person, Response> {
+fn person(visit: &Visit, path: &str) -> Result<Person, Box<Response>> {
     if !visit.is_tls() {
-        return Err(secure(visit, path));
+        return Err(Box::new(secure(visit, path)));
     }
-    Person::of(visit).ok_or_else(|| Redirect::to("/login").into_response())
+    Person::of(visit).ok_or_else(|| Box::new(Redirect::to("/login").into_response()))
 }
 
 /// Whether this person has a second factor set up.
@@ -125,7 +125,7 @@ async fn list(
 ) -> Response {
     let person = match person(&visit, PATH) {
         Ok(person) => person,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let Query(Before { done }) = asked.unwrap_or_default();
     let own = site.parts().ops.application_passwords_of(person.identity());
@@ -144,7 +144,7 @@ async fn list(
 async fn form(visit: Visit, State(site): State<Site>) -> Response {
     let person = match person(&visit, NEW) {
         Ok(person) => person,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if !is_enrolled(&site, &person) {
         return redirect(&visit, StatusCode::FOUND, PATH);

@@ -1,4 +1,7 @@
+//! The book: nothing is good twice, nothing is guessed, and what cannot be read is nothing that lets in.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use zeroize::Zeroizing;
 
 use prometheus::Registry;
 use proptest::prelude::*;
@@ -7,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::auth::factors::RecoveryCode;
 use crate::auth::factors::code::code_of;
+use crate::store::SealedRow;
 
 /// A book on a store of its own.
 struct Rig {

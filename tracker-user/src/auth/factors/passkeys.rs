@@ -139,6 +139,17 @@ pub struct Passkeys {
     ceremonies: Ceremonies,
 }
 
+/// A passkey that a device has just made.
+#[derive(Debug)]
+pub struct Made<'a> {
+    /// The number of what it was asked for with.
+    pub number: &'a str,
+    /// What the device says.
+    pub answer: RegisterPublicKeyCredential,
+    /// What its user calls it.
+    pub name: &'a str,
+}
+
 impl Passkeys {
     /// Of what is in this book.
     #[must_use]
@@ -204,12 +215,11 @@ impl Passkeys {
         &self,
         who: &Identity,
         asking: &Asking<'_>,
-        number: &str,
-        mut answer: RegisterPublicKeyCredential,
-        name: &str,
+        made: Made<'_>,
         sent: Sent,
         also: impl FnOnce(&mut Account),
     ) -> Result<Entry, Refused> {
+        let Made { number, mut answer, name } = made;
         let name = readable_name(name)?;
         let ceremony = self.ceremonies.take(number, asking).filter(|ceremony| ceremony.of.is_of(who));
         let Some(Ceremony { of: Of::Registration { handle, state, .. }, host, origin, .. }) = ceremony else {
@@ -388,7 +398,7 @@ impl Passkeys {
                 info!(user = %who, client = %asking.client, "a passkey was not accepted: it is none of the user's");
                 return Err(Wrong::Passkey);
             };
-            match relying.finish_discoverable_authentication_v2(answer, state, &DiscoverableKey::from(&own.credential)) {
+            match relying.finish_discoverable_authentication_v2(answer, state, DiscoverableKey::from(&own.credential)) {
                 Ok(shown) => {
                     own.credential.update_credential(&shown);
                     own.used = Some(sent.wall);
