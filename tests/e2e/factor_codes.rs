@@ -17,15 +17,15 @@ use lab::{Lab, npm};
 use crate::portal_login::log_in;
 
 /// The realm's users may set up a second factor;
-const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
+pub(crate) const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
 /// or they have to.
-const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
+pub(crate) const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
 
 /// Where all of it begins.
-const HOME: &str = "/second-factor";
+pub(crate) const HOME: &str = "/second-factor";
 const SET_UP: &str = "/second-factor/set-up";
 const ACTIVATE: &str = "/second-factor/activate";
-const CODE: &str = "/second-factor/code";
+pub(crate) const CODE: &str = "/second-factor/code";
 
 /// Whether these pages are good HTML, where that can be looked at.
 fn are_good_html(lab: &Lab, pages: &[&Reply]) -> Result<()> {
@@ -39,12 +39,12 @@ fn are_good_html(lab: &Lab, pages: &[&Reply]) -> Result<()> {
 }
 
 /// Whether an answer leads to a page.
-fn leads_to(reply: &Reply, to: &str) -> bool {
+pub(crate) fn leads_to(reply: &Reply, to: &str) -> bool {
     matches!(reply.code, 302 | 303) && reply.header("location") == [to]
 }
 
 /// Whether somebody is in, and led there: at once, or first to what they should know of their phone's clock.
-fn is_in(reply: &Reply, to: &str) -> bool {
+pub(crate) fn is_in(reply: &Reply, to: &str) -> bool {
     let told = reply.code == 200 && reply.text().contains(&format!("class=\"target\" href=\"{to}\""));
     told || leads_to(reply, to)
 }
@@ -56,19 +56,19 @@ fn begins(web: &Web<'_>, user: &str) -> Result<Reply> {
 }
 
 /// Gives the password; a second factor is asked for then.
-fn password(web: &Web<'_>, user: &str) -> Result<Reply> {
+pub(crate) fn password(web: &Web<'_>, user: &str) -> Result<Reply> {
     let done = begins(web, user)?;
     ensure!(leads_to(&done, HOME), "{user}: {done:?}\n{}", done.text());
     web.get(HOME)
 }
 
 /// Gives a code for a login that waits for it.
-fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
+pub(crate) fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
     web.post(page, CODE, &[("code", code)])
 }
 
 /// Logs in with both factors.
-fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
+pub(crate) fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
     let page = password(web, user)?;
     let done = give(web, &page, code)?;
     ensure!(is_in(&done, "/"), "{user}: {done:?}\n{}", done.text());
@@ -94,7 +94,11 @@ fn activate(web: &Web<'_>, page: &Reply) -> Result<(Authenticator, Vec<String>)>
 }
 
 /// Somebody whose domain leaves it to them logs in with their password and sets one up.
-fn set_up<'a>(lab: &'a Lab, client: usize, user: &str) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
+pub(crate) fn set_up<'a>(
+    lab: &'a Lab,
+    client: usize,
+    user: &str,
+) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
     let web = Web::new(lab, client);
     let done = log_in(&web, user, &format!("{user}-pw"))?;
     ensure!(leads_to(&done, "/"), "{user}: {done:?}\n{}", lab.gateway.log());

@@ -30,6 +30,7 @@ mod exhaustion;
 mod explain;
 mod factor_browser;
 mod factor_codes;
+mod factor_operator;
 mod guard;
 mod half_closed;
 mod keys;
