@@ -17,12 +17,15 @@ use crate::portal_login::log_in;
 
 /// Some administrate, and the realm's users may set up a second factor.
 fn settings() -> String {
-    format!("{}{OPTIONAL}", lab::pages::SETTINGS)
+    format!(
+        "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\nviewers = [\"bob@EXAMPLE.TEST\"]\n{OPTIONAL}"
+    )
 }
 
 /// Whether a second factor is asked for behind this password.
 fn is_asked(lab: &Lab, client: usize, user: &str) -> Result<bool> {
     let web = Web::new(lab, client);
+    web.is_nobody()?;
     let done = log_in(&web, user, &format!("{user}-pw"))?;
     ensure!(done.code == 303, "{done:?}\n{}", done.text());
     Ok(leads_to(&done, crate::factor_codes::HOME))

@@ -32,7 +32,7 @@ fn wrong_codes_are_told_under_stable_names_and_fill_nothing() -> Result<()> {
     assert_eq!(of("wrong-code"), 10, "{told:#?}");
     assert!((1..=20).contains(&of("too-many")), "{told:#?}");
     assert!(told.iter().all(|event| event["user"] == "alice" && event["client"] == lab.address(1)));
-    logged(&lab, &["event=second-factor-refused", "user=alice", "cause=wrong-code"])?;
+    logged(&lab, &["event=\"second-factor-refused\"", "user=\"alice\"", "cause=\"wrong-code\""])?;
     let metrics = lab.gateway.metrics()?;
     for line in [
         "tracker_second_factor_attempts_total{result=\"wrong\"} 10",

@@ -25,7 +25,7 @@ fn the_key_is_changed_while_it_is_used_and_a_crash_at_any_point_loses_nothing() 
     let state = lab.scratch.join("state");
     let key = || Ok::<_, anyhow::Error>(fs::read_to_string(state.join(KEY))?);
     let (_, alice, _) = set_up(&lab, 0, "alice")?;
-    let (_, dora, _) = set_up(&lab, 0, "dora")?;
+    let (_, bob, _) = set_up(&lab, 0, "bob")?;
     let first = key()?;
     let rotated = lab.gateway.ask(&["second-factor", "rotate-key"])?;
     assert!(rotated["before"] != rotated["after"] && rotated["unreadable"] == 0, "{rotated}");
@@ -46,7 +46,7 @@ fn the_key_is_changed_while_it_is_used_and_a_crash_at_any_point_loses_nothing() 
         assert!(!state.join(PREVIOUS).exists(), "round {round}: a start brings it to its end");
         assert_eq!(lab.gateway.metric("tracker_second_factor_users_unreadable")?, Some(0.0), "round {round}");
     }
-    assert!(gets_in(&lab, 0, "dora", &dora)?);
+    assert!(gets_in(&lab, 0, "bob", &bob)?);
 
     // As a crash leaves it between the new key and the rows: what is on disk is under the old one.
     lab.gateway.kill();
@@ -57,7 +57,7 @@ fn the_key_is_changed_while_it_is_used_and_a_crash_at_any_point_loses_nothing() 
     assert!(!state.join(PREVIOUS).exists());
     assert!(gets_in(&lab, 0, "alice", &alice)?);
     lab.gateway.restart()?;
-    assert!(gets_in(&lab, 0, "dora", &dora)?, "all rows are under the new one");
+    assert!(gets_in(&lab, 0, "bob", &bob)?, "all rows are under the new one");
     lab.gateway.stop()?;
     fs::write(state.join(KEY), old)?;
     lab.gateway.start()?;
@@ -98,6 +98,7 @@ fn without_its_key_nobody_gets_in_and_nothing_is_lost() -> Result<()> {
     lab.gateway.stop()?;
     fs::write(&path, "nonsense")?;
     assert!(lab.gateway.start().is_err());
+    lab.gateway.kill();
     assert_eq!(fs::read_to_string(&path)?, "nonsense");
     fs::write(&path, &right)?;
     lab.gateway.start()?;

@@ -18,7 +18,7 @@ fn an_operator_sees_what_is_set_up_and_takes_it_away_by_command_and_page() -> Re
     let gateway = &lab.gateway;
     assert_eq!(gateway.shown(&["second-factor", "show"])?.trim(), "nobody has set up a second factor");
     let (_, own, codes) = set_up(&lab, 0, "alice")?;
-    set_up(&lab, 1, "dora")?;
+    set_up(&lab, 1, "bob")?;
     let shown = gateway.ask(&["second-factor", "show", "EXAMPLE.TEST\\ALICE"])?;
     let of = &list(&shown, "second factors")[0];
     assert_eq!((of["user"].as_str(), of["demand"].as_str()), (Some("alice"), Some("optional")));
@@ -48,14 +48,14 @@ fn an_operator_sees_what_is_set_up_and_takes_it_away_by_command_and_page() -> Re
     ensure!(web.post(&form, "/admin/login", &[("name", "carol"), ("password", "carol-pw")])?.code == 303);
     let page = web.get("/admin/second-factor")?;
     let text = page.text();
-    assert!(text.contains("dora@EXAMPLE.TEST") && text.contains("The built-in administrator"), "{text}");
+    assert!(text.contains("bob@EXAMPLE.TEST") && text.contains("The built-in administrator"), "{text}");
     assert!(!text.contains("alice@EXAMPLE.TEST"), "{text}");
-    let done = web.post(&page, "/admin/second-factor/reset", &[("user", "dora@example.test")])?;
+    let done = web.post(&page, "/admin/second-factor/reset", &[("user", "bob@example.test")])?;
     assert_eq!(done.header("location"), ["/admin/second-factor?done=reset"], "{done:?}");
     assert!(web.get("/admin/second-factor?done=reset")?.text().contains("The second factor was reset."));
-    assert!(!is_asked(&lab, 1, "dora")?);
+    assert!(!is_asked(&lab, 1, "bob")?);
     let events = told(&lab, "reset")?;
-    assert!(events[1]["user"] == "dora" && events[1]["actor"]["via"] == "portal", "{events:?}");
+    assert!(events[1]["user"] == "bob" && events[1]["actor"]["via"] == "portal", "{events:?}");
     let own = web.post(&page, "/admin/second-factor/reset", &[("user", "Carol@example.test")])?;
     assert_eq!(own.code, 409, "nobody's password alone takes their second factor away");
     Ok(())
@@ -69,8 +69,8 @@ fn with_the_daemon_down_it_is_done_in_its_database() -> Result<()> {
     let mut lab = Lab::start_with(3, &settings())?;
     let config = lab.gateway.config().display().to_string();
     let (_, _, _) = set_up(&lab, 0, "alice")?;
-    let (_, dora, _) = set_up(&lab, 1, "dora")?;
-    lab.login(2, "bob")?;
+    let (_, bob, _) = set_up(&lab, 1, "bob")?;
+    lab.login(2, "carol")?;
     let reset = |lab: &Lab, user: &str, more: &[&str]| {
         lab.gateway.ctl(&[&["second-factor", "reset", user, "--config", &config], more].concat())
     };
@@ -90,15 +90,15 @@ fn with_the_daemon_down_it_is_done_in_its_database() -> Result<()> {
     assert!(refused.exit == 1 && refused.stderr.contains("there is no database"), "{refused:?}");
     lab.gateway.start()?;
     assert!(!is_asked(&lab, 0, "alice")?);
-    assert!(is_let_through(&lab, 2), "bob's session went on\n{}", lab.gateway.log());
+    assert!(is_let_through(&lab, 2), "carol's session went on\n{}", lab.gateway.log());
     let events = told(&lab, "reset")?;
     assert!(events.len() == 1 && events[0]["actor"]["via"] == "offline", "{events:?}");
     assert_eq!(events[0]["actor"]["uid"], 0);
-    assert!(gets_in(&lab, 1, "dora", &dora)?);
+    assert!(gets_in(&lab, 1, "bob", &bob)?);
 
     lab.gateway.stop()?;
-    assert_eq!(reset(&lab, "dora", &["--offline"])?.exit, 0);
+    assert_eq!(reset(&lab, "bob", &["--offline"])?.exit, 0);
     lab.gateway.start()?;
-    assert!(!is_asked(&lab, 1, "dora")?);
+    assert!(!is_asked(&lab, 1, "bob")?);
     Ok(())
 }
