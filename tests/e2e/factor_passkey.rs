@@ -61,8 +61,9 @@ fn enrol(browser: &mut Browser, user: &str, name: &str) -> Result<Device> {
     Ok(device)
 }
 
-/// Logs in with the password again: the second factor is asked for then.
-fn first_factor(browser: &mut Browser, user: &str) -> Result<()> {
+/// Logs in with the password again, after a logout: the second factor is asked for then.
+fn first_factor(lab: &Lab, browser: &mut Browser, user: &str) -> Result<()> {
+    lab.gateway.ask(&["logout", &lab.address(0)])?;
     browser.forget_cookies()?;
     pages::log_in(browser, "/login", user)?;
     browser.arrives(|url| url == Web::url("/second-factor")).map(drop)

@@ -44,6 +44,7 @@ pub const ALL: &[Page] = &[
     page(Who::User, "own", "/"),
     page(Who::User, "login-again", "/login"),
     page(Who::User, "second-factor", "/second-factor"),
+    page(Who::User, "passkey-add", "/second-factor/passkey/add"),
     page(Who::User, "second-factor-start", "/second-factor/set-up"),
     page(Who::User, "destination", "http://168.63.129.16/"),
     page(Who::User, "unreachable", "http://origin.example.test:9999/"),
