@@ -37,7 +37,7 @@ fn no_secret_stands_in_the_clear() -> Result<()> {
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut wanted: Vec<&[u8]> =
         vec![&secret[..12], &own.secret().as_bytes()[..16], &numbers.as_bytes()[..24], &hex.as_bytes()[..24]];
-    wanted.extend(codes.iter().map(|code| code.as_bytes()));
+    wanted.extend(codes.iter().map(String::as_bytes));
     // Whoever looks finds: what is known to stand there.
     ensure!(!written(&lab, &[b"second-factors"])?.is_empty(), "the search finds nothing");
     assert_eq!(written(&lab, &wanted)?, [""; 0]);

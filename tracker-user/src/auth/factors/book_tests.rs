@@ -1,3 +1,5 @@
+//! The book under many hands, patient guesses, damaged rows, and restarts.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus::Registry;
