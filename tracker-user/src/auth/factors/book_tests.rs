@@ -325,7 +325,8 @@ proptest! {
             // One in a million is another step's as well.
             prop_assert_eq!(outcome.is_ok(), is_right, "{} {} {}", now, step, last);
             if let Ok(checked) = outcome {
-                prop_assert_eq!(checked.drift, off);
+                // Whoever is behind is told so from the second time on.
+                prop_assert!([0, off].contains(&checked.drift), "{}", checked.drift);
                 rig.journal.submit(checked.entries, None);
                 last = step;
             }
