@@ -22,6 +22,8 @@ pub use code::{Checked, Enrolment, Wrong};
 pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
 pub use passkeys::Refused as PasskeyRefused;
-pub use passkeys::{Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, Passkeys, RelyingParty, Unusable};
+pub use passkeys::{
+    Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, New as NewPasskey, Passkeys, RelyingParty, Unusable,
+};
 pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
 pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

@@ -1,3 +1,5 @@
+//! Passkeys by a device that the tests have themselves.
+
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -73,7 +75,8 @@ impl Rig {
         let asked = self.passkeys.ask_for_new(who, &asking()).unwrap();
         let key = SoftKey::new(&asked, id);
         let answer = made(&key, &asked);
-        let added = self.passkeys.add(who, &asking(), asked.number(), answer, name, sent(), |_| {});
+        let added =
+            self.passkeys.add(who, &asking(), New { number: asked.number(), answer, name }, sent(), |_| {});
         (key, added)
     }
 
@@ -167,7 +170,13 @@ fn a_counter_that_does_not_go_on_is_refused_unless_there_is_none() {
     let mut synced = SoftKey::new(&asked, b"synced");
     synced.counts = false;
     rig.passkeys
-        .add(&alice, &asking(), asked.number(), made(&synced, &asked), "Synced", sent(), |_| {})
+        .add(
+            &alice,
+            &asking(),
+            New { number: asked.number(), answer: made(&synced, &asked), name: "Synced" },
+            sent(),
+            |_| {},
+        )
         .unwrap();
     for _ in 0..3 {
         rig.show_own(&alice, &mut synced).unwrap();
@@ -395,7 +404,13 @@ fn keys_that_are_none_are_refused_when_they_are_made_or_shown() {
         let asked = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
         let mut made = SoftKey::new(&asked, b"key");
         let answer = serde_json::from_value(made.made_with(&asked, HOST, ORIGIN, &key)).unwrap();
-        match rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Key", sent(), |_| {}) {
+        match rig.passkeys.add(
+            &alice,
+            &asking(),
+            New { number: asked.number(), answer, name: "Key" },
+            sent(),
+            |_| {},
+        ) {
             Err(refused) => assert_eq!(refused, Refused::NotMade),
             Ok(_) => assert_eq!(rig.show_any(&mut made).unwrap_err(), Wrong::Passkey.into()),
         }
@@ -428,7 +443,7 @@ proptest! {
                 let mut said = key.made(&asked, HOST, ORIGIN);
                 said["response"][field] = change(&said["response"][field]);
                 if let Ok(answer) = serde_json::from_value(said) {
-                    let _ = rig.passkeys.add(&alice, &asking(), asked.number(), answer, "Changed", sent(), |_| {});
+                    let _ = rig.passkeys.add(&alice, &asking(), New { number: asked.number(), answer, name: "Changed" }, sent(), |_| {});
                 }
             }
             rig.book.reset(&alice);

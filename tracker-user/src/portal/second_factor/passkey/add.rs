@@ -15,7 +15,7 @@ use super::super::set_up::{Who, prove_here};
 use super::super::{HOME, address, complete};
 use super::{ADD, Offer, Place, Signed};
 use crate::audit::{Actor, FactorChange};
-use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, PasskeyRefused};
+use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, NewPasskey};
 use crate::portal::login::{NotAdmitted, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -70,7 +70,7 @@ pub(super) async fn show(visit: Visit, State(site): State<Site>) -> Response {
     first.unwrap_or_else(|| form(&site, &visit, &who, Filled::default(), None))
 }
 
-fn form(site: &Site, visit: &Visit, who: &Who, filled: Filled, problem: Option<UserMessage>) -> Response {
+fn form(site: &Site, visit: &Visit, who: &Who, filled: Filled, problem: Option<&UserMessage>) -> Response {
     let Some(offer) = Offer::to_make(site, visit) else {
         return redirect(visit, StatusCode::SEE_OTHER, HOME);
     };
@@ -89,7 +89,7 @@ fn form(site: &Site, visit: &Visit, who: &Who, filled: Filled, problem: Option<U
         is_demanded: matches!(who, Who::Pending(_)),
         is_full: has >= MOST_PASSKEYS,
         most: MOST_PASSKEYS,
-        problem: problem.as_ref().map(|problem| visit.language().say(problem)),
+        problem: problem.map(|problem| visit.language().say(problem)),
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(visit, status, &form)
@@ -125,26 +125,28 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     let address = match is_first.then(|| address::check(site, visit, &identity, &filled.address)).transpose()
     {
         Ok(address) => address.flatten(),
-        Err(problem) => return form(site, visit, &who, filled, Some(problem)),
+        Err(problem) => return form(site, visit, &who, filled, Some(&problem)),
     };
     let drawn = if is_first { recovery_codes::draw() } else { None };
     if is_first && drawn.is_none() {
         return unable(visit);
     }
-    let (shown, kept) = drawn.map(|Drawn { shown, kept }| (shown, kept)).unzip();
+    let (drawn, kept) = drawn.map(|Drawn { shown, kept }| (shown, kept)).unzip();
     let place = Place::of(visit);
+    // Of two that are made at once one is the first: its codes are the ones that are shown.
+    let mut shown = None;
     let added = filled.signed.answer().and_then(|answer| {
         let (asking, Signed { number, .. }) = (place.asking(), &filled.signed);
-        site.passkeys().add(&identity, &asking, number, answer, &filled.name, sent(visit), |account| {
+        let new = NewPasskey { number, answer, name: &filled.name };
+        site.passkeys().add(&identity, &asking, new, sent(visit), |account| {
             account.recovery_address = address;
             account.recovery_codes = kept.unwrap_or_default();
+            shown = drawn;
         })
     });
     let row = match added {
         Ok(row) => row,
-        // Somebody has made the first one meanwhile, or it was none any more.
-        Err(PasskeyRefused::Gone) => return redirect(visit, StatusCode::SEE_OTHER, ADD),
-        Err(refused) => return form(site, visit, &who, filled, Some(refused.user_message())),
+        Err(refused) => return form(site, visit, &who, filled, Some(&refused.user_message())),
     };
     let checked = Checked { factor: Factor::Passkey, drift: 0, entries: vec![row] };
     let done = added_now(site, visit, &who, checked).await;
