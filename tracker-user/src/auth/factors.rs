@@ -25,7 +25,7 @@ pub use devices::{Device, Devices, Found, Terms};
 pub use held::NoAccount;
 pub use passkeys::Refused as PasskeyRefused;
 pub use passkeys::{
-    Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, Made, Passkeys, RelyingParty, Unusable,
+    Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, New as NewPasskey, Passkeys, RelyingParty, Unusable,
 };
 pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
 pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

@@ -1,6 +1,7 @@
 //! The book of further factors: see the room.
 
-use std::collections::BTreeMap;
+mod found;
+
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
 use super::held::{Book, Held, Known, NoAccount, TABLE, random, told, unseal};
-use super::passkeys::{Indexed, RelyingParty};
+use super::passkeys::Indexed;
 use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
@@ -223,33 +224,6 @@ impl SecondFactors {
     #[must_use]
     pub fn devices(&self) -> &Devices {
         &self.devices
-    }
-
-    /// Whose passkeys know their user by this handle.
-    pub(super) fn by_passkey_user(&self, handle: &[u8; 16]) -> Option<Identity> {
-        let held = self.book.held();
-        let key = held.passkeys.user(handle)?;
-        let Known::Sealed { sealed, .. } = held.known.get(key)? else { return None };
-        let account = unseal(&self.sealer, key, sealed)?;
-        Some(Identity::restore(&account.user, &account.domain, key))
-    }
-
-    /// Whether anybody has the passkey of this number.
-    pub(super) fn has_passkey(&self, credential: &[u8]) -> bool {
-        self.book.held().passkeys.has(credential)
-    }
-
-    /// How many passkeys there are, by the host that they were made for.
-    #[must_use]
-    pub fn passkey_hosts(&self) -> BTreeMap<String, usize> {
-        let held = self.book.held();
-        held.passkeys.hosts().map(|(host, count)| (host.to_owned(), count)).collect()
-    }
-
-    /// What passkeys are made for.
-    #[must_use]
-    pub fn relying_party(&self) -> RelyingParty {
-        RelyingParty::of(&self.settings.load().host, self.book.held().passkeys.hosts())
     }
 
     /// Changes what a user has set up, and returns what `change` does, and what says so on disk: hand it to the journal, in whatever

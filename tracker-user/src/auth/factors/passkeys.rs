@@ -68,6 +68,24 @@ pub struct Asked {
     options: Value,
 }
 
+/// What comes of a request for a new passkey.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// The number of what was asked.
+    pub number: &'a str,
+    /// What the browser says of it.
+    pub answer: RegisterPublicKeyCredential,
+    /// What its user calls it.
+    pub name: &'a str,
+}
+
+/// What a browser is asked to sign, and where.
+struct Posed {
+    host: Box<str>,
+    origin: Box<str>,
+    state: DiscoverableAuthentication,
+}
+
 /// Nothing was asked, or the answer is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -139,17 +157,6 @@ pub struct Passkeys {
     ceremonies: Ceremonies,
 }
 
-/// A passkey that a device has just made.
-#[derive(Debug)]
-pub struct Made<'a> {
-    /// The number of what it was asked for with.
-    pub number: &'a str,
-    /// What the device says.
-    pub answer: RegisterPublicKeyCredential,
-    /// What its user calls it.
-    pub name: &'a str,
-}
-
 impl Passkeys {
     /// Of what is in this book.
     #[must_use]
@@ -215,11 +222,11 @@ impl Passkeys {
         &self,
         who: &Identity,
         asking: &Asking<'_>,
-        made: Made<'_>,
+        new: New<'_>,
         sent: Sent,
         also: impl FnOnce(&mut Account),
     ) -> Result<Entry, Refused> {
-        let Made { number, mut answer, name } = made;
+        let New { number, mut answer, name } = new;
         let name = readable_name(name)?;
         let ceremony = self.ceremonies.take(number, asking).filter(|ceremony| ceremony.of.is_of(who));
         let Some(Ceremony { of: Of::Registration { handle, state, .. }, host, origin, .. }) = ceremony else {
@@ -285,7 +292,7 @@ impl Passkeys {
         let Some(Ceremony { of: Of::Second { state, .. }, host, origin, .. }) = ceremony else {
             return Err(Refused::Late);
         };
-        self.check(who, &host, &origin, asking, state, answer, sent)
+        self.check(who, Posed { host, origin, state }, asking, answer, sent)
     }
 
     /// Asks for any passkey of this gateway's, of whoever it is.
@@ -319,7 +326,7 @@ impl Passkeys {
         let handle: Option<[u8; 16]> = answer.get_user_unique_id().and_then(|handle| handle.try_into().ok());
         let who = handle.and_then(|handle| self.book.by_passkey_user(&handle)).ok_or(Refused::Unknown)?;
         let who = Arc::new(who);
-        let checked = self.check(&who, &host, &origin, asking, state, answer, sent)?;
+        let checked = self.check(&who, Posed { host, origin, state }, asking, answer, sent)?;
         Ok((who, checked))
     }
 
@@ -375,21 +382,19 @@ impl Passkeys {
         Ok((options, state))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an answer is judged by")]
     fn check(
         &self,
         who: &Arc<Identity>,
-        host: &str,
-        origin: &str,
+        posed: Posed,
         asking: &Asking<'_>,
-        state: DiscoverableAuthentication,
         answer: &PublicKeyCredential,
         sent: Sent,
     ) -> Result<Checked, Refused> {
+        let Posed { host, origin, state } = posed;
         if *self.host(asking.host)? != *host {
             return Err(Refused::Late);
         }
-        let relying = self.relying(host, origin)?;
+        let relying = self.relying(&host, &origin)?;
         let checked = self.book.attempt(who, FactorChange::WrongPasskey, sent, |account| {
             let handle = answer.get_user_unique_id();
             let is_theirs = handle.is_none_or(|handle| account.passkey_user.is_some_and(|own| own == *handle));

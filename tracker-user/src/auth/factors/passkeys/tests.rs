@@ -1,4 +1,4 @@
-//! Passkeys: made, signed with, copied, late and changed.
+//! Passkeys by a device that the tests have themselves.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Rig {
         let key = SoftKey::new(&asked, id);
         let answer = made(&key, &asked);
         let added =
-            self.passkeys.add(who, &asking(), Made { number: asked.number(), answer, name }, sent(), |_| {});
+            self.passkeys.add(who, &asking(), New { number: asked.number(), answer, name }, sent(), |_| {});
         (key, added)
     }
 
@@ -173,7 +173,7 @@ fn a_counter_that_does_not_go_on_is_refused_unless_there_is_none() {
         .add(
             &alice,
             &asking(),
-            Made { number: asked.number(), answer: made(&synced, &asked), name: "Synced" },
+            New { number: asked.number(), answer: made(&synced, &asked), name: "Synced" },
             sent(),
             |_| {},
         )
@@ -407,7 +407,7 @@ fn keys_that_are_none_are_refused_when_they_are_made_or_shown() {
         match rig.passkeys.add(
             &alice,
             &asking(),
-            Made { number: asked.number(), answer, name: "Key" },
+            New { number: asked.number(), answer, name: "Key" },
             sent(),
             |_| {},
         ) {
@@ -443,7 +443,7 @@ proptest! {
                 let mut said = key.made(&asked, HOST, ORIGIN);
                 said["response"][field] = change(&said["response"][field]);
                 if let Ok(answer) = serde_json::from_value(said) {
-                    let _ = rig.passkeys.add(&alice, &asking(), Made { number: asked.number(), answer, name: "Changed" }, sent(), |_| {});
+                    let _ = rig.passkeys.add(&alice, &asking(), New { number: asked.number(), answer, name: "Changed" }, sent(), |_| {});
                 }
             }
             rig.book.reset(&alice);

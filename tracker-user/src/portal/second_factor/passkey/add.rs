@@ -15,7 +15,7 @@ use super::super::set_up::{Who, prove_here};
 use super::super::{HOME, address, complete};
 use super::{ADD, Offer, Place, Signed};
 use crate::audit::{Actor, FactorChange};
-use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, Made, PasskeyRefused};
+use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, NewPasskey};
 use crate::portal::login::{NotAdmitted, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -131,20 +131,21 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     if is_first && drawn.is_none() {
         return unable(visit);
     }
-    let (shown, kept) = drawn.map(|Drawn { shown, kept }| (shown, kept)).unzip();
+    let (drawn, kept) = drawn.map(|Drawn { shown, kept }| (shown, kept)).unzip();
     let place = Place::of(visit);
+    // Of two that are made at once one is the first: its codes are the ones that are shown.
+    let mut shown = None;
     let added = filled.signed.answer().and_then(|answer| {
         let (asking, Signed { number, .. }) = (place.asking(), &filled.signed);
-        let made = Made { number, answer, name: &filled.name };
-        site.passkeys().add(&identity, &asking, made, sent(visit), |account| {
+        let new = NewPasskey { number, answer, name: &filled.name };
+        site.passkeys().add(&identity, &asking, new, sent(visit), |account| {
             account.recovery_address = address;
             account.recovery_codes = kept.unwrap_or_default();
+            shown = drawn;
         })
     });
     let row = match added {
         Ok(row) => row,
-        // Somebody has made the first one meanwhile, or it was none any more.
-        Err(PasskeyRefused::Gone) => return redirect(visit, StatusCode::SEE_OTHER, ADD),
         Err(refused) => return form(site, visit, &who, filled, Some(&refused.user_message())),
     };
     let checked = Checked { factor: Factor::Passkey, drift: 0, entries: vec![row] };
