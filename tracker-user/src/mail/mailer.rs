@@ -138,7 +138,6 @@ impl Mailer {
     }
 
     /// The rows of mails, and what sends them once those are on disk ([`Self::release`]). Where no mail is sent: none.
-    #[must_use]
     pub fn prepare(&self, letters: Vec<Letter>) -> (Vec<Entry>, Outgoing) {
         let (mut entries, mut outgoing) = (Vec::new(), Vec::new());
         if !self.is_on() {
