@@ -119,11 +119,9 @@ fn the_code_stands_in_the_mail_alone() -> Result<()> {
         return Ok(());
     }
     let wishes = Wishes { tls: Tls::Trusted, asks_for_a_password: true };
-    let password_file = {
-        let path = std::env::temp_dir().join(format!("tracker-mail-{}", std::process::id()));
-        std::fs::write(&path, format!("{}\n", smtp::PASSWORD))?;
-        path
-    };
+    // Where the lab's own files are not known yet: gone at the end, whatever comes of the test.
+    let scratch = lab::scratch::Scratch::new()?;
+    let password_file = scratch.write("mail-password", format!("{}\n", smtp::PASSWORD))?;
     let settings = format!(
         "{SETTINGS}{}password-file = \"{}\"\n",
         mail("smtps", smtp::TLS_PORT, "gateway@"),
@@ -159,6 +157,5 @@ fn the_code_stands_in_the_mail_alone() -> Result<()> {
             ensure!(!found, "{secret} stands in {}", path.display());
         }
     }
-    std::fs::remove_file(password_file)?;
     Ok(())
 }
