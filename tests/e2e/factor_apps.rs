@@ -104,7 +104,11 @@ fn a_program_goes_by_an_application_password_and_not_by_the_accounts() -> Result
     let proxy = format!("http://alice:{password}@127.0.0.1:3128");
     for words in [
         &["wget", "-q", "-O", "-", "--tries=1", "--timeout=10"][..],
-        &["python3", "-c", "import sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=10).read())"],
+        &[
+            "python3",
+            "-c",
+            "import sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=10).read())",
+        ],
     ] {
         let mut program = lab.net.gateway.command(words[0]);
         program.args(&words[1..]).arg(url("headers")).env("http_proxy", &proxy).env_remove("no_proxy");
@@ -117,10 +121,16 @@ fn a_program_goes_by_an_application_password_and_not_by_the_accounts() -> Result
     for typed in [password.as_str(), "tap_00000000"] {
         let other = Web::new(&lab, 2);
         let refused = log_in(&other, "alice", typed)?;
-        ensure!(refused.code == 403 && refused.text().contains("This is an application password"), "{refused:?}");
+        ensure!(
+            refused.code == 403 && refused.text().contains("This is an application password"),
+            "{refused:?}"
+        );
         let form = other.get("/admin/login")?;
         let refused = other.post(&form, "/admin/login", &[("name", "alice"), ("password", typed)])?;
-        ensure!(refused.code == 403 && refused.text().contains("This is an application password"), "{refused:?}");
+        ensure!(
+            refused.code == 403 && refused.text().contains("This is an application password"),
+            "{refused:?}"
+        );
     }
     ensure!(bans(&lab)? == 0);
 
@@ -130,7 +140,10 @@ fn a_program_goes_by_an_application_password_and_not_by_the_accounts() -> Result
     ensure!(by_basic(&lab, 2, "alice", &password)?.code == 200);
     lab.gateway.restart()?;
     let [one] = <[_; 1]>::try_from(listed(&lab, "alice")?).map_err(|all| anyhow::anyhow!("{all:?}"))?;
-    ensure!(one["name"] == "curl on the build host" && one["last_client"] == lab.address(2).as_str(), "{one:#}");
+    ensure!(
+        one["name"] == "curl on the build host" && one["last_client"] == lab.address(2).as_str(),
+        "{one:#}"
+    );
     ensure!(one["last_used"].is_string() && one["expires"].is_null(), "{one:#}");
     for (what, at) in [("state", lab.scratch.join("state")), ("log", lab.scratch.path().to_owned())] {
         ensure!(!stands_in(&at, &password[12..])?, "the secret stands in the {what}");
@@ -157,7 +170,10 @@ fn what_is_deleted_or_comes_from_elsewhere_is_refused_with_the_next_request() ->
     let mistyped = format!("{}{last}", &program[..39]);
     for _ in 0..10 {
         let refused = by_basic(&lab, 2, "alice", &mistyped)?;
-        ensure!(refused.code == 407 && refused.text().contains("was not typed as it was shown"), "{refused:?}");
+        ensure!(
+            refused.code == 407 && refused.text().contains("was not typed as it was shown"),
+            "{refused:?}"
+        );
     }
     ensure!(bans(&lab)? == 0);
     // Another user's name: wrong, and counted as one try however often it comes.
@@ -205,7 +221,8 @@ fn base64(text: &str) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in text.as_bytes().chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or_default()));
+        let bits =
+            (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or_default()));
         for at in 0..4 {
             let letter = LETTERS[(bits >> (18 - 6 * at) & 63) as usize];
             let letter = if at <= chunk.len() { char::from(letter) } else { '=' };

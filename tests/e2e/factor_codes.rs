@@ -71,7 +71,11 @@ fn activate(web: &Web<'_>, page: &Reply) -> Result<(Authenticator, Vec<String>)>
 }
 
 /// Somebody whose domain leaves it to them logs in with their password and sets one up.
-pub(crate) fn set_up<'a>(lab: &'a Lab, client: usize, user: &str) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
+pub(crate) fn set_up<'a>(
+    lab: &'a Lab,
+    client: usize,
+    user: &str,
+) -> Result<(Web<'a>, Authenticator, Vec<String>)> {
     let web = Web::new(lab, client);
     let done = log_in(&web, user, &format!("{user}-pw"))?;
     ensure!(leads_to(&done, "/"), "{user}: {done:?}\n{}", lab.gateway.log());

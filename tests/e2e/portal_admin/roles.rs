@@ -169,8 +169,9 @@ fn routes() -> Result<BTreeSet<(String, String)>> {
     let (mut source, mut found) = (String::new(), BTreeSet::new());
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracker-user/src/portal"), &mut source)?;
     for route in source.split(".route(").skip(1) {
-        let mut quoted = route.split('"');
-        let path = quoted.nth(1).context("a path")?;
+        // A path that has a name is none of these.
+        let Some(path) = route.trim_start().strip_prefix('"') else { continue };
+        let path = path.split('"').next().context("a path")?;
         if !["/status", "/admin"].iter().any(|begins| path.starts_with(begins)) {
             continue;
         }
