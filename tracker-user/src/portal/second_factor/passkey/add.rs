@@ -135,7 +135,7 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     let place = Place::of(visit);
     let added = filled.signed.answer().and_then(|answer| {
         let (asking, Signed { number, .. }) = (place.asking(), &filled.signed);
-        let made = Made { number, answer, name: &filled.name };
+        let made = Made { number, answer, name: &filled.name, is_first };
         site.passkeys().add(&identity, &asking, made, sent(visit), |account| {
             account.recovery_address = address;
             account.recovery_codes = kept.unwrap_or_default();
