@@ -106,6 +106,10 @@ async fn log_out(visit: &Visit, site: &Site, reader: Reader) -> Response {
             None
         }
     };
+    // Nor does anybody log in by a password that was typed there before.
+    if !matches!(done, Ok(OwnLogout::SharedHost)) {
+        site.end_pending_at(visit.client());
+    }
     let mut response = match done {
         Ok(done) => told(visit, done, reader),
         Err(error) => {

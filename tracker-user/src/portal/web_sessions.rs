@@ -395,7 +395,7 @@ impl Site {
     }
 
     /// Of a user of the gateway's own: since when the password, and whether it counts, is what it is.
-    fn changed(&self, identity: &Identity) -> Option<jiff::Timestamp> {
+    pub(super) fn changed(&self, identity: &Identity) -> Option<jiff::Timestamp> {
         if !identity.is_local() {
             return None;
         }

@@ -77,6 +77,8 @@ pub struct New<'a> {
     pub answer: RegisterPublicKeyCredential,
     /// What its user calls it.
     pub name: &'a str,
+    /// Whether it is to be the first factor: of whoever has one by now, it was not made by proving that.
+    pub is_first: bool,
 }
 
 /// What a browser is asked to sign, and where.
@@ -217,7 +219,7 @@ impl Passkeys {
     /// Takes a new passkey, and returns the row that says so on disk. `also` changes what is set up together with the first factor.
     ///
     /// # Errors
-    /// When it is not accepted; nothing is changed then.
+    /// When it is not accepted, also as somebody was faster with a first factor; nothing is changed then.
     pub fn add(
         &self,
         who: &Identity,
@@ -226,7 +228,7 @@ impl Passkeys {
         sent: Sent,
         also: impl FnOnce(&mut Account),
     ) -> Result<Entry, Refused> {
-        let New { number, mut answer, name } = new;
+        let New { number, mut answer, name, is_first } = new;
         let name = readable_name(name)?;
         let ceremony = self.ceremonies.take(number, asking).filter(|ceremony| ceremony.of.is_of(who));
         let Some(Ceremony { of: Of::Registration { handle, state, .. }, host, origin, .. }) = ceremony else {
@@ -250,7 +252,7 @@ impl Passkeys {
         let new = Passkey { name, host: host.into(), credential, discoverable, since: sent.wall, used: None };
         let (added, row) = self
             .book
-            .change(who, |account| add_to(account, handle, new, also))
+            .change(who, |account| add_to(account, handle, new, is_first.then_some(also)))
             .map_err(|_| Wrong::Unreadable)?;
         added.map(|()| row)
     }
@@ -444,8 +446,11 @@ fn add_to(
     account: &mut Account,
     handle: [u8; 16],
     new: Passkey,
-    also: impl FnOnce(&mut Account),
+    also: Option<impl FnOnce(&mut Account)>,
 ) -> Result<(), Refused> {
+    if also.is_some() != account.factors().is_empty() {
+        return Err(Refused::Gone);
+    }
     if account.passkeys.len() >= MOST {
         return Err(Refused::Full);
     }
@@ -454,7 +459,7 @@ fn add_to(
     if *account.passkey_user.get_or_insert(handle) != handle {
         return Err(Refused::Late);
     }
-    if account.factors().is_empty() {
+    if let Some(also) = also {
         also(account);
     }
     account.passkeys.push(new);

@@ -124,6 +124,11 @@ impl Recovery {
         stops
     }
 
+    /// A code that was mailed to another address is good no more.
+    pub fn forget_code(&mut self) {
+        self.code = None;
+    }
+
     /// A new code. The one before is good no more.
     fn draw(&mut self, now: Timestamp) -> Result<(Zeroizing<String>, Timestamp), NotMailed> {
         if self.due.is_some() {

@@ -113,7 +113,7 @@ async fn begin(
     let identity = Arc::new(identity);
     let role = site.role_of(&identity);
     if role.may_look() && site.parts().factors.missing(&identity, method, factors).is_some() {
-        let login = PendingLogin::new(visit, Purpose::Admin, identity, method, wanted.to_owned());
+        let login = PendingLogin::new(site, visit, Purpose::Admin, identity, method, wanted.to_owned());
         let cookie = site.begin_pending(visit, login).ok_or_else(unable)?;
         return Ok(("/second-factor".to_owned(), cookie));
     }

@@ -130,7 +130,8 @@ impl NotAdmitted {
         self.message
     }
 
-    fn new(refusal: &Refusal, why: String) -> Self {
+    /// The tracker's refusal.
+    pub(in crate::portal) fn new(refusal: &Refusal, why: String) -> Self {
         let (status, retry) = match refusal {
             // Other credentials of the same user would not help.
             Refusal::Policy(Policy::Licences { .. } | Policy::SharedHost) => (StatusCode::FORBIDDEN, false),

@@ -204,7 +204,7 @@ fn second_factor(
     wanted: Option<Wanted>,
 ) -> Response {
     let to = wanted.map(|wanted| wanted.id).unwrap_or_default();
-    let login = PendingLogin::new(visit, Purpose::User, identity, method, to);
+    let login = PendingLogin::new(site, visit, Purpose::User, identity, method, to);
     let mut response = Redirect::to("/second-factor").into_response();
     if let Some(cookie) = site.begin_pending(visit, login) {
         response.headers_mut().append(SET_COOKIE, cookie);

@@ -87,16 +87,21 @@ pub(super) async fn change(
         Ok(address) => address,
         Err(problem) => return manage::with_problem(&site, &visit, &person, &address, &problem),
     };
-    let changed = factors.change(&who, |account| std::mem::replace(&mut account.recovery_address, address));
+    let changed = factors.change(&who, |account| {
+        account.recovery.forget_code();
+        std::mem::replace(&mut account.recovery_address, address)
+    });
     let Ok((before, row)) = changed else {
         return unable(&visit);
     };
-    if let Err(not) = keep(&site, vec![row]).await {
+    let kept = keep(&site, vec![row]).await;
+    // It counts from now on, also where the disk has not taken it.
+    factors.tell(&who, Some(visit.client()), FactorChange::RecoveryAddress, None, Some(actor));
+    tell_of_new_address(&site, &visit, &person, before.as_deref().cloned());
+    if let Err(not) = kept {
         tracing::warn!(request = visit.number(), problem = not.why, "a recovery address is not on disk");
         return unable(&visit);
     }
-    factors.tell(&who, Some(visit.client()), FactorChange::RecoveryAddress, None, Some(actor));
-    tell_of_new_address(&site, &visit, &person, before.as_deref().cloned());
     redirect(&visit, StatusCode::SEE_OTHER, "/second-factor?done=address")
 }
 

@@ -15,6 +15,7 @@ use crate::portal::visit::Visit;
 use crate::portal::web_sessions::{NotBegun, Purpose};
 use crate::session;
 use crate::session::Proof;
+use crate::tracker::Refusal;
 use crate::types::{Factors, UserMessage};
 
 /// Logs in whoever has shown both factors, and returns the cookies that the answer sets (append each as `Set-Cookie`). A user's
@@ -30,6 +31,12 @@ pub(in crate::portal) async fn complete(
     checked: Checked,
 ) -> Result<Vec<HeaderValue>, NotAdmitted> {
     let Checked { factor, entries, drift: _ } = checked;
+    // What is changed from now on ends a session that begins by what counted before.
+    let at = boot_now();
+    if !login.is_unchanged(site) {
+        keep(site, entries).await?;
+        return Err(NotAdmitted::new(&Refusal::Revoked, Refusal::Revoked.to_string()));
+    }
     let (identity, factors) = (Arc::clone(&login.identity), Factors::NONE.with(factor));
     let cookie = match login.purpose {
         Purpose::User => {
@@ -39,7 +46,7 @@ pub(in crate::portal) async fn complete(
                 method: login.method,
                 factors,
                 enrolled: Factors::NONE,
-                at: boot_now(),
+                at,
                 connection: None,
                 device: None,
             };

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
+use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -40,6 +41,8 @@ pub(in crate::portal) struct PendingLogin {
     /// What is being set up, where one is demanded and there is none: the same until its first code is right.
     pub(in crate::portal) enrolment: Option<Enrolment>,
     client: ClientAddr,
+    /// Of a user of the gateway's own: since when the password, and whether it counts, was what it was at the first factor.
+    changed: Option<Timestamp>,
     begun: BootTime,
     tries: u8,
 }
@@ -47,14 +50,21 @@ pub(in crate::portal) struct PendingLogin {
 impl PendingLogin {
     /// One that begins now.
     pub(in crate::portal) fn new(
+        site: &Site,
         visit: &Visit,
         purpose: Purpose,
         identity: Arc<Identity>,
         method: Method,
         to: String,
     ) -> Self {
-        let (client, begun) = (visit.client(), boot_now());
-        Self { purpose, identity, method, to, enrolment: None, client, begun, tries: 0 }
+        let (client, changed, begun) = (visit.client(), site.changed(&identity), boot_now());
+        Self { purpose, identity, method, to, enrolment: None, client, changed, begun, tries: 0 }
+    }
+
+    /// Whether the first factor is worth what it was when it was given: not after another password, or for whoever is disabled or
+    /// removed.
+    pub(in crate::portal) fn is_unchanged(&self, site: &Site) -> bool {
+        site.changed(&self.identity) == self.changed
     }
 }
 
@@ -107,7 +117,18 @@ impl Site {
 
     /// The login that is pending in this browser.
     pub(in crate::portal) fn pending_login(&self, visit: &Visit) -> Option<PendingLogin> {
-        self.pending_logins().get(&hash(visit.pending_secret()?), visit.client(), boot_now())
+        let login = self.pending_logins().get(&hash(visit.pending_secret()?), visit.client(), boot_now())?;
+        if !login.is_unchanged(self) {
+            self.end_pending(visit);
+            return None;
+        }
+        Some(login)
+    }
+
+    /// Whoever was about to log in as a user at this address logs in no more: somebody has logged out there.
+    pub(in crate::portal) fn end_pending_at(&self, client: ClientAddr) {
+        let is_over = |known: &PendingLogin| known.client == client && known.purpose == Purpose::User;
+        self.pending_logins().held().retain(|_, known| !is_over(known));
     }
 
     /// The same, with what is being set up in it from now on.

@@ -235,11 +235,23 @@ pub(super) async fn make(
         return Redirect::to(HOME).into_response();
     }
     let Some(Drawn { shown, kept }) = draw() else { return unable(&visit) };
-    let Ok(((), row)) = factors.change(who, |account| account.recovery_codes = kept) else {
+    let new = kept.clone();
+    let Ok((before, row)) =
+        factors.change(who, |account| std::mem::replace(&mut account.recovery_codes, kept))
+    else {
         return unable(&visit);
     };
     if let Err(not) = keep(&site, vec![row]).await {
         tracing::warn!(request = visit.number(), problem = not.why, "new recovery codes are not on disk");
+        // Nobody has seen these. Those that are printed are good still, and none of them was used meanwhile.
+        let put_back = factors.change(who, |account| {
+            if account.recovery_codes == new {
+                account.recovery_codes = before;
+            }
+        });
+        if let Ok(((), row)) = put_back {
+            site.parts().journal.submit(vec![row], None);
+        }
         return unable(&visit);
     }
     factors.tell(who, Some(visit.client()), FactorChange::RecoveryCodes, None, Some(actor));

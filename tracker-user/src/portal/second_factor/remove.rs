@@ -73,7 +73,11 @@ pub(super) async fn remove(
     }
     let Ok(row) = factors.unenrol(&who) else { return unable(&visit) };
     let (_, forgotten) = factors.devices().forget(&who, None);
-    if let Err(not) = keep(&site, forgotten.into_iter().chain([row]).collect()).await {
+    let kept = keep(&site, forgotten.into_iter().chain([row]).collect()).await;
+    // It is gone from now on, also where the disk has not taken it.
+    site.parts().tracker.enrolled(Arc::clone(&who), factors.enrolled(&who)).await;
+    factors.tell(&who, Some(visit.client()), FactorChange::Removed, None, Some(actor));
+    if let Err(not) = kept {
         tracing::warn!(
             request = visit.number(),
             problem = not.why,
@@ -81,7 +85,5 @@ pub(super) async fn remove(
         );
         return unable(&visit);
     }
-    site.parts().tracker.enrolled(Arc::clone(&who), factors.enrolled(&who)).await;
-    factors.tell(&who, Some(visit.client()), FactorChange::Removed, None, Some(actor));
     redirect(&visit, StatusCode::SEE_OTHER, "/second-factor?done=removed")
 }

@@ -14,8 +14,10 @@ use crate::types::{ClientAddr, Identity};
 
 /// An answer is good for so long.
 pub(super) const GOOD_FOR: Duration = Duration::from_secs(60);
-/// So many at one address, and in all: the oldest gives way.
+/// So many at one address, of one network, and in all: the oldest gives way. Whoever has an IPv6 /64 has as many addresses as they
+/// like.
 const PER_CLIENT: usize = 32;
+const PER_NETWORK: usize = 256;
 const MOST: usize = 4_096;
 
 /// What a browser was asked.
@@ -78,12 +80,18 @@ impl Ceremonies {
         let (now, client) = (ceremony.begun, ceremony.client);
         let mut held = self.held();
         held.retain(|_, known| known.is_good(now));
-        let is_full = held.len() >= MOST;
-        if is_full || held.values().filter(|known| known.client == client).count() >= PER_CLIENT {
-            let among = held.iter().filter(|(_, known)| is_full || known.client == client);
-            let oldest = among.min_by_key(|(_, known)| known.begun).map(|(number, _)| *number);
-            oldest.and_then(|oldest| held.remove(&oldest));
-        }
+        let at_the_client = |known: &Ceremony| known.client == client;
+        let in_the_network = |known: &Ceremony| known.client.network() == client.network();
+        let give_way = |held: &mut HashMap<[u8; 16], Ceremony>, most, of: &dyn Fn(&Ceremony) -> bool| {
+            if held.values().filter(|known| of(known)).count() >= most {
+                let among = held.iter().filter(|(_, known)| of(known));
+                let oldest = among.min_by_key(|(_, known)| known.begun).map(|(number, _)| *number);
+                oldest.and_then(|oldest| held.remove(&oldest));
+            }
+        };
+        give_way(&mut held, PER_CLIENT, &at_the_client);
+        give_way(&mut held, PER_NETWORK, &in_the_network);
+        give_way(&mut held, MOST, &|_| true);
         held.insert(number, ceremony);
         Some(data_encoding::HEXLOWER.encode(&number))
     }

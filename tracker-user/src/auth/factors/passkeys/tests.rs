@@ -75,8 +75,13 @@ impl Rig {
         let asked = self.passkeys.ask_for_new(who, &asking()).unwrap();
         let key = SoftKey::new(&asked, id);
         let answer = made(&key, &asked);
-        let added =
-            self.passkeys.add(who, &asking(), New { number: asked.number(), answer, name }, sent(), |_| {});
+        let added = self.passkeys.add(
+            who,
+            &asking(),
+            New { number: asked.number(), answer, name, is_first: self.book.enrolled(who).is_empty() },
+            sent(),
+            |_| {},
+        );
         (key, added)
     }
 
@@ -173,7 +178,7 @@ fn a_counter_that_does_not_go_on_is_refused_unless_there_is_none() {
         .add(
             &alice,
             &asking(),
-            New { number: asked.number(), answer: made(&synced, &asked), name: "Synced" },
+            New { number: asked.number(), answer: made(&synced, &asked), name: "Synced", is_first: false },
             sent(),
             |_| {},
         )
@@ -336,6 +341,39 @@ fn names_are_bounded_and_a_users_own_and_a_user_has_ten() {
     rig.add(&bob, b"key1", "Key").1.unwrap();
 }
 
+/// Two browsers in which only the password was given: the slower one has proved nothing of what the faster one has set up.
+#[test]
+fn a_first_passkey_is_none_where_somebody_was_faster() {
+    let (rig, alice) = (Rig::new(), alice());
+    let late = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
+    rig.add(&alice, b"first", "Key").1.unwrap();
+    let answer = made(&SoftKey::new(&late, b"late"), &late);
+    let late = New { number: late.number(), answer, name: "Late", is_first: true };
+    assert_eq!(rig.passkeys.add(&alice, &asking(), late, sent(), |_| panic!()).map(drop), Err(Refused::Gone));
+    let asked = rig.passkeys.ask_for_new(&alice, &asking()).unwrap();
+    let answer = made(&SoftKey::new(&asked, b"next"), &asked);
+    rig.book.reset(&alice);
+    let next = New { number: asked.number(), answer, name: "Next", is_first: false };
+    let added = rig.passkeys.add(&alice, &asking(), next, sent(), |_| panic!());
+    assert_eq!(added.map(drop), Err(Refused::Gone), "it would be the first, without ways to recover");
+    assert!(rig.book.enrolled(&alice).is_empty());
+}
+
+/// Whoever has a whole IPv6 network has as many addresses as they like.
+#[test]
+fn one_network_does_not_push_others_out() {
+    let (rig, alice) = (Rig::new(), alice());
+    let (mut key, added) = rig.add(&alice, b"key", "Key");
+    added.unwrap();
+    let mine = rig.passkeys.ask_for_any(&asking()).unwrap();
+    for number in 0..5_000_u32 {
+        let client = format!("2001:db8::{:x}:{:x}", number >> 8, number & 0xff).parse().unwrap();
+        rig.passkeys.ask_for_any(&Asking { client, at: boot_now(), ..asking() }).unwrap();
+    }
+    let answer = shown_by(&mut key, &mine);
+    rig.passkeys.check_any(&asking(), mine.number(), &answer, sent()).unwrap();
+}
+
 #[test]
 fn where_the_host_has_changed_passkeys_stop_and_go_on_when_it_is_put_back() {
     let (rig, alice) = (Rig::new(), alice());
@@ -407,7 +445,7 @@ fn keys_that_are_none_are_refused_when_they_are_made_or_shown() {
         match rig.passkeys.add(
             &alice,
             &asking(),
-            New { number: asked.number(), answer, name: "Key" },
+            New { number: asked.number(), answer, name: "Key", is_first: true },
             sent(),
             |_| {},
         ) {
@@ -443,7 +481,7 @@ proptest! {
                 let mut said = key.made(&asked, HOST, ORIGIN);
                 said["response"][field] = change(&said["response"][field]);
                 if let Ok(answer) = serde_json::from_value(said) {
-                    let _ = rig.passkeys.add(&alice, &asking(), New { number: asked.number(), answer, name: "Changed" }, sent(), |_| {});
+                    let _ = rig.passkeys.add(&alice, &asking(), New { number: asked.number(), answer, name: "Changed", is_first: true }, sent(), |_| {});
                 }
             }
             rig.book.reset(&alice);

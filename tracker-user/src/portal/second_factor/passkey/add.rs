@@ -10,12 +10,14 @@ use serde::Deserialize;
 
 use super::super::fresh::{FreshFactor, ask_first};
 use super::super::give::{onward, sent};
+use super::super::notices::tell_by_mail;
 use super::super::recovery_codes::{self, Drawn, Told, unable};
 use super::super::set_up::{Who, prove_here};
 use super::super::{HOME, address, complete};
 use super::{ADD, Offer, Place, Signed};
 use crate::audit::{Actor, FactorChange};
-use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, NewPasskey};
+use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, NewPasskey, PasskeyRefused};
+use crate::mail::Notice;
 use crate::portal::login::{NotAdmitted, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -137,7 +139,7 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     let mut shown = None;
     let added = filled.signed.answer().and_then(|answer| {
         let (asking, Signed { number, .. }) = (place.asking(), &filled.signed);
-        let new = NewPasskey { number, answer, name: &filled.name };
+        let new = NewPasskey { number, answer, name: &filled.name, is_first };
         site.passkeys().add(&identity, &asking, new, sent(visit), |account| {
             account.recovery_address = address;
             account.recovery_codes = kept.unwrap_or_default();
@@ -146,6 +148,8 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     });
     let row = match added {
         Ok(row) => row,
+        // Somebody has made the first one meanwhile, or it was none any more.
+        Err(PasskeyRefused::Gone) => return redirect(visit, StatusCode::SEE_OTHER, ADD),
         Err(refused) => return form(site, visit, &who, filled, Some(&refused.user_message())),
     };
     let checked = Checked { factor: Factor::Passkey, drift: 0, entries: vec![row] };
@@ -153,6 +157,7 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     let actor = Some(Actor::on_portal(&identity, visit.client()));
     let name = Some(filled.name.trim());
     factors.tell(&identity, Some(visit.client()), FactorChange::PasskeyAdded, name, actor);
+    tell_by_mail(site, visit, &identity, Notice::PasskeyAdded(filled.name.trim()));
     site.parts().tracker.enrolled(Arc::clone(&identity), factors.enrolled(&identity)).await;
     let (onward, cookies, problem) = match done {
         Ok((onward, cookies)) => (onward, cookies, None),

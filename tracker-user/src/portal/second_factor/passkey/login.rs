@@ -53,7 +53,7 @@ pub(super) async fn log_in(
             Ok(()) => {
                 // Nobody shows a passkey by accident, as a browser sends a ticket.
                 site.parts().holds.release(visit.client());
-                let login = PendingLogin::new(&visit, purpose, who, Method::Passkey, to);
+                let login = PendingLogin::new(&site, &visit, purpose, who, Method::Passkey, to);
                 return finish(&site, &visit, &login, checked, false).await;
             }
             Err(NotLetIn(word, why, message)) => {
