@@ -10,12 +10,14 @@ use serde::Deserialize;
 
 use super::super::fresh::{FreshFactor, ask_first};
 use super::super::give::{onward, sent};
+use super::super::notices::tell_by_mail;
 use super::super::recovery_codes::{self, Drawn, Told, unable};
 use super::super::set_up::{Who, prove_here};
 use super::super::{HOME, address, complete};
 use super::{ADD, Offer, Place, Signed};
 use crate::audit::{Actor, FactorChange};
 use crate::auth::factors::{Checked, LONGEST_NAME, MOST_PASSKEYS, NewPasskey};
+use crate::mail::Notice;
 use crate::portal::login::{NotAdmitted, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -153,6 +155,7 @@ async fn made(site: &Site, visit: &Visit, who: Who, filled: Filled) -> Response 
     let actor = Some(Actor::on_portal(&identity, visit.client()));
     let name = Some(filled.name.trim());
     factors.tell(&identity, Some(visit.client()), FactorChange::PasskeyAdded, name, actor);
+    tell_by_mail(site, visit, &identity, Notice::PasskeyAdded(name.unwrap_or_default()));
     site.parts().tracker.enrolled(Arc::clone(&identity), factors.enrolled(&identity)).await;
     let (onward, cookies, problem) = match done {
         Ok((onward, cookies)) => (onward, cookies, None),

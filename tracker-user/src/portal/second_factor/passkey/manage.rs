@@ -14,6 +14,7 @@ use super::super::recovery_codes::unable;
 use super::super::{HOME, person::Person};
 use crate::audit::FactorChange;
 use crate::auth::factors::PasskeyRefused;
+use crate::mail::Notice;
 use crate::portal::page::redirect;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
@@ -48,6 +49,8 @@ pub(super) async fn remove(
     FreshFactor { visit, person, actor, form: Remove { id } }: FreshFactor<Remove>,
 ) -> Response {
     let (factors, who) = (&site.parts().factors, Arc::clone(person.identity()));
+    // With the last factor the recovery address goes, which is told of it.
+    let to = site.parts().notices.addresses(&who);
     let (name, row) = match site.passkeys().remove(&who, &id) {
         Ok(removed) => removed,
         Err(refused) => return not_done(&site, &visit, &person, &refused),
@@ -59,6 +62,8 @@ pub(super) async fn remove(
     let response = kept(&site, &visit, rows, "/second-factor?done=passkey-removed").await;
     site.parts().tracker.enrolled(Arc::clone(&who), enrolled).await;
     factors.tell(&who, Some(visit.client()), FactorChange::PasskeyRemoved, Some(&name), Some(actor));
+    let (what, client) = (Notice::PasskeyRemoved(&name), Some(visit.client()));
+    site.parts().notices.tell(&who, to, what, client, visit.language(), Vec::new());
     response
 }
 
