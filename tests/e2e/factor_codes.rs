@@ -19,13 +19,13 @@ use crate::portal_login::log_in;
 /// The realm's users may set up a second factor;
 pub(crate) const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
 /// or they have to.
-const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
+pub(crate) const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
 
 /// Where all of it begins.
-const HOME: &str = "/second-factor";
+pub(crate) const HOME: &str = "/second-factor";
 const SET_UP: &str = "/second-factor/set-up";
 const ACTIVATE: &str = "/second-factor/activate";
-const CODE: &str = "/second-factor/code";
+pub(crate) const CODE: &str = "/second-factor/code";
 
 /// Whether these pages are good HTML, where that can be looked at.
 fn are_good_html(lab: &Lab, pages: &[&Reply]) -> Result<()> {
@@ -44,7 +44,7 @@ pub(crate) fn leads_to(reply: &Reply, to: &str) -> bool {
 }
 
 /// Whether somebody is in, and led there: at once, or first to what they should know of their phone's clock.
-fn is_in(reply: &Reply, to: &str) -> bool {
+pub(crate) fn is_in(reply: &Reply, to: &str) -> bool {
     let told = reply.code == 200 && reply.text().contains(&format!("class=\"target\" href=\"{to}\""));
     told || leads_to(reply, to)
 }
@@ -68,7 +68,7 @@ pub(crate) fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
 }
 
 /// Logs in with both factors.
-fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
+pub(crate) fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
     let page = password(web, user)?;
     let done = give(web, &page, code)?;
     ensure!(is_in(&done, "/"), "{user}: {done:?}\n{}", done.text());

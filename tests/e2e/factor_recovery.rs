@@ -44,21 +44,11 @@ fn start(clients: usize, more: &str) -> Result<(Lab, Smtp)> {
 fn start_with(clients: usize, wishes: Wishes, settings: &str) -> Result<(Lab, Smtp)> {
     let mut lab = Lab::prepare(clients, &lab::gateway::bin_dir()?)?;
     let smtp = Smtp::start(&lab.scratch, &lab.net.origin, wishes)?;
-    trusts(&mut lab, &smtp, None)?;
+    let (name, value) = smtp.trust();
+    lab.gateway.run_under(["env".to_owned(), format!("{name}={}", value.display())]);
     lab.gateway.configure(settings)?;
     lab.gateway.start()?;
     Ok((lab, smtp))
-}
-
-/// The gateway trusts the lab's authority when it starts next, and has a clock that is off by this.
-fn trusts(lab: &mut Lab, smtp: &Smtp, clock: Option<&str>) -> Result<()> {
-    let mut variables = vec![smtp.trust()];
-    if let Some(offset) = clock {
-        variables.extend(lab::clock::off_by(offset)?);
-    }
-    let words = variables.into_iter().map(|(name, value)| format!("{name}={}", value.display()));
-    lab.gateway.run_under(["env".to_owned()].into_iter().chain(words));
-    Ok(())
 }
 
 fn leads_to(reply: &Reply, to: &str) -> bool {

@@ -66,7 +66,10 @@ fn a_ticket_waits_for_the_second_factor_and_is_led_to_where_it_is_given() -> Res
     // The code completes it.
     let web = Web::new(&lab, 0);
     let page = password(&web, "alice")?;
-    ensure!(leads_to(&give(&web, &page, &authenticator.code()?)?, "/"));
+    let given = give(&web, &page, &authenticator.code()?)?;
+    // Of an authenticator whose clock is ahead that is told in between.
+    let is_in = leads_to(&given, "/") || given.text().contains("You are logged in");
+    ensure!(is_in, "{given:?}\n{}", lab.gateway.log());
     ensure!(session(&lab, 0)?.is_active() && is_let_through(&lab, 0));
     // A ticket by itself takes nothing from it.
     ensure!(lab.curl_as(0, "alice")?.get(ORIGIN)?.code == 200);

@@ -31,6 +31,7 @@ mod explain;
 mod factor_apps;
 mod factor_browser;
 mod factor_codes;
+mod factor_operator;
 mod factor_passkey;
 mod factor_recovery;
 mod factor_step_up;

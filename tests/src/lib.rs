@@ -35,6 +35,7 @@ pub mod pages;
 pub mod raw;
 pub mod realm;
 pub mod scratch;
+pub mod secrets;
 pub mod secure;
 pub mod segment;
 pub mod smtp;

@@ -130,7 +130,8 @@ impl Smtp {
             "password": PASSWORD,
         });
         let log = std::fs::File::options().create(true).append(true).open(scratch.join("smtp.log"))?;
-        let mut command = ns.command("python3");
+        // Debian's own, which has its packages; another one may come before it.
+        let mut command = ns.command("/usr/bin/python3");
         command.arg(script).arg(wanted.to_string());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         scratch.spawn(&mut command).context("is python3-aiosmtpd installed?")

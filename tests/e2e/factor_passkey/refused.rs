@@ -1,6 +1,5 @@
 //! What is not accepted.
 
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -140,7 +139,7 @@ fn an_answer_that_comes_after_a_minute_is_refused() -> Result<()> {
     lab.gateway.ask(&["logout", &lab.address(0)])?;
     browser.forget_cookies()?;
     let late = fresh(&mut browser)?;
-    thread::sleep(Duration::from_secs(61));
+    lab::wait::silence(Duration::from_secs(61));
     refuses(&lab, &mut browser, &late, LATE, "after a minute")?;
     browser.open(&Web::url("/login"))?;
     press(&mut browser, "login")?;

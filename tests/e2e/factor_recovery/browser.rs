@@ -25,8 +25,8 @@ fn who_has_lost_it_presses_the_button_reads_the_mail_and_sets_it_up_anew() -> Re
     if lab::skipped() {
         return Ok(());
     }
-    let (lab, smtp) = start(1, "")?;
-    set_up(&lab, 0, "alice", "alice@example.org")?;
+    let (lab, smtp) = start(2, "")?;
+    set_up(&lab, 1, "alice", "alice@example.org")?;
     smtp.has(2)?;
     lab.gateway.ask(&["set", "second-factor.domains", "EXAMPLE.TEST=required"])?;
     let mut browser = lab.browser(0).chromium()?;

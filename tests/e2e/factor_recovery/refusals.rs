@@ -31,8 +31,8 @@ fn a_server_that_is_not_to_be_trusted_gets_nothing_and_operators_are_told_why() 
     if lab::skipped() {
         return Ok(());
     }
-    let file = std::env::temp_dir().join(format!("tracker-wrong-{}", std::process::id()));
-    std::fs::write(&file, "wrong\n")?;
+    let scratch = lab::scratch::Scratch::new()?;
+    let file = scratch.write("mail-password", "wrong\n")?;
     let wrong = format!("{}password-file = \"{}\"\n", mail("smtp", smtp::PORT, "gateway@"), file.display());
     let plain = Wishes { tls: Tls::None, asks_for_a_password: false };
     for (wishes, settings, word) in [
@@ -61,7 +61,6 @@ fn a_server_that_is_not_to_be_trusted_gets_nothing_and_operators_are_told_why() 
             ensure!(state == "failed" && found.contains(word), "{state}: {found}");
         }
     }
-    std::fs::remove_file(file)?;
     Ok(())
 }
 

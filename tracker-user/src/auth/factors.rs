@@ -12,15 +12,17 @@ mod budget;
 mod code;
 mod counters;
 mod devices;
+mod held;
 mod passkeys;
 mod recovery;
 mod recovery_address;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
-pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings, line};
+pub use book::{OnLoss, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
 pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
+pub use held::NoAccount;
 pub use passkeys::Refused as PasskeyRefused;
 pub use passkeys::{
     Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, New as NewPasskey, Passkeys, RelyingParty, Unusable,

@@ -23,7 +23,8 @@ pub struct Letter {
     pub to: Zeroizing<String>,
     /// What it is about, in the reader's language.
     pub subject: String,
-    /// What it says, in lines.
+    /// What it says, in lines. It is kept behind the rest, as it is ([`Letter::kept`]).
+    #[serde(skip)]
     pub text: Zeroizing<String>,
     /// When it was written.
     pub written: Timestamp,
@@ -61,6 +62,29 @@ impl std::fmt::Debug for Letter {
 }
 
 impl Letter {
+    /// As it is kept: the rest as JSON, how long that is before it, and what it says behind it. Nothing that reads JSON gets to see that,
+    /// as it would leave copies of it behind.
+    pub(super) fn kept(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let rest = serde_json::to_vec(self).ok()?;
+        let length = u32::try_from(rest.len()).ok()?.to_be_bytes();
+        let mut kept = Zeroizing::new(Vec::with_capacity(length.len() + rest.len() + self.text.len()));
+        for part in [&length[..], &rest, self.text.as_bytes()] {
+            kept.extend_from_slice(part);
+        }
+        Some(kept)
+    }
+
+    /// What was kept.
+    pub(super) fn read(kept: &[u8]) -> Option<Self> {
+        let (length, rest) = kept.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (rest, said) = rest.split_at_checked(length)?;
+        let said = std::str::from_utf8(said).ok()?;
+        let mut text = Zeroizing::new(String::with_capacity(said.len()));
+        text.push_str(said);
+        Some(Self { text, ..serde_json::from_slice(rest).ok()? })
+    }
+
     /// The whole mail (RFC 5322), for a server; `number` is its own. `None` where an address is none.
     ///
     /// What it says is in lines of ASCII, none of which begins with a dot: it needs no extension of SMTP, and no dot is doubled.
@@ -203,6 +227,22 @@ mod tests {
         for wrong in ["a@example.com\r\nBcc: b@example.com", "a@example.com>\r\nRCPT TO:<b@example.com", ""] {
             to.to = Zeroizing::new(wrong.into());
             assert!(to.render("1", &settings("")).is_none(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_kept_whole_and_what_it_says_apart() {
+        let own = Letter {
+            about: Some((&Identity::local("bob")).into()),
+            ..letter("Your code", "Code: \u{e4}\n\"1\"")
+        };
+        let kept = own.kept().unwrap();
+        let read = Letter::read(&kept).unwrap();
+        assert_eq!((&*read.to, &*read.subject, &*read.text), (&*own.to, &*own.subject, &*own.text));
+        assert_eq!((read.written, read.until), (own.written, own.until));
+        assert_eq!(Identity::from(&read.about.unwrap()), Identity::local("bob"));
+        for at in 0..kept.len() - own.text.len() {
+            assert!(Letter::read(&kept[..at]).is_none(), "{at} bytes");
         }
     }
 

@@ -9,7 +9,6 @@ use prometheus::Registry;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
 use super::letter::Letter;
 use super::queue::{Queue, Waiting};
@@ -139,7 +138,6 @@ impl Mailer {
     }
 
     /// The rows of mails, and what sends them once those are on disk ([`Self::release`]). Where no mail is sent: none.
-    #[must_use]
     pub fn prepare(&self, letters: Vec<Letter>) -> (Vec<Entry>, Outgoing) {
         let (mut entries, mut outgoing) = (Vec::new(), Vec::new());
         if !self.is_on() {
@@ -375,14 +373,11 @@ fn seal(sealer: &Sealer, letter: &Letter) -> Option<(SealedRow, Vec<u8>)> {
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).ok()?;
     let number = data_encoding::HEXLOWER.encode(&random);
-    // As large as it becomes: a buffer that grew would leave pieces of it behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(16 << 10));
-    serde_json::to_writer(&mut *plain, letter).ok()?;
-    let row = sealer.seal(TABLE, &number, &plain)?;
+    let row = sealer.seal(TABLE, &number, &letter.kept()?)?;
     let sealed = row.value.clone()?;
     Some((row, sealed))
 }
 
 fn unseal(sealer: &Sealer, number: &str, sealed: &[u8]) -> Option<Letter> {
-    serde_json::from_slice(&sealer.open_row(TABLE, number, sealed)?).ok()
+    Letter::read(&sealer.open_row(TABLE, number, sealed)?)
 }

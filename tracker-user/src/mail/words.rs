@@ -170,7 +170,12 @@ fn fill(text: &str, value: &str) -> String {
 /// A code in two groups, as it is read more easily.
 fn grouped(code: &str) -> Zeroizing<String> {
     let (first, second) = code.split_at_checked(code.len() / 2).unwrap_or((code, ""));
-    Zeroizing::new(format!("{first}-{second}"))
+    // As long as it becomes: a text that grew would leave pieces of it behind.
+    let mut grouped = Zeroizing::new(String::with_capacity(code.len() + 1));
+    grouped.push_str(first);
+    grouped.push('-');
+    grouped.push_str(second);
+    grouped
 }
 
 fn moment(at: Timestamp) -> String {

@@ -30,8 +30,8 @@ const NEW: &str = "/app-passwords/new";
 
 pub(super) fn routes() -> Router<Site> {
     Router::new()
-        .route(PATH, get(list))
-        .route(NEW, get(form).post(make))
+        .route("/app-passwords", get(list))
+        .route("/app-passwords/new", get(form).post(make))
         .route("/app-passwords/delete", post(delete))
 }
 
@@ -104,14 +104,6 @@ struct Before {
     done: String,
 }
 
-/// Who has logged in to the pages; where nobody has, the way there.
-fn person(visit: &Visit, path: &str) -> Result<Person, Response> {
-    if !visit.is_tls() {
-        return Err(secure(visit, path));
-    }
-    Person::of(visit).ok_or_else(|| Redirect::to("/login").into_response())
-}
-
 /// Whether this person has a second factor set up.
 fn is_enrolled(site: &Site, person: &Person) -> bool {
     !site.parts().factors.enrolled(person.identity()).is_empty()
@@ -123,10 +115,10 @@ async fn list(
     State(site): State<Site>,
     asked: Result<Query<Before>, QueryRejection>,
 ) -> Response {
-    let person = match person(&visit, PATH) {
-        Ok(person) => person,
-        Err(response) => return response,
-    };
+    if !visit.is_tls() {
+        return secure(&visit, PATH);
+    }
+    let Some(person) = Person::of(&visit) else { return Redirect::to("/login").into_response() };
     let Query(Before { done }) = asked.unwrap_or_default();
     let own = site.parts().ops.application_passwords_of(person.identity());
     let page = List {
@@ -142,10 +134,10 @@ async fn list(
 
 /// `GET /app-passwords/new`
 async fn form(visit: Visit, State(site): State<Site>) -> Response {
-    let person = match person(&visit, NEW) {
-        Ok(person) => person,
-        Err(response) => return response,
-    };
+    if !visit.is_tls() {
+        return secure(&visit, NEW);
+    }
+    let Some(person) = Person::of(&visit) else { return Redirect::to("/login").into_response() };
     if !is_enrolled(&site, &person) {
         return redirect(&visit, StatusCode::FOUND, PATH);
     }

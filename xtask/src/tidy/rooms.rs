@@ -157,8 +157,8 @@ pub(super) const ROOMS: &[Room] = &[
     Room {
         name: "app",
         imports: &[
-            "types", "clock", "links", "pages", "private", "threads", "output", "session", "net", "observe",
-            "audit", "store", "tracker", "auth", "config", "proxy", "metrics", "ops", "admin", "portal",
+            "types", "clock", "links", "pages", "threads", "output", "session", "net", "observe", "audit",
+            "store", "tracker", "auth", "config", "mail", "proxy", "metrics", "ops", "admin", "portal",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",
     },

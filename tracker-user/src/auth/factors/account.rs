@@ -72,6 +72,7 @@ pub struct Authenticator {
     /// How it makes them.
     pub parameters: Parameters,
     /// What it shares with the gateway, at least 160 bits.
+    #[serde(with = "hexadecimal")]
     pub secret: Zeroizing<Vec<u8>>,
     /// The last step of time (RFC 6238, section 4.2) of which a code was accepted: none up to it is good again.
     pub last_step: u64,
@@ -142,5 +143,42 @@ impl Account {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.factors().is_empty() && self.recovery_address.is_none() && self.recovery_codes.is_empty()
+    }
+}
+
+/// Bytes that are a secret, as text: read into a piece of memory of their own size, so that none that grew leaves a copy behind.
+mod hexadecimal {
+    use std::fmt;
+
+    use data_encoding::HEXLOWER;
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Zeroizing<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&Zeroizing::new(HEXLOWER.encode(bytes)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Zeroizing<Vec<u8>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes in hexadecimal")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                let length = HEXLOWER.decode_len(text.len()).map_err(E::custom)?;
+                let mut bytes = Zeroizing::new(vec![0; length]);
+                // What is wrong with it says where, and nothing of what stands there.
+                let decoded = HEXLOWER.decode_mut(text.as_bytes(), &mut bytes);
+                decoded.map_err(|wrong| E::custom(wrong.error))?;
+                Ok(bytes)
+            }
+        }
+
+        from.deserialize_str(Text)
     }
 }

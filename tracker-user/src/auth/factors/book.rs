@@ -2,31 +2,26 @@
 
 mod found;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::account_password::Told;
-use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
 use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
-use super::passkeys::{Index, Indexed};
+use super::held::{Book, Held, Known, NoAccount, TABLE, random, told, unseal};
+use super::passkeys::Indexed;
 use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
-use crate::store::{Entry, Journal, Rows, SealedRow, SealedTable, Sealer, Store, StoreError};
+use crate::store::{Entry, Journal, Rows, Sealer, Store, StoreError};
 use crate::types::{ClientAddr, Factor, Factors, Identity, Method};
-
-const TABLE: SealedTable = SealedTable::SecondFactors;
 
 /// What factors are demanded and accepted by.
 #[derive(Clone, Debug, Default)]
@@ -77,63 +72,8 @@ pub struct SecondFactors {
     pub(super) told: Mutex<Told>,
 }
 
-/// What there is in memory, for whoever changes it and for the journal, which writes what it is by then.
-#[derive(Default)]
-struct Book(Mutex<Held>);
 /// Who is told of a user that has nothing set up any more, by whatever way.
 pub type OnLoss = Box<dyn Fn(&Arc<Identity>) + Send + Sync>;
-
-#[derive(Default)]
-struct Held {
-    /// By [`Identity::key`].
-    known: HashMap<Box<str>, Known>,
-    /// What of their passkeys is looked up.
-    passkeys: Index,
-    budget: Budget,
-}
-
-/// An account, as it stands in memory.
-enum Known {
-    /// Sealed.
-    Sealed { sealed: Vec<u8>, factors: Factors, due: Option<Timestamp> },
-    /// It cannot be opened: its user is asked for a factor, and none is good.
-    Unreadable,
-}
-
-impl Known {
-    fn of(account: &Account, sealed: Vec<u8>) -> Self {
-        Self::Sealed { sealed, factors: account.factors(), due: account.recovery.due() }
-    }
-}
-
-/// The user has set up nothing, or it cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the user's second factor cannot be read, or the system has no randomness")]
-pub struct NoAccount;
-
-impl std::fmt::Debug for Book {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Book").finish_non_exhaustive()
-    }
-}
-
-impl Rows for Book {
-    fn row(&self, key: &str) -> Option<SealedRow> {
-        let value = match self.held().known.get(key) {
-            Some(Known::Sealed { sealed, .. }) => Some(sealed.clone()),
-            None => None,
-            // Nothing changes it but a reset, after which it is gone.
-            Some(Known::Unreadable) => return None,
-        };
-        Some(SealedRow { table: TABLE, key: key.to_owned(), value })
-    }
-}
-
-impl Book {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl std::fmt::Debug for SecondFactors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -458,130 +398,6 @@ pub fn line(
     let user = Arc::clone(who);
     let event = SecondFactorEvent { user, client, what, of: of.map(Into::into), actor, count: None };
     TrailEntry::now(Event::SecondFactor(event))
-}
-
-impl Held {
-    /// Whether a factor is set up, as far as it can be read.
-    fn has_any(&self, who: &Identity) -> bool {
-        match self.known.get(who.key()) {
-            Some(Known::Sealed { factors, .. }) => !factors.is_empty(),
-            Some(Known::Unreadable) => true,
-            None => false,
-        }
-    }
-
-    /// What the user has set up; nothing yet, where there is no account.
-    fn account(&self, sealer: &Sealer, who: &Identity) -> Result<Account, NoAccount> {
-        match self.known.get(who.key()) {
-            None => Ok(Account::of(who)),
-            Some(Known::Unreadable) => Err(NoAccount),
-            Some(Known::Sealed { sealed, .. }) => unseal(sealer, who.key(), sealed).ok_or(NoAccount),
-        }
-    }
-
-    /// Takes an account as it is now; `before` was indexed of it.
-    fn keep(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        before: &Indexed,
-        account: &Account,
-    ) -> Result<(), NoAccount> {
-        if account.is_empty() {
-            self.known.remove(who.key());
-            self.passkeys.remove(before);
-            return Ok(());
-        }
-        let sealed = seal(sealer, who.key(), account).ok_or(NoAccount)?;
-        let after = Indexed::of(account);
-        if *before != after {
-            self.passkeys.remove(before);
-            self.passkeys.add(who.key(), after);
-        }
-        self.known.insert(who.key().into(), Known::of(account, sealed));
-        Ok(())
-    }
-
-    fn change<T>(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        change: impl FnOnce(&mut Account) -> T,
-    ) -> Result<T, NoAccount> {
-        let mut account = self.account(sealer, who)?;
-        let (before, indexed) = ((!account.factors().is_empty(), account.generation), Indexed::of(&account));
-        let done = change(&mut account);
-        account.begin_generation(before).ok_or(NoAccount)?;
-        self.keep(sealer, who, &indexed, &account)?;
-        Ok(done)
-    }
-
-    fn attempt(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        refused: FactorChange,
-        sent: Sent,
-        check: impl FnOnce(&mut Account) -> Result<(Factor, i64), Wrong>,
-    ) -> Result<(Factor, i64), Wrong> {
-        self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
-        let mut after = self.account(sealer, who).map_err(|NoAccount| Wrong::Unreadable)?;
-        if after.is_locked() && refused == FactorChange::WrongCode {
-            return Err(Wrong::Locked);
-        }
-        let (before, indexed) = ((!after.factors().is_empty(), after.generation), Indexed::of(&after));
-        match check(&mut after) {
-            Ok(proved) => {
-                after.wrong = 0;
-                after.begin_generation(before).ok_or(Wrong::Unable)?;
-                self.keep(sealer, who, &indexed, &after).map_err(|NoAccount| Wrong::Unable)?;
-                self.budget.right(who.key());
-                Ok(proved)
-            }
-            Err(wrong) if wrong.is_try() => {
-                self.budget.wrong(who.key(), sent.client, sent.at);
-                after.wrong = after.wrong.saturating_add(1);
-                // Where it cannot be counted, the budgets in memory do.
-                let _ = self.keep(sealer, who, &indexed, &after);
-                Err(wrong)
-            }
-            Err(wrong) => Err(wrong),
-        }
-    }
-}
-
-/// What is told of a clock: that it is ahead, or that it was behind twice in a row. Once, it may be that somebody has typed slowly.
-const fn told(before: i64, now: i64) -> i64 {
-    if now < 0 && before >= 0 { 0 } else { now }
-}
-
-fn unseal(sealer: &Sealer, key: &str, sealed: &[u8]) -> Option<Account> {
-    let plain = sealer.open_row(TABLE, key, sealed)?;
-    serde_json::from_slice(&plain).ok()
-}
-
-fn seal(sealer: &Sealer, key: &str, account: &Account) -> Option<Vec<u8>> {
-    // As large as it becomes: a buffer that grew would leave pieces of it behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(64 << 10));
-    serde_json::to_writer(&mut *plain, account).ok()?;
-    sealer.seal(TABLE, key, &plain)?.value
-}
-
-impl Account {
-    /// A new generation, where a first factor was set up since it had some, or none, in the one before; `None` where the system has no
-    /// randomness.
-    fn begin_generation(&mut self, (had, generation): (bool, u64)) -> Option<()> {
-        if !had && !self.factors().is_empty() && self.generation == generation {
-            self.generation = random()?;
-        }
-        Some(())
-    }
-}
-
-fn random() -> Option<u64> {
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

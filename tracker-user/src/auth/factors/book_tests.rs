@@ -1,4 +1,7 @@
+//! The book: nothing is good twice, nothing is guessed, and what cannot be read is nothing that lets in.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use zeroize::Zeroizing;
 
 use prometheus::Registry;
 use proptest::prelude::*;
@@ -7,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::auth::factors::RecoveryCode;
 use crate::auth::factors::code::code_of;
+use crate::store::SealedRow;
 
 /// A book on a store of its own.
 struct Rig {
@@ -321,7 +325,8 @@ proptest! {
             // One in a million is another step's as well.
             prop_assert_eq!(outcome.is_ok(), is_right, "{} {} {}", now, step, last);
             if let Ok(checked) = outcome {
-                prop_assert_eq!(checked.drift, off);
+                // Whoever is behind is told so from the second time on.
+                prop_assert!([0, off].contains(&checked.drift), "{}", checked.drift);
                 rig.journal.submit(checked.entries, None);
                 last = step;
             }

@@ -67,7 +67,7 @@ impl RecoveryAddress {
     pub fn parse(text: &str, who: &Identity, mailboxes: &Mailboxes) -> Result<Self, NoRecoveryAddress> {
         let (user, domain) = split(text.trim()).ok_or(NoRecoveryAddress::Malformed)?;
         let own = mailboxes.domains_of(who);
-        let is_own = own.iter().any(|own| *own == domain) && mailbox(&user) == mailbox(who.user());
+        let is_own = own.contains(&domain) && mailbox(&user) == mailbox(who.user());
         // Some are called by an address.
         if is_own || who.user().eq_ignore_ascii_case(text.trim()) {
             return Err(NoRecoveryAddress::Own);

@@ -1,7 +1,7 @@
 //! What blocks, before a conversation begins: names are resolved, files are read. On a thread of its own.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn gather(server: &Server) -> Result<Prepared, Failure> {
     Ok(Prepared { addresses: addresses.collect(), tls: connector(), password })
 }
 
-fn read(path: &PathBuf) -> Result<Zeroizing<String>, Failure> {
+fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
     password::read(path).map_err(|error| {
         let path = path.display();
         Failure::Unusable(format!("mail.password-file, {path}, cannot be used: {error}"))

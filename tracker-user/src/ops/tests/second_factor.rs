@@ -13,7 +13,7 @@ fn user(name: &str, realm: &str) -> Arc<Identity> {
 }
 
 fn authenticator() -> Authenticator {
-    let text = r#"{"parameters":{"algorithm":"SHA1","digits":6,"period":30},"secret":[1,2,3],"last_step":7,"drift":1,
+    let text = r#"{"parameters":{"algorithm":"SHA1","digits":6,"period":30},"secret":"010203","last_step":7,"drift":1,
         "since":"2026-01-01T00:00:00Z","used":"2026-02-01T00:00:00Z"}"#;
     serde_json::from_str(text).unwrap()
 }
