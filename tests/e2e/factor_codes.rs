@@ -5,6 +5,7 @@ mod crash;
 mod devices;
 mod live;
 mod operators;
+mod pending;
 mod set_up;
 
 use anyhow::{Result, ensure};
