@@ -8,33 +8,56 @@ mod operators;
 mod set_up;
 
 use anyhow::{Result, ensure};
-use lab::Lab;
 use lab::answers::list;
 use lab::client::Reply;
 use lab::oath::Authenticator;
 use lab::web::Web;
+use lab::{Lab, npm};
 
 use crate::portal_login::log_in;
 
 /// The realm's users may set up a second factor;
 pub(crate) const OPTIONAL: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
 /// or they have to.
-const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
+pub(crate) const REQUIRED: &str = "[second-factor.domains]\n\"EXAMPLE.TEST\" = \"required\"\n";
 
 /// Where all of it begins.
-const HOME: &str = "/second-factor";
+pub(crate) const HOME: &str = "/second-factor";
 const SET_UP: &str = "/second-factor/set-up";
 const ACTIVATE: &str = "/second-factor/activate";
-const CODE: &str = "/second-factor/code";
+pub(crate) const CODE: &str = "/second-factor/code";
+
+/// Whether these pages are good HTML, where that can be looked at.
+fn are_good_html(lab: &Lab, pages: &[&Reply]) -> Result<()> {
+    let Some(tools) = npm::tools() else { return Ok(()) };
+    let file =
+        |(number, page): (usize, &&Reply)| lab.scratch.write(&format!("page{number}.html"), &page.body);
+    let files = pages.iter().enumerate().map(file).collect::<Result<Vec<_>>>()?;
+    let faults = tools.validate(&files)?;
+    ensure!(faults.is_empty(), "{faults:#?}");
+    Ok(())
+}
 
 /// Whether an answer leads to a page.
 pub(crate) fn leads_to(reply: &Reply, to: &str) -> bool {
     matches!(reply.code, 302 | 303) && reply.header("location") == [to]
 }
 
+/// Whether somebody is in, and led there: at once, or first to what they should know of their phone's clock.
+pub(crate) fn is_in(reply: &Reply, to: &str) -> bool {
+    let told = reply.code == 200 && reply.text().contains(&format!("class=\"target\" href=\"{to}\""));
+    told || leads_to(reply, to)
+}
+
+/// Gives the password where nobody is logged in.
+fn begins(web: &Web<'_>, user: &str) -> Result<Reply> {
+    web.is_nobody()?;
+    log_in(web, user, &format!("{user}-pw"))
+}
+
 /// Gives the password; a second factor is asked for then.
 pub(crate) fn password(web: &Web<'_>, user: &str) -> Result<Reply> {
-    let done = log_in(web, user, &format!("{user}-pw"))?;
+    let done = begins(web, user)?;
     ensure!(leads_to(&done, HOME), "{user}: {done:?}\n{}", done.text());
     web.get(HOME)
 }
@@ -45,10 +68,10 @@ pub(crate) fn give(web: &Web<'_>, page: &Reply, code: &str) -> Result<Reply> {
 }
 
 /// Logs in with both factors.
-fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
+pub(crate) fn log_in_with(web: &Web<'_>, user: &str, code: &str) -> Result<()> {
     let page = password(web, user)?;
     let done = give(web, &page, code)?;
-    ensure!(leads_to(&done, "/"), "{user}: {done:?}\n{}", done.text());
+    ensure!(is_in(&done, "/"), "{user}: {done:?}\n{}", done.text());
     Ok(())
 }
 

@@ -19,7 +19,7 @@ const SECOND: &str = "noch ein gutes Wort";
 const BASIC: &str = "[proxy]\nbasic = \"always\"\n[regulation]\nmax-retries = 0\n";
 
 /// `trackerctl user …`, with a password on standard input; must be done.
-fn user(lab: &Lab, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
+pub(crate) fn user(lab: &Lab, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
     let mut command = lab.gateway.trackerctl();
     command.args(["--json", "user"]).args(arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -5,6 +5,7 @@
 
 mod chromium;
 mod firefox;
+mod passkeys;
 mod wire;
 
 use std::path::Path;
@@ -20,6 +21,8 @@ use crate::scratch::{Process, Scratch};
 use crate::wait::{self, PAGE};
 use crate::{Lab, PROXY_NAME};
 use wire::Wire;
+
+pub use self::passkeys::Device;
 
 /// How a reference to an element is named on the wire.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";

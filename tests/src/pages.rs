@@ -43,6 +43,9 @@ pub const ALL: &[Page] = &[
     page(Who::Nobody, "admin-login", "/admin/login"),
     page(Who::User, "own", "/"),
     page(Who::User, "login-again", "/login"),
+    page(Who::User, "second-factor", "/second-factor"),
+    page(Who::User, "passkey-add", "/second-factor/passkey/add"),
+    page(Who::User, "second-factor-start", "/second-factor/set-up"),
     page(Who::User, "destination", "http://168.63.129.16/"),
     page(Who::User, "unreachable", "http://origin.example.test:9999/"),
     page(Who::Viewer, "viewer", "/status"),
@@ -59,6 +62,8 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "local-user-add", "/admin/local-users/add"),
     page(Who::Administrator, "local-user-password", "/admin/local-users/password?name=admin"),
     page(Who::Administrator, "local-user-remove", "/admin/local-users/remove?name=admin"),
+    page(Who::Administrator, "second-factor-users", "/admin/second-factor"),
+    page(Who::Administrator, "second-factor-errors", "/admin/second-factor/errors"),
     page(Who::User, "app-passwords", "/app-passwords"),
     page(Who::Administrator, "app-passwords-admin", "/admin/app-passwords"),
     page(Who::Administrator, "settings", "/admin/settings"),
@@ -69,11 +74,13 @@ pub const ALL: &[Page] = &[
     page(Who::Administrator, "certificates", "/admin/certificates"),
     page(Who::Administrator, "account", "/admin/account"),
     page(Who::Administrator, "admin-logout", "/admin/logout"),
+    page(Who::Administrator, "admin-second-factor", "/second-factor"),
 ];
 
-/// Whose pages they are, and who may look: carol administers, bob looks.
+/// Whose pages they are, and who may look: carol administers, bob looks. Everybody may set up a second factor.
 pub const SETTINGS: &str = "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\nviewers = [\"bob@EXAMPLE.TEST\"]\n\
-    organisation = \"Example & Sons\"\ncontact = \"help@example.test, extension 4711\"\n";
+    organisation = \"Example & Sons\"\ncontact = \"help@example.test, extension 4711\"\n\
+    [second-factor.domains]\n\"EXAMPLE.TEST\" = \"optional\"\n";
 
 impl Page {
     /// Its whole address.

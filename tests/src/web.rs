@@ -32,6 +32,14 @@ impl<'a> Web<'a> {
         Self { lab, client, jar: jar.to_owned() }
     }
 
+    /// Ends whatever session its address has at the proxy, so that the next login is a first one.
+    ///
+    /// # Errors
+    /// When `trackerctl` cannot be run.
+    pub fn is_nobody(&self) -> Result<()> {
+        self.lab.gateway.ctl(&["logout", &self.lab.address(self.client)]).map(drop)
+    }
+
     /// The address of a page.
     #[must_use]
     pub fn url(path: &str) -> String {

@@ -7,6 +7,7 @@ mod certificates;
 mod factors;
 mod kept;
 mod logouts;
+mod mail;
 mod options;
 mod passwords;
 mod portal;
@@ -110,6 +111,9 @@ pub enum StartError {
     /// The key of the second factor cannot be used.
     #[error("{0}")]
     Sealer(#[from] SealerError),
+    /// Mail cannot begin.
+    #[error("{0}")]
+    Mail(#[from] crate::mail::StartError),
 }
 
 /// The gateway, bound but not running.
@@ -131,6 +135,7 @@ pub struct App {
     readiness: Readiness,
     listen: Arc<[String]>,
     warnings: Warnings,
+    post: mail::Post,
 }
 
 /// What else an operator should be told.
@@ -211,8 +216,10 @@ impl App {
         let holds = holds(&config, &store)?;
         let sealer = factors::sealer(&config, &journal)?;
         let factors = factors::open(&config, &store, &sealer, &journal, &audit)?;
+        registry.register(Box::new(factors.collector()?))?;
         let applications = applications::open(&store, &sealer, &journal, &audit, &factors)?;
         let door = Door::open(&config, &local_users, &regulator, &applications, &registry)?;
+        let mailer = mail::open(&config, &store, &sealer, &journal, &audit, &registry)?;
         let parts = Parts {
             observer: Arc::clone(&observer),
             events,
@@ -243,6 +250,7 @@ impl App {
         let pages_at = portal::endpoints(&config, certificates.as_ref());
         let inner_listeners = web::InnerListeners::bind(&pages_at);
         let (targets, languages) = (Arc::new(ReturnTargets::default()), portal::languages(&config));
+        let notices = mail::notices(&config, &mailer, &factors, languages.clone());
         let parts = proxy::Parts {
             gate: Arc::new(tracker.clone()),
             verifier: Arc::clone(&verifier),
@@ -291,7 +299,7 @@ impl App {
             .map_err(|source| StartError::System { what: "the threads that wait for the disk", source })?;
         let threads = Arc::new(threads);
         let (asked, told_of, seals) = (door.clone(), Arc::clone(&factors), Arc::clone(&sealer));
-        let programs = Arc::clone(&applications);
+        let (programs, posted) = (Arc::clone(&applications), Arc::clone(&mailer));
         let pages = Arc::new(OnceLock::new());
         let applied = Applied {
             tracker: tracker.clone(),
@@ -306,6 +314,8 @@ impl App {
             pages: Arc::clone(&pages),
             holds: Arc::clone(&holds),
             factors: Arc::clone(&factors),
+            mailer: Arc::clone(&mailer),
+            notices: Arc::clone(&notices),
         };
         let configuration = Arc::new(Configuration::new(
             path,
@@ -339,8 +349,15 @@ impl App {
                 .chain(asked.warnings())
                 .chain(factors::warnings(&told_of, &seals))
                 .chain(applications::warnings(&programs))
+                .chain(posted.warnings())
                 .collect()
         });
+        let post = mail::Post {
+            mailer,
+            notices: Arc::clone(&notices),
+            factors: Arc::clone(&factors),
+            tracker: tracker.clone(),
+        };
         let (hall, judged, books) = (tracker.clone(), Arc::clone(&verifier), Arc::clone(&store));
         let parts = ops::Parts {
             tracker,
@@ -377,6 +394,7 @@ impl App {
             targets,
             holds,
             factors: Arc::clone(&factors),
+            notices: Arc::clone(&notices),
             stats: visits,
             languages,
         };
@@ -408,6 +426,7 @@ impl App {
             readiness,
             listen,
             warnings,
+            post,
         })
     }
 
@@ -436,6 +455,7 @@ impl App {
             ops,
             readiness,
             configuration,
+            post,
             ..
         } = self;
         let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -444,10 +464,13 @@ impl App {
         };
         let mut event_loop = event_loop.start()?;
         ops.end_sessions_of_changed_users().await;
+        ops.forget_factors_of_removed_users().await;
         if let Some(metrics) = metrics {
             until_stopped(Box::pin(metrics.run()));
         }
         until_stopped(Box::pin(tell_refusals(Arc::clone(&audit))));
+        until_stopped(Box::pin(Arc::clone(&post.mailer).run()));
+        until_stopped(Box::pin(post.reset_when_due(Arc::clone(&journal))));
         until_stopped(Box::pin(ops.clone().keep_series()));
         until_stopped(Box::pin(ops.clone().keep_application_passwords()));
         until_stopped(Box::pin(admin.run(ops.clone())));

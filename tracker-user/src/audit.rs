@@ -5,6 +5,7 @@ mod actor;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod event;
+mod mail;
 mod refusals;
 mod second_factor;
 mod tally;
@@ -22,6 +23,7 @@ pub use self::event::{
     AdminEvent, BanEvent, Event, Kind, LicencesEvent, LocalUserEvent, Named, RefusedEvent, SessionEvent,
     SettingEvent, TrailEntry,
 };
+pub use self::mail::{MailEvent, MailTrouble};
 use self::refusals::Refusals;
 pub use self::refusals::{Ground, Refusal};
 pub use self::second_factor::{FactorChange, SecondFactorEvent};
@@ -95,8 +97,19 @@ impl Audit {
         let _ = self.keeper.set(keeper);
     }
 
-    /// Adds an event, and has it kept unless it is a session's.
+    /// Adds an event, and has it kept unless it is a session's. Second factors that were not accepted have a line of their own only
+    /// until there are too many, as refusals have.
     pub fn record(&self, entry: Arc<TrailEntry>) {
+        if let Event::SecondFactor(of) = &entry.event
+            && of.what.is_refusal()
+        {
+            self.counted.with_label_values(&[entry.event.kind().as_str(), of.what.as_str()]).inc();
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let lines = refusals.note_factor(&entry, of, boot_now());
+            drop(refusals);
+            self.write_refusals(lines);
+            return;
+        }
         if entry.event.session().is_none()
             && let Some(keeper) = self.keeper.get()
         {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod links;
+pub mod mail;
 pub mod metrics;
 pub mod net;
 pub mod observe;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use lab::Lab;
 use lab::web::Web;
 
-use super::{CODE, OPTIONAL, give, leads_to, password, set_up};
+use super::{CODE, OPTIONAL, give, is_in, password, set_up};
 
 #[test]
 fn a_code_is_spent_also_where_the_gateway_is_killed_before_its_answer() -> Result<()> {
@@ -33,15 +33,15 @@ fn a_code_is_spent_also_where_the_gateway_is_killed_before_its_answer() -> Resul
         lab.gateway.kill();
         child.wait()?;
         lab.gateway.start()?;
-        let is_in = lab.gateway.session(&lab.address(0))?.is_some_and(|session| session.is_active());
-        begun += usize::from(is_in);
+        let has_begun = lab.gateway.session(&lab.address(0))?.is_some_and(|session| session.is_active());
+        begun += usize::from(has_begun);
         let web = Web::new(&lab, 0);
         let page = password(&web, user)?;
         let again = give(&web, &page, &code)?;
-        if is_in {
+        if has_begun {
             ensure!(again.code == 403, "round {round}: twice: {again:?}");
         } else {
-            ensure!(again.code == 403 || leads_to(&again, "/"), "round {round}: {again:?}");
+            ensure!(again.code == 403 || is_in(&again, "/"), "round {round}: {again:?}");
         }
     }
     ensure!(begun > 0, "none was ever accepted before the gateway was killed");

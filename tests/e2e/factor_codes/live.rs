@@ -5,9 +5,8 @@ use lab::Lab;
 use lab::wait::until;
 use lab::web::Web;
 
-use super::{HOME, OPTIONAL, leads_to, log_in_with, password, set_up};
+use super::{HOME, OPTIONAL, begins, leads_to, log_in_with, password, set_up};
 use crate::common::{SOON, session};
-use crate::portal_login::log_in;
 
 const KEY: &str = "second-factor.domains";
 
@@ -19,14 +18,13 @@ fn off_keeps_what_is_set_up_and_on_again_asks_for_it_by_file_command_and_page() 
     let administrators = "[portal]\nadministrators = [\"carol@EXAMPLE.TEST\"]\n";
     let mut lab = Lab::start_with(3, &format!("{OPTIONAL}{administrators}"))?;
     let own = set_up(&lab, 1, "alice")?.1;
-    let is_asked =
-        |lab: &Lab| -> Result<bool> { Ok(leads_to(&log_in(&Web::new(lab, 0), "alice", "alice-pw")?, HOME)) };
+    let is_asked = |lab: &Lab| -> Result<bool> { Ok(leads_to(&begins(&Web::new(lab, 0), "alice")?, HOME)) };
     ensure!(is_asked(&lab)?);
 
     lab.gateway.configure("[second-factor.domains]\n\"EXAMPLE.TEST\" = \"off\"\n")?;
     until("the file to be read", SOON, || is_asked(&lab).ok().filter(|is_asked| !is_asked))?;
     let web = Web::new(&lab, 0);
-    log_in(&web, "alice", "alice-pw")?;
+    begins(&web, "alice")?;
     let page = web.get(HOME)?.text();
     ensure!(page.contains("What you have set up is kept"), "{page}");
 

@@ -87,6 +87,9 @@ const TABLE: &[Row] = &[
     page_at("/admin/local-users/edit", "/admin/local-users/edit?name=vera", LOOK),
     page_at("/admin/local-users/password", "/admin/local-users/password?name=vera", FORM),
     page_at("/admin/local-users/remove", "/admin/local-users/remove?name=vera", FORM),
+    page("/admin/second-factor", LOOK),
+    page("/admin/second-factor/errors", LOOK),
+    page("/admin/second-factor/errors.csv", LOOK),
     page("/admin/settings", LOOK),
     page_at("/admin/settings/edit", "/admin/settings/edit?key=timeouts.proxy-auth-timeout", LOOK),
     page("/admin/app-passwords", LOOK),
@@ -132,6 +135,7 @@ const TABLE: &[Row] = &[
         &[("key", "timeouts.proxy-auth-timeout")],
         changes("/admin/settings/edit"),
     ),
+    action("/admin/second-factor/reset", &[("user", "vera@local")], changes("/admin/second-factor")),
     action("/admin/bans", &[("of", "BANNED")], changes("/admin/bans")),
     Row {
         method: "post",
@@ -168,9 +172,12 @@ fn routes() -> Result<BTreeSet<(String, String)>> {
     }
     let (mut source, mut found) = (String::new(), BTreeSet::new());
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracker-user/src/portal"), &mut source)?;
-    for route in source.split(".route(").skip(1) {
-        // A path that has a name is none of these.
-        let Some(path) = route.split('"').nth(1) else { continue };
+    // Those of other rooms are called by a constant.
+    let is_written =
+        |route: &&str| ["\"", "&format!(\""].iter().any(|way| route.trim_start().starts_with(way));
+    for route in source.split(".route(").skip(1).filter(is_written) {
+        let mut quoted = route.split('"');
+        let path = quoted.nth(1).context("a path")?;
         if !["/status", "/admin"].iter().any(|begins| path.starts_with(begins)) {
             continue;
         }

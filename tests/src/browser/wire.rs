@@ -49,6 +49,8 @@ impl Driver {
     }
 
     fn ask(&self, command: &str, parameters: &Value) -> Result<Value> {
+        let device =
+            || format!("webauthn/authenticator/{}", parameters["device"].as_str().unwrap_or_default());
         let element = || format!("element/{}", parameters["id"].as_str().unwrap_or_default());
         let (method, path) = match command {
             "Navigate" => ("POST", "url".to_owned()),
@@ -65,6 +67,11 @@ impl Driver {
             "DeleteAllCookies" => ("DELETE", "cookie".to_owned()),
             "TakeScreenshot" => ("GET", "screenshot".to_owned()),
             "SetTimeouts" => ("POST", "timeouts".to_owned()),
+            "AddVirtualAuthenticator" => ("POST", "webauthn/authenticator".to_owned()),
+            "RemoveVirtualAuthenticator" => ("DELETE", device()),
+            "GetCredentials" => ("GET", format!("{}/credentials", device())),
+            "AddCredential" => ("POST", format!("{}/credential", device())),
+            "SetUserVerified" => ("POST", format!("{}/uv", device())),
             "DevTools" => ("POST", "goog/cdp/execute".to_owned()),
             other => bail!("the driver has no {other}"),
         };

@@ -12,5 +12,6 @@ pub mod query;
 mod render;
 mod respond;
 mod route;
+mod second_factor;
 pub mod server;
 pub mod wire;

@@ -52,6 +52,7 @@ pub(super) fn status(status: Status) -> wire::Status {
             count: status.local_users.count,
             warning: status.local_users.warning,
         },
+        passkeys: status.passkeys,
         licences: wire::Licences { used: status.licences.used, max: status.licences.max },
         connections: status.connections,
         bans: status.bans,

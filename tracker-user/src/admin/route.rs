@@ -14,7 +14,7 @@ use super::application_passwords::{application_password, revoked};
 use super::certificates::certificates;
 use super::peer::Peer;
 use super::respond::{Body, Pace, Refused, line, lines, list, ok};
-use super::{query, render, wire};
+use super::{query, render, second_factor, wire};
 use crate::links;
 use crate::ops::{Events, Hypothetical, Ops, Told};
 use crate::store::Wanted;
@@ -140,11 +140,17 @@ async fn route(
                 wire::PastSession::from(entry.clone())
             })
         }
-        _ => {
-            let text = format!("no such request: {method} /{}", path.join("/"));
-            return Err(Refused(hyper::StatusCode::NOT_FOUND, text));
+        (method, ["v1", "second-factor", rest @ ..]) => {
+            let answer = second_factor::answer(method, rest, ops, peer, names).await;
+            return answer.unwrap_or_else(|| Err(unknown(method, &path)));
         }
+        _ => return Err(unknown(&method, &path)),
     })
+}
+
+fn unknown(method: &Method, path: &[&str]) -> Refused {
+    let text = format!("no such request: {method} /{}", path.join("/"));
+    Refused(hyper::StatusCode::NOT_FOUND, text)
 }
 
 fn whose(request: wire::Logout) -> Result<Whose, Refused> {

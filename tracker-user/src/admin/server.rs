@@ -23,6 +23,7 @@ use super::peer::{NAMES, Peer};
 use super::respond::Pace;
 use super::route::answer;
 use crate::clock::{BootTime, boot_now};
+use crate::config::Config;
 use crate::ops::Ops;
 use crate::private;
 use crate::threads::Threads;
@@ -45,6 +46,12 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Of the run directory. Whoever may write there can put another socket in the place of ours.
 pub const DIRECTORY: u32 = 0o750;
+
+/// Where the store's last transaction may be noted until the next boot: in directories of the gateway's own, each with its mode.
+#[must_use]
+pub fn witnesses(config: &Config) -> [(&Path, u32); 2] {
+    [(&config.observer.pin_dir, private::DIRECTORY), (&config.run_dir, DIRECTORY)]
+}
 const WRITABLE_FOR_ALL: u32 = 0o002;
 
 /// The bound socket.

@@ -8,6 +8,9 @@ mod local_users;
 mod past;
 #[cfg(test)]
 mod past_tests;
+mod second_factor;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,7 @@ pub use self::certificates::{Certificate, CertificateProblem, Certificates};
 pub use self::decisions::{Basic, Decision, Step, Ticket, Walk};
 pub use self::local_users::{Disabled, LocalUser, LocalUsers, NewPassword, NewRole, NewUser, UserChanged};
 pub use self::past::{Event, PastSession, Waited};
+pub use self::second_factor::{Authenticator, FactorsReset, KeyRotated, Passkey, SecondFactor};
 
 use crate::audit::Actor;
 use crate::auth::kerberos::negotiate::Account;
@@ -48,6 +52,9 @@ pub struct Status {
     /// The gateway's own users.
     #[serde(default)]
     pub local_users: LocalUsers,
+    /// Passkeys that users have, by the host that they were made for.
+    #[serde(default)]
+    pub passkeys: BTreeMap<String, usize>,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.

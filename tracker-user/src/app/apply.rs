@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use super::factors;
+use super::mail;
 use super::options::{kerberos, policy, proxy_options};
 use super::passwords::Door;
 use super::portal;
@@ -14,6 +15,7 @@ use crate::auth::regulation::Regulator;
 use crate::auth::{LogoutHolds, Verifier};
 use crate::clock::boot_now;
 use crate::config::Config;
+use crate::mail::{Mailer, Notices};
 use crate::net::certificates::Keeper;
 use crate::ops::Apply;
 use crate::portal::Running;
@@ -38,6 +40,8 @@ pub(super) struct Applied {
     pub(super) pages: Arc<OnceLock<Running>>,
     pub(super) holds: Arc<LogoutHolds>,
     pub(super) factors: Arc<SecondFactors>,
+    pub(super) mailer: Arc<Mailer>,
+    pub(super) notices: Arc<Notices>,
 }
 
 impl Applied {
@@ -64,6 +68,8 @@ impl Applied {
         self.door.configure(config);
         self.holds.configure(config.portal.logout_hold);
         self.factors.configure(factors::settings(config));
+        self.mailer.configure(mail::settings(config));
+        self.notices.configure(mail::house(config));
         let (asked, inner) = (Arc::clone(config), self.inner.clone());
         let made = match self.threads.run(move || proxy_options(&asked, &inner)) {
             Ok(done) => done.await.ok(),

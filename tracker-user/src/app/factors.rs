@@ -8,10 +8,11 @@ use super::StartError;
 use super::certificates::hostname;
 use super::options;
 use crate::audit::Audit;
-use crate::auth::factors::{SecondFactors, Settings};
+use crate::auth::factors::{Mailboxes, SecondFactors, Settings};
 use crate::config::{Config, PasskeyUse};
 use crate::store::{Journal, Sealer, Store};
 use crate::tracker::Enrolled;
+use crate::types::LOCAL_DOMAIN;
 
 /// What rows that are secrets are sealed with. Makes the key where there is none, and goes on with a change of it that was cut short.
 /// Blocks.
@@ -48,7 +49,19 @@ pub(super) fn settings(config: &Config) -> Settings {
         recovery_delay: of.recovery_delay,
         issuer: config.portal.organisation.clone().unwrap_or_else(|| host.clone()),
         host,
+        mailboxes: mailboxes(config),
     }
+}
+
+/// What is known of mailboxes.
+fn mailboxes(config: &Config) -> Mailboxes {
+    let realm = |domain: &String| match domain.to_lowercase() {
+        local if local == LOCAL_DOMAIN => String::new(),
+        realm => realm,
+    };
+    let domains = config.mail.domains.iter().map(|(domain, mail)| (realm(domain), mail.clone()));
+    let gateway = config.mail.from.iter().chain(&config.acme.contact).cloned();
+    Mailboxes { domains: domains.collect(), gateway: gateway.collect() }
 }
 
 /// As the tracker asks for them.
@@ -71,5 +84,5 @@ pub(super) fn warnings(factors: &SecondFactors, sealer: &Sealer) -> impl Iterato
              it was sealed with; put second-factor.key back into state-dir from the backup, or reset each user's second factor"
         )
     });
-    unreadable.into_iter().chain(kept)
+    unreadable.into_iter().chain(kept).chain(factors.relying_party().warning())
 }

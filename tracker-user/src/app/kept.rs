@@ -9,7 +9,6 @@ use crate::audit::{Audit, TrailEntry};
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::config::Config;
 use crate::observe::Witness;
-use crate::private;
 use crate::session::Policy;
 use crate::store::Store;
 use crate::tracker::Kept;
@@ -61,11 +60,7 @@ pub(super) fn continued(config: &Config, kept: &Kept) -> Policy {
 
 /// Where the store's last transaction is noted for the next run in this boot; or what an operator should know.
 pub(super) fn witness(config: &Config) -> (Option<Witness>, Option<String>) {
-    let places = [
-        (config.observer.pin_dir.as_path(), private::DIRECTORY),
-        (config.run_dir.as_path(), admin::server::DIRECTORY),
-    ];
-    match Witness::choose(&places) {
+    match Witness::choose(&admin::server::witnesses(config)) {
         Ok(witness) => (Some(witness), None),
         Err(why) => {
             let warning = format!(

@@ -33,10 +33,8 @@ pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>>
     let way = |listens: Option<SocketAddr>, inner: Option<SocketAddr>| {
         Some(Way { listens: listens?, inner: inner? })
     };
-    let host = portal.host.clone().unwrap_or_else(hostname);
-    let settings = Settings { host, https_port: portal.https.map(|at| at.port()), ..Settings::default() };
     let pages = OwnPages {
-        origin: settings.secure_origin().map(Into::into),
+        origin: secure_origin(config).map(Into::into),
         names: reached_by(config),
         plain: way(portal.http, inner.plain),
         secure: way(portal.https, inner.secure),
@@ -44,6 +42,14 @@ pub(super) fn own_pages(config: &Config, inner: &Inner) -> Option<Arc<OwnPages>>
         handed: Arc::clone(&inner.handed),
     };
     (pages.plain.is_some() || pages.secure.is_some()).then(|| Arc::new(pages))
+}
+
+/// Where the pages are under TLS, if they are: `https://host:port`.
+pub(super) fn secure_origin(config: &Config) -> Option<String> {
+    let portal = &config.portal;
+    let host = portal.host.clone().unwrap_or_else(hostname);
+    let settings = Settings { host, https_port: portal.https.map(|at| at.port()), ..Settings::default() };
+    settings.secure_origin()
 }
 
 /// How the proxy reaches the pages.

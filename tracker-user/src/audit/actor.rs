@@ -21,6 +21,8 @@ pub enum Via {
     Start,
     /// The web pages.
     Portal,
+    /// A program on the gateway's host, while the daemon was not running.
+    Offline,
 }
 
 /// See the module.
@@ -52,8 +54,19 @@ impl Actor {
     /// The account at the other end of the admin socket. Blocks: it asks the host's name service.
     #[must_use]
     pub fn on_socket(uid: u32, pid: Option<i32>) -> Self {
+        Self::of_account(uid, pid, Via::Socket)
+    }
+
+    /// The account of this very process, which does it while the daemon does not run. Blocks likewise.
+    #[must_use]
+    pub fn offline() -> Self {
+        let pid = i32::try_from(std::process::id()).ok();
+        Self::of_account(nix::unistd::getuid().as_raw(), pid, Via::Offline)
+    }
+
+    fn of_account(uid: u32, pid: Option<i32>, via: Via) -> Self {
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
-        Self { user, uid: Some(uid), pid, client: None, via: Via::Socket }
+        Self { user, uid: Some(uid), pid, client: None, via }
     }
 
     /// Somebody who is logged in to the web pages, from this address.
@@ -73,6 +86,7 @@ impl fmt::Display for Actor {
             Via::Signal => "SIGHUP",
             Via::Start => "the first start",
             Via::Portal => "the web pages",
+            Via::Offline => "trackerctl while trackerd was not running",
         };
         match (&self.user, self.uid) {
             (Some(user), Some(uid)) => write!(f, "{user} (uid {uid}) by ")?,

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Actor, BanEvent, Event, FactorChange, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent,
-    SessionEvent, SettingEvent, Via,
+    Actor, BanEvent, Event, FactorChange, LicencesEvent, LocalUserEvent, MailEvent, MailTrouble,
+    RefusedEvent, SecondFactorEvent, SessionEvent, SettingEvent, Via,
 };
 use crate::clock::BootTime;
 use crate::session;
@@ -149,15 +149,20 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         select(&FactorChange::ALL[..]),
         prop::option::of("[ -~]{0,20}"),
         prop::option::of(actor()),
+        prop::option::of(1..u64::MAX),
     );
-    let second_factor = second_factor.prop_map(|(user, client, what, of, actor)| SecondFactorEvent {
+    let second_factor = second_factor.prop_map(|(user, client, what, of, actor, count)| SecondFactorEvent {
         user,
         client,
         what,
         of: of.map(Into::into),
         actor,
+        count,
     });
+    let mail = (prop::option::of(identity()), select(&MailTrouble::ALL[..]), "[ -~]{0,40}");
+    let mail = mail.prop_map(|(user, what, why)| MailEvent { user, what, why: why.into() });
     prop_oneof![
+        1 => mail.prop_map(Event::Mail),
         1 => second_factor.prop_map(Event::SecondFactor),
         4 => session_event().prop_map(Event::Session),
         1 => refused.prop_map(Event::Refused),

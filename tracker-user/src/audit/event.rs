@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::actor::Actor;
+use super::mail::MailEvent;
 use super::second_factor::SecondFactorEvent;
 use crate::clock::wall_now;
 use crate::outside;
@@ -34,6 +35,8 @@ pub enum Kind {
     LocalUser,
     /// A session began.
     Login,
+    /// A mail was given up; the reason says why.
+    Mail,
     /// Somebody was refused: their credentials, their login, or their request.
     Refused,
     /// A stale session goes on: its user proved themselves again.
@@ -53,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AdminLogin,
         Self::AdminLogout,
         Self::Banned,
@@ -62,6 +65,7 @@ impl Kind {
         Self::Lifted,
         Self::LocalUser,
         Self::Login,
+        Self::Mail,
         Self::Refused,
         Self::Renewed,
         Self::Replaced,
@@ -83,6 +87,7 @@ impl Kind {
             Self::Lifted => "lifted",
             Self::LocalUser => "user",
             Self::Login => "login",
+            Self::Mail => "mail-failed",
             Self::Refused => "refused",
             Self::Renewed => "renewed",
             Self::Replaced => "replaced",
@@ -122,6 +127,8 @@ pub enum Event {
     SecondFactor(SecondFactorEvent),
     /// Licences are about to run out, have run out, or are there again.
     Licences(LicencesEvent),
+    /// A mail was given up.
+    Mail(MailEvent),
     /// The database found at start is not the one that this gateway last wrote; what speaks against it.
     Replaced(Cow<'static, str>),
 }
@@ -294,6 +301,7 @@ impl Event {
             Self::SecondFactor(of) if of.what.is_refusal() => Kind::SecondFactorRefused,
             Self::SecondFactor(_) => Kind::SecondFactor,
             Self::Licences(_) => Kind::Licences,
+            Self::Mail(_) => Kind::Mail,
             Self::Replaced(_) => Kind::Replaced,
         }
     }
@@ -353,7 +361,9 @@ impl Event {
             Self::Ban(ban) => ban.client,
             Self::Admin(admin) => Some(admin.client),
             Self::SecondFactor(of) => of.client,
-            Self::Setting(_) | Self::LocalUser(_) | Self::Licences(_) | Self::Replaced(_) => None,
+            Self::Setting(_) | Self::LocalUser(_) | Self::Licences(_) | Self::Mail(_) | Self::Replaced(_) => {
+                None
+            }
         }
     }
 
@@ -367,6 +377,7 @@ impl Event {
             Self::Ban(ban) => ban.user.as_deref(),
             Self::Admin(admin) => Some(&admin.user),
             Self::SecondFactor(of) => Some(&of.user),
+            Self::Mail(mail) => mail.user.as_deref(),
             Self::Setting(_) | Self::Licences(_) | Self::Replaced(_) => None,
         }
     }
@@ -408,6 +419,10 @@ impl Event {
                 Some(one) => format!("{}: {}", of.what.as_str(), outside::shown(one, outside::NAME)).into(),
             }),
             Self::Licences(licences) => Some(licences.level.as_str().into()),
+            Self::Mail(mail) => {
+                let why = outside::shown(&mail.why, outside::SENTENCE);
+                Some(format!("{}: {why}", mail.what.as_str()).into())
+            }
             Self::Replaced(why) => Some((**why).into()),
         }
     }
@@ -424,27 +439,31 @@ impl Event {
             Self::Admin(admin) => admin.why.unwrap_or_default(),
             Self::SecondFactor(of) => of.what.as_str(),
             Self::Licences(licences) => licences.level.as_str(),
+            Self::Mail(mail) => mail.what.as_str(),
             Self::Replaced(_) => "store",
         }
     }
 
-    /// In a refusal, why in a word; of a ban, what it stands on; of a second factor, what was done to it or was wrong.
+    /// In a refusal, why in a word; of a ban, what it stands on; of a second factor, what was done to it or was wrong; of a
+    /// mail, what has become of it.
     #[must_use]
     pub fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refused) => Some(refused.cause),
             Self::Ban(ban) => Some(ban.scope),
             Self::SecondFactor(of) => Some(of.what.as_str()),
+            Self::Mail(mail) => Some(mail.what.as_str()),
             _ => None,
         }
     }
 
-    /// In a refusal, how many more like it have no line of their own; of a ban, how many before it have none.
+    /// In a refusal, also of a second factor, how many more like it have no line of their own; of a ban, how many before it have none.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Refused(refused) => refused.count,
             Self::Ban(ban) => ban.count,
+            Self::SecondFactor(of) => of.count,
             _ => None,
         }
     }
@@ -488,7 +507,7 @@ impl Event {
             Self::Ban(ban) => ban.actor.as_ref(),
             Self::Admin(admin) => Some(&admin.actor),
             Self::SecondFactor(of) => of.actor.as_ref(),
-            Self::Refused(_) | Self::Licences(_) | Self::Replaced(_) => None,
+            Self::Refused(_) | Self::Licences(_) | Self::Mail(_) | Self::Replaced(_) => None,
         }
     }
 

@@ -4,27 +4,30 @@
 //! bounded, for each client and cause, and for all of them together; and once more on disk, which keeps lines for months.
 //! Whoever is refused as there is no licence left has proved who they are. That is no stranger's doing, and an operator wants to
 //! see each of them: they have bounds of their own, which strangers cannot use up and a person does not reach.
+//! Whoever shows a second factor that is wrong has proved who they are, or somebody has who knows their password; programs repeat such
+//! tries for days. Those are told for each user and cause, an hour long.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Event, RefusedEvent, TrailEntry};
+use super::second_factor::SecondFactorEvent;
 use crate::clock::BootTime;
 use crate::outside;
 use crate::types::{ClientAddr, Identity, Method};
 
-/// What the limits are for.
-const WINDOW: Duration = Duration::from_secs(60);
-
 /// How much is told of refusals of one kind.
 #[derive(Debug)]
 struct Limits {
-    /// So many lines in a window for one cause of one client; the others are counted.
+    /// What the limits are for.
+    window: Duration,
+    /// So many lines in a window for one cause of one client, or user; the others are counted.
     each: u32,
     /// So many lines in a window in all.
     lines: u32,
-    /// Of so many causes and clients it is kept how often each was held back; of those beyond, only by cause.
+    /// Of so many causes and clients, or users, it is kept how often each was held back; of those beyond, only by cause.
     kept: usize,
     /// How many lines the disk takes at once.
     on_disk_at_once: u32,
@@ -32,10 +35,15 @@ struct Limits {
 
 /// Of strangers. What they do may not fill the disk: with one line more every [`ON_DISK_EVERY`], it is less than 780,000 in the
 /// 90 days that events are kept.
-const STRANGERS: Limits = Limits { each: 5, lines: 600, kept: 512, on_disk_at_once: 1_000 };
+const STRANGERS: Limits = Limits { window: MINUTE, each: 5, lines: 600, kept: 512, on_disk_at_once: 1_000 };
 /// Of users for whom there is no licence. A program that tries again every second is told of line by line; in 90 days the
 /// disk takes less than 790,000.
-const USERS: Limits = Limits { each: 60, lines: 3_000, kept: 4_096, on_disk_at_once: 10_000 };
+const USERS: Limits = Limits { window: MINUTE, each: 60, lines: 3_000, kept: 4_096, on_disk_at_once: 10_000 };
+/// Of second factors. Of wrong codes an account may have forty an hour, of which the first twenty are told one by one; in 90 days the disk
+/// takes less than 790,000 lines of all.
+const FACTORS: Limits = Limits { window: HOUR, each: 20, lines: 5_000, kept: 8_192, on_disk_at_once: 10_000 };
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// How often the disk takes one line more.
 const ON_DISK_EVERY: Duration = Duration::from_secs(10);
 
@@ -157,24 +165,32 @@ pub(super) struct Line {
 /// What was told and held back, of each kind.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    strangers: Told,
-    users: Told,
+    strangers: Told<ClientAddr>,
+    users: Told<ClientAddr>,
+    /// By [`Identity::key`].
+    factors: Told<Box<str>>,
 }
 
-/// What was told and held back in the window that runs, and what the disk may still take.
+/// What was told and held back in the window that runs, and what the disk may still take: by whom it is about, and the cause.
 #[derive(Debug)]
-struct Told {
+struct Told<W> {
     limits: &'static Limits,
-    window: Window,
+    window: Window<W>,
     on_disk: Allowance,
 }
 
-#[derive(Debug, Default)]
-struct Window {
+#[derive(Debug)]
+struct Window<W> {
     since: Option<BootTime>,
     lines: u32,
-    each: HashMap<(ClientAddr, &'static str), Each>,
+    each: HashMap<(W, &'static str), Each>,
     beyond: HashMap<&'static str, u64>,
+}
+
+impl<W> Default for Window<W> {
+    fn default() -> Self {
+        Self { since: None, lines: 0, each: HashMap::new(), beyond: HashMap::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -187,7 +203,11 @@ struct Each {
 impl Refusals {
     /// Nobody was refused before `now`.
     pub(super) fn new(now: BootTime) -> Self {
-        Self { strangers: Told::new(&STRANGERS, now), users: Told::new(&USERS, now) }
+        Self {
+            strangers: Told::new(&STRANGERS, now),
+            users: Told::new(&USERS, now),
+            factors: Told::new(&FACTORS, now),
+        }
     }
 
     /// The lines to write for a refusal at `now`, those first that end a window.
@@ -197,35 +217,57 @@ impl Refusals {
             Ground::Licences => &mut self.users,
             _ => &mut self.strangers,
         };
-        lines.extend(told.note(refusal, now));
+        let entry = || TrailEntry::now(Event::Refused(refusal.event()));
+        lines.extend(told.note(refusal.client, refusal.ground.word(), entry, now));
+        lines
+    }
+
+    /// The same for a second factor that was not accepted.
+    pub(super) fn note_factor(
+        &mut self,
+        entry: &Arc<TrailEntry>,
+        of: &SecondFactorEvent,
+        now: BootTime,
+    ) -> Vec<Line> {
+        let mut lines = self.settle(now, false);
+        let entry = || Arc::clone(entry);
+        lines.extend(self.factors.note(of.user.key().into(), of.what.as_str(), entry, now));
         lines
     }
 
     /// What was held back in a window that is over at `now`, or in the one that runs, if that is to end.
     pub(super) fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
-        let mut lines = self.strangers.settle(now, ends);
-        lines.extend(self.users.settle(now, ends));
+        let clients = "refusals of many clients, which have no lines of their own";
+        let mut lines = self.strangers.settle(now, ends, clients);
+        lines.extend(self.users.settle(now, ends, clients));
+        let users = "second factors of many users that were not accepted, which have no lines of their own";
+        lines.extend(self.factors.settle(now, ends, users));
         lines
     }
 }
 
-impl Told {
+impl<W: Eq + Hash> Told<W> {
     fn new(limits: &'static Limits, now: BootTime) -> Self {
         Self { limits, window: Window::default(), on_disk: Allowance::full(limits.on_disk_at_once, now) }
     }
 
     /// The line to write, if it has one.
-    fn note(&mut self, refusal: &Refusal<'_>, now: BootTime) -> Option<Line> {
+    fn note(
+        &mut self,
+        whom: W,
+        cause: &'static str,
+        entry: impl FnOnce() -> Arc<TrailEntry>,
+        now: BootTime,
+    ) -> Option<Line> {
         let Self { limits, window, on_disk } = self;
         window.since.get_or_insert(now);
-        let key = (refusal.client, refusal.ground.word());
+        let key = (whom, cause);
         let room = window.each.len() < limits.kept;
         let each = if room || window.each.contains_key(&key) {
             Some(window.each.entry(key).or_default())
         } else {
             None
         };
-        let entry = || TrailEntry::now(Event::Refused(refusal.event()));
         match each {
             Some(each) if each.lines < limits.each && window.lines < limits.lines => {
                 each.lines += 1;
@@ -236,28 +278,27 @@ impl Told {
                 each.held_back += 1;
                 each.last = Some(entry());
             }
-            None => *window.beyond.entry(refusal.ground.word()).or_default() += 1,
+            None => *window.beyond.entry(cause).or_default() += 1,
         }
         None
     }
 
-    fn settle(&mut self, now: BootTime, ends: bool) -> Vec<Line> {
-        let is_over = self.window.since.is_some_and(|since| ends || now.since(since) >= WINDOW);
+    fn settle(&mut self, now: BootTime, ends: bool, of_many: &str) -> Vec<Line> {
+        let is_over = self.window.since.is_some_and(|since| ends || now.since(since) >= self.limits.window);
         if !is_over {
             return Vec::new();
         }
         let Window { each, beyond, .. } = std::mem::take(&mut self.window);
         let of_one = each.into_values().filter_map(|each| {
             let last = each.last?;
-            let refused = last.event.refused()?.clone();
-            let event = Event::Refused(RefusedEvent { count: Some(each.held_back), ..refused });
+            let event = counted(&last.event, each.held_back)?;
             Some(Arc::new(TrailEntry { time: last.time, event }))
         });
         let of_many = beyond.into_iter().map(|(cause, count)| {
             TrailEntry::now(Event::Refused(RefusedEvent {
                 client: None,
                 cause,
-                why: "refusals of many clients, which have no lines of their own".into(),
+                why: of_many.into(),
                 method: None,
                 user: None,
                 count: Some(count),
@@ -267,6 +308,16 @@ impl Told {
         entries.sort_by_key(|entry| entry.time);
         let on_disk = &mut self.on_disk;
         entries.into_iter().map(|entry| Line { entry, goes_to_disk: on_disk.take(now) }).collect()
+    }
+}
+
+/// The same event, for so many like it.
+fn counted(event: &Event, count: u64) -> Option<Event> {
+    let count = Some(count);
+    match event {
+        Event::Refused(refused) => Some(Event::Refused(RefusedEvent { count, ..refused.clone() })),
+        Event::SecondFactor(of) => Some(Event::SecondFactor(SecondFactorEvent { count, ..of.clone() })),
+        _ => None,
     }
 }
 
@@ -301,6 +352,7 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::FactorChange;
 
     fn client(number: u32) -> ClientAddr {
         std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + number)).into()
@@ -411,5 +463,40 @@ mod tests {
         // One client alone.
         let one = (0..100).map(|_| refusals.note(&refusal(7, Ground::Licences), at(200)).len());
         assert_eq!(one.sum::<usize>(), USERS.each as usize);
+    }
+
+    /// A program that repeats a try for hours writes a few lines and a number, and takes nobody else's place.
+    #[test]
+    fn second_factors_that_were_not_accepted_are_told_by_user_and_cause_an_hour_long() {
+        let mut refusals = Refusals::new(at(0));
+        let mut note = |user: &str, what, second| {
+            let user = Arc::new(Identity::local(user));
+            let of = SecondFactorEvent { user, client: None, what, of: None, actor: None, count: None };
+            let entry = TrailEntry::now(Event::SecondFactor(of.clone()));
+            refusals.note_factor(&entry, &of, at(second))
+        };
+        let mut told = Vec::new();
+        for second in 0..3_600 {
+            told.extend(note("alice", FactorChange::AccountPassword, second));
+        }
+        assert_eq!(told.len(), FACTORS.each as usize);
+        assert_eq!(note("alice", FactorChange::WrongCode, 3_599).len(), 1, "another cause");
+        assert_eq!(note("bob", FactorChange::AccountPassword, 3_599).len(), 1, "another user");
+        let after = note("ALICE", FactorChange::AccountPassword, 3_600);
+        assert_eq!(after.iter().map(count).collect::<Vec<_>>(), [Some(3_580), None]);
+        assert_eq!(after[0].entry.event.user(), Some(&Identity::local("alice")));
+        assert_eq!(after[0].entry.event.cause(), Some("account-password"));
+        // Names that strangers make up fill neither memory nor disk, and none is lost.
+        let mut told = 0;
+        for number in 0..50_000 {
+            let lines = note(&format!("user{number}"), FactorChange::WrongApplicationPassword, 3_601);
+            assert!(lines.iter().all(|line| line.goes_to_disk));
+            told += lines.len() as u64;
+        }
+        assert!(told < u64::from(FACTORS.lines), "{told}");
+        assert!(refusals.factors.window.each.len() <= FACTORS.kept);
+        let settled = refusals.settle(at(3_602), true);
+        assert!(settled.len() <= FACTORS.kept + 1, "{}", settled.len());
+        assert_eq!(told + settled.iter().filter_map(count).sum::<u64>(), 50_000);
     }
 }

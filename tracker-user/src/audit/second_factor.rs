@@ -18,6 +18,8 @@ pub struct SecondFactorEvent {
     pub of: Option<Box<str>>,
     /// Whose order it was; `None` where it was a try that was not accepted.
     pub actor: Option<Actor>,
+    /// In one that was not accepted, how many more like it have no line of their own.
+    pub count: Option<u64>,
 }
 
 /// What was done to a user's second factor, or what was not accepted. One word each, the same in logs, metrics, on disk and in
@@ -40,6 +42,8 @@ pub enum FactorChange {
     RecoveryCodeUsed,
     /// A code that resets the second factor was mailed.
     RecoveryMailed,
+    /// The mailed code was right, and the reset takes effect after a while.
+    RecoveryWaits,
     /// A reset by mail was stopped before it took effect.
     RecoveryStopped,
     /// The second factor was reset by a mailed code.
@@ -74,7 +78,7 @@ pub enum FactorChange {
 
 impl FactorChange {
     /// Each of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Enrolled,
         Self::Removed,
         Self::PasskeyAdded,
@@ -83,6 +87,7 @@ impl FactorChange {
         Self::RecoveryCodes,
         Self::RecoveryCodeUsed,
         Self::RecoveryMailed,
+        Self::RecoveryWaits,
         Self::RecoveryStopped,
         Self::Recovered,
         Self::Reset,
@@ -112,6 +117,7 @@ impl FactorChange {
             Self::RecoveryCodes => "recovery-codes",
             Self::RecoveryCodeUsed => "recovery-code-used",
             Self::RecoveryMailed => "recovery-mailed",
+            Self::RecoveryWaits => "recovery-waits",
             Self::RecoveryStopped => "recovery-stopped",
             Self::Recovered => "recovered",
             Self::Reset => "reset",

@@ -10,9 +10,22 @@ mod account_password;
 mod book;
 mod budget;
 mod code;
+mod counters;
 mod devices;
+mod held;
+mod passkeys;
+mod recovery;
+mod recovery_address;
 
 pub use account::{Account, Authenticator, Passkey, RecoveryCode};
-pub use book::{NoAccount, OnLoss, SecondFactors, Sent, Settings};
+pub use book::{OnLoss, SecondFactors, Sent, Settings, line};
 pub use code::{Checked, Enrolment, Wrong};
+pub use counters::FactorCollector;
 pub use devices::{Device, Devices, Found, Terms};
+pub use held::NoAccount;
+pub use passkeys::Refused as PasskeyRefused;
+pub use passkeys::{
+    Asked, Asking, LONGEST_NAME, MOST as MOST_PASSKEYS, New as NewPasskey, Passkeys, RelyingParty, Unusable,
+};
+pub use recovery::{GOOD_FOR, Mailed, NotMailed, Recovered, Recovery};
+pub use recovery_address::{Mailboxes, NoRecoveryAddress, RecoveryAddress};

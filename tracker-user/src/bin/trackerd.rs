@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         let name = path.map_or_else(|| "embedded defaults".into(), |path| path.display().to_string());
         let (problems, of_certificates) = doctor::check_certificates(&file.config);
         let warnings = file.config.warnings().into_iter().chain(file.config.not_in_effect_warnings());
-        for warning in warnings.chain(of_certificates) {
+        for warning in warnings.chain(of_certificates).chain(doctor::check_passkeys(&file.config)) {
             eprintln!("{name}: warning: {warning}");
         }
         if !problems.is_empty() {
@@ -177,6 +177,11 @@ fn access_log(output: &Output) -> std::io::Result<AccessLog> {
 /// `TRACKER_LOG` selects, as in `info,access=off`.
 fn log(output: &Output) {
     let filter = EnvFilter::try_from_env("TRACKER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // It has a line for each answer of a stranger's browser that it cannot read. What came of it is told where it is judged.
+    let filter = match "webauthn_rs_core=off".parse() {
+        Ok(silent) => filter.add_directive(silent),
+        Err(_) => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     let builder = builder.with_writer(output.clone());
     match output.format() {

@@ -110,6 +110,9 @@ pub enum Command {
     /// password, is logged out at once.
     #[command(subcommand)]
     User(User),
+    /// The second factor of users: what they have set up, taking that away, another key for what is kept of it.
+    #[command(subcommand)]
+    SecondFactor(SecondFactor),
     /// Application passwords: programs' own secrets, which users with a second factor make in the portal.
     #[command(subcommand)]
     AppPassword(AppPassword),
@@ -157,9 +160,9 @@ pub enum Command {
         /// Reach back to this moment: RFC 3339, "2026-07-31 12:00" in local time, or how long ago (10m, 8h, 3d).
         #[arg(long, value_name = "TIME", value_parser = when::parse)]
         since: Option<Timestamp>,
-        /// Only events of this kind: login, refused, stale, renewed, ended, setting, user, banned, lifted …; several, separated
-        /// by commas.
-        #[arg(long, value_name = "KIND", value_delimiter = ',')]
+        /// Only events of this kind: login, refused, stale, renewed, ended, setting, user, banned, lifted, second-factor,
+        /// second-factor-refused (codes that were wrong) …; several, separated by commas.
+        #[arg(long, visible_alias = "event", value_name = "KIND", value_delimiter = ',')]
         kind: Vec<String>,
         /// Only of this client address.
         #[arg(long, value_name = "ADDRESS", value_parser = links::parse, add = ArgValueCandidates::new(complete::clients))]
@@ -354,6 +357,34 @@ pub enum User {
     },
     /// All of them.
     List,
+}
+
+/// The second factor of users.
+#[derive(Debug, Subcommand)]
+pub enum SecondFactor {
+    /// What a user has set up; without a user, everybody who has set something up.
+    Show {
+        /// The user: user, user@REALM or DOMAIN\user, in any case; the bare name means everybody who is called so.
+        #[arg(add = ArgValueCandidates::new(complete::second_factors))]
+        user: Option<String>,
+    },
+    /// Take away all that a user has set up: authenticator, passkeys, recovery address and codes, remembered browsers and
+    /// application passwords. Where one is required, the user sets it up anew at the next login. With trackerd down it is done in
+    /// its database, by root.
+    Reset {
+        /// The user: user, user@REALM or DOMAIN\user, in any case; a name that several have needs its domain, which of the
+        /// gateway's own users is local.
+        #[arg(add = ArgValueCandidates::new(complete::second_factors))]
+        user: String,
+        /// Do it in the database, without asking trackerd, which must not run.
+        #[arg(long)]
+        offline: bool,
+        /// The configuration file that says where the database is; without it, /etc/tracker/tracker.toml where it exists.
+        #[arg(long, value_name = "FILE", add = ArgValueCompleter::new(PathCompleter::file()))]
+        config: Option<PathBuf>,
+    },
+    /// Seal all that is kept of second factors under a new key, and forget the one before.
+    RotateKey,
 }
 
 #[cfg(test)]

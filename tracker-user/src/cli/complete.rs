@@ -88,6 +88,11 @@ pub(super) fn local_users() -> Vec<CompletionCandidate> {
     asked("/v1/local-users", |user| Some((text(user, "name")?, None)))
 }
 
+/// Users who have set up a second factor.
+pub(super) fn second_factors() -> Vec<CompletionCandidate> {
+    asked("/v1/second-factor", |of| Some((name(of)?, None)))
+}
+
 /// Whom or what bans name.
 pub(super) fn banned() -> Vec<CompletionCandidate> {
     let mut all = asked("/v1/bans", |ban| Some((text(ban, "client")?, None)));

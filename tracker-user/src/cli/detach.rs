@@ -29,7 +29,7 @@ pub(super) fn detach(config: Option<&Path>, pin_dir: Option<&Path>) -> Result<Pa
 }
 
 /// As the daemon reads it: the file that was named must be there, the default one may be missing.
-fn configured(named: Option<&Path>) -> Result<Config, ConfigError> {
+pub(super) fn configured(named: Option<&Path>) -> Result<Config, ConfigError> {
     match Config::read(named.unwrap_or(Path::new(DEFAULT_PATH))) {
         Err(error) if named.is_none() && error.is_missing() => Ok(Config::default()),
         read => read,

@@ -15,6 +15,7 @@ mod list;
 mod lists;
 mod past;
 mod run;
+mod second_factor;
 mod secret;
 mod show;
 mod top;

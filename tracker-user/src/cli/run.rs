@@ -12,10 +12,11 @@ use serde_json::Value;
 use super::args::{Args, Bans, Command, Explain, History, Logout, View};
 use super::detach::{self, DetachError};
 use super::list::{self, Column, Screen, Words, Wrong};
+use super::second_factor::OfflineError;
 use super::secret::SecretError;
 use super::{
-    app_passwords, bans, certificates, check, complete, decode, doctor, events, explain, lists, show, top,
-    user,
+    app_passwords, bans, certificates, check, complete, decode, doctor, events, explain, lists,
+    second_factor, show, top, user,
 };
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{query, wire};
@@ -33,6 +34,8 @@ const EX_NOPERM: u8 = 77;
 pub(super) enum Failure {
     Client(ClientError),
     Detach(DetachError),
+    /// It could not be done in the database either.
+    Offline(OfflineError),
     /// No password was given, or none that can be used.
     Secret(SecretError),
     Output(io::Error),
@@ -59,6 +62,12 @@ impl From<DetachError> for Failure {
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         Self::Secret(error)
+    }
+}
+
+impl From<OfflineError> for Failure {
+    fn from(error: OfflineError) -> Self {
+        Self::Offline(error)
     }
 }
 
@@ -107,6 +116,15 @@ pub async fn run() -> ExitCode {
             };
             let remedy = if code == EX_NOPERM { " (run trackerctl as root)" } else { "" };
             (code, format!("{error}{remedy}"))
+        }
+        Failure::Offline(error) => {
+            let code = match &error {
+                OfflineError::Config(_) => EX_USAGE,
+                OfflineError::Unreachable { .. } => EX_UNAVAILABLE,
+                OfflineError::Privilege(_) => EX_NOPERM,
+                _ => 1,
+            };
+            (code, error.to_string())
         }
         Failure::Secret(error) => {
             let code = match error {
@@ -167,6 +185,7 @@ async fn carry_out(args: &Args) -> Result<(), Failure> {
             print(args, &value, |ended: wire::LoggedOut| show::logged_out(&ended))
         }
         Command::User(wanted) => user::carry_out(args, &client, wanted).await,
+        Command::SecondFactor(wanted) => second_factor::carry_out(args, &client, wanted).await,
         Command::AppPassword(wanted) => app_passwords::carry_out(args, &client, wanted).await,
         Command::Bans { what: None } => {
             let value = client.get("/v1/bans").await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::listeners::Listen;
 use super::problem::Refusal;
+use super::second_factor;
 use super::span;
 use super::types::Config;
 use super::values::{AllowedDestination, Basic};
@@ -48,6 +49,18 @@ pub(super) fn combinations(config: &Config) -> Vec<Conflict> {
             ["mail.smtp", "mail.from"],
             "mail would have no sender",
             "set mail.from first, to the gateway's own mail address",
+        ));
+    }
+    let names_a_user = |url: &str| {
+        url.split_once("://")
+            .and_then(|(_, rest)| rest.rsplit_once('@'))
+            .is_some_and(|(user, _)| !user.is_empty())
+    };
+    if config.mail.smtp.as_deref().is_some_and(names_a_user) && config.mail.password_file.is_none() {
+        found.push(Conflict::new(
+            ["mail.smtp", "mail.password-file"],
+            "names a user without a password",
+            "set mail.password-file first, to the file that it is in",
         ));
     }
     found
@@ -192,6 +205,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         _ => {}
     }
     found.extend(config.role_warnings());
+    found.extend(second_factor::warnings(config));
     if !config.kerberos.keep_domain && config.kerberos.domains.len() > 1 {
         found.push(
             "kerberos.keep-domain: is false with several domains: users of one name in two of them look the same, though they are two"

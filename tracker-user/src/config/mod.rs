@@ -6,11 +6,13 @@
 mod check;
 mod codec;
 mod document;
+mod identities;
 pub mod keys;
 mod listeners;
 mod node;
 mod problem;
 mod roles;
+mod second_factor;
 mod span;
 mod suggest;
 mod text;

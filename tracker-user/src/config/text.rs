@@ -238,8 +238,9 @@ pub(super) const USER_AGENT: Text<String> = Text {
 
 pub(super) const MAIL_ADDRESS: Text<String> = Text {
     parse: |text| {
-        let parts =
-            text.split_once('@').filter(|(user, _)| !user.is_empty() && !text.contains([' ', '<', '>']));
+        let parts = text.split_once('@').filter(|(user, _)| {
+            !user.is_empty() && !text.contains(|c: char| " <>".contains(c) || c.is_control())
+        });
         let sound = parts.is_some_and(|(_, domain)| host(domain).is_ok());
         if sound {
             return Ok(text.to_owned());
@@ -254,8 +255,22 @@ pub(super) const MAIL_ADDRESS: Text<String> = Text {
     example: "gateway@example.test",
 };
 
+pub(super) const MAIL_DOMAIN: Text<String> =
+    Text { parse: host, show: Clone::clone, wants: "mail domain", example: "example.com" };
+
+/// What a setting is stands in the log, in the audit trail and on pages: a password does not belong there.
 pub(super) const SMTP: Text<String> = Text {
-    parse: |text| url(text, &["smtp", "smtps"], SMTP.example, str::is_empty),
+    parse: |text| {
+        let url = url(text, &["smtp", "smtps"], SMTP.example, str::is_empty)?;
+        let user = url.rsplit_once('@').map_or("", |(before, _)| before);
+        if user.split_once("://").is_some_and(|(_, user)| user.contains(':')) {
+            return Err(Refusal::new(
+                "has a password in it, which would be shown with the settings",
+                "write it into a file, name that in mail.password-file, and leave here smtp://USER@HOST:PORT",
+            ));
+        }
+        Ok(url)
+    },
     show: Clone::clone,
     wants: "smtp:// or smtps:// URL",
     example: "smtp://127.0.0.1:25",
@@ -425,9 +440,12 @@ mod tests {
 
     #[test]
     fn urls() {
-        for text in
-            ["smtp://127.0.0.1:25", "smtp://mail", "smtps://[::1]:465", "smtp://user:pa@ss@mail.test:25"]
-        {
+        for text in [
+            "smtp://127.0.0.1:25",
+            "smtp://mail",
+            "smtps://[::1]:465",
+            "smtp://user@example.test@mail.test:587",
+        ] {
             accepts(&SMTP, text, text);
         }
         refuses(
@@ -440,6 +458,7 @@ mod tests {
                 "smtp://mail:x",
                 "smtp://mail/x",
                 "smtp://::1",
+                "smtp://user:pa@ss@mail.test:25",
             ],
         );
         accepts(&REDIS, "redis://h:6379/0", "redis://h:6379/0");

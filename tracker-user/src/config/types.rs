@@ -338,8 +338,10 @@ pub struct Mail {
     pub smtp: Option<String>,
     /// The sender's address.
     pub from: Option<String>,
-    /// The file with the password for the mail server, where the URL names a user; `None`: the URL has it, if one is needed.
+    /// The file with the password for the mail server, where the URL names a user.
     pub password_file: Option<PathBuf>,
+    /// The mail domain of each realm's users: their own mailboxes are `user@domain`. Of a realm that is not named none is known.
+    pub domains: BTreeMap<String, String>,
 }
 
 /// TLS.

@@ -10,6 +10,7 @@ use super::account::Known;
 use super::{Case, Check, is_root};
 use crate::private;
 use crate::store::embedded::{FILE, MARK};
+use crate::store::{KEY_FILE as KEY, PREVIOUS_KEY_FILE as PREVIOUS_KEY};
 
 const STORE: &str = "store";
 /// Below this the disk is full soon.
@@ -81,6 +82,9 @@ fn access_checks(case: &Case, account: Option<&Known>) -> Vec<Check> {
         ("state-dir", state.clone(), private::DIRECTORY),
         ("state-dir", state.join(FILE), private::FILE),
         ("state-dir", state.join(MARK), private::FILE),
+        // Whoever has it reads the second factors in a copy of the database.
+        ("state-dir", state.join(KEY), private::FILE),
+        ("state-dir", state.join(PREVIOUS_KEY), private::FILE),
         ("observer.pin-dir", config.observer.pin_dir.clone(), private::DIRECTORY),
         // Operators come through it.
         ("run-dir", config.run_dir.clone(), 0o775),

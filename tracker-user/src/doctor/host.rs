@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Case, Check, is_root};
+use super::{Case, Check, State, is_root};
 use crate::admin::wire::Status;
-use crate::config::{Config, ObserverMode};
+use crate::config::{Config, ObserverMode, SecondFactorPolicy};
 use crate::observe::{self, ObserveError, Rehearsal};
 
 const TIME: &str = "time-service";
@@ -13,8 +13,24 @@ const CGROUP: &str = "cgroup";
 /// The programs that keep a clock, by what the kernel calls them (15 characters at most).
 const SERVICES: [&str; 6] = ["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntp-daemon", "ptp4l"];
 
-pub(super) fn time_service() -> Check {
-    judge_time(observe::clock_is_synchronised().map_err(|error| error.to_string()), running_service())
+/// Also what depends on it besides tickets.
+pub(super) fn time_service(config: &Config) -> Check {
+    let synchronised = observe::clock_is_synchronised().map_err(|error| error.to_string());
+    let check = judge_time(synchronised, running_service());
+    let asks = config.second_factor.domains.values().any(|policy| *policy != SecondFactorPolicy::Off);
+    if asks { for_codes(check) } else { check }
+}
+
+/// The same where codes go by the clock.
+fn for_codes(check: Check) -> Check {
+    if check.state != State::Warning {
+        return check;
+    }
+    let finding = format!(
+        "{}; codes of the second factor go by it, too, and are wrong beyond 30 seconds",
+        check.finding
+    );
+    Check { finding, ..check }
 }
 
 /// The time service that runs on this machine.
@@ -155,6 +171,9 @@ mod tests {
         assert_eq!(state(Ok(false), Some("chronyd")), State::Warning);
         assert_eq!(state(Ok(false), None), State::Warning);
         assert_eq!(state(Err("no"), None), State::Skipped);
+        // Where codes go by it, that is told with it.
+        let told = |synchronised| for_codes(judge_time(Ok(synchronised), Some("chronyd"))).finding;
+        assert!(told(false).contains("second factor") && !told(true).contains("second factor"));
     }
 
     #[test]

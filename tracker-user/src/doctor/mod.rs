@@ -12,12 +12,15 @@ mod files;
 mod host;
 mod kdc;
 mod kerberos;
+mod mail;
 mod names;
+mod passkeys;
 mod passwords;
 mod ports;
 mod setup;
 
 pub use self::configuration::check_certificates;
+pub use self::passkeys::check_passkeys;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
@@ -146,12 +149,14 @@ pub fn examine(case: &Case) -> Report {
     let keytab = case.config.kerberos.keytab.as_deref();
     let entries = negotiate::entries(keytab);
     let services = kerberos::services(&entries, &case.config.kerberos.conditions.spns);
-    // Both wait for others: side by side, it takes as long as the slower of them.
-    let (kdc, names) = thread::scope(|scope| {
+    // All of them wait for others: side by side, it takes as long as the slowest of them.
+    let (kdc, mail, names) = thread::scope(|scope| {
         let kdc = scope.spawn(|| kdc::checks(&entries, &services, keytab));
+        let mail = scope.spawn(|| mail::check(&case.config));
         let names = names::checks(&services.hosts);
-        // Its panic would be this thread's.
-        (kdc.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), names)
+        // Their panics would be this thread's.
+        let kdc = kdc.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (kdc, mail.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), names)
     });
     let mut checks = setup::checks(case);
     let account = account::of_the_daemon(case);
@@ -159,7 +164,8 @@ pub fn examine(case: &Case) -> Report {
     checks.push(kerberos::replay_cache(case.daemon.status(), account.as_ref()));
     checks.extend(kdc);
     checks.extend(passwords::checks(&case.config, &entries));
-    checks.push(host::time_service());
+    checks.push(mail);
+    checks.push(host::time_service(&case.config));
     checks.extend(names);
     checks.extend(host::kernel_side(case));
     checks.extend(ports::checks(&case.config, case.daemon.status()));

@@ -129,12 +129,5 @@ fn views(parts: &Parts, bans: Vec<Ban>) -> Vec<BanView> {
 
 /// Whose account a ban is about, shown as sessions show it.
 fn identity(parts: &Parts, ban: &Ban) -> Option<Identity> {
-    let identity = ban.identity()?;
-    let config = parts.configuration.config();
-    let domains = &config.kerberos.domains;
-    let short = domains.iter().find(|(realm, _)| realm.to_lowercase() == identity.realm());
-    Some(match short {
-        Some((_, short)) if !identity.is_local() => Identity::restore(identity.user(), short, identity.key()),
-        _ => identity,
-    })
+    Some(parts.configuration.config().shown(ban.identity()?))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::auth::application_passwords::NotMade;
 use crate::auth::password::local::{BadLocalName, HashError, Weak};
 use crate::observe::ObserveError;
-use crate::store::StoreError;
+use crate::store::{RotationError, StoreError};
 use crate::threads::Busy;
 
 /// Why an operation was not done, with its remedy where there is one. Nothing has changed then, but for
@@ -108,6 +108,12 @@ pub enum OpsError {
     /// A password cannot be kept.
     #[error("{0}; nothing was changed")]
     NotHashed(#[from] HashError),
+    /// What was typed means several.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// The key of the second factor was not changed, or not wholly.
+    #[error("{0}")]
+    NotRotated(#[from] RotationError),
     /// The file is bad; the earlier settings stand.
     #[error("{} was refused, the earlier settings stand: {problem}", .path.display())]
     BadFile {
@@ -154,12 +160,13 @@ impl OpsError {
             Self::NeedsRestart { .. }
             | Self::OwnRole { .. }
             | Self::UserExists(_)
+            | Self::Ambiguous(_)
             | Self::WeakPassword(_)
             | Self::NotMade(_)
             | Self::TooManyUsers(_)
             | Self::LastAdministrator(_)
             | Self::BadFile { .. } => ErrorKind::Conflict,
-            Self::NotChanged(_) | Self::NotKept { .. } => ErrorKind::NoRoom,
+            Self::NotChanged(_) | Self::NotKept { .. } | Self::NotRotated(_) => ErrorKind::NoRoom,
             Self::Records(_)
             | Self::Stopping
             | Self::NotHashed(_)

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 pub(super) use self::administrator::first_password_warning;
 pub use self::administrator::make_administrator;
+use super::second_factor::begin_anew;
 use super::{Ops, OpsError, Parts};
 use crate::audit::{Actor, Event, LocalUserEvent, TrailEntry, Via};
 use crate::auth::Password;
@@ -200,15 +201,17 @@ impl Ops {
             let mut changed =
                 ops.blocking(move |parts| apply(parts, &name, change, password.as_ref(), by)).await??;
             let who = Arc::new(Identity::local(&changed.name));
-            if matches!(change, Change::Remove) {
-                // Whoever is given the name one day has none of what was set up under it.
-                let (was_set_up, row) = ops.parts().factors.reset(&who);
-                ops.parts().journal.submit(if was_set_up { vec![row] } else { Vec::new() }, None);
-            }
+            let forgotten = match change {
+                Change::Remove => Some(ops.forget_factors(&who, actor.clone()).await?),
+                _ => None,
+            };
             if change.ends_sessions() {
                 let (ended, warning) = ops.end_all_of(who, actor).await?;
                 changed.ended = ended;
                 changed.warning = warning.or(changed.warning);
+            }
+            if let Some(Err(unkept)) = forgotten {
+                changed.warning.get_or_insert_with(|| unkept.to_string());
             }
             Ok(changed)
         })
@@ -272,6 +275,7 @@ fn add(
         if count >= MOST_USERS {
             return Err(OpsError::TooManyUsers(count));
         }
+        begin_anew(parts, &Identity::local(&user.name))?;
         parts.store.put_user(&user, Some(&line)).map_err(OpsError::NotChanged)?;
         Ok(Some(user.clone()))
     })?;

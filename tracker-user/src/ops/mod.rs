@@ -25,6 +25,7 @@ mod logout;
 mod overlay;
 mod presence;
 mod roles;
+mod second_factor;
 mod series;
 mod sessions;
 mod settings;
@@ -62,6 +63,9 @@ pub use self::local_users::{LocalUser, UserChanged, make_administrator};
 pub use self::logout::{LoggedOut, OwnLogout};
 pub use self::overlay::Start;
 pub use self::presence::Presence;
+pub use self::second_factor::{
+    AuthenticatorView, FactorsReset, KeyRotated, PasskeyView, SecondFactor, SetUp,
+};
 pub use self::series::{Bucket, Count, Level, Span, Timeline};
 pub use self::sessions::{SessionDetail, SessionView, Standing};
 pub use self::settings::{Setting, Source};

@@ -43,6 +43,8 @@ pub struct Status {
     pub users: usize,
     /// The gateway's own users.
     pub local_users: LocalUsersStatus,
+    /// Passkeys that users have, by the host that they were made for.
+    pub passkeys: BTreeMap<String, usize>,
     /// Licences.
     pub licences: Licences,
     /// Connections that clients hold to the proxy now.
@@ -173,6 +175,7 @@ fn status(parts: &Parts, counts: Counts) -> Status {
         waiting: counts.waiting,
         users: counts.users,
         local_users,
+        passkeys: parts.factors.passkey_hosts(),
         licences: Licences {
             used: counts.licences,
             max: (config.licences.max_users > 0).then_some(config.licences.max_users),

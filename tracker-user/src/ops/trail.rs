@@ -21,8 +21,8 @@ const LOOKED_AT: usize = 50_000;
 /// Which events are wanted, the newest first.
 #[derive(Clone, Debug, Default)]
 pub struct WantedEvents {
-    /// Of this kind only, by its word.
-    pub kind: Option<String>,
+    /// Of these kinds only, by their words; none: of all.
+    pub kinds: Vec<String>,
     /// Only those that happened to this user, or that this user has brought about.
     pub user: Option<UserQuery>,
     /// Only those of this client, or whose order came from there.
@@ -75,7 +75,7 @@ impl FromStr for TrailPlace {
 
 impl WantedEvents {
     fn accepts(&self, event: &StoredEvent) -> bool {
-        self.kind.as_ref().is_none_or(|kind| event.event == *kind)
+        (self.kinds.is_empty() || self.kinds.contains(&event.event))
             && self.client.is_none_or(|client| is_of(event, client))
             && self.user.as_ref().is_none_or(|typed| concerns(event, typed))
     }

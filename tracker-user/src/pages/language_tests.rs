@@ -72,7 +72,7 @@ fn of_sources(root: &Path) -> BTreeSet<String> {
     let patterns: Vec<Regex> =
         before.iter().map(|before| Regex::new(&format!("{before}{WRITTEN}")).unwrap()).collect();
     let mut texts = BTreeSet::new();
-    for source in sources(root, "portal") {
+    for source in sources(root, "portal").into_iter().chain(sources(root, "mail")) {
         for pattern in &patterns {
             texts.extend(pattern.captures_iter(&source).map(|one| unescaped(&one[1])));
         }

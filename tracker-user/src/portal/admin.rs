@@ -13,6 +13,7 @@ mod history;
 mod local_users;
 pub(super) mod login;
 mod notice;
+mod second_factor;
 mod settings;
 mod show;
 
@@ -36,6 +37,7 @@ pub(super) const LINKS: &[Link] = &[
     Link { href: "/status/hosts", text: "Hosts" },
     Link { href: "/status/users", text: "Users" },
     Link { href: "/admin/local-users", text: "Local users" },
+    Link { href: "/admin/second-factor", text: "Second factor" },
     Link { href: "/admin/app-passwords", text: "Application passwords" },
     Link { href: "/admin/settings", text: "Settings" },
     Link { href: "/admin/bans", text: "Bans" },
@@ -59,6 +61,10 @@ pub(super) fn routes() -> Router<Site> {
         .route("/admin/local-users/disable", post(local_users::disable))
         .route("/admin/local-users/enable", post(local_users::enable))
         .route("/admin/local-users/remove", get(local_users::remove_form).post(local_users::remove))
+        .route("/admin/second-factor", get(second_factor::list))
+        .route("/admin/second-factor/reset", post(second_factor::reset))
+        .route("/admin/second-factor/errors", get(events::second_factor))
+        .route("/admin/second-factor/errors.csv", get(events::second_factor_file))
         .route("/admin/app-passwords", get(app_passwords::list).post(app_passwords::revoke))
         .route("/admin/settings", get(settings::list))
         .route("/admin/settings/edit", get(settings::show))

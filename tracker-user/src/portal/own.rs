@@ -80,7 +80,8 @@ async fn show(
     if presence.is_shared {
         return shared_host(&visit);
     }
-    if !presence.is_somebody() {
+    let waits = presence.session.as_ref().is_some_and(|session| session.standing == Standing::Waiting);
+    if !presence.is_somebody() && !waits {
         let sent = Sent { method: &method, uri: &uri, headers: &headers, again: false };
         match silent(&site, &visit, &sent).await {
             Silent::Page { .. } => {}

@@ -14,9 +14,12 @@ mod enrolments;
 mod fresh;
 mod give;
 mod manage;
+mod notices;
+mod passkey;
 mod pending;
 mod person;
 mod qr;
+mod recover;
 mod recovery_codes;
 mod remove;
 mod set_up;
@@ -30,9 +33,8 @@ use axum::routing::{get, post};
 pub(super) use self::complete::complete;
 pub(super) use self::device::{DEVICE_COOKIE, known_device};
 pub(super) use self::enrolments::Enrolments;
-pub(super) use self::fresh::{FreshFactor, ask_first, is_fresh, prove_factor};
-pub(super) use self::give::{failed, finish, keep, sent};
-pub(super) use self::manage::Passkey;
+pub(super) use self::fresh::{FreshFactor, ask_first, prove_by_passkey, prove_factor};
+pub(super) use self::passkey::{Offer, Signed};
 pub(super) use self::pending::{PENDING_COOKIE, PendingLogin, PendingLogins};
 pub(super) use self::person::Person;
 use super::login::secure;
@@ -49,6 +51,9 @@ pub(super) fn routes() -> Router<Site> {
         .route("/second-factor/code", post(code::give))
         .route("/second-factor/cancel", post(code::cancel))
         .route("/second-factor/recovery-code", get(recovery_codes::form).post(recovery_codes::give))
+        .route(recover::PATH, get(recover::show).post(recover::ask))
+        .route("/second-factor/recover/code", post(recover::give))
+        .route("/second-factor/recover/stop", get(recover::stop::show).post(recover::stop::stop))
         .route("/second-factor/recovery-codes", post(recovery_codes::make))
         .route(SET_UP, get(set_up::show).post(set_up::begin))
         .route("/second-factor/activate", post(set_up::activate))
@@ -57,6 +62,7 @@ pub(super) fn routes() -> Router<Site> {
         .route("/second-factor/recovery-address", post(address::change))
         .route("/second-factor/devices/forget", post(manage::forget))
         .route("/second-factor/confirm", get(fresh::show).post(fresh::confirmed))
+        .merge(passkey::routes())
 }
 
 /// `GET /second-factor`: the code where a login is pending, or its set-up; else what whoever is logged in has set up.

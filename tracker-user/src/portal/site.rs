@@ -10,9 +10,10 @@ use super::settings::Settings;
 use super::stats::Stats;
 use super::web_sessions::WebSessions;
 use crate::audit::Audit;
-use crate::auth::factors::SecondFactors;
+use crate::auth::factors::{Passkeys, SecondFactors};
 use crate::auth::password::LocalUsers;
 use crate::auth::{LogoutHolds, ReturnTargets, Verifier};
+use crate::mail::Notices;
 use crate::ops::Ops;
 use crate::pages::Languages;
 use crate::store::{Journal, Store};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub holds: Arc<LogoutHolds>,
     /// Further factors.
     pub factors: Arc<SecondFactors>,
+    /// Users are told by mail of what is done to their factors.
+    pub notices: Arc<Notices>,
     /// What is counted.
     pub stats: Stats,
     /// All languages there are.
@@ -57,6 +60,7 @@ struct Inner {
     pending: Pending,
     pending_logins: PendingLogins,
     enrolments: Enrolments,
+    passkeys: Passkeys,
 }
 
 impl Site {
@@ -65,8 +69,8 @@ impl Site {
         let settings = ArcSwap::from_pointee(settings);
         let web_sessions = WebSessions::start(&parts.store, &parts.journal);
         let (pending, pending_logins) = (Pending::default(), PendingLogins::default());
-        let enrolments = Enrolments::default();
-        Self(Arc::new(Inner { parts, settings, web_sessions, pending, pending_logins, enrolments }))
+        let (enrolments, passkeys) = (Enrolments::default(), Passkeys::new(Arc::clone(&parts.factors)));
+        Self(Arc::new(Inner { parts, settings, web_sessions, pending, pending_logins, enrolments, passkeys }))
     }
 
     pub(super) fn parts(&self) -> &Parts {
@@ -83,6 +87,11 @@ impl Site {
 
     pub(super) fn web_sessions(&self) -> &WebSessions {
         &self.0.web_sessions
+    }
+
+    /// Passkeys.
+    pub(super) fn passkeys(&self) -> &Passkeys {
+        &self.0.passkeys
     }
 
     /// Logins whose second factor has not come yet.

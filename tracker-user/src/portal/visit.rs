@@ -285,6 +285,13 @@ impl Visit {
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The browser, as long as it runs: the same before a login, between its factors and after it. Empty without TLS.
+    pub(super) fn browser(&self) -> String {
+        let Some(form) = &self.0.form else { return String::new() };
+        let tag = hmac::sign(&self.0.key, format!("browser {form}").as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether a form carries what it was given.
     pub(super) fn is_own_form(&self, token: &str) -> bool {
         let expected = self.form_token();

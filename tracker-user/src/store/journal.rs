@@ -52,8 +52,16 @@ pub enum Entry {
     WebSession(WebSessionKey, Option<Box<StoredWebSession>>),
     /// A sealed row is this. While the gateway runs, nothing else writes them: a row is what was submitted last.
     Sealed(SealedRow),
+    /// A sealed row is what its book says when it is written: changes of it may come in any order.
+    Latest(Arc<dyn Rows>, Box<str>),
     /// Another key of these is in force: each sealed row on disk is sealed anew, and from now on those that come under an earlier one.
     Reseal(Arc<Sealer>),
+}
+
+/// A book of sealed rows in memory.
+pub trait Rows: Send + Sync + std::fmt::Debug {
+    /// What the row of this key is now; `None`: it is to stay as it is on disk.
+    fn row(&self, key: &str) -> Option<SealedRow>;
 }
 
 /// Told when the entries before it are on disk, or why they are not.
@@ -236,13 +244,11 @@ impl Writer {
             Entry::WebSession(key, session) => {
                 pending.web_sessions.insert(key, session);
             }
-            Entry::Sealed(mut row) => {
-                if let (Some(sealer), Some(value)) = (&self.sealer, &mut row.value)
-                    && let Some(renewed) = sealer.renewed(row.table, &row.key, value)
-                {
-                    *value = renewed;
+            Entry::Sealed(row) => self.add_sealed(row),
+            Entry::Latest(book, key) => {
+                if let Some(row) = book.row(&key) {
+                    self.add_sealed(row);
                 }
-                pending.sealed.insert((row.table, row.key.clone()), row);
             }
             Entry::Reseal(sealer) => {
                 self.sealer = Some(Arc::clone(&sealer));
@@ -252,6 +258,15 @@ impl Writer {
                 pending.policy = Some(StoredPolicy::new(&policy, &self.boot, &Anchor::now()));
             }
         }
+    }
+
+    fn add_sealed(&mut self, mut row: SealedRow) {
+        if let (Some(sealer), Some(value)) = (&self.sealer, &mut row.value)
+            && let Some(renewed) = sealer.renewed(row.table, &row.key, value)
+        {
+            *value = renewed;
+        }
+        self.pending.sealed.insert((row.table, row.key.clone()), row);
     }
 
     /// Adds some of the notes of when clients were last active.

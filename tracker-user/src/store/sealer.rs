@@ -21,9 +21,9 @@ use super::sealed::{SealedRow, SealedTable};
 use crate::private;
 
 /// The file of the key in force,
-pub(super) const FILE: &str = "second-factor.key";
+pub const FILE: &str = "second-factor.key";
 /// of the one before it,
-pub(super) const PREVIOUS: &str = "second-factor.key.previous";
+pub const PREVIOUS: &str = "second-factor.key.previous";
 /// and of one that is being written.
 pub(super) const ASIDE: &str = "second-factor.key.new";
 

@@ -86,6 +86,13 @@ impl Identity {
         self.key().rsplit_once('@').map_or("", |(_, realm)| realm)
     }
 
+    /// The user as an operator types them so that nobody else is meant, whatever domains are called: see [`UserQuery`].
+    #[must_use]
+    pub fn typed(&self) -> String {
+        let domain = if self.is_local() { LOCAL_DOMAIN } else { self.realm() };
+        format!("{}@{domain}", self.user())
+    }
+
     /// Whether `other` is this user, spelled like this.
     #[must_use]
     pub fn is_spelled_like(&self, other: &Self) -> bool {

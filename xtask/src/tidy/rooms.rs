@@ -100,6 +100,11 @@ pub(super) const ROOMS: &[Room] = &[
         purpose: "raw text to typed values, all problems at once; one table of keys for file, `get` and `set`",
     },
     Room {
+        name: "mail",
+        imports: &["types", "clock", "outside", "pages", "threads", "audit", "store", "auth", "config"],
+        purpose: "mail that the gateway sends: a queue on disk, a conversation with a mail server, notices to users",
+    },
+    Room {
         name: "proxy",
         imports: &[
             "types", "clock", "outside", "links", "pages", "threads", "output", "session", "net", "observe",
@@ -132,27 +137,28 @@ pub(super) const ROOMS: &[Room] = &[
         name: "portal",
         imports: &[
             "types", "clock", "outside", "links", "pages", "session", "net", "audit", "store", "tracker",
-            "auth", "config", "ops",
+            "auth", "config", "mail", "ops",
         ],
         purpose: "the web pages, a skin of the operator's operations: login, logout, who is here, administration",
     },
     Room {
         name: "doctor",
-        imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "admin"],
+        imports: &["clock", "links", "private", "net", "observe", "store", "auth", "config", "mail", "admin"],
         purpose: "`trackerctl doctor`: gathers facts, judges them, changes nothing",
     },
     Room {
         name: "cli",
         imports: &[
-            "types", "clock", "outside", "links", "observe", "audit", "auth", "config", "admin", "doctor",
+            "types", "clock", "outside", "links", "observe", "audit", "store", "auth", "config", "admin",
+            "doctor",
         ],
         purpose: "`trackerctl`: command line to admin client, answer to table or JSON",
     },
     Room {
         name: "app",
         imports: &[
-            "types", "clock", "links", "pages", "private", "threads", "output", "session", "net", "observe",
-            "audit", "store", "tracker", "auth", "config", "proxy", "metrics", "ops", "admin", "portal",
+            "types", "clock", "links", "pages", "threads", "output", "session", "net", "observe", "audit",
+            "store", "tracker", "auth", "config", "mail", "proxy", "metrics", "ops", "admin", "portal",
         ],
         purpose: "the wiring: parsed, bound, running; no room knows it",
     },

@@ -7,8 +7,8 @@ use super::{Event, PastSession};
 use crate::audit;
 use crate::audit::arbitrary::{event, names, time};
 use crate::audit::{
-    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, RefusedEvent, SecondFactorEvent, SessionEvent,
-    SettingEvent, TrailEntry,
+    AdminEvent, BanEvent, LicencesEvent, LocalUserEvent, MailEvent, RefusedEvent, SecondFactorEvent,
+    SessionEvent, SettingEvent, TrailEntry,
 };
 use crate::session;
 use crate::session::{Proved, Reason, What};
@@ -86,13 +86,13 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
                 (*login, *why, Some(actor))
             );
         }
-        audit::Event::SecondFactor(SecondFactorEvent { user, client, what, of, actor }) => {
+        audit::Event::SecondFactor(SecondFactorEvent { user, client, what, of, actor, count }) => {
             let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
             prop_assert!(names(user, named, domain, realm));
             prop_assert_eq!(read::<ClientAddr>(line.client.as_ref()), *client);
             prop_assert_eq!(
-                (line.cause.as_deref(), line.actor.as_ref()),
-                (Some(what.as_str()), actor.as_ref())
+                (line.cause.as_deref(), line.actor.as_ref(), line.count),
+                (Some(what.as_str()), actor.as_ref(), *count)
             );
             let reason = line.reason.clone().unwrap_or_default();
             let rest = reason.strip_prefix(what.as_str());
@@ -102,6 +102,18 @@ fn says_all(line: &Event, TrailEntry { time, event }: &TrailEntry) -> Result<(),
         audit::Event::Licences(LicencesEvent { level, used, max }) => {
             prop_assert_eq!(line.reason.as_deref(), Some(level.as_str()));
             prop_assert_eq!((line.used, line.max), (Some(*used), Some(*max)));
+        }
+        audit::Event::Mail(MailEvent { user, what, why }) => {
+            let [named, domain, realm] = [&line.user, &line.domain, &line.realm].map(Option::as_deref);
+            match user {
+                Some(user) => prop_assert!(names(user, named, domain, realm)),
+                None => prop_assert_eq!(named, None),
+            }
+            let reason = format!("{}: {why}", what.as_str());
+            prop_assert_eq!(
+                (line.cause.as_deref(), line.reason.as_deref()),
+                (Some(what.as_str()), Some(&*reason))
+            );
         }
         audit::Event::Replaced(why) => prop_assert_eq!(line.reason.as_deref(), Some(&**why)),
     }

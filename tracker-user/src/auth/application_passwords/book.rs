@@ -320,7 +320,8 @@ impl ApplicationPasswords {
     /// Puts it into the audit trail that one was made or deleted: what it is called, and by whose order.
     pub fn tell(&self, of: &View, client: Option<ClientAddr>, what: FactorChange, actor: Option<Actor>) {
         let user = Arc::clone(&of.owner);
-        let event = SecondFactorEvent { user, client, what, of: Some(of.name.as_str().into()), actor };
+        let event =
+            SecondFactorEvent { user, client, what, of: Some(of.name.as_str().into()), actor, count: None };
         self.audit.record(TrailEntry::now(Event::SecondFactor(event)));
     }
 

@@ -1,31 +1,27 @@
 //! The book of further factors: see the room.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+mod found;
+
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::account_password::Told;
-use super::budget::Budget;
 use super::code::{Checked, Enrolment, Wrong};
+use super::counters::{Counters, FactorCollector, Outcome};
 use super::devices::Devices;
+use super::held::{Book, Held, Known, NoAccount, TABLE, random, told, unseal};
+use super::passkeys::Indexed;
+use super::recovery_address::Mailboxes;
 use crate::audit::{Actor, Audit, Event, FactorChange, SecondFactorEvent, TrailEntry};
 use crate::clock::BootTime;
 use crate::session::{FactorPolicy, Proven};
-use crate::store::{Entry, Journal, SealedRow, SealedTable, Sealer, Store, StoreError};
+use crate::store::{Entry, Journal, Rows, Sealer, Store, StoreError};
 use crate::types::{ClientAddr, Factor, Factors, Identity, Method};
-
-/// So many codes may be wrong since one was right; then none is looked at any more. Whoever guesses patiently, below what is
-/// allowed in a quarter of an hour, would be right within months.
-const WRONG: u32 = 100;
-
-const TABLE: SealedTable = SealedTable::SecondFactors;
 
 /// What factors are demanded and accepted by.
 #[derive(Clone, Debug, Default)]
@@ -38,14 +34,16 @@ pub struct Settings {
     pub passkey_alone: bool,
     /// So long browsers are remembered; zero: none is.
     pub remember: Duration,
-    /// Whether mail can be sent: a recovery address is needed then.
-    pub mails: bool,
     /// So long a reset by mail waits.
     pub recovery_delay: Duration,
+    /// Whether mail can be sent: a recovery address is needed then.
+    pub mails: bool,
     /// The name that authenticators show.
     pub issuer: String,
     /// The host that passkeys are made for.
     pub host: String,
+    /// What is known of mailboxes: see [`RecoveryAddress::parse`](super::RecoveryAddress::parse).
+    pub mailboxes: Mailboxes,
 }
 
 /// Where a factor comes from, and when.
@@ -65,7 +63,8 @@ pub struct SecondFactors {
     journal: Arc<Journal>,
     audit: Arc<Audit>,
     settings: ArcSwap<Settings>,
-    held: Mutex<Held>,
+    counters: Counters,
+    book: Arc<Book>,
     devices: Devices,
     /// Who hears of users that have nothing set up any more.
     on_loss: OnceLock<OnLoss>,
@@ -75,26 +74,6 @@ pub struct SecondFactors {
 
 /// Who is told of a user that has nothing set up any more, by whatever way.
 pub type OnLoss = Box<dyn Fn(&Arc<Identity>) + Send + Sync>;
-
-#[derive(Default)]
-struct Held {
-    /// By [`Identity::key`].
-    known: HashMap<Box<str>, Known>,
-    budget: Budget,
-}
-
-/// An account, as it stands in memory.
-enum Known {
-    /// Sealed.
-    Sealed { sealed: Vec<u8>, factors: Factors },
-    /// It cannot be opened: its user is asked for a factor, and none is good.
-    Unreadable,
-}
-
-/// The user has set up nothing, or it cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the user's second factor cannot be read, or the system has no randomness")]
-pub struct NoAccount;
 
 impl std::fmt::Debug for SecondFactors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,7 +96,10 @@ impl SecondFactors {
         let mut held = Held::default();
         for (key, sealed) in store.sealed(TABLE)? {
             let known = match unseal(&sealer, &key, &sealed) {
-                Some(account) => Known::Sealed { sealed, factors: account.factors() },
+                Some(account) => {
+                    held.passkeys.add(&key, Indexed::of(&account));
+                    Known::of(&account, sealed)
+                }
                 None => {
                     warn!(
                         user = key,
@@ -129,9 +111,9 @@ impl SecondFactors {
             held.known.insert(key.into(), known);
         }
         let devices = Devices::start(store, &sealer, &journal)?;
-        let (settings, held) = (ArcSwap::from_pointee(settings), Mutex::new(held));
-        let (on_loss, told) = (OnceLock::new(), Mutex::default());
-        Ok(Self { sealer, journal, audit, settings, held, devices, on_loss, told })
+        let (settings, book) = (ArcSwap::from_pointee(settings), Arc::new(Book(Mutex::new(held))));
+        let (counters, on_loss, told) = (Counters::default(), OnceLock::new(), Mutex::default());
+        Ok(Self { sealer, journal, audit, settings, counters, book, devices, on_loss, told })
     }
 
     /// Has `told` hear of each user that has nothing set up any more, from now on.
@@ -157,16 +139,10 @@ impl SecondFactors {
         self.settings.load_full()
     }
 
-    /// Browsers that are remembered.
-    #[must_use]
-    pub fn devices(&self) -> &Devices {
-        &self.devices
-    }
-
     /// The factors that a user has set up. Of one whose account cannot be read: a code, which cannot be right.
     #[must_use]
     pub fn enrolled(&self, who: &Identity) -> Factors {
-        match self.held().known.get(who.key()) {
+        match self.book.held().known.get(who.key()) {
             Some(Known::Sealed { factors, .. }) => *factors,
             Some(Known::Unreadable) => Factors::NONE.with(Factor::Totp),
             None => Factors::NONE,
@@ -187,22 +163,72 @@ impl SecondFactors {
     /// How many users have set one up, and of how many it cannot be read.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        let held = self.held();
-        let unreadable = held.known.values().filter(|known| matches!(known, Known::Unreadable)).count();
-        (held.known.len(), unreadable)
+        let (mut enrolled, mut unreadable) = (0, 0);
+        for known in self.book.held().known.values() {
+            match known {
+                Known::Sealed { factors, .. } => enrolled += usize::from(!factors.is_empty()),
+                Known::Unreadable => unreadable += 1,
+            }
+        }
+        (enrolled, unreadable)
+    }
+
+    /// By [`Identity::key`], everybody of whom there is something set up, or something that cannot be read.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Box<str>> {
+        let mut keys: Vec<Box<str>> = self.book.held().known.keys().cloned().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether there is something of a user that cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self, who: &Identity) -> bool {
+        matches!(self.book.held().known.get(who.key()), Some(Known::Unreadable))
+    }
+
+    /// What has come of tries, and how many users there are, for who scrapes it.
+    ///
+    /// # Errors
+    /// Never with these names; passed on from the library.
+    pub fn collector(self: &Arc<Self>) -> prometheus::Result<FactorCollector> {
+        let book = Arc::clone(self);
+        self.counters.collector(move || book.count())
     }
 
     /// What a user has set up; `None`: nothing, or it cannot be read.
     #[must_use]
     pub fn account(&self, who: &Identity) -> Option<Account> {
-        match self.held().known.get(who.key())? {
-            Known::Sealed { sealed, .. } => unseal(&self.sealer, who.key(), sealed),
+        self.account_of(who.key())
+    }
+
+    /// The same, by [`Identity::key`].
+    pub(super) fn account_of(&self, key: &str) -> Option<Account> {
+        match self.book.held().known.get(key)? {
+            Known::Sealed { sealed, .. } => unseal(&self.sealer, key, sealed),
             Known::Unreadable => None,
         }
     }
 
-    /// Changes what a user has set up, and returns what `change` does, and the row that says so on disk: hand it to the journal. Of
-    /// several changes at once each sees the one before. Where nothing is left, the row goes.
+    /// The resets by mail that wait: by [`Identity::key`], and when each takes effect.
+    pub(super) fn waiting_recoveries(&self) -> Vec<(Box<str>, Timestamp)> {
+        let held = self.book.held();
+        let due = held.known.iter().filter_map(|(key, known)| match known {
+            Known::Sealed { due, .. } => Some((key.clone(), (*due)?)),
+            Known::Unreadable => None,
+        });
+        due.collect()
+    }
+
+    /// Browsers that are remembered.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// Changes what a user has set up, and returns what `change` does, and what says so on disk: hand it to the journal, in whatever
+    /// order; what is written is what the user has set up by then. Of several changes at once each sees the one before. Where
+    /// nothing is left, the row goes. Whoever sets up a first factor begins a new generation.
     ///
     /// # Errors
     /// When the account cannot be read; nothing is changed then.
@@ -211,7 +237,7 @@ impl SecondFactors {
         who: &Identity,
         change: impl FnOnce(&mut Account) -> T,
     ) -> Result<(T, Entry), NoAccount> {
-        let mut held = self.held();
+        let mut held = self.book.held();
         let had = held.has_any(who);
         let changed = held.change(&self.sealer, who, change);
         let is_lost = had && !held.has_any(who);
@@ -219,17 +245,25 @@ impl SecondFactors {
         if is_lost {
             self.lost(who);
         }
-        changed
+        Ok((changed?, self.row(who)))
     }
 
-    /// Forgets what a user has set up; whether there was anything, and the row that says so on disk.
+    /// Forgets what a user has set up; whether there was anything, and what says so on disk.
     pub fn reset(&self, who: &Identity) -> (bool, Entry) {
-        let mut held = self.held();
+        let mut held = self.book.held();
+        if let Ok(account) = held.account(&self.sealer, who) {
+            held.passkeys.remove(&Indexed::of(&account));
+        }
         let was = held.known.remove(who.key()).is_some();
         held.budget.right(who.key());
         drop(held);
         self.lost(who);
-        (was, Entry::Sealed(SealedRow { table: TABLE, key: who.key().to_owned(), value: None }))
+        (was, self.row(who))
+    }
+
+    fn row(&self, who: &Identity) -> Entry {
+        let book: Arc<dyn Rows> = Arc::<Book>::clone(&self.book);
+        Entry::Latest(book, who.key().into())
     }
 
     /// Whether a code is right, for what is known of its user. It is spent then; a wrong one counts, and stands in the audit trail.
@@ -239,18 +273,22 @@ impl SecondFactors {
     pub fn check_code(&self, who: &Arc<Identity>, code: &str, sent: Sent) -> Result<Checked, Wrong> {
         self.attempt(who, FactorChange::WrongCode, sent, |account| {
             let authenticator = account.authenticator.as_mut().ok_or(Wrong::NotEnrolled)?;
+            let before = authenticator.drift;
             if !authenticator.spend(code, sent.wall) {
                 return Err(Wrong::Code);
             }
-            Ok((Factor::Totp, authenticator.drift))
+            Ok((Factor::Totp, told(before, authenticator.drift)))
         })
     }
 
     /// One try to prove a factor: `check` looks whether it is right, and spends it. All tries of an account, whatever they
-    /// are of, share its budgets.
+    /// are of, share its budgets. Where so many codes were wrong that none is looked at any more ([`Account::is_locked`]), what
+    /// nobody guesses still is: passkeys and recovery codes.
     ///
     /// # Errors
-    /// What `check` says, and when the budgets are spent. A wrong one counts, and stands in the audit trail as `refused`.
+    /// What `check` says, and when the budgets are spent. A wrong one ([`Wrong::is_try`]) counts, and stands in the audit trail as
+    /// `refused`; what `check` has changed is kept then, too. Of any other error nothing is kept. One that is right stops a reset
+    /// by mail that waits: whoever can prove a factor needs none.
     pub fn attempt(
         &self,
         who: &Arc<Identity>,
@@ -258,46 +296,35 @@ impl SecondFactors {
         sent: Sent,
         check: impl FnOnce(&mut Account) -> Result<(Factor, i64), Wrong>,
     ) -> Result<Checked, Wrong> {
-        let mut guard = self.held();
-        let held = &mut *guard;
-        let outcome = match held.may_try(&self.sealer, who, sent, refused) {
-            Ok(()) => match held.change(&self.sealer, who, |account| {
-                let checked = check(account);
-                match checked {
-                    Ok(_) => account.wrong = 0,
-                    Err(Wrong::Code) => account.wrong = account.wrong.saturating_add(1),
-                    Err(_) => {}
-                }
-                checked
-            }) {
-                Ok((Ok((factor, drift)), row)) => Ok(Checked { factor, drift, entries: vec![row] }),
-                Ok((Err(wrong), row)) => {
-                    if wrong == Wrong::Code {
-                        held.budget.wrong(who.key(), sent.client, sent.at);
-                        self.journal.submit(vec![row], None);
-                    }
-                    Err(wrong)
-                }
-                Err(NoAccount) => Err(Wrong::Unable),
-            },
-            Err(wrong) => Err(wrong),
+        let mut stopped = false;
+        let outcome = self.book.held().attempt(&self.sealer, who, refused, sent, |account| {
+            let waits = account.recovery.due();
+            let proved = check(account)?;
+            stopped = account.recovery.proved_otherwise(waits);
+            Ok(proved)
+        });
+        self.counters.count(Outcome::of(&outcome));
+        if stopped && outcome.is_ok() {
+            self.tell(who, Some(sent.client), FactorChange::RecoveryStopped, None, None);
+        }
+        let wrong = match outcome {
+            Ok((factor, drift)) => return Ok(Checked { factor, drift, entries: vec![self.row(who)] }),
+            Err(wrong) => wrong,
         };
-        if outcome.is_ok() {
-            held.budget.right(who.key());
+        let what = match wrong {
+            Wrong::Code | Wrong::Passkey => refused,
+            Wrong::PasskeyCounter => FactorChange::PasskeyCounter,
+            Wrong::TooMany => FactorChange::TooMany,
+            Wrong::Locked => FactorChange::Locked,
+            Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
+                return Err(wrong);
+            }
+        };
+        if wrong.is_try() {
+            self.journal.submit(vec![self.row(who)], None);
         }
-        drop(guard);
-        if let Err(wrong) = &outcome {
-            let what = match wrong {
-                Wrong::Code => refused,
-                Wrong::TooMany => FactorChange::TooMany,
-                Wrong::Locked => FactorChange::Locked,
-                Wrong::NotEnrolled | Wrong::AlreadyEnrolled | Wrong::Unreadable | Wrong::Unable => {
-                    return outcome;
-                }
-            };
-            self.tell(who, Some(sent.client), what, None, None);
-        }
-        outcome
+        self.tell(who, Some(sent.client), what, None, None);
+        Err(wrong)
     }
 
     /// Takes a new authenticator for the user, if `code` is its code: that code is spent. What was remembered under the one before
@@ -321,7 +348,7 @@ impl SecondFactors {
                 return Err(Wrong::AlreadyEnrolled);
             }
             let new = enrolment.activate(code, sent.wall).ok_or(Wrong::Code)?;
-            let drift = new.drift;
+            let drift = told(0, new.drift);
             account.authenticator = Some(new);
             account.generation = generation;
             also(account);
@@ -329,7 +356,7 @@ impl SecondFactors {
         })
     }
 
-    /// Takes the user's authenticator away, and returns the row that says so on disk. What was remembered under it counts no more. Where
+    /// Takes the user's authenticator away, and returns what says so on disk. What was remembered under it counts no more. Where
     /// no passkey is left, the ways to recover go with it.
     ///
     /// # Errors
@@ -355,90 +382,24 @@ impl SecondFactors {
         of: Option<&str>,
         actor: Option<Actor>,
     ) {
-        let user = Arc::clone(who);
-        let event = SecondFactorEvent { user, client, what, of: of.map(Into::into), actor };
-        self.audit.record(TrailEntry::now(Event::SecondFactor(event)));
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.audit.record(line(who, client, what, of, actor));
     }
 }
 
-impl Held {
-    /// Whether a factor is set up, as far as it can be read.
-    fn has_any(&self, who: &Identity) -> bool {
-        match self.known.get(who.key()) {
-            Some(Known::Sealed { factors, .. }) => !factors.is_empty(),
-            Some(Known::Unreadable) => true,
-            None => false,
-        }
-    }
-
-    fn may_try(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        sent: Sent,
-        kind: FactorChange,
-    ) -> Result<(), Wrong> {
-        self.budget.check(who.key(), sent.client, sent.at).map_err(|_| Wrong::TooMany)?;
-        match self.known.get(who.key()) {
-            None => Ok(()),
-            Some(Known::Unreadable) => Err(Wrong::Unreadable),
-            Some(Known::Sealed { sealed, .. }) => {
-                let account = unseal(sealer, who.key(), sealed).ok_or(Wrong::Unreadable)?;
-                // Nobody guesses a recovery code: it is the way back.
-                let is_recovery = kind == FactorChange::WrongRecoveryCode;
-                if account.wrong >= WRONG && !is_recovery { Err(Wrong::Locked) } else { Ok(()) }
-            }
-        }
-    }
-
-    fn change<T>(
-        &mut self,
-        sealer: &Sealer,
-        who: &Identity,
-        change: impl FnOnce(&mut Account) -> T,
-    ) -> Result<(T, Entry), NoAccount> {
-        let key = who.key();
-        let mut account = match self.known.get(key) {
-            None => Account::of(who),
-            Some(Known::Unreadable) => return Err(NoAccount),
-            Some(Known::Sealed { sealed, .. }) => unseal(sealer, key, sealed).ok_or(NoAccount)?,
-        };
-        let before = (account.generation, account.factors());
-        let done = change(&mut account);
-        if before.1.is_empty() && !account.factors().is_empty() && account.generation == before.0 {
-            // The first factor: whatever was remembered before a reset is worth nothing.
-            account.generation = random().ok_or(NoAccount)?;
-        }
-        if account.is_empty() {
-            self.known.remove(key);
-            return Ok((done, Entry::Sealed(SealedRow { table: TABLE, key: key.to_owned(), value: None })));
-        }
-        let row = seal(sealer, key, &account).ok_or(NoAccount)?;
-        if let Some(sealed) = row.value.clone() {
-            self.known.insert(key.into(), Known::Sealed { sealed, factors: account.factors() });
-        }
-        Ok((done, Entry::Sealed(row)))
-    }
+/// The line of the audit trail that tells what was done, or not accepted.
+#[must_use]
+pub fn line(
+    who: &Arc<Identity>,
+    client: Option<ClientAddr>,
+    what: FactorChange,
+    of: Option<&str>,
+    actor: Option<Actor>,
+) -> Arc<TrailEntry> {
+    let user = Arc::clone(who);
+    let event = SecondFactorEvent { user, client, what, of: of.map(Into::into), actor, count: None };
+    TrailEntry::now(Event::SecondFactor(event))
 }
 
-fn unseal(sealer: &Sealer, key: &str, sealed: &[u8]) -> Option<Account> {
-    let plain = sealer.open_row(TABLE, key, sealed)?;
-    serde_json::from_slice(&plain).ok()
-}
-
-fn seal(sealer: &Sealer, key: &str, account: &Account) -> Option<SealedRow> {
-    // As large as it becomes: a buffer that grew would leave pieces of it behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(64 << 10));
-    serde_json::to_writer(&mut *plain, account).ok()?;
-    sealer.seal(TABLE, key, &plain)
-}
-
-fn random() -> Option<u64> {
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(u64::from_ne_bytes(bytes))
-}
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ const DRIFT: u16 = 1;
 pub struct Checked {
     /// Which.
     pub factor: Factor,
-    /// By how many steps of time the authenticator's clock is ahead; 0 of what has no clock.
+    /// By how many steps of time the authenticator's clock is ahead, as far as its user should know; 0 of what has no clock.
     pub drift: i64,
     /// That it is spent: to be kept in the transaction of what it is spent for.
     pub entries: Vec<Entry>,
@@ -31,6 +31,12 @@ pub enum Wrong {
     /// It is wrong, or has been used before.
     #[error("the code is wrong, or was used before")]
     Code,
+    /// A passkey is none of the user's, or what it has signed is not good.
+    #[error("the passkey is none of the user's, or what it signed is not good")]
+    Passkey,
+    /// A passkey's counter went back.
+    #[error("the passkey's counter went back: there may be a copy of it")]
+    PasskeyCounter,
     /// Too many were wrong: nothing is looked at for a while.
     #[error("too many codes were wrong: none is looked at for a while")]
     TooMany,
@@ -56,6 +62,12 @@ pub enum Wrong {
 }
 
 impl Wrong {
+    /// Whether something was shown that is not good: such a try counts.
+    #[must_use]
+    pub const fn is_try(self) -> bool {
+        matches!(self, Self::Code | Self::Passkey | Self::PasskeyCounter)
+    }
+
     /// What happened and what to do, for the person at the browser.
     #[must_use]
     pub const fn user_message(self) -> UserMessage {
@@ -63,6 +75,14 @@ impl Wrong {
             Self::Code => {
                 "This code is not right, or it has been used already. Wait until your app shows the next one, and check that \
                  your phone's clock is right."
+            }
+            Self::Passkey => {
+                "This passkey is not accepted. Take the one that you have set up here, and let your device make sure that it \
+                 is you."
+            }
+            Self::PasskeyCounter => {
+                "This passkey is not accepted, because there may be a copy of it. Use another second factor, delete this \
+                 passkey, and tell the help desk."
             }
             Self::TooMany => "Too many codes were wrong. Wait a quarter of an hour, and try again.",
             Self::Locked => {

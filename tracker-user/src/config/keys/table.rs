@@ -191,7 +191,9 @@ keys! {
     "mail.from" Live mail.from = Maybe { none: "", some: text::MAIL_ADDRESS, means: "none" };
     "Sender of the gateway's mail."
     "mail.password-file" Live mail.password_file = Maybe { none: "", some: text::PATH, means: "none" };
-    "File with the password of the user whom mail.smtp names: better there than in the URL."
+    "File with the password of the user whom mail.smtp names."
+    "mail.domains" Live mail.domains = Map { name: text::REALM, of: text::MAIL_DOMAIN };
+    "Mail domains of realms, `local` for the local users: who is called user there has the mailbox user@domain, is told there of what is done to their second factor, and needs another one for recovery."
 
     "tls.certificate" Live tls.certificate = OneOrMore { of: text::PATH, means: "self-signed, made at first start" };
     "Certificate chain, PEM; of several, clients get the one for the host that they name (SNI), else the first. Read again when it changes."

@@ -179,6 +179,10 @@ fn values_that_do_not_go_together_are_refused() {
             "[acme]\ndirectory = \"https://acme.test/d\"",
             "t:2: acme.directory: there is nothing to have certified;",
         ),
+        (
+            "[mail]\nfrom = \"a@b.test\"\nsmtp = \"smtp://gw@mail.test\"",
+            "t:3: mail.smtp: names a user without a password;",
+        ),
         ("[mail]\nsmtp = \"smtp://127.0.0.1:25\"", "t:2: mail.smtp: mail would have no sender;"),
         (
             &format!("run-dir = \"/{}\"", "d".repeat(100)),

@@ -83,6 +83,7 @@ second-factor.recovery-delay = "1m"
 mail.smtp = "smtp://127.0.0.1:25"
 mail.from = "gateway@example.test"
 mail.password-file = "/etc/tracker/mail-password"
+mail.domains = { local = "example.test", "EXAMPLE.TEST" = "example.com" }
 tls.certificate = "/etc/tracker/c.pem"
 tls.key = "/etc/tracker/k.pem"
 tls.proxy-listen = ["127.0.0.1:3443"]
@@ -241,6 +242,8 @@ fn keys_that_belong_together_can_be_set_one_after_the_other() {
         ("acme.directory", "https://acme.test/directory"),
         ("mail.from", "a@b.test"),
         ("mail.smtp", "smtp://127.0.0.1"),
+        ("mail.password-file", "/etc/tracker/mail-password"),
+        ("mail.smtp", "smtp://gateway@mail.example.test:587"),
     ] {
         assert_eq!(keys::find(name).unwrap().set(&mut config, text), Ok(()), "{name}");
     }

@@ -169,7 +169,7 @@ fn names(config: &Config, hosts: &[String]) -> Vec<String> {
     names
 }
 
-fn own_name() -> Option<String> {
+pub(super) fn own_name() -> Option<String> {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok())
 }
 

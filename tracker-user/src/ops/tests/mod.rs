@@ -6,6 +6,7 @@ mod looks;
 mod orders;
 mod past_events;
 mod roles;
+mod second_factor;
 mod trail;
 mod walks;
 

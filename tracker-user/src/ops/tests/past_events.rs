@@ -70,7 +70,7 @@ async fn what_is_wanted_is_told_and_nothing_else() {
     let most = 10;
     let of = async |wanted| all(&rig, WantedEvents { most, ..wanted }).await;
     assert_eq!(of(WantedEvents { client: Some(client(7)), ..WantedEvents::default() }).await, ["b"]);
-    assert_eq!(of(WantedEvents { kind: Some("ended".into()), ..WantedEvents::default() }).await, ["admin"]);
+    assert_eq!(of(WantedEvents { kinds: vec!["ended".into()], ..WantedEvents::default() }).await, ["admin"]);
     assert_eq!(of(WantedEvents { user: Some("user0".into()), ..WantedEvents::default() }).await, ["admin"]);
     assert_eq!(of(WantedEvents { user: Some("nobody".into()), ..WantedEvents::default() }).await, [""; 0]);
     // Whose order it was.

@@ -21,7 +21,54 @@ use crate::portal::visit::Visit;
 use crate::store::StoredEvent;
 use crate::types::DisplayName;
 
-const PATH: &str = "/admin/events";
+/// Which part of the trail a page is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// What was done to second factors, and which were not accepted.
+    SecondFactor,
+}
+
+impl Part {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Whole => "/admin/events",
+            Self::SecondFactor => "/admin/second-factor/errors",
+        }
+    }
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Whole => "/admin/events.csv",
+            Self::SecondFactor => "/admin/second-factor/errors.csv",
+        }
+    }
+
+    const fn heading(self) -> &'static str {
+        match self {
+            Self::Whole => "Events",
+            Self::SecondFactor => "Second factor: errors",
+        }
+    }
+
+    /// The kinds of events that there are in it.
+    const fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Whole => &Kind::ALL,
+            Self::SecondFactor => &[Kind::SecondFactorRefused, Kind::SecondFactor],
+        }
+    }
+
+    /// The kind that is shown unless another is chosen; empty: all.
+    const fn first(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::SecondFactor => Kind::SecondFactorRefused.as_str(),
+        }
+    }
+}
+
 /// So many on a page.
 const ROWS: usize = 100;
 /// So many are read at once for a file.
@@ -31,7 +78,8 @@ const AT_ONCE: usize = 500;
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Filter {
-    kind: String,
+    /// `None`: nothing was chosen yet.
+    kind: Option<String>,
     user: String,
     client: String,
     since: String,
@@ -39,13 +87,22 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    fn kind(&self, of: Part) -> &str {
+        self.kind.as_deref().unwrap_or_else(|| of.first())
+    }
+
     /// What is wanted, or which field cannot be read.
-    fn wanted(&self, most: usize) -> Result<WantedEvents, &'static str> {
+    fn wanted(&self, of: Part, most: usize) -> Result<WantedEvents, &'static str> {
         let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let client = text(&self.client).map(|client| links::parse(&client)).transpose();
         let before = text(&self.before).map(|place| place.parse()).transpose();
+        let kinds = match text(self.kind(of)) {
+            Some(kind) => vec![kind],
+            None if of == Part::Whole => Vec::new(),
+            None => of.kinds().iter().map(|kind| kind.as_str().to_owned()).collect(),
+        };
         Ok(WantedEvents {
-            kind: text(&self.kind),
+            kinds,
             user: text(&self.user).map(|user| user.as_str().into()),
             client: client.map_err(|_| "What stands under “Address” is no address.")?,
             since: typed_moment(&self.since).map_err(|_| "What stands under “Since” is no moment.")?,
@@ -55,19 +112,13 @@ impl Filter {
     }
 
     fn url(&self, path: &str, before: Option<String>) -> String {
-        let fields = [
-            ("kind", &self.kind),
-            ("user", &self.user),
-            ("client", &self.client),
-            ("since", &self.since),
-            ("before", &before.unwrap_or_default()),
-        ];
-        let said: Vec<(&str, &str)> = fields
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        url(path, &said)
+        let before = before.unwrap_or_default();
+        let fields =
+            [("user", &self.user), ("client", &self.client), ("since", &self.since), ("before", &before)];
+        let kind = self.kind.as_deref().map(|kind| ("kind", kind));
+        let said = fields.iter().filter(|(_, value)| !value.is_empty());
+        let said = said.map(|(name, value)| (*name, value.as_str()));
+        url(path, &kind.into_iter().chain(said).collect::<Vec<(&str, &str)>>())
     }
 }
 
@@ -75,8 +126,8 @@ impl Filter {
 #[template(path = "admin/events.html")]
 struct Events {
     page: Page,
+    of: Part,
     filter: Filter,
-    kinds: [&'static str; Kind::ALL.len()],
     problem: Option<&'static str>,
     rows: Vec<Row>,
     newest: Option<String>,
@@ -147,32 +198,44 @@ pub(super) async fn list(
     Viewing(visit): Viewing,
     Asked(filter): Asked<Filter>,
 ) -> Response {
-    let wanted = match filter.wanted(ROWS) {
+    listed(&site, &visit, Part::Whole, filter).await
+}
+
+pub(super) async fn second_factor(
+    State(site): State<Site>,
+    Viewing(visit): Viewing,
+    Asked(filter): Asked<Filter>,
+) -> Response {
+    listed(&site, &visit, Part::SecondFactor, filter).await
+}
+
+async fn listed(site: &Site, visit: &Visit, of: Part, filter: Filter) -> Response {
+    let wanted = match filter.wanted(of, ROWS) {
         Ok(wanted) => wanted,
-        Err(problem) => return page(&visit, filter, Some(problem), Vec::new(), None),
+        Err(problem) => return page(visit, of, filter, Some(problem), Vec::new(), None),
     };
     match site.parts().ops.past_events(wanted).await {
         Ok(told) => {
             let rows = told.events.iter().map(Row::new).collect();
-            page(&visit, filter, None, rows, told.next.map(|next| next.to_string()))
+            page(visit, of, filter, None, rows, told.next.map(|next| next.to_string()))
         }
-        Err(error) => refused(&visit, &error, PATH),
+        Err(error) => refused(visit, &error, of.path()),
     }
 }
 
 fn page(
     visit: &Visit,
+    of: Part,
     filter: Filter,
     problem: Option<&'static str>,
     rows: Vec<Row>,
     next: Option<String>,
 ) -> Response {
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    let newest = (!filter.before.is_empty()).then(|| filter.url(PATH, None));
-    let older = next.map(|next| filter.url(PATH, Some(next)));
-    let file = filter.url("/admin/events.csv", None);
-    let kinds = Kind::ALL.map(Kind::as_str);
-    answer(visit, status, &Events { page: visit.page(), filter, kinds, problem, rows, newest, older, file })
+    let newest = (!filter.before.is_empty()).then(|| filter.url(of.path(), None));
+    let older = next.map(|next| filter.url(of.path(), Some(next)));
+    let file = filter.url(of.file(), None);
+    answer(visit, status, &Events { page: visit.page(), of, filter, problem, rows, newest, older, file })
 }
 
 pub(super) async fn file(
@@ -180,13 +243,25 @@ pub(super) async fn file(
     Viewing(visit): Viewing,
     Asked(filter): Asked<Filter>,
 ) -> Response {
-    match filter.wanted(AT_ONCE) {
+    download(&site, &visit, Part::Whole, filter)
+}
+
+pub(super) async fn second_factor_file(
+    State(site): State<Site>,
+    Viewing(visit): Viewing,
+    Asked(filter): Asked<Filter>,
+) -> Response {
+    download(&site, &visit, Part::SecondFactor, filter)
+}
+
+fn download(site: &Site, visit: &Visit, of: Part, filter: Filter) -> Response {
+    match filter.wanted(of, AT_ONCE) {
         Ok(wanted) => {
             let columns =
                 ["time", "event", "client", "user", "realm", "session", "method", "what", "actor", "from"];
             csv::download("events.csv", &columns, rows(site.parts().ops.clone(), wanted))
         }
-        Err(problem) => page(&visit, filter, Some(problem), Vec::new(), None),
+        Err(problem) => page(visit, of, filter, Some(problem), Vec::new(), None),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::portal::field::{Field, Fields, read};
 use crate::portal::login::verify;
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
-use crate::portal::second_factor::prove_factor;
+use crate::portal::second_factor::{Offer, Signed, prove_by_passkey, prove_factor};
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::portal::web_sessions::{Purpose, WebSession};
@@ -102,7 +102,7 @@ async fn prove(
 ) -> Result<(Visit, Fields), Response> {
     fields.remove(TOKEN);
     let (name, typed) = (fields.remove(NAME).unwrap_or_default(), fields.remove(TYPED));
-    let code = fields.remove(CODE).unwrap_or_default();
+    let (code, signed) = (fields.remove(CODE).unwrap_or_default(), Signed::take(&mut fields));
     if visit.is_fresh() {
         return Ok((visit, fields));
     }
@@ -117,8 +117,13 @@ async fn prove(
         Err(failure) => return Err(refused(Some(failure.message))),
     }
     let needs_factor = needs_factor(site, present);
-    if needs_factor && let Err(problem) = prove_factor(site, &visit, &present.identity, &code.0).await {
-        return Err(refused(Some(problem)));
+    if needs_factor {
+        let who = &present.identity;
+        let proved = match &signed {
+            Some(signed) => prove_by_passkey(site, &visit, who, signed).await,
+            None => prove_factor(site, &visit, who, &code.0).await,
+        };
+        proved.map_err(|problem| refused(Some(problem)))?;
     }
     match site.step_up(&visit) {
         Ok(visit) => {
@@ -161,7 +166,7 @@ struct Confirm {
     /// and whether they have an authenticator
     has_code: bool,
     /// and passkeys.
-    has_passkey: bool,
+    passkey: Option<Offer>,
 }
 
 fn ask(
@@ -184,7 +189,7 @@ fn ask(
         problem,
         needs_factor: present.is_some_and(|present| needs_factor(site, present)),
         has_code: enrolled.has(Factor::Totp),
-        has_passkey: enrolled.has(Factor::Passkey),
+        passkey: present.and_then(|present| Offer::to_give(site, visit, &present.identity)),
     };
     answer(visit, status, &page)
 }

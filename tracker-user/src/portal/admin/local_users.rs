@@ -35,10 +35,14 @@ struct Row {
     changed: String,
     last_login: String,
     is_self: bool,
+    /// Whether they have set up a second factor.
+    is_enrolled: bool,
+    typed: String,
 }
 
 impl Row {
-    fn new(visit: &Visit, user: &LocalUser) -> Self {
+    fn new(site: &Site, visit: &Visit, user: &LocalUser) -> Self {
+        let who = Identity::local(&user.name);
         let at = |path| url(path, &[("name", &user.name)]);
         Self {
             href: at(EDIT),
@@ -51,6 +55,8 @@ impl Row {
             changed: moment(user.changed),
             last_login: user.last_login.map_or_else(|| NONE.to_owned(), moment),
             is_self: is_self(visit, &user.name),
+            is_enrolled: !site.parts().factors.enrolled(&who).is_empty(),
+            typed: who.typed(),
             name: user.name.clone(),
         }
     }
@@ -96,7 +102,7 @@ pub(super) async fn list(
     Asked(Before { done }): Asked<Before>,
 ) -> Response {
     let users = match site.parts().ops.local_users().await {
-        Ok(users) => users.iter().map(|user| Row::new(&visit, user)).collect(),
+        Ok(users) => users.iter().map(|user| Row::new(&site, &visit, user)).collect(),
         Err(error) => return refused(&visit, &error, "/status"),
     };
     let may_change = visit.role().may_change();
@@ -152,7 +158,7 @@ async fn find(site: &Site, visit: &Visit, name: &str) -> Result<Row, Response> {
         let shown = crate::outside::shown(name, crate::outside::NAME);
         refused(visit, &OpsError::NotFound(format!("there is no local user {shown}")), PATH)
     };
-    user.map(|user| Row::new(visit, user)).ok_or_else(missing)
+    user.map(|user| Row::new(site, visit, user)).ok_or_else(missing)
 }
 
 /// A form with a password, typed twice.

@@ -18,7 +18,7 @@ use crate::auth::password::Cause;
 use crate::portal::login::{Refused, Typed, secure, verify};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
-use crate::portal::second_factor::PendingLogin;
+use crate::portal::second_factor::{Offer, PendingLogin};
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::portal::web_sessions::{NotBegun, Purpose};
@@ -34,6 +34,10 @@ struct Login {
     /// What went wrong, translated.
     problem: Option<(String, String)>,
     must_change: bool,
+    /// `None`: nobody logs in with a passkey alone.
+    passkey: Option<Offer>,
+    purpose: &'static str,
+    to: Option<String>,
 }
 
 /// Where somebody wants to go.
@@ -53,7 +57,12 @@ pub(super) struct Filled {
     next: String,
 }
 
-pub(super) async fn show(visit: Visit, uri: Uri, Asked(wanted): Asked<Wanted>) -> Response {
+pub(super) async fn show(
+    State(site): State<Site>,
+    visit: Visit,
+    uri: Uri,
+    Asked(wanted): Asked<Wanted>,
+) -> Response {
     if !visit.is_tls() {
         return secure(&visit, uri.path_and_query().map_or(LOGIN, |wanted| wanted.as_str()));
     }
@@ -61,7 +70,7 @@ pub(super) async fn show(visit: Visit, uri: Uri, Asked(wanted): Asked<Wanted>) -
     if visit.role().may_look() {
         return redirect(&visit, StatusCode::FOUND, next);
     }
-    form(&visit, StatusCode::OK, String::new(), next, None, false)
+    form(&site, &visit, StatusCode::OK, String::new(), next, None, false)
 }
 
 pub(super) async fn log_in(
@@ -85,7 +94,7 @@ pub(super) async fn log_in(
     let Refused { status, heading, message, must_change, retry } = refused;
     let words = |message: &UserMessage| visit.language().t(message.as_str()).to_owned();
     let problem = (!must_change).then(|| (words(&heading), words(&message)));
-    let mut response = form(&visit, status, name, wanted, problem, must_change);
+    let mut response = form(&site, &visit, status, name, wanted, problem, must_change);
     if retry {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
@@ -150,6 +159,7 @@ fn unable() -> Refused {
 
 /// The form for somebody who has to begin again, and why.
 pub(in crate::portal) fn again(
+    site: &Site,
     visit: &Visit,
     status: StatusCode,
     to: &str,
@@ -157,10 +167,11 @@ pub(in crate::portal) fn again(
 ) -> Response {
     let heading = visit.language().t("You are not logged in").to_owned();
     let problem = Some((heading, visit.language().say(message)));
-    form(visit, status, String::new(), next(to), problem, false)
+    form(site, visit, status, String::new(), next(to), problem, false)
 }
 
 fn form(
+    site: &Site,
     visit: &Visit,
     status: StatusCode,
     name: String,
@@ -168,8 +179,9 @@ fn form(
     problem: Option<(String, String)>,
     must_change: bool,
 ) -> Response {
-    let next = next.to_owned();
-    answer(visit, status, &Login { page: visit.page(), name, next, problem, must_change })
+    let passkey = Offer::to_log_in(site, visit);
+    let (page, next, to) = (visit.page(), next.to_owned(), Some(next.to_owned()));
+    answer(visit, status, &Login { page, name, next, problem, must_change, passkey, purpose: "admin", to })
 }
 
 #[derive(Deserialize)]

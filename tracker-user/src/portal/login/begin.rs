@@ -82,6 +82,11 @@ pub(in crate::portal) async fn begin(
     };
     let step = match site.prove_on_pages(proof, device.into_iter().collect()).await? {
         AdmissionKind::Waits(_) => Step::Waits(identity, method),
+        // The session at the address stands, by a factor that was proved elsewhere or by a program's own password. This browser
+        // has proved none.
+        _ if site.parts().factors.missing(&identity, method, factors).is_some() => {
+            Step::Waits(identity, method)
+        }
         _ => Step::In(site.begin_web_session(visit, &identity, Purpose::User, None).await.ok()),
     };
     Ok(LoggedIn { step, mutual })

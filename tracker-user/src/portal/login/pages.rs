@@ -14,7 +14,7 @@ use crate::auth::Scheme;
 use crate::clock::boot_now;
 use crate::portal::own::words::moment;
 use crate::portal::page::{Page, answer, set_cookie};
-use crate::portal::second_factor::PendingLogin;
+use crate::portal::second_factor::{Offer, PendingLogin};
 use crate::portal::site::Site;
 use crate::portal::visit::{Visit, cookie};
 use crate::portal::web_sessions::Purpose;
@@ -41,6 +41,9 @@ struct Login {
     may_ask: bool,
     /// Whether the browser has opted out; `None`: there is no such cookie.
     opted_out: Option<bool>,
+    /// `None`: nobody logs in with a passkey alone.
+    passkey: Option<Offer>,
+    purpose: &'static str,
 }
 
 /// See `go_on.html`.
@@ -99,6 +102,8 @@ pub(in crate::portal) async fn form(site: &Site, visit: &Visit, headers: &Header
         held_until: held.map(|until| moment(crate::clock::Anchor::now().wall(until))),
         may_ask,
         opted_out: opt_out.map(|name| cookie(headers, name) == Some("1")),
+        passkey: Offer::to_log_in(site, visit),
+        purpose: "user",
     };
     let mut response = answer(visit, status, &login);
     if retry {
@@ -153,7 +158,8 @@ pub(in crate::portal) fn welcome(
     };
     let mut response = go_on(site, visit, wanted);
     let fields = response.headers_mut();
-    if let Some(cookie) = cookie {
+    // What somebody has begun in this browser before is over.
+    for cookie in cookie.into_iter().chain(site.end_pending(visit)) {
         fields.append(SET_COOKIE, cookie);
     }
     set_cookie(fields, ASKED_COOKIE, "", "; Max-Age=0");

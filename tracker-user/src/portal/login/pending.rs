@@ -36,7 +36,7 @@ struct Kept {
 #[derive(Debug)]
 struct Target {
     id: String,
-    /// The browser: its form's token.
+    /// The browser.
     browser: String,
     url: String,
     until: BootTime,

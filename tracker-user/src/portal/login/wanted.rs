@@ -34,7 +34,7 @@ impl Wanted {
         if id.len() != NAME || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) || !visit.is_tls() {
             return None;
         }
-        let (client, browser, now) = (visit.client(), visit.form_token(), boot_now());
+        let (client, browser, now) = (visit.client(), visit.browser(), boot_now());
         let pending: &Pending = site.pending();
         if let Some(url) = pending.url(client, &browser, id, now) {
             return Some(Self { id: id.to_owned(), url });

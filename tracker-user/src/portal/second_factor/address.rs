@@ -11,22 +11,17 @@ use zeroize::Zeroizing;
 use super::fresh::FreshFactor;
 use super::give::keep;
 use super::manage;
+use super::notices::tell_of_new_address;
 use super::recovery_codes::unable;
 use crate::audit::FactorChange;
+use crate::auth::factors::{NoRecoveryAddress, RecoveryAddress};
 use crate::portal::page::redirect;
 use crate::portal::site::Site;
 use crate::portal::visit::Visit;
 use crate::types::{Identity, UserMessage};
 
-/// The longest address there can be (RFC 5321, section 4.5.3.1.3).
-pub(super) const LONGEST: usize = 254;
-
-const NO_ADDRESS: UserMessage = UserMessage::new("This is no mail address. Write it as name@example.org.");
 const MISSING: UserMessage =
     UserMessage::new("A recovery address is needed: a code is mailed there if you lose your second factor.");
-const OWN: UserMessage = UserMessage::new(
-    "This is the address of the account itself. Take another one, which you can read without this account.",
-);
 const OPERATORS: UserMessage = UserMessage::new(
     "This is the mailbox of this gateway's administrators. Take another one, which you can read when you are locked out.",
 );
@@ -45,24 +40,19 @@ pub(super) fn check(
     if typed.is_empty() {
         return if site.parts().factors.settings().mails { Err(MISSING) } else { Ok(None) };
     }
-    if typed.len() > LONGEST || !typed.is_ascii() || typed.parse::<lettre::Address>().is_err() {
-        return Err(NO_ADDRESS);
-    }
-    if is_own(who, typed) {
-        return Err(OWN);
-    }
+    let address = RecoveryAddress::parse(typed, who, &site.parts().factors.settings().mailboxes);
+    let address = address.map_err(NoRecoveryAddress::user_message)?;
     let contact = visit.settings().brand.contact.as_deref().unwrap_or_default();
-    if site.role_of(who).may_look() && names(contact, typed) {
+    if site.role_of(who).may_look() && names(contact, address.as_str()) {
         return Err(OPERATORS);
     }
-    Ok(Some(Zeroizing::new(typed.to_owned())))
+    Ok(Some(address.into_text()))
 }
 
-/// Whether it is the address that the account would have itself.
-fn is_own(who: &Identity, address: &str) -> bool {
-    let domains = [who.domain(), who.realm()];
-    let own = domains.iter().map(|domain| format!("{}@{domain}", who.user()));
-    own.chain([who.user().to_owned(), who.to_string()]).any(|own| own.eq_ignore_ascii_case(address))
+/// What its user should think about who has this address.
+pub(super) fn advice(site: &Site, who: &Identity, address: &str) -> Option<UserMessage> {
+    let mailboxes = &site.parts().factors.settings().mailboxes;
+    RecoveryAddress::parse(address, who, mailboxes).ok()?.advice()
 }
 
 /// Whether a text names this address.
@@ -97,7 +87,8 @@ pub(super) async fn change(
         Ok(address) => address,
         Err(problem) => return manage::with_problem(&site, &visit, &person, &address, &problem),
     };
-    let Ok(((), row)) = factors.change(&who, |account| account.recovery_address = address) else {
+    let changed = factors.change(&who, |account| std::mem::replace(&mut account.recovery_address, address));
+    let Ok((before, row)) = changed else {
         return unable(&visit);
     };
     if let Err(not) = keep(&site, vec![row]).await {
@@ -105,24 +96,13 @@ pub(super) async fn change(
         return unable(&visit);
     }
     factors.tell(&who, Some(visit.client()), FactorChange::RecoveryAddress, None, Some(actor));
+    tell_of_new_address(&site, &visit, &person, before.as_deref().cloned());
     redirect(&visit, StatusCode::SEE_OTHER, "/second-factor?done=address")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_accounts_own_address_is_known_however_it_is_written() {
-        let alice = Identity::new("alice", "EXAMPLE.TEST", "EXAMPLE");
-        for own in ["alice@example.test", "Alice@EXAMPLE.TEST", "alice@example"] {
-            assert!(is_own(&alice, own), "{own}");
-        }
-        for other in ["alice@example.org", "alice.b@example.test", "bob@example.test"] {
-            assert!(!is_own(&alice, other), "{other}");
-        }
-        assert!(is_own(&Identity::new("alice@example.org", "EXAMPLE.TEST", ""), "alice@example.org"));
-    }
 
     #[test]
     fn the_administrators_mailbox_is_found_in_what_people_are_told() {

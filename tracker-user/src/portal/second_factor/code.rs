@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::device;
 use super::give::{end_waiting, failed, finish, sent};
+use super::passkey::Offer;
 use super::pending::PendingLogin;
 use super::set_up;
 use crate::portal::login::Typed;
@@ -29,7 +30,7 @@ struct Code {
     /// Whether they have an authenticator,
     has_code: bool,
     /// and passkeys.
-    has_passkey: bool,
+    passkey: Option<Offer>,
     /// The sentence by which the browser is remembered; `None`: it cannot be.
     remember: Option<String>,
 }
@@ -66,7 +67,13 @@ const fn first(login: &PendingLogin) -> &'static str {
     }
 }
 
-fn ask(site: &Site, visit: &Visit, login: &PendingLogin, problem: Option<UserMessage>) -> Response {
+/// The page that asks for one, and what was wrong before.
+pub(super) fn ask(
+    site: &Site,
+    visit: &Visit,
+    login: &PendingLogin,
+    problem: Option<UserMessage>,
+) -> Response {
     let factors = &site.parts().factors;
     let enrolled = factors.enrolled(&login.identity);
     let status = if problem.is_some() { StatusCode::FORBIDDEN } else { StatusCode::OK };
@@ -75,7 +82,7 @@ fn ask(site: &Site, visit: &Visit, login: &PendingLogin, problem: Option<UserMes
         who: login.identity.to_string(),
         problem: problem.map(|problem| visit.language().say(&problem)),
         has_code: enrolled.has(Factor::Totp),
-        has_passkey: enrolled.has(Factor::Passkey),
+        passkey: Offer::to_give(site, visit, &login.identity),
         remember: device::offer(site, visit, login),
     };
     answer(visit, status, &page)

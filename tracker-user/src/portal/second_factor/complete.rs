@@ -50,7 +50,7 @@ pub(in crate::portal) async fn complete(
         Purpose::Admin => {
             keep(site, entries).await?;
             let begun = site.begin_web_session(visit, &identity, login.purpose, Some(factor)).await;
-            let cookie = begun.map_err(|not| refused(not))?;
+            let cookie = begun.map_err(refused)?;
             let proved = session::Proved { method: login.method, factors };
             let event =
                 Event::admin_login(Arc::clone(&identity), visit.client(), site.role_of(&identity), proved);

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::give::{keep, sent};
+use super::passkey::{Offer, Signed, check};
 use super::person::Person;
 use super::{HOME, recovery_codes};
 use crate::audit::Actor;
@@ -115,20 +116,28 @@ impl<T: DeserializeOwned> FromRequest<Site> for FreshFactor<T> {
         let Some(person) = Person::of(&visit) else { return Err(Redirect::to("/login").into_response()) };
         let Posted(mut fields) = Posted::<Fields>::from_request(request, site).await?;
         fields.remove(TOKEN);
-        let typed = fields.remove(CODE);
+        let (typed, signed) = (fields.remove(CODE), Signed::take(&mut fields));
         if fields.len() > MOST_FIELDS {
             return Err(misread(&visit));
         }
-        match (needs(site, &visit, &person), typed) {
-            (Needs::Nothing, _) => {}
-            (Needs::Password, _) => return Err(password(site, &visit, HOME)),
-            (Needs::Factor, Some(code)) => {
+        match (needs(site, &visit, &person), typed, signed) {
+            (Needs::Nothing, ..) => {}
+            (Needs::Password, ..) => return Err(password(site, &visit, HOME)),
+            (Needs::Factor, _, Some(signed)) => {
+                if let Err(problem) = prove_by_passkey(site, &visit, person.identity(), &signed).await {
+                    return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
+                }
+                site.note_factor(&visit, person.purpose);
+            }
+            (Needs::Factor, Some(code), None) => {
                 if let Err(problem) = prove_factor(site, &visit, person.identity(), &code.0).await {
                     return Err(ask(site, &visit, &person, &path, carried(&fields), Some(problem)));
                 }
                 site.note_factor(&visit, person.purpose);
             }
-            (Needs::Factor, None) => return Err(ask(site, &visit, &person, &path, carried(&fields), None)),
+            (Needs::Factor, None, None) => {
+                return Err(ask(site, &visit, &person, &path, carried(&fields), None));
+            }
         }
         let actor = person.actor(&visit);
         match read(fields) {
@@ -165,6 +174,21 @@ pub(in crate::portal) async fn prove_factor(
     Ok(())
 }
 
+/// Whether what the device of somebody has signed who is logged in is good, and one of their passkeys; that it was used is on disk
+/// then.
+///
+/// # Errors
+/// What they are told.
+pub(in crate::portal) async fn prove_by_passkey(
+    site: &Site,
+    visit: &Visit,
+    who: &Arc<Identity>,
+    signed: &Signed,
+) -> Result<(), UserMessage> {
+    let checked = check(site, visit, who, signed).map_err(|refused| refused.user_message())?;
+    keep(site, checked.entries).await.map_err(crate::portal::login::NotAdmitted::message)
+}
+
 fn carried(fields: &Fields) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| (name.clone(), value.0.as_str().to_owned())).collect()
 }
@@ -181,7 +205,7 @@ struct Confirm {
     /// Whether they have an authenticator,
     has_code: bool,
     /// and passkeys.
-    has_passkey: bool,
+    passkey: Option<Offer>,
 }
 
 fn ask(
@@ -201,7 +225,7 @@ fn ask(
         carried,
         problem: problem.map(|problem| visit.language().say(&problem)),
         has_code: enrolled.has(Factor::Totp),
-        has_passkey: enrolled.has(Factor::Passkey),
+        passkey: Offer::to_give(site, visit, person.identity()),
     };
     answer(visit, status, &page)
 }

@@ -70,7 +70,7 @@ pub(in crate::portal) async fn finish(
     });
     let cookies = match complete(site, visit, login, checked).await {
         Ok(cookies) => cookies,
-        Err(not) => return not_admitted(visit, not),
+        Err(not) => return not_admitted(visit, &not),
     };
     if remembered.is_some() {
         device::tell(site, visit, login);
@@ -115,7 +115,7 @@ pub(super) fn onward(site: &Site, visit: &Visit, login: &PendingLogin) -> Onward
     }
 }
 
-pub(super) fn not_admitted(visit: &Visit, not: NotAdmitted) -> Response {
+pub(super) fn not_admitted(visit: &Visit, not: &NotAdmitted) -> Response {
     visit.problem(not.status, "You are not logged in", &not.message)
 }
 
@@ -131,12 +131,12 @@ pub(in crate::portal) async fn failed(
     login: &PendingLogin,
     wrong: Wrong,
 ) -> Result<UserMessage, Response> {
-    if wrong != Wrong::Code || site.fail_pending(visit) {
+    if !wrong.is_try() || site.fail_pending(visit) {
         return Ok(wrong.user_message());
     }
     let message = UserMessage::new("Too many codes were wrong. Log in with your password once more.");
     Err(match login.purpose {
-        Purpose::Admin => admin::login::again(visit, StatusCode::FORBIDDEN, &login.to, &message),
+        Purpose::Admin => admin::login::again(site, visit, StatusCode::FORBIDDEN, &login.to, &message),
         Purpose::User => {
             end_waiting(site, visit, login).await;
             let wanted = Wanted::find(site, visit, &login.to);

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::give::keep;
+use super::passkey::Offer;
 use super::person::Person;
 use super::recovery_codes::unable;
 use super::{HOME, address, device, remove};
@@ -40,8 +41,10 @@ struct Manage {
     authenticator: Option<Shown>,
     may_remove: bool,
     passkeys: Vec<Passkey>,
-    /// Whether passkeys can be added.
-    may_add_passkeys: bool,
+    /// `None`: none are added here,
+    passkey: Option<Offer>,
+    /// and what was wrong with a change of one, translated.
+    passkey_problem: Option<String>,
     /// The recovery address, hinted at,
     address: Option<String>,
     /// as it was typed,
@@ -57,6 +60,10 @@ struct Manage {
     devices: Vec<Browser>,
     /// Whether the page is an operator's.
     is_operator: bool,
+    /// What they should think about with this recovery address.
+    advice: Option<String>,
+    /// When a reset by mail takes effect that waits.
+    recovery_due: Option<String>,
 }
 
 /// An authenticator, as it is shown.
@@ -68,12 +75,14 @@ struct Shown {
 }
 
 /// A passkey, as it is shown.
-pub(in crate::portal) struct Passkey {
+struct Passkey {
     /// By which it is known to its user: the credential's id, in base64url.
-    pub(in crate::portal) id: String,
-    pub(in crate::portal) name: String,
-    pub(in crate::portal) since: String,
-    pub(in crate::portal) used: Option<String>,
+    id: String,
+    name: String,
+    since: String,
+    used: Option<String>,
+    /// It is a second factor, although passkeys are enough alone: its device does not find it by itself.
+    needs_password: bool,
 }
 
 /// A browser that is remembered, as it is shown.
@@ -98,6 +107,7 @@ const DONE: &[(&str, &str)] = &[
     ("address", "The recovery address was changed."),
     ("forgotten", "It is forgotten. In that browser a code is asked for again."),
     ("passkey-added", "The passkey was added."),
+    ("passkey-renamed", "The passkey has another name."),
     ("passkey-removed", "The passkey was removed."),
 ];
 
@@ -121,6 +131,18 @@ pub(super) fn with_problem(
     answer(visit, StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
 
+/// The same, and why a passkey is not changed.
+pub(super) fn with_passkey_problem(
+    site: &Site,
+    visit: &Visit,
+    person: &Person,
+    problem: &UserMessage,
+) -> Response {
+    let passkey_problem = Some(visit.language().say(problem));
+    let page = Manage { passkey_problem, ..manage(site, visit, person) };
+    answer(visit, StatusCode::UNPROCESSABLE_ENTITY, &page)
+}
+
 fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
     let (factors, who) = (&site.parts().factors, person.identity());
     let (settings, account) = (factors.settings(), factors.account(who));
@@ -139,11 +161,13 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
         authenticator: account.authenticator.as_ref().map(|own| Shown {
             since: moment(own.since),
             used: moment(own.used),
-            drift: own.drift,
+            // Once behind, somebody has typed slowly: they are told when it is so again.
+            drift: own.drift.max(0),
         }),
         may_remove: remove::may_remove(site, who),
-        passkeys: passkeys(&account),
-        may_add_passkeys: settings.passkeys,
+        passkeys: passkeys(&account, settings.passkey_alone),
+        passkey: Offer::to_make(site, visit),
+        passkey_problem: None,
         address: account.recovery_address.as_ref().map(|own| address::hinted(own)),
         typed: String::new(),
         problem: None,
@@ -152,15 +176,22 @@ fn manage(site: &Site, visit: &Visit, person: &Person) -> Manage {
         may_remember: device::terms(site, visit, who).is_some(),
         devices: browsers(site, visit, who),
         is_operator: site.role_of(who).may_look(),
+        advice: account
+            .recovery_address
+            .as_ref()
+            .and_then(|own| address::advice(site, who, own))
+            .map(|advice| visit.language().say(&advice)),
+        recovery_due: factors.recovery_due(who).map(moment),
     }
 }
 
-fn passkeys(account: &Account) -> Vec<Passkey> {
+fn passkeys(account: &Account, are_alone: bool) -> Vec<Passkey> {
     let shown = |own: &crate::auth::factors::Passkey| Passkey {
         id: data_encoding::BASE64URL_NOPAD.encode(own.credential.cred_id().as_ref()),
         name: own.name.clone(),
         since: moment(own.since),
         used: own.used.map(moment),
+        needs_password: are_alone && own.discoverable == Some(false),
     };
     account.passkeys.iter().map(shown).collect()
 }

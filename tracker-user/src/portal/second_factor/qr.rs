@@ -22,10 +22,10 @@ impl Qr {
     pub(super) fn of(text: &str) -> Option<Self> {
         let code = QRBuilder::new(text).ecl(ECL::M).build().ok()?;
         let mut path = String::new();
-        for row in 0..code.size {
+        for (row, modules) in code.data.chunks(code.size.max(1)).take(code.size).enumerate() {
             let mut column = 0;
             while column < code.size {
-                let black = (column..code.size).take_while(|at| code[row][*at].value()).count();
+                let black = modules.iter().skip(column).take_while(|module| module.value()).count();
                 if black > 0 {
                     // Writing to memory does not fail.
                     let _ = write!(path, "M{} {}h{black}v1h-{black}z", column + QUIET, row + QUIET);

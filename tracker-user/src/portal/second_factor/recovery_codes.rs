@@ -14,9 +14,11 @@ use zeroize::Zeroizing;
 use super::HOME;
 use super::fresh::FreshFactor;
 use super::give::{failed, finish, keep, sent};
+use super::notices::tell_by_mail;
 use super::pending::PendingLogin;
 use crate::audit::{Actor, FactorChange};
 use crate::auth::factors::{Checked, RecoveryCode, Wrong};
+use crate::mail::Notice;
 use crate::portal::login::{Typed, secure};
 use crate::portal::page::{Page, answer};
 use crate::portal::posted::Posted;
@@ -131,6 +133,8 @@ pub(super) fn used(site: &Site, visit: &Visit, who: &Arc<Identity>) {
     let client = visit.client();
     let actor = Some(Actor::on_portal(who, client));
     site.parts().factors.tell(who, Some(client), FactorChange::RecoveryCodeUsed, None, actor);
+    let left = site.parts().factors.account(who).map_or(0, |account| account.recovery_codes.len());
+    tell_by_mail(site, visit, who, Notice::RecoveryCodeUsed(left));
 }
 
 /// See `second_factor/recovery_code.html`.

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::address;
 use super::fresh::FreshFactor;
 use super::give::{keep, onward, sent};
+use super::notices::tell_by_mail;
 use super::pending::PendingLogin;
 use super::person::Person;
 use super::qr::Qr;
@@ -21,6 +22,7 @@ use super::{HOME, SET_UP, complete};
 use crate::audit::{Actor, FactorChange};
 use crate::auth::factors::{Checked, Enrolment};
 use crate::clock::boot_now;
+use crate::mail::Notice;
 use crate::portal::login::{NotAdmitted, Typed, secure};
 use crate::portal::page::{Page, answer, redirect};
 use crate::portal::posted::Posted;
@@ -61,6 +63,8 @@ struct Form {
     is_operator: bool,
     /// Whether a login waits for it.
     is_demanded: bool,
+    /// Whether a passkey can be set up instead.
+    may_add_passkeys: bool,
     problem: Option<Problem>,
 }
 
@@ -72,7 +76,7 @@ struct Problem {
 }
 
 /// Who sets one up.
-enum Who {
+pub(super) enum Who {
     /// Somebody whose login waits for it.
     Pending(PendingLogin),
     /// Somebody who is logged in.
@@ -89,7 +93,7 @@ struct Work {
 
 impl Who {
     /// Whose visit it is: somebody who may set one up.
-    fn of(site: &Site, visit: &Visit) -> Option<Self> {
+    pub(super) fn of(site: &Site, visit: &Visit) -> Option<Self> {
         let factors = &site.parts().factors;
         if let Some(login) = site.pending_login(visit) {
             // Whoever has a factor gives that one.
@@ -100,7 +104,8 @@ impl Who {
         Some(Self::Person(person))
     }
 
-    fn identity(&self) -> &Arc<Identity> {
+    /// Who they are.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
         match self {
             Self::Pending(login) => &login.identity,
             Self::Person(person) => person.identity(),
@@ -197,7 +202,7 @@ pub(super) async fn cancel(
     redirect(&visit, StatusCode::SEE_OTHER, HOME)
 }
 
-fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<Problem>) -> Response {
+fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Option<&Problem>) -> Response {
     let settings = site.parts().factors.settings();
     let who = work.who.identity();
     let url = work.enrolment.url(&settings.issuer, &who.to_string());
@@ -215,7 +220,8 @@ fn form(site: &Site, visit: &Visit, work: &Work, address: String, problem: Optio
         needs_address: settings.mails,
         is_operator: site.role_of(who).may_look(),
         is_demanded: matches!(work.who, Who::Pending(_)),
-        problem: problem.clone(),
+        may_add_passkeys: settings.passkeys,
+        problem: problem.cloned(),
     };
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(visit, status, &form)
@@ -246,7 +252,7 @@ pub(super) async fn activate(
         Ok(address) => address,
         Err(problem) => {
             let problem = Problem { is_address: true, message: say(&problem) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let Some(Drawn { shown, kept }) = recovery_codes::draw() else { return unable(&visit) };
@@ -259,13 +265,14 @@ pub(super) async fn activate(
         Ok(checked) => checked,
         Err(wrong) => {
             let problem = Problem { is_address: false, message: say(&wrong.user_message()) };
-            return form(&site, &visit, &work, typed, Some(problem));
+            return form(&site, &visit, &work, typed, Some(&problem));
         }
     };
     let drift = checked.drift;
     let done = enrolled_now(&site, &visit, &work, checked).await;
     let actor = Some(Actor::on_portal(&who, visit.client()));
     factors.tell(&who, Some(visit.client()), FactorChange::Enrolled, None, actor);
+    tell_by_mail(&site, &visit, &who, Notice::Enrolled);
     site.parts().tracker.enrolled(Arc::clone(&who), factors.enrolled(&who)).await;
     let (onward, cookies, problem) = match done {
         Ok((onward, cookies)) => (onward, cookies, None),
@@ -303,7 +310,7 @@ async fn enrolled_now(
 
 /// Somebody who is logged in has proved a factor: their session of the proxy at this address, if there is one, has it from now on,
 /// and does not wait for it.
-async fn prove_here(
+pub(super) async fn prove_here(
     site: &Site,
     visit: &Visit,
     who: &Arc<Identity>,
