@@ -12,13 +12,16 @@ const PASSWORD: &str = "korrekt Pferd Batterie";
 const REQUIRED: &str = "[second-factor.domains]\nlocal = \"required\"\n";
 
 /// Whoever has given the password of a user who has set up nothing yet must not make the account theirs afterwards.
+/// What ends a login that is pending.
+type Ending = fn(&Lab, &Web<'_>) -> Result<()>;
+
 #[test]
 fn a_pending_login_ends_with_its_user_and_with_a_logout_at_its_address() -> Result<()> {
     if lab::skipped() {
         return Ok(());
     }
     let lab = Lab::start_with(1, REQUIRED)?;
-    let endings: [(&str, fn(&Lab, &Web<'_>) -> Result<()>); 3] = [
+    let endings: [(&str, Ending); 3] = [
         ("disabled", |lab, _| lab.gateway.ask(&["user", "disable", "disabled"]).map(drop)),
         ("removed", |lab, _| lab.gateway.ask(&["user", "remove", "removed"]).map(drop)),
         ("away", |_, web| {
