@@ -80,7 +80,7 @@ impl<'a> Wish<'a> {
     /// A good one for these names.
     #[must_use]
     pub const fn names(names: &'a str) -> Self {
-        Self { names, key: P256, made: "+0", days: 90, hash: "sha256" }
+        Self { names, key: P256, made: "-1h", days: 90, hash: "sha256" }
     }
 }
 

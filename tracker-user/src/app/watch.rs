@@ -28,8 +28,8 @@ pub(super) async fn reload_on_save(path: PathBuf, ops: Ops) {
             return;
         }
     };
-    // Read once it is watched, here too: it may have been saved since the start has read it.
-    let _ = saved.try_send(());
+    // It may have been saved since the start has read it. A bad file has been told of.
+    let _ = ops.catch_up(Actor::unknown(Via::File)).await;
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

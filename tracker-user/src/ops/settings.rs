@@ -94,6 +94,15 @@ impl Ops {
         self.order(async move |ops| ops.parts().configuration.unset(&name, actor, Some(&who)).await).await
     }
 
+    /// Reads the configuration file, if there is one, where it was saved since it was read last, and returns the keys that have
+    /// changed by it.
+    ///
+    /// # Errors
+    /// When the file is bad: then no key has changed.
+    pub async fn catch_up(&self, actor: Actor) -> Result<Vec<&'static Key>, OpsError> {
+        self.order(async move |ops| ops.parts().configuration.reload(actor).await).await
+    }
+
     /// Reads the configuration file, if there is one, and the certificates again, and returns the keys that have changed by it.
     /// Passwords that were right or wrong a moment ago are looked at anew.
     ///
