@@ -43,7 +43,7 @@ fn scan(lab: &Lab, browser: &mut Browser, user: &str) -> Result<Authenticator> {
 }
 
 /// What axe-core finds on the page, where it can be had.
-fn is_for_everybody(browser: &mut Browser) -> Result<()> {
+pub(crate) fn is_for_everybody(browser: &mut Browser) -> Result<()> {
     let Some(tools) = npm::tools() else { return Ok(()) };
     let axe = tools.axe()?;
     for dark in [false, true] {

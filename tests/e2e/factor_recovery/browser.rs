@@ -1,24 +1,12 @@
 //! The vendor's flow in a real browser.
 
-use anyhow::{Context as _, Result, ensure};
-use lab::browser::{Browser, ENTER};
+use anyhow::{Context as _, Result};
+use lab::browser::ENTER;
 use lab::oath::Authenticator;
 use lab::web::Web;
-use lab::{axe, npm};
 
 use super::{last_code, set_up, start};
-
-/// What axe-core finds on the page, where it can be had.
-fn is_for_everybody(browser: &mut Browser) -> Result<()> {
-    let Some(tools) = npm::tools() else { return Ok(()) };
-    let axe = tools.axe()?;
-    for dark in [false, true] {
-        browser.dark(dark)?;
-        let faults = axe::faults(browser, &axe)?;
-        ensure!(faults.is_empty(), "{}: {faults:#?}", browser.url()?);
-    }
-    browser.dark(false)
-}
+use crate::factor_browser::is_for_everybody;
 
 #[test]
 fn who_has_lost_it_presses_the_button_reads_the_mail_and_sets_it_up_anew() -> Result<()> {

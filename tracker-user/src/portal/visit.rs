@@ -354,7 +354,8 @@ fn set_up(site: &Site, session: &WebSession) -> Option<bool> {
     Some(!factors.enrolled(&session.identity).is_empty())
 }
 
-fn random() -> Option<String> {
+/// 128 bits that nobody can guess, in hexadecimal: a secret of a cookie. `None` where the system has no randomness.
+pub(super) fn random() -> Option<String> {
     use ring::rand::{SecureRandom as _, SystemRandom};
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).ok()?;

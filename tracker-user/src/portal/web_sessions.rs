@@ -11,13 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
 use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::oneshot;
 
 pub(super) use self::held::{ABSOLUTE, FRESH_FOR, IDLE, WebSession};
 use self::held::{Found, Held};
 use super::site::Site;
-use super::visit::Visit;
+use super::visit::{Visit, random};
 use crate::audit::{Ground, Refusal};
 use crate::clock::{Anchor, BootTime, boot_id, boot_now};
 use crate::session::State;
@@ -342,9 +341,7 @@ impl Site {
         if !visit.is_tls() {
             return Err(NotBegun::Unable);
         }
-        let mut random = [0; 16];
-        SystemRandom::new().fill(&mut random).map_err(|_| NotBegun::Unable)?;
-        let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = random().ok_or(NotBegun::Unable)?;
         let cookie = purpose.set_cookie(&secret, "").ok_or(NotBegun::Unable)?;
         let key = hash(&secret);
         let mut over = self.web_sessions().held().insert(key, session, now);
@@ -434,7 +431,8 @@ enum Standing {
     Gone,
 }
 
-fn hash(secret: &str) -> WebSessionKey {
+/// What a secret is kept under.
+pub(super) fn hash(secret: &str) -> WebSessionKey {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
     hash

@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::auth::factors::Enrolment;
 use crate::clock::{BootTime, boot_now};
 use crate::portal::site::Site;
-use crate::portal::visit::Visit;
-use crate::portal::web_sessions::Purpose;
+use crate::portal::visit::{Visit, random};
+use crate::portal::web_sessions::{Purpose, hash};
 use crate::session::judge::WAITS_FOR;
 use crate::types::{ClientAddr, Identity, Method};
 
@@ -106,9 +104,7 @@ impl Site {
         if !visit.is_tls() {
             return None;
         }
-        let mut random = [0; 16];
-        SystemRandom::new().fill(&mut random).ok()?;
-        let secret = data_encoding::HEXLOWER.encode(&random);
+        let secret = random()?;
         let cookie = set_cookie(&secret, &format!("; Max-Age={}", WAITS_FOR.as_secs()))?;
         self.end_pending(visit);
         self.pending_logins().put(hash(&secret), login, boot_now());
@@ -163,10 +159,4 @@ impl Site {
 fn set_cookie(secret: &str, more: &str) -> Option<HeaderValue> {
     let text = format!("{PENDING_COOKIE}={secret}; Secure; HttpOnly; SameSite=Lax; Path=/{more}");
     HeaderValue::from_str(&text).ok()
-}
-
-fn hash(secret: &str) -> Key {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
-    hash
 }
